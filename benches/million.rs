@@ -18,7 +18,7 @@ use futures_util::stream::{self, StreamExt};
 
 use records::{NOW, record};
 
-/// Creations and look-ups under way at a time: what a busy gateway has.
+/// Creations and look-ups at a time, as many as a busy gateway has.
 const AT_ONCE: usize = 256;
 
 const OF_ONE_TENANT: usize = 100;
@@ -99,7 +99,7 @@ async fn open(at: &str, pepper: &Pepper) -> Fallible<Arc<dyn CredentialStore>> {
     Ok(Arc::new(RedisStore::open(settings, Arc::new(SystemClock), handle).await?))
 }
 
-/// Makes one credential; the first `hot` ones are told with their key.
+/// Makes one credential. The first `hot` ones are returned with their key.
 async fn make(store: &dyn CredentialStore, pepper: &Pepper, number: usize, hot: usize) -> Fallible<(Fingerprint, Option<String>)> {
     let key = GeneratedKey::mint("hlive_")?;
     let surface = SurfaceName::parse("api")?;
@@ -112,9 +112,9 @@ async fn make(store: &dyn CredentialStore, pepper: &Pepper, number: usize, hot: 
     Ok((fingerprint, line))
 }
 
-/// Times look-ups of credentials far from each other: one after the other, then many at a time.
+/// Times look-ups of credentials far from each other: first one after the other, then many at a time.
 async fn find(store: &dyn CredentialStore, fingerprints: &[Fingerprint]) -> Fallible<()> {
-    // A stride that shares no factor with any count used here visits them in no order.
+    // The stride shares no factor with any count used here, so the credentials are visited in no order.
     let chosen: Vec<Fingerprint> = (0..LOOKUPS).map(|i| fingerprints[i * 7_919 % fingerprints.len()]).collect();
     let mut times = Vec::with_capacity(LOOKUPS);
     for fingerprint in &chosen {

@@ -17,7 +17,7 @@ fn path(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A benchmark that cannot be set up must not look like a fast one.
+/// Reports a benchmark that cannot be set up, which must not look like a fast one.
 #[expect(clippy::panic, reason = "the only way to fail a criterion run")]
 fn criterion_is_told(why: &str) {
     panic!("{why}");

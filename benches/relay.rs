@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 /// The listener's token; connections count from zero.
 const LISTENER: Token = Token(usize::MAX - 1);
 
-/// What the service answers: about what a small JSON resource weighs.
+/// The answer of the service, about as long as a small JSON resource.
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 96\r\n\r\n\
     {\"id\":\"txn_123\",\"state\":\"funded\",\"amount\":\"125.00\",\"currency\":\"EUR\",\"parties\":[\"payer\",\"payee\"]}";
 
@@ -40,14 +40,14 @@ fn free_port() -> io::Result<()> {
     writeln!(io::stdout(), "{}", listener.local_addr()?.port())
 }
 
-/// A key of the form that gateways make, under a pepper that none has.
+/// Makes a key in the form of a gateway's keys, with a pepper that no gateway has.
 fn mint(prefix: &str) -> io::Result<()> {
     let pepper = durward::base::fingerprint::Pepper::new(&[9; 32]).ok_or_else(|| io::Error::other("no pepper"))?;
     let key = durward::base::key::GeneratedKey::mint_marked(prefix, 43, &pepper).map_err(|_| io::Error::other("no randomness"))?;
     writeln!(io::stdout(), "{}", key.expose())
 }
 
-/// Makes as many tenants, each with one key, through an operator socket, and writes `key tenant` lines.
+/// Makes this many tenants, each with one key, through an operator socket, and writes `key tenant` lines.
 fn make_keys(socket: &str, count: &str) -> io::Result<()> {
     let mut operator = UnixStream::connect(socket)?;
     let mut out = io::BufWriter::new(io::stdout());
@@ -66,7 +66,7 @@ fn make_keys(socket: &str, count: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// One call of the operator API on a connection that is kept.
+/// Makes one call of the operator API on a persistent connection.
 fn post(operator: &mut UnixStream, path: &str, body: &Value) -> io::Result<Value> {
     let body = body.to_string();
     write!(
@@ -102,8 +102,8 @@ fn post(operator: &mut UnixStream, path: &str, body: &Value) -> io::Result<Value
     }
 }
 
-/// The floor: one thread, one upstream connection for each client connection, two reads and two
-/// writes for each request, nothing parsed. What a proxy costs above this is its own.
+/// The lower bound of a proxy: one thread, one upstream connection for each client connection, two reads and two writes
+/// for each request, nothing parsed. A proxy's own cost is what it needs above this.
 fn relay(address: SocketAddr, upstream: SocketAddr) -> io::Result<()> {
     let mut poll = Poll::new()?;
     let mut listener = TcpListener::bind(address)?;
@@ -130,7 +130,7 @@ fn relay(address: SocketAddr, upstream: SocketAddr) -> io::Result<()> {
     }
 }
 
-/// Moves what one end has to its other end, which is its neighbour in the list.
+/// Moves the bytes of one end to its other end, which is its neighbour in the list.
 fn copy(ends: &mut [Option<TcpStream>], from: usize, buffer: &mut [u8]) {
     let to = from ^ 1;
     while let Some(source) = &mut ends[from] {

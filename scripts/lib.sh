@@ -36,11 +36,11 @@ install_package() {
   $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" >/dev/null
 }
 
-# use_pinned_release: the toolchain of rust-toolchain.toml may be there under another name, such as `stable`. Then that one is
-# used, instead of downloading the same once more.
+# The toolchain of rust-toolchain.toml may be there under another name, such as `stable`. Then that one is used, instead of
+# downloading the same once more.
 use_pinned_release() {
   local pinned default
-  [ -z "${RUSTUP_TOOLCHAIN:-}" ] && command -v rustup >/dev/null 2>&1 || return 0
+  [ -z "${RUSTUP_TOOLCHAIN:-}" ] && [ -e rust-toolchain.toml ] && command -v rustup >/dev/null 2>&1 || return 0
   pinned=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
   if rustup toolchain list | grep -q "^$pinned-"; then return; fi
   default=$(rustup default | cut -d' ' -f1)
@@ -48,6 +48,8 @@ use_pinned_release() {
     "rustc $pinned "*) export RUSTUP_TOOLCHAIN=$default ;;
   esac
 }
+
+use_pinned_release
 
 # cargo_tool NAME VERSION: a program from crates.io in this version, installed beside what cargo builds. Sets `tools`.
 cargo_tool() {

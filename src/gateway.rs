@@ -224,7 +224,7 @@ fn pass_back<B: BodySource + Unpin>(
     let fields = &mut response.head.fields;
     response
         .observer
-        .with_permit(|permit| renew::refresh(context.view, permit, (surface, now), context.head, fields));
+        .with_permit(|permit| renew::refresh(context.view, permit, surface, now, context.head, fields));
     response
 }
 

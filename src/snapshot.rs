@@ -1,4 +1,4 @@
-//! The resolved configuration: immutable, complete, and the only thing a request ever sees of it.
+//! The resolved configuration. It is complete and immutable, and requests see nothing else of the configuration.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ pub mod served_route;
 
 use served_route::ServedRoute;
 
-/// What a reload replaces as a whole. Indices of [`Route`] point into the lists of the same snapshot.
+/// What a reload replaces as a whole. Indices point into the lists of the same snapshot.
 #[derive(Debug)]
 pub struct Snapshot {
     /// Surfaces, in the order of the configuration.
@@ -34,19 +34,19 @@ pub struct Snapshot {
     pub default_dialect: DialectIndex,
     pub upstreams: Vec<Arc<UpstreamSpec>>,
     pub served_routes: Vec<ServedRoute>,
-    /// What the configuration adds to facts when it is derived what a record may do: roles, which every tenant
-    /// may use, and what routes grant.
+    /// The roles of the configuration and the scopes that routes grant. They decide, together with the facts, which
+    /// scopes a record may use.
     pub scope_grants: ScopeGrants,
     pub routes: Vec<Route>,
     /// Finds a route by host, method and path.
     pub router: Router,
-    /// What pages of other origins may do.
+    /// The CORS policies.
     pub cors: Cors,
-    /// Which headers are dropped, refused, set.
+    /// The headers that are dropped, refused and set.
     pub headers: HeaderPolicy,
-    /// Which peers are trusted proxies.
+    /// The peers that are trusted proxies.
     pub peers: PeerPolicy,
-    /// Certificates by listener name, in the order of [`Settings::listeners`]; `None` for plain ones.
+    /// The certificates of each listener, in the order of [`Settings::listeners`]; `None` for a listener without TLS.
     pub certificates: Vec<Option<Arc<CertificateSet>>>,
 }
 
@@ -58,7 +58,7 @@ pub struct CertificateSet {
 }
 
 impl CertificateSet {
-    /// Which certificate a name has: exact before wildcard before the first of all.
+    /// The index of the certificate for a name: an exact match, else a wildcard match, else the first one.
     #[must_use]
     pub fn index_for(&self, name: &str) -> usize {
         let position = |wanted: &str| self.entries.iter().position(|(names, _)| names.iter().any(|n| n == wanted));
@@ -67,7 +67,7 @@ impl CertificateSet {
     }
 }
 
-/// What only a restart changes.
+/// The settings that only a restart changes.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The configuration file it came from.
@@ -93,8 +93,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Which parts differ from those of the running gateway, and so wait for a restart; as the
-    /// configuration calls them.
+    /// The settings that differ from those of the running gateway and so wait for a restart, by their names in the
+    /// configuration.
     #[must_use]
     pub fn needing_restart(&self, running: &Self) -> Vec<&'static str> {
         let parts = [
@@ -155,7 +155,7 @@ pub struct ListenerSettings {
     pub transport: ListenerTransport,
 }
 
-/// How bytes arrive.
+/// The transport of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListenerTransport {
     /// TLS 1.2 and 1.3; ALPN h2 and http/1.1.
@@ -164,7 +164,7 @@ pub enum ListenerTransport {
     Plain,
 }
 
-/// Where facts are kept, and how old they may become.
+/// The store, and the ages that cached facts may reach.
 #[derive(Debug, Clone)]
 pub struct StoreSettings {
     pub kind: StoreKind,
@@ -178,17 +178,18 @@ pub struct StoreSettings {
     pub lookup_timeout: Duration,
     /// Most look-ups in flight; more are refused at once (default 512).
     pub max_lookups: usize,
-    /// How long what ended by itself is kept (default 30 days).
+    /// How long records that ended by themselves are kept (default 30 days).
     pub keep_ended: Duration,
-    /// Most look-ups in any second of credentials not met lately (default 500; none with the embedded store).
+    /// Most look-ups in a second of credentials that were not in use lately (default 500; no limit with the embedded
+    /// store).
     pub unknown_lookups: Option<u32>,
-    /// Most credentials that are read ahead at a start.
+    /// Most credentials that a warm start reads ahead.
     pub warm_start: usize,
-    /// How long that may take.
+    /// The longest time of a warm start.
     pub warm_start_time: Duration,
-    /// Most credentials remembered (default 100,000).
+    /// Most credentials in the cache (default 100,000).
     pub cache_entries: u64,
-    /// Most absences remembered (default 50,000).
+    /// Most absences in the cache (default 50,000).
     pub absent_entries: u64,
 }
 
@@ -201,7 +202,8 @@ pub enum StoreKind {
         access: Box<RedisAccess>,
         /// Prefix of every key (default `durward`).
         key_prefix: String,
-        /// Replicas that must have a change before it is acknowledged (default: all that could be promoted).
+        /// The replicas that must have a change before it is acknowledged (default: all replicas that could be
+        /// promoted).
         wait_replicas: WaitReplicas,
     },
 }
@@ -231,29 +233,29 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// Between requests (60 s).
     pub keep_alive: Duration,
-    /// A request body may stand still this long (30 s).
+    /// Longest pause within a request body (30 s).
     pub body_idle: Duration,
-    /// Slowest body after 10 s, in bytes a second (1,024).
+    /// Lowest rate of a request body after 10 s, in bytes per second (1,024).
     pub body_rate: u64,
-    /// Slowest taking of an answer after 10 s of waiting, in bytes a second (1,024).
+    /// Lowest rate at which a client takes an answer, after 10 s of waiting, in bytes per second (1,024).
     pub answer_rate: u64,
-    /// Most of the requests in flight, and of the connections to an endpoint, for one address, in percent (75).
+    /// Largest share of one address in the requests in flight and in the connections to an endpoint, in percent (75).
     pub address_share: u32,
-    /// The same for one credential (50).
+    /// Largest share of one credential in both, in percent (50).
     pub credential_share: u32,
     /// Requests on one connection (10,000).
     pub requests_per_connection: u64,
-    /// Oldest connection (1 h, ±10 %).
+    /// Longest life of a connection (1 h, ±10 %).
     pub connection_age: Duration,
     /// HTTP/2 streams at a time on one connection (100).
     pub h2_streams: u32,
-    /// Credentials that served routes let hang on one record (100,000).
+    /// Credentials that served routes may make under one record (100,000).
     pub children: u64,
-    /// Credentials that one tenant may have by served routes (1,000,000).
+    /// Credentials of one tenant up to which served routes make more (1,000,000).
     pub credentials: u64,
-    /// From SIGTERM: readiness off this long before connections close (5 s) ...
+    /// How long after SIGTERM the gateway reports that it is not ready before it closes connections (5 s) ...
     pub drain_delay: Duration,
-    /// ... then at most this long for what is in flight (30 s).
+    /// ... and how long requests in flight may then take (30 s).
     pub drain_timeout: Duration,
 }
 
@@ -283,7 +285,7 @@ impl Default for Limits {
     }
 }
 
-/// How many passwords may be tried in a while, and hashed at a time.
+/// The limits on attempts at passwords, and on hashing them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogInSettings {
     /// Failures are forgotten after this (15 min).
@@ -294,7 +296,7 @@ pub struct LogInSettings {
     pub tries_per_address: u32,
     /// Failures with one account from all addresses where it is not known (50).
     pub tries_per_account: u32,
-    /// For how long after a right password its address is known (35 days).
+    /// How long an address stays known after a right password (35 days).
     pub known_for: Duration,
     pub hashes: HashingLimits,
 }
@@ -318,10 +320,10 @@ impl Default for LogInSettings {
     }
 }
 
-/// What is logged and how.
+/// The format of the logs, and whether they have access lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogSettings {
-    /// JSON lines or text for people.
+    /// JSON lines, or text for people.
     pub format: LogFormat,
     /// Whether access lines are written.
     pub access: AccessLog,
@@ -337,13 +339,13 @@ pub enum LogFormat {
 /// Whether access lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccessLog {
-    /// One for each request, to standard output.
+    /// One line for each request, to standard output.
     On,
     Off,
 }
 
-/// The current snapshot, shared by workers. A worker compares one number for each request and takes
-/// the lock only when it changed.
+/// The current snapshot, shared by the workers. For each request a worker compares one version number; it takes the
+/// lock only when the number has changed.
 #[derive(Debug)]
 pub struct SharedSnapshot {
     version: AtomicU64,

@@ -54,8 +54,8 @@ access = { surfaces = ["api"], scopes = ["transactions:read"] }
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Sun, 22 Nov 2026 00:00:00 GMT\r\nContent-Type: application/json\r\n\
     Content-Length: 95\r\nConnection: keep-alive\r\nX-Request-Id: 0\r\nCache-Control: private\r\n\r\n";
 
-/// What a stage is called, in the order of a request. `resolve` and `authorize` contain `extract`,
-/// `outgoing` contains `screen` and `target`.
+/// The names of the stages, in the order of a request. `resolve` and `authorize` contain `extract`, `outgoing` contains
+/// `screen` and `target`.
 pub(crate) const STAGES: [&str; 9] = [
     "head",
     "screen",
@@ -101,7 +101,7 @@ impl Bench {
         let folder = tempfile::tempdir()?;
         let store = Arc::new(EmbeddedStore::open(&folder.path().join("store"), &peppers.checks())?);
         let key = runtime.block_on(one_key(&store, &loaded.snapshot, &peppers))?;
-        // A clock that stands still: facts never grow old, and callgrind need not know the kernel's page of clocks.
+        // The clock stands still, so that facts never grow old and callgrind need not know the kernel's page of clocks.
         let clock = Arc::new(ManualClock::new(Now {
             wall: NOW,
             boot: BootMillis(1_000_000),
@@ -176,7 +176,7 @@ impl Bench {
         let recalled = resolver.recall(surface, black_box(&extracted), now).map_err(|d| d.denial.label())?;
         let found = match recalled {
             Recall::Known(found) => black_box(found),
-            // The first time only: the store is asked.
+            // Only the first time: the store is asked.
             Recall::Unsure(unsure) => {
                 let asked = self
                     .runtime

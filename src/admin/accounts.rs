@@ -1,4 +1,5 @@
-//! Accounts: their JSON, and the operations make, list, show, switch off and on, end, give another password.
+//! Accounts: their JSON, and the operations on them. Operators make, list, show, disable, enable and revoke accounts, and
+//! replace passwords.
 
 use std::fmt;
 
@@ -22,51 +23,44 @@ use super::text::{
     PAGE, mode_word, parse_expiry, parse_id, parse_name, parse_scopes, parse_tenant, printable, role_words, scope_words, state_word, write,
 };
 
-/// Makes an account.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CreateAccount {
     /// Its surface; may be left out when there is only one for accounts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub surface: Option<String>,
-    /// Whose it is.
     pub tenant: String,
     /// Its e-mail address; needed where accounts log in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
     /// Its password; needed where accounts log in.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub password: Option<Password>,
+    pub password: Option<PlainPassword>,
     /// `test` or `live`, for surfaces with a mode.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
-    /// What it may do.
     pub scopes: Vec<String>,
     /// Its roles, by id or name.
     pub roles: Vec<String>,
     /// `30d`, or RFC 3339; without it, it does not expire.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
-    /// A name for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
 
-/// Replaces a password.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SetPassword {
-    /// The new one.
-    pub password: Password,
+    pub password: PlainPassword,
 }
 
-/// A password on its way to its hash. `Debug` shows nothing; wiped when dropped.
+/// A password before it is hashed. `Debug` shows nothing of it; its memory is wiped when it is dropped.
 #[derive(Clone, Default, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
 #[serde(transparent)]
-pub struct Password(String);
+pub struct PlainPassword(String);
 
-impl Password {
-    /// Wraps it.
+impl PlainPassword {
     #[must_use]
     pub const fn new(text: String) -> Self {
         Self(text)
@@ -79,32 +73,29 @@ impl Password {
     }
 }
 
-impl fmt::Debug for Password {
+impl fmt::Debug for PlainPassword {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Password(..)")
+        f.write_str("PlainPassword(..)")
     }
 }
 
 /// An account as operators see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountView {
-    /// Its id: the identity, which never changes.
+    /// The id of the account. It is the identity, and never changes.
     pub id: String,
-    /// Its e-mail address, which is not its identity.
+    /// The e-mail address with which the account logs in; it may change.
     pub email: Option<String>,
-    /// `active`, `disabled` or `revoked`.
+    /// One of `active`, `disabled` and `revoked`.
     pub state: String,
-    /// Its surface.
     pub surface: String,
-    /// Its tenant.
     pub tenant: String,
-    /// `test`, `live` or none.
+    /// `test` or `live`; none where the surface has no modes.
     pub mode: Option<String>,
     /// Its scopes, in the order in which they were given.
     pub scopes: Vec<String>,
     /// The ids of its roles.
     pub roles: Vec<String>,
-    /// A name for people.
     pub name: Option<String>,
     /// When it was made, RFC 3339.
     pub created_at: String,
@@ -135,10 +126,9 @@ impl From<&CredentialRecord> for AccountView {
 
 impl Doubtful for AccountView {}
 
-/// A page of accounts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AccountList {
-    /// In order of id.
+    /// In the order of their ids.
     pub accounts: Vec<AccountView>,
     /// Where the next page begins (`after`); none after the last.
     pub next: Option<String>,
@@ -149,8 +139,8 @@ impl Operations {
     /// surface has, and a password, of which only the Argon2id hash is kept.
     ///
     /// # Errors
-    /// [`OperationError::Usage`] with what would have been right, [`OperationError::NotFound`] without
-    /// the tenant, [`OperationError::Conflict`] when the address is taken, or as the store has it.
+    /// [`OperationError::Usage`], which says what would have been right, [`OperationError::NotFound`] without
+    /// the tenant, [`OperationError::Conflict`] when the address is taken, or an error of the store.
     pub async fn create_account(&self, request: &CreateAccount) -> Result<AccountView, OperationError> {
         let snapshot = self.snapshot.load();
         let surface = find_account_surface(&snapshot, request.surface.as_deref())?;
@@ -197,7 +187,7 @@ impl Operations {
     /// Lists accounts of a surface (of the only one, if there is one).
     ///
     /// # Errors
-    /// [`OperationError`], as the store has it.
+    /// [`OperationError`]: an error of the store.
     pub async fn list_accounts(
         &self,
         tenant: Option<&str>,
@@ -225,15 +215,15 @@ impl Operations {
     /// Shows one account.
     ///
     /// # Errors
-    /// [`OperationError::NotFound`], or as the store has it.
+    /// [`OperationError::NotFound`], or an error of the store.
     pub async fn show_account(&self, id: &str) -> Result<AccountView, OperationError> {
         Ok(AccountView::from(&self.find_account(id).await?))
     }
 
-    /// Switches an account off, on, or ends it for ever; its sessions follow.
+    /// Disables, enables or revokes an account, and its sessions with it.
     ///
     /// # Errors
-    /// [`OperationError::NotFound`], [`OperationError::Conflict`] for a revoked one, or as the store has it.
+    /// [`OperationError::NotFound`], [`OperationError::Conflict`] for a revoked one, or an error of the store.
     pub async fn change_account(&self, id: &str, change: CredentialChange) -> Result<AccountView, OperationError> {
         let account = self.find_account(id).await?;
         let now = self.clock.now().wall;
@@ -242,13 +232,12 @@ impl Operations {
         Ok(AccountView::from(&record))
     }
 
-    /// Gives an account another password and ends its sessions: whoever knew the old one may have some.
-    ///
-    /// Both in one step of the store.
+    /// Replaces the password of an account, and ends its sessions, since somebody who knew the old password may have begun
+    /// one. Both happen in one step of the store.
     ///
     /// # Errors
     /// [`OperationError::NotFound`], [`OperationError::Usage`] for a password that cannot be one,
-    /// [`OperationError::Conflict`] for an account without, or as the store has it.
+    /// [`OperationError::Conflict`] for an account without a password, or an error of the store.
     pub async fn set_password(&self, id: &str, request: &SetPassword) -> Result<AccountView, OperationError> {
         let account = self.find_account(id).await?;
         if account.login().is_none() {
@@ -267,7 +256,7 @@ impl Operations {
         changed
             .first()
             .map(AccountView::from)
-            .ok_or_else(|| OperationError::Unavailable("what was changed is not there".into()))
+            .ok_or_else(|| OperationError::Unavailable("the store did not return the account that was changed".into()))
     }
 
     async fn find_account(&self, id: &str) -> Result<CredentialRecord, OperationError> {
@@ -275,7 +264,7 @@ impl Operations {
         let found = self.store.find_credential(parse_id(id)?).await?;
         let is_account = |record: &CredentialRecord| {
             let surface = snapshot.surfaces.iter().find(|s| s.name == record.surface);
-            // Of a surface that was taken out of the configuration it is known by its log-in name.
+            // The surface may have been removed from the configuration; then a log-in name shows that this is an account.
             surface.map_or(record.login().is_some(), |s| takes_accounts(&s.kind))
         };
         found
@@ -288,7 +277,7 @@ fn address_taken() -> OperationError {
     OperationError::Conflict("an account with this e-mail address exists already".into())
 }
 
-/// The surface of this name if it is one of accounts; without a name the only one there is.
+/// The surface of this name, if accounts log in there. Without a name, the only such surface.
 fn find_account_surface<'s>(snapshot: &'s Snapshot, name: Option<&str>) -> Result<&'s Surface, OperationError> {
     find_surface_of(snapshot, "accounts", takes_accounts, name)
 }
@@ -301,7 +290,7 @@ fn logs_in(surface: &Surface) -> bool {
     matches!(surface.kind.carry(), Carry::Login(_))
 }
 
-fn credentials_of<'r>(request: &'r CreateAccount, surface: &Surface) -> Result<(&'r str, &'r Password), OperationError> {
+fn credentials_of<'r>(request: &'r CreateAccount, surface: &Surface) -> Result<(&'r str, &'r PlainPassword), OperationError> {
     let (Some(email), Some(password)) = (&request.email, &request.password) else {
         return Err(OperationError::Usage(format!(
             "accounts of surface `{}` log in: an e-mail address and a password are needed",
@@ -315,15 +304,15 @@ fn credentials_of<'r>(request: &'r CreateAccount, surface: &Surface) -> Result<(
     Ok((email, password))
 }
 
-fn resolve_mode(surface: &Surface, asked: Option<&str>) -> Result<Option<Mode>, OperationError> {
-    let Some(asked) = asked else { return Ok(surface.mode) };
-    let mode = Mode::parse(asked).filter(|mode| surface.mode.is_none_or(|pinned| pinned == *mode));
+fn resolve_mode(surface: &Surface, name: Option<&str>) -> Result<Option<Mode>, OperationError> {
+    let Some(name) = name else { return Ok(surface.mode) };
+    let mode = Mode::parse(name).filter(|mode| surface.mode.is_none_or(|pinned| pinned == *mode));
     mode.map(Some)
-        .ok_or_else(|| OperationError::Usage(format!("surface `{}` has no mode `{}`", surface.name, printable(asked))))
+        .ok_or_else(|| OperationError::Usage(format!("surface `{}` has no mode `{}`", surface.name, printable(name))))
 }
 
-/// Hashes off the control runtime's threads: it takes some 20 ms of a core.
-async fn hash(password: &Password) -> Result<PasswordHash, OperationError> {
+/// Hashes on a thread for blocking work, since a hash takes about 20 ms of a core.
+async fn hash(password: &PlainPassword) -> Result<PasswordHash, OperationError> {
     let text = password.expose();
     if text.is_empty() || text.len() > MAX_PASSWORD || text.chars().any(char::is_control) {
         return Err(OperationError::Usage(format!(

@@ -1,4 +1,4 @@
-//! A drill's canary: a credential that exists to be revoked, and ends by itself if nobody does.
+//! The canary of a drill: a credential that is made in order to be revoked. It expires if nobody revokes it.
 
 use std::fmt;
 
@@ -16,13 +16,12 @@ use super::surfaces::find_surface_of;
 use super::tenants::CreateTenant;
 use super::text::{PAGE, parse_tenant};
 
-/// The tenant of all canaries: one that is used again, so that drills leave no tenants behind.
+/// The tenant of all canaries. Every drill uses it again, so that drills leave no tenants behind.
 pub const DRILL_TENANT: &str = "durward-drill";
 
-/// How long a canary lives if a drill is broken off: longer than the longest drill takes.
+/// How long a canary lives if its drill is broken off. The longest drill takes less time.
 const CANARY_LIFE: &str = "10m";
 
-/// Makes a canary.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BeginDrill {
@@ -32,24 +31,20 @@ pub struct BeginDrill {
     /// `test` or `live`; needed when the surface has both.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
-    /// What it may do: what the addresses need that are to admit it.
+    /// The scopes of the canary. They must be those that the addresses of the drill need.
     pub scopes: Vec<String>,
 }
 
 /// A canary. `Debug` shows no secret.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Canary {
-    /// Its id.
     pub id: String,
-    /// Its surface.
     pub surface: String,
-    /// Its tenant.
     pub tenant: String,
     /// The request field that carries it.
     pub field: String,
-    /// That field's value.
     pub value: String,
-    /// The same with a key that nobody has.
+    /// The value of that field with a key that nobody has.
     pub decoy: String,
 }
 
@@ -59,15 +54,13 @@ impl fmt::Debug for Canary {
     }
 }
 
-/// Ends a drill.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EndDrill {
-    /// The canary's id.
     pub id: String,
 }
 
-/// What became of a canary.
+/// The answer to the end of a drill.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DrillEnded {
     /// The canary's id; it is revoked.
@@ -77,10 +70,10 @@ pub struct DrillEnded {
 }
 
 impl Operations {
-    /// Makes a canary in the drills' tenant, which is made or switched on.
+    /// Makes a canary in the tenant of drills. The tenant is made if it does not exist, and enabled if it is not active.
     ///
     /// # Errors
-    /// [`OperationError::Usage`] without one clear surface of API keys, or as the store has it.
+    /// [`OperationError::Usage`] unless exactly one surface of API keys is meant, or an error of the store.
     pub async fn begin_drill(&self, request: &BeginDrill) -> Result<Canary, OperationError> {
         let snapshot = self.snapshot.load();
         let surface = find_surface(&snapshot, request.surface.as_deref())?;
@@ -101,7 +94,7 @@ impl Operations {
         let secret = made.secret.as_deref();
         let shown = present(&made.key, secret).zip(present(&decoy_of(&made.key), secret));
         let ((field, value), (_, decoy)) =
-            shown.ok_or_else(|| OperationError::Usage("the surface carries its keys in no header".into()))?;
+            shown.ok_or_else(|| OperationError::Usage("the keys of this surface are not sent in a header".into()))?;
         Ok(Canary {
             id: made.id,
             surface: made.surface,
@@ -119,14 +112,14 @@ impl Operations {
         }
     }
 
-    /// Revokes a canary, if it is not yet, and switches the drills' tenant off unless another drill uses it.
+    /// Revokes a canary if it is not revoked yet, and disables the tenant of drills unless another drill uses it.
     ///
     /// # Errors
-    /// [`OperationError::Usage`] for what is no canary, [`OperationError::NotFound`], or as the store has it.
+    /// [`OperationError::Usage`] for a credential that is not a canary, [`OperationError::NotFound`], or an error of the store.
     pub async fn end_drill(&self, request: &EndDrill) -> Result<DrillEnded, OperationError> {
         let record = self.find_record(&request.id).await?;
         if record.tenant.as_str() != DRILL_TENANT {
-            return Err(OperationError::Usage(format!("`{}` is no canary of a drill", record.id)));
+            return Err(OperationError::Usage(format!("`{}` is not the canary of a drill", record.id)));
         }
         self.change_key(&request.id, CredentialChange::Revoke).await?;
         let filter = CredentialFilter {
@@ -148,13 +141,13 @@ impl Operations {
     }
 }
 
-/// The surface of this name if its keys stand in one header; without a name the only one that does.
+/// The surface of this name, if its keys are sent in one header. Without a name, the only such surface.
 fn find_surface<'s>(snapshot: &'s Snapshot, name: Option<&str>) -> Result<&'s Surface, OperationError> {
     find_surface_of(snapshot, "keys in one header", |kind| kind.present("", Some("")).is_some(), name)
 }
 
-/// The key with another last character: its checksum does not hold, so that nobody can have it and no
-/// store is asked for it.
+/// The key with another last character. Its checksum is wrong, so nobody can have this key, and a gateway refuses it
+/// without a look-up in the store.
 fn decoy_of(key: &str) -> String {
     let (rest, last) = key.split_at(key.len().saturating_sub(1));
     format!("{rest}{}", if last == "A" { "B" } else { "A" })

@@ -8,19 +8,19 @@ use crate::store::{ChangeError, StoreError};
 /// Why an operation was not done. Holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OperationError {
-    /// What was asked for cannot be meant; says what would have been right.
+    /// The request is wrong; the text says what would have been right.
     #[error("{0}")]
     Usage(String),
     /// There is no such tenant or credential.
     #[error("{0}")]
     NotFound(String),
-    /// It exists already, or its state forbids it.
+    /// The record exists already, or its state does not allow the operation.
     #[error("{0}")]
     Conflict(String),
-    /// The store does not answer. Says whether a change was made, was not, or that this is not known.
+    /// The store does not answer. The text says whether a change was made, was not made, or that this is not known.
     #[error("{0}")]
     Unavailable(String),
-    /// The change was made, but is not certain to stay.
+    /// The change was made, but the store may lose it.
     #[error("{0}")]
     Unconfirmed(String),
     /// The store answered with something that cannot be trusted.
@@ -46,7 +46,6 @@ impl OperationError {
         }
     }
 
-    /// The answer's status.
     #[must_use]
     pub const fn status(&self) -> u16 {
         match self {
@@ -98,16 +97,13 @@ impl From<MakeError> for OperationError {
 
 /// Why an operation was not done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
-    /// The reason.
-    pub error: FailureBody,
+pub struct ErrorBody {
+    pub error: ErrorDetail,
 }
 
-/// The reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FailureBody {
+pub struct ErrorDetail {
     /// One of the codes of `OperationError`.
     pub code: String,
-    /// For people.
     pub message: String,
 }

@@ -19,51 +19,43 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::error::{Failure, FailureBody};
+use super::error::{ErrorBody, ErrorDetail};
 use super::text::printable;
 
-/// Largest request body.
 pub const MAX_BODY: usize = 64 * 1024;
 
-/// From accept, or from the last answer, to the end of the next head: local peers need milliseconds.
+/// Longest time from the accept, or from the last answer, to the end of the next head. Local peers need milliseconds.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// For the whole body of a request.
+/// Longest time for the whole body of a request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// For an operation; a reload of a large configuration is the slowest.
+/// Longest time for an operation. The slowest one is a reload of a large configuration.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// After the stop, for what is in flight.
+/// Longest time that requests in flight get after the stop.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// After a failed accept (no descriptors left, most often), so that the loop does not spin.
+/// The pause after a failed accept, so that the loop does not spin. Most often there are no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// One request, its body read.
+/// One request with its whole body.
 #[derive(Debug)]
-pub struct Call {
-    /// The method.
+pub struct AdminCall {
     pub method: Method,
-    /// The target.
     pub uri: Uri,
     /// The body, at most [`MAX_BODY`] bytes.
     pub body: Bytes,
 }
 
-/// One answer.
 #[derive(Debug)]
-pub struct Answer {
-    /// The status.
+pub struct AdminReply {
     pub status: u16,
-    /// `Content-Type`.
     pub content_type: &'static str,
-    /// The body.
     pub body: Bytes,
 }
 
-impl Answer {
-    /// An answer in JSON.
+impl AdminReply {
     #[must_use]
     pub fn json(status: u16, value: &impl serde::Serialize) -> Self {
         Self {
@@ -74,41 +66,38 @@ impl Answer {
     }
 }
 
-/// Where connections come from.
 #[derive(Debug)]
 pub enum Listener {
     /// A Unix socket; peers other than our user and root are turned away.
     Unix(UnixListener),
-    /// TCP.
     Tcp(TcpListener),
 }
 
-/// What a server gives its peers at most.
+/// The limits that a server sets for its peers.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Connections at a time; further ones wait in the kernel's queue.
+    /// Most connections at a time; more of them wait in the queue of the kernel.
     pub connections: usize,
-    /// Oldest connection: also what ends a peer that does not read its answer.
+    /// Longest life of a connection. It also ends a peer that does not read its answer.
     pub age: Duration,
 }
 
 impl Bounds {
-    /// For operators and probes: an operator has one connection, a scraper and two probes three.
+    /// The limits for operators and probes. An operator has one connection; a scraper and two probes have three.
     pub const OPERATOR: Self = Self {
         connections: 64,
         age: Duration::from_secs(60),
     };
 }
 
-/// Answers requests.
-pub trait Service: Send + Sync + 'static {
+pub trait AdminService: Send + Sync + 'static {
     /// Answers one request; [`read`] reads its body.
-    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Answer> + Send;
+    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = AdminReply> + Send;
 }
 
 /// Serves until `stop` changes (or its sender is dropped), then finishes what is in flight for at
 /// most five seconds. Owns its connections.
-pub async fn serve<S: Service>(listener: Listener, bounds: Bounds, service: Arc<S>, mut stop: watch::Receiver<()>) {
+pub async fn serve<S: AdminService>(listener: Listener, bounds: Bounds, service: Arc<S>, mut stop: watch::Receiver<()>) {
     let permits = Arc::new(Semaphore::new(bounds.connections));
     let mut connections = JoinSet::new();
     loop {
@@ -132,7 +121,7 @@ pub async fn serve<S: Service>(listener: Listener, bounds: Bounds, service: Arc<
         }
     }
     drop(listener);
-    // Whoever is not done by then is cut off when the set is dropped.
+    // Connections that are not done by then are cut off when the set is dropped.
     let _ = timeout(DRAIN, async { while connections.join_next().await.is_some() {} }).await;
 }
 
@@ -146,7 +135,7 @@ async fn accept(listener: &Listener, permits: &Arc<Semaphore>) -> io::Result<(Bo
         Listener::Unix(listener) => {
             let (io, _) = listener.accept().await?;
             let peer = io.peer_cred()?.uid();
-            // The socket's mode says the same; this holds even if somebody changes that.
+            // The mode of the socket keeps other users away too; this check stays even if somebody changes the mode.
             if peer != 0 && peer != rustix::process::geteuid().as_raw() {
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, "a peer of another user"));
             }
@@ -157,7 +146,7 @@ async fn accept(listener: &Listener, permits: &Arc<Semaphore>) -> io::Result<(Bo
     Ok((io, permit))
 }
 
-async fn serve_connection<S: Service>(io: Box<dyn Stream>, age: Duration, service: Arc<S>, mut stop: watch::Receiver<()>) {
+async fn serve_connection<S: AdminService>(io: Box<dyn Stream>, age: Duration, service: Arc<S>, mut stop: watch::Receiver<()>) {
     let answer = service_fn(move |request: Request<Incoming>| {
         let service = Arc::clone(&service);
         async move { Ok::<_, Infallible>(answer(&*service, request).await) }
@@ -169,7 +158,7 @@ async fn serve_connection<S: Service>(io: Box<dyn Stream>, age: Duration, servic
             .max_buf_size(MAX_BODY)
             .serve_connection(TokioIo::new(io), answer)
     );
-    // Errors of a connection are its peer's business: it went away or spoke no HTTP.
+    // An error of a connection needs no report: its peer went away, or did not speak HTTP.
     tokio::select! {
         _ = connection.as_mut() => return,
         _ = stop.changed() => {}
@@ -179,7 +168,7 @@ async fn serve_connection<S: Service>(io: Box<dyn Stream>, age: Duration, servic
     let _ = timeout(DRAIN, connection).await;
 }
 
-async fn answer<S: Service>(service: &S, request: Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer<S: AdminService>(service: &S, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let answer = timeout(ANSWER_TIMEOUT, service.answer(request)).await;
     write(answer.unwrap_or_else(|_| {
         fail(
@@ -194,14 +183,14 @@ async fn answer<S: Service>(service: &S, request: Request<Incoming>) -> Response
 ///
 /// # Errors
 /// The answer that says what was wrong with it.
-pub async fn read(request: Request<Incoming>) -> Result<Call, Answer> {
+pub async fn read(request: Request<Incoming>) -> Result<AdminCall, AdminReply> {
     let (head, body) = request.into_parts();
     let body = match timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(_)) => return Err(fail(413, "usage", "the body is larger than 64 KiB, or broke off")),
+        Ok(Err(_)) => return Err(fail(413, "usage", "the body is larger than 64 KiB, or ended too early")),
         Err(_) => return Err(fail(408, "usage", "the body did not arrive in time")),
     };
-    Ok(Call {
+    Ok(AdminCall {
         method: head.method,
         uri: head.uri,
         body,
@@ -209,24 +198,24 @@ pub async fn read(request: Request<Incoming>) -> Result<Call, Answer> {
 }
 
 /// An answer that says why something was not done.
-pub(crate) fn fail(status: u16, code: &str, message: &str) -> Answer {
-    let error = FailureBody {
+pub(crate) fn fail(status: u16, code: &str, message: &str) -> AdminReply {
+    let error = ErrorDetail {
         code: code.into(),
         message: message.into(),
     };
-    Answer::json(status, &Failure { error })
+    AdminReply::json(status, &ErrorBody { error })
 }
 
-pub(crate) fn no_such_path(call: &Call) -> Answer {
+pub(crate) fn no_such_path(call: &AdminCall) -> AdminReply {
     let path = printable(call.uri.path());
     fail(404, "not_found", &format!("there is no `{} {path}` here", call.method))
 }
 
-pub(crate) fn wrong_method(right: &str) -> Answer {
+pub(crate) fn wrong_method(right: &str) -> AdminReply {
     fail(405, "usage", &format!("this path takes {right}"))
 }
 
-fn write(answer: Answer) -> Response<Full<Bytes>> {
+fn write(answer: AdminReply) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(answer.body));
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();

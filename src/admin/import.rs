@@ -10,7 +10,7 @@ use crate::store::find_any;
 use super::Operations;
 use super::error::OperationError;
 use super::keys::{KeyView, KeyWords};
-use super::surfaces::{Halves, find_key_surface};
+use super::surfaces::{KeyParts, find_key_surface};
 use super::text::{parse_expiry, parse_id};
 
 /// Takes over a credential of which only SHA-256 hashes are known.
@@ -19,31 +19,28 @@ use super::text::{parse_expiry, parse_id};
 pub struct ImportKey {
     /// The surface it is for; it must accept imported keys.
     pub surface: String,
-    /// Whose it is.
     pub tenant: String,
     /// SHA-256 of the key (or of the publishable half), 64 hexadecimal digits.
     pub sha256: String,
     /// SHA-256 of the secret half, for a pair.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_sha256: Option<String>,
-    /// The id it is known by; made up when absent.
+    /// The id of the key; a new one is made when it is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// Its last four characters, for lists.
+    /// The last four characters of the key, for lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last4: Option<String>,
     /// `test` or `live`; needed when the surface has both.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
-    /// What it may do.
     pub scopes: Vec<String>,
     /// Who acts within the tenant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// `30d`, or RFC 3339.
+    /// When it ends: `30d`, or RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
-    /// A name for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
@@ -64,11 +61,11 @@ impl Operations {
             )));
         }
         let key = parse_hash("sha256", &request.sha256)?;
-        let secret = match (&request.secret_sha256, surface.halves) {
-            (Some(hash), Halves::Two) => Some(parse_hash("secret_sha256", hash)?),
-            (None, Halves::One) => None,
-            (None, Halves::Two) => return Err(usage(&format!("surface `{}` takes pairs: give secret_sha256 too", surface.name()))),
-            (Some(_), Halves::One) => {
+        let secret = match (&request.secret_sha256, surface.parts) {
+            (Some(hash), KeyParts::Pair) => Some(parse_hash("secret_sha256", hash)?),
+            (None, KeyParts::Single) => None,
+            (None, KeyParts::Pair) => return Err(usage(&format!("surface `{}` takes pairs: give secret_sha256 too", surface.name()))),
+            (Some(_), KeyParts::Single) => {
                 return Err(usage(&format!(
                     "surface `{}` takes single keys: leave secret_sha256 out",
                     surface.name()

@@ -1,4 +1,4 @@
-//! Keys and key pairs: their JSON, and the operations make, list, show, switch off and on, revoke.
+//! Keys and key pairs: their JSON, and the operations on them. Operators make, list, show, disable, enable and revoke keys.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,17 +25,15 @@ use super::text::{
 pub struct CreateKey {
     /// The surface it is for.
     pub surface: String,
-    /// Whose it is.
     pub tenant: String,
     /// `test` or `live`; needed when the surface has both.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
-    /// What it may do.
     pub scopes: Vec<String>,
     /// Its roles, by id or name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
-    /// The id of the record it hangs on, which ends it.
+    /// The id of the parent. When the parent ends, this record ends too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
     /// Who acts within the tenant.
@@ -44,48 +42,39 @@ pub struct CreateKey {
     /// `30d`, or RFC 3339; without it, it does not expire.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
-    /// A name for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// What it is for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
 }
 
-/// A credential just made: the only time its secret is shown.
+/// A credential that was just made. Its secret is shown in this answer only.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct KeyMade {
-    /// Its id: not a secret, what it is listed and revoked by.
+    /// The id by which the credential is listed and revoked; it is not a secret.
     pub id: String,
     /// The key, or the publishable half.
     pub key: String,
     /// The secret half of a pair.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
-    /// The visible beginning.
     pub prefix: String,
-    /// The last four characters.
     pub last4: String,
-    /// Its surface.
     pub surface: String,
-    /// Its tenant.
     pub tenant: String,
     /// Who acts within the tenant.
     #[serde(default)]
     pub subject: Option<String>,
-    /// `test`, `live` or none.
+    /// `test` or `live`; none where the surface has no modes.
     pub mode: Option<String>,
     /// Its scopes, in the order in which they were given.
     pub scopes: Vec<String>,
-    /// Its roles.
     pub roles: Vec<String>,
-    /// The id of the record it hangs on, which ends it.
+    /// The id of the parent. When the parent ends, this record ends too.
     #[serde(default)]
     pub parent: Option<String>,
-    /// A name for people.
     #[serde(default)]
     pub name: Option<String>,
-    /// What it is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// When it ends, RFC 3339.
@@ -93,7 +82,7 @@ pub struct KeyMade {
 }
 
 impl KeyMade {
-    /// What is shown of a record and its secrets, this once.
+    /// What the answer to a creation shows of a record and its secrets.
     #[must_use]
     pub fn new(record: &CredentialRecord, key: &GeneratedKey, secret: Option<&GeneratedKey>) -> Self {
         let view = KeyView::from(record);
@@ -125,10 +114,8 @@ impl std::fmt::Debug for KeyMade {
 
 /// A signing secret, for the service that signs with it.
 #[derive(Clone, Serialize, Deserialize)]
-pub struct Revealed {
-    /// Its id.
+pub struct RevealedSecret {
     pub id: String,
-    /// The secret itself.
     pub secret: String,
     /// The tenant that has it.
     pub tenant: String,
@@ -136,20 +123,19 @@ pub struct Revealed {
     pub expires_at: Option<String>,
 }
 
-impl std::fmt::Debug for Revealed {
+impl std::fmt::Debug for RevealedSecret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Revealed").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("RevealedSecret").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
 /// The answer to a creation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Created {
-    /// What was made.
+pub struct CreatedKey {
     pub credential: KeyMade,
     /// What an operator may want to know; nothing failed.
     pub warnings: Vec<String>,
-    /// What is not known: whether it outlives a failure of the store.
+    /// What is not certain: whether the credential survives a failure of the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doubt: Option<String>,
 }
@@ -157,32 +143,24 @@ pub struct Created {
 /// A credential as operators see it: no secret, no fingerprint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyView {
-    /// Its id.
     pub id: String,
-    /// `active`, `disabled` or `revoked`.
+    /// One of `active`, `disabled` and `revoked`.
     pub state: String,
-    /// The visible beginning.
     pub prefix: String,
-    /// The last four characters.
     pub last4: String,
-    /// Its surface.
     pub surface: String,
-    /// Its tenant.
     pub tenant: String,
     /// Who acts within the tenant.
     pub subject: Option<String>,
-    /// `test`, `live` or none.
+    /// `test` or `live`; none where the surface has no modes.
     pub mode: Option<String>,
     /// Its scopes, in the order in which they were given.
     pub scopes: Vec<String>,
-    /// Its roles.
     pub roles: Vec<String>,
-    /// The id of the record it hangs on, which ends it.
+    /// The id of the parent. When the parent ends, this record ends too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
-    /// A name for people.
     pub name: Option<String>,
-    /// What it is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// When it was made, RFC 3339.
@@ -226,10 +204,9 @@ impl From<&CredentialRecord> for KeyView {
 
 impl Doubtful for KeyView {}
 
-/// A page of credentials.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct KeyList {
-    /// In order of id.
+    /// In the order of their ids.
     pub keys: Vec<KeyView>,
     /// Where the next page begins (`after`); none after the last.
     pub next: Option<String>,
@@ -243,22 +220,21 @@ pub(crate) struct KeyWords<'r> {
 }
 
 /// A credential that was made.
-pub(crate) struct Minted {
-    /// What is shown this once.
+pub(crate) struct StoredKey {
+    /// The credential with its secret, which is shown in this answer only.
     pub(crate) credential: KeyMade,
-    /// Those changed in the same step, as they are then; empty when that is in doubt.
+    /// The records that were changed in the same step, as they are after it; none when the change is not confirmed.
     pub(crate) changed: Vec<CredentialRecord>,
-    /// What is not known.
     pub(crate) doubt: Option<String>,
 }
 
 impl Operations {
-    /// Makes a key, or a key pair. The answer is the only place where the secret is shown.
+    /// Makes a key or a key pair. Its secret is shown in this answer only.
     ///
     /// # Errors
-    /// [`OperationError::Usage`] with what would have been right, [`OperationError::NotFound`] without
-    /// the tenant, or as the store has it.
-    pub async fn create_key(&self, request: &CreateKey) -> Result<Created, OperationError> {
+    /// [`OperationError::Usage`], which says what would have been right, [`OperationError::NotFound`] without
+    /// the tenant, or an error of the store.
+    pub async fn create_key(&self, request: &CreateKey) -> Result<CreatedKey, OperationError> {
         let snapshot = self.snapshot.load();
         let surface = find_key_surface(&snapshot, &request.surface)?;
         let mode = surface.resolve_mode(request.mode.as_deref())?;
@@ -280,7 +256,7 @@ impl Operations {
         let parent = self.resolve_parent(request.parent.as_deref()).await?;
         record.extras = Extras {
             roles: self.resolve_roles(&snapshot, &record.tenant, &request.roles).await?,
-            // No route granted it anything: it goes as far as its parent does.
+            // No route has granted scopes to this key, so it has those of its parent.
             granted: parent.as_ref().map(|_| ScopeSet::default()),
             parent,
             description: request
@@ -295,9 +271,9 @@ impl Operations {
         let warnings = unused_scopes(&snapshot, &surface, &record.scopes);
         let at = record.created_at;
         let made = finish(surface.surface, record, None, at, self.peppers.first())?;
-        let Minted { credential, doubt, .. } = self.store_made(made, Vec::new()).await?;
+        let StoredKey { credential, doubt, .. } = self.store_made(made, Vec::new()).await?;
         tracing::info!(credential = %credential.id, surface = %surface.name(), tenant = %credential.tenant, "credential created");
-        Ok(Created {
+        Ok(CreatedKey {
             credential,
             warnings,
             doubt,
@@ -307,7 +283,7 @@ impl Operations {
     /// Lists credentials.
     ///
     /// # Errors
-    /// [`OperationError`], as the store has it.
+    /// [`OperationError`]: an error of the store.
     pub async fn list_keys(
         &self,
         tenant: Option<&str>,
@@ -334,33 +310,33 @@ impl Operations {
     /// Shows one credential.
     ///
     /// # Errors
-    /// [`OperationError::NotFound`], or as the store has it.
+    /// [`OperationError::NotFound`], or an error of the store.
     pub async fn show_key(&self, id: &str) -> Result<KeyView, OperationError> {
         Ok(KeyView::from(&self.find_record(id).await?))
     }
 
-    /// Reveals a signing secret, by the id of its record, while it is in force.
+    /// Reveals a signing secret by the id of its record, if the record is in force.
     ///
     /// # Errors
     /// [`OperationError::Usage`] for a credential of another kind, whose secret nobody knows;
-    /// [`OperationError::Conflict`] for one that is not in force, [`OperationError::NotFound`], or as the store has it.
-    pub async fn reveal_key(&self, id: &str) -> Result<Revealed, OperationError> {
+    /// [`OperationError::Conflict`] for one that is not in force, [`OperationError::NotFound`], or an error of the store.
+    pub async fn reveal_key(&self, id: &str) -> Result<RevealedSecret, OperationError> {
         let record = self.find_record(id).await?;
         let snapshot = self.snapshot.load();
         let surface = find_key_surface(&snapshot, record.surface.as_str())?;
         if !matches!(surface.surface.kind.recipe(), Recipe::Signing(_)) {
             return Err(OperationError::Usage(format!(
-                "`{id}` is no signing secret: of other credentials only the hash is kept"
+                "`{id}` is not a signing secret: of other credentials only the hash is stored"
             )));
         }
         refuse_unused(&record, record.expires_at.is_some_and(|end| end <= self.clock.now().wall))?;
         let secret = signing_secret(surface.surface, &record, &self.peppers).ok_or_else(|| {
             OperationError::Conflict(format!(
-                "`{id}` was made under a pepper or a prefix that this gateway has not any more"
+                "`{id}` was made under a pepper or a prefix that this gateway does not have any more"
             ))
         })?;
         tracing::info!(credential = %record.id, "signing secret revealed");
-        Ok(Revealed {
+        Ok(RevealedSecret {
             id: record.id.as_str().into(),
             secret: secret.expose().to_owned(),
             tenant: record.tenant.as_str().into(),
@@ -368,10 +344,10 @@ impl Operations {
         })
     }
 
-    /// Switches a credential off, on, or ends it for ever.
+    /// Disables, enables or revokes a credential.
     ///
     /// # Errors
-    /// [`OperationError::NotFound`], [`OperationError::Conflict`] for a revoked one, or as the store has it.
+    /// [`OperationError::NotFound`], [`OperationError::Conflict`] for a revoked one, or an error of the store.
     pub async fn change_key(&self, id: &str, change: CredentialChange) -> Result<KeyView, OperationError> {
         let id = parse_id(id)?;
         let record = self.store.change_credential(id, change.clone(), self.clock.now().wall).await?;
@@ -394,7 +370,7 @@ impl Operations {
         found.ok_or_else(|| OperationError::NotFound(format!("there is no credential `{id}`")))
     }
 
-    /// A record with everything but its secrets; its tenant exists.
+    /// A record with everything but its secrets, for a tenant that exists.
     pub(crate) async fn blank_record(
         &self,
         surface: &KeySurface<'_>,
@@ -428,7 +404,7 @@ impl Operations {
         &self,
         made: MintedCredential,
         changes: Vec<(CredentialId, CredentialChange)>,
-    ) -> Result<Minted, OperationError> {
+    ) -> Result<StoredKey, OperationError> {
         let key = made.key.ok_or_else(|| OperationError::Unavailable("no key was made".into()))?;
         let now = made.record.created_at;
         let new = NewRecords {
@@ -438,14 +414,14 @@ impl Operations {
         };
         let (written, doubt) = match self.store.create(new, now).await {
             Ok(written) => (written, None),
-            // It was made: whoever asked must have it, and hear that it may yet be lost.
+            // The credential was made, so the operator must get it, and must read that the store may lose it.
             Err(error @ ChangeError::Unconfirmed(_)) => (vec![made.record], Some(error.to_string())),
             Err(error) => return Err(error.into()),
         };
         let mut written = written.into_iter();
         let stored = written.next();
-        let stored = stored.ok_or_else(|| OperationError::Unavailable("what was made is not there".into()))?;
-        Ok(Minted {
+        let stored = stored.ok_or_else(|| OperationError::Unavailable("the store did not return the credential that was made".into()))?;
+        Ok(StoredKey {
             credential: KeyMade::new(&stored, &key, made.secret.as_ref()),
             changed: written.collect(),
             doubt,

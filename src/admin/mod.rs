@@ -1,4 +1,5 @@
-//! The operator's side: what may be done to tenants, keys and the running gateway, and where it is reached.
+//! The operator's side: operations on tenants, credentials and the running gateway, and the socket where operators reach
+//! them.
 //!
 //! [`Operations`] holds the rules and needs no socket, so that tests call it directly;
 //! [`routes`] puts them on a private Unix socket; [`probes`] answers `/livez`, `/readyz`, `/metrics`.
@@ -35,32 +36,27 @@ pub mod tenants;
 mod text;
 
 pub use error::OperationError;
-use readiness::{Checks, Readiness};
+use readiness::{Readiness, ReadinessChecks};
 
-/// Reads the configuration again and puts it in force, or answers why not with file, line and caret.
+/// Reads the configuration again and puts it in force, or answers the mistakes with file, line and caret.
 pub type Reload = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
-/// Everything an operator may do. Shared by the socket's connections; runs on the control runtime.
+/// Everything that an operator may do. All connections of the socket share it; it runs on the control runtime.
 pub struct Operations {
     /// Where credentials and tenants are kept.
     pub store: Arc<dyn CredentialStore>,
     /// What new fingerprints are made with.
     pub peppers: Peppers,
-    /// The configuration in force.
     pub snapshot: Arc<SharedSnapshot>,
-    /// What time it is.
     pub clock: Arc<dyn Clock>,
-    /// What `/metrics` shows.
     pub telemetry: Arc<Telemetry>,
-    /// What `/readyz` shows.
     pub readiness: Arc<Readiness>,
-    /// In words, what there are too few descriptors for; `None` if there are enough.
+    /// A text that says what there are too few descriptors for; `None` if there are enough.
     pub shortage: Option<String>,
-    /// Reloads the configuration.
     pub reload: Reload,
     /// Where the public side listens.
     pub listeners: Vec<ListenerView>,
-    /// Who this gateway is in its receipts.
+    /// The identity that this gateway has in its receipts.
     pub gateway: Identity,
     /// Where probes are answered over TCP, if anywhere.
     pub probes: Option<std::net::SocketAddr>,
@@ -78,15 +74,15 @@ impl Operations {
         })
     }
 
-    /// What readiness rests on. A gateway that is not registered can admit nobody whom it has to look up.
-    fn checks(&self) -> Checks {
+    /// The checks of readiness. A gateway that is not registered cannot admit callers whom it has to look up.
+    fn checks(&self) -> ReadinessChecks {
         let mut checks = self.readiness.checks(self.clock.now().boot);
         if let Some(why) = self.store.unregistered()
             && checks.store == "ok"
         {
             checks.store = format!("this gateway is not registered: {why}");
         }
-        // A gateway that cannot revoke must not look well, even though it goes on serving.
+        // A gateway that cannot revoke must not look healthy, although it still serves.
         if let Some(why) = self.store.writes().and_then(|writes| writes.refused)
             && checks.store == "ok"
         {
@@ -95,12 +91,12 @@ impl Operations {
         checks
     }
 
-    /// What runs, and how it is.
+    /// What runs, and whether it is healthy.
     #[must_use]
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> GatewayStatus {
         let snapshot = self.snapshot.load();
         let checks = self.checks();
-        Status {
+        GatewayStatus {
             version: env!("CARGO_PKG_VERSION").into(),
             configuration: self.snapshot.version(),
             ready: checks.all_pass(),
@@ -128,24 +124,17 @@ pub struct Reloaded {
     pub version: u64,
 }
 
-/// What runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
-    /// The gateway's version.
+pub struct GatewayStatus {
     pub version: String,
     /// Counts the configurations since the start.
     pub configuration: u64,
-    /// Whether it is ready.
     pub ready: bool,
-    /// Why, or why not.
-    pub checks: Checks,
-    /// Names of the surfaces.
+    pub checks: ReadinessChecks,
     pub surfaces: Vec<String>,
-    /// Names of the upstreams.
     pub upstreams: Vec<String>,
     /// How many routes there are.
     pub routes: usize,
-    /// Requests in flight.
     pub in_flight: u64,
     /// Where the public side listens.
     pub listeners: Vec<ListenerView>,
@@ -154,10 +143,8 @@ pub struct Status {
     pub probes: Option<String>,
 }
 
-/// One public listener.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListenerView {
-    /// Its name.
     pub name: String,
     /// Where it listens; the real port where the configuration says 0.
     pub address: String,

@@ -1,4 +1,4 @@
-//! Operations on peppers: what still depends on each, moving accounts to the first one, dropping an old one.
+//! Operations on peppers: show which credentials depend on each, move accounts to the first pepper, drop an old pepper.
 
 use std::time::Duration;
 
@@ -16,16 +16,16 @@ use super::error::OperationError;
 use super::keys::{KeyList, KeyView};
 use super::text::{PAGE, parse_id, parse_surface, parse_tenant, printable, write};
 
-/// How long one call goes on moving accounts before it answers where to go on: well within what an
-/// operation may take, with a disk that needs milliseconds for each.
+/// How long one call moves accounts before it answers where the next call must begin. It is well within the time of an
+/// operation, also with a disk that needs milliseconds for each account.
 const MOVING: Duration = Duration::from_secs(10);
 
 /// What depends on each pepper.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PepperUses {
-    /// Oldest first.
+    /// The oldest one stands first.
     pub peppers: Vec<PepperView>,
-    /// Credentials in force under a pepper that the store does not list: nobody finds them.
+    /// Credentials in force under a pepper that the store does not list: no look-up finds them.
     pub unlisted: u64,
 }
 
@@ -39,7 +39,6 @@ pub struct PepperView {
     pub first: bool,
     /// Whether it is being dropped.
     pub leaving: bool,
-    /// Keys and pairs.
     pub credentials: u64,
     /// Accounts, which move by themselves (`durward peppers move`).
     pub accounts: u64,
@@ -52,27 +51,27 @@ pub struct PepperView {
     pub droppable: Option<String>,
 }
 
-/// What a move came to.
+/// The answer to a move of accounts.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Moved {
+pub struct MovedAccounts {
     /// Accounts that moved to the first pepper.
     pub moved: u64,
-    /// Ids of accounts that could not: another account has their address already.
+    /// Ids of accounts that could not be moved, since another account has their address already.
     pub taken: Vec<String>,
-    /// Where to go on (`after`); none when all were seen.
+    /// Where the next call begins (`after`); none when all accounts were looked at.
     pub next: Option<String>,
 }
 
 /// Credentials in force that depend on one pepper.
 #[derive(Debug, Clone, Copy, Default)]
-struct Uses {
+struct PepperUse {
     credentials: u64,
     accounts: u64,
     lasting: u64,
     latest: Option<i64>,
 }
 
-impl Uses {
+impl PepperUse {
     const fn all(&self) -> u64 {
         self.credentials + self.accounts
     }
@@ -93,15 +92,15 @@ impl Operations {
     /// What depends on each pepper. Reads every credential, page by page.
     ///
     /// # Errors
-    /// As the store has it.
+    /// An error of the store.
     pub async fn list_peppers(&self) -> Result<PepperUses, OperationError> {
         let list = self.store.peppers().await?;
         self.uses_of(&list).await
     }
 
     async fn uses_of(&self, list: &PepperList) -> Result<PepperUses, OperationError> {
-        let mut uses = vec![Uses::default(); list.listed().len()];
-        let mut unlisted = Uses::default();
+        let mut uses = vec![PepperUse::default(); list.listed().len()];
+        let mut unlisted = PepperUse::default();
         let (now, oldest) = (self.clock.now().wall, list.oldest());
         let mut after = None;
         loop {
@@ -140,11 +139,12 @@ impl Operations {
     /// Lists the credentials in force that depend on the pepper of this mark.
     ///
     /// # Errors
-    /// [`OperationError::NotFound`] when the store does not list it, or as the store has it.
+    /// [`OperationError::NotFound`] when the store does not list it, or an error of the store.
     pub async fn list_keys_under(
         &self,
         mark: &str,
-        (tenant, surface): (Option<&str>, Option<&str>),
+        tenant: Option<&str>,
+        surface: Option<&str>,
         after: Option<&str>,
         limit: Option<usize>,
     ) -> Result<KeyList, OperationError> {
@@ -171,32 +171,33 @@ impl Operations {
         })
     }
 
-    /// Moves accounts after `after` to the first pepper: their log-in names are known, so that nobody has
-    /// to do anything; revoked ones too, so that their addresses stay taken. Each in a step of its own.
+    /// Moves the accounts after `after` to the first pepper. Their log-in names are stored, so their owners need to do
+    /// nothing. Revoked accounts are moved too, so that nobody else can take their addresses. Each account is moved in a
+    /// step of its own.
     ///
     /// # Errors
-    /// As the store has it; what was moved until then stays so.
-    pub async fn move_accounts(&self, after: Option<&str>) -> Result<Moved, OperationError> {
-        let mut told = Moved::default();
+    /// An error of the store. Accounts that were moved before it stay moved.
+    pub async fn move_accounts(&self, after: Option<&str>) -> Result<MovedAccounts, OperationError> {
+        let mut result = MovedAccounts::default();
         let mut after = after.map(parse_id).transpose()?;
         let began = self.clock.now().boot;
         loop {
             let page = self.page_of(after.clone()).await?;
             for record in &page {
                 after = Some(record.id.clone());
-                self.move_account(record, &mut told).await?;
+                self.move_account(record, &mut result).await?;
                 if self.clock.now().boot.since(began) >= MOVING {
-                    told.next = after.map(|id| id.as_str().to_owned());
-                    return Ok(told);
+                    result.next = after.map(|id| id.as_str().to_owned());
+                    return Ok(result);
                 }
             }
             if page.len() < MAX_LIST {
-                return Ok(told);
+                return Ok(result);
             }
         }
     }
 
-    async fn move_account(&self, record: &CredentialRecord, told: &mut Moved) -> Result<(), OperationError> {
+    async fn move_account(&self, record: &CredentialRecord, result: &mut MovedAccounts) -> Result<(), OperationError> {
         let Some(login) = record.login().filter(|_| record.needs_pepper()) else {
             return Ok(());
         };
@@ -205,22 +206,21 @@ impl Operations {
             return Ok(());
         }
         match self.store.move_login(record.id.clone(), fingerprint).await {
-            Ok(_) => told.moved += 1,
-            Err(ChangeError::Taken(_)) => told.taken.push(record.id.as_str().to_owned()),
-            // It was forgotten meanwhile.
+            Ok(_) => result.moved += 1,
+            Err(ChangeError::Taken(_)) => result.taken.push(record.id.as_str().to_owned()),
+            // The store has forgotten the account meanwhile.
             Err(ChangeError::NotFound(_)) => {}
             Err(error) => return Err(error.into()),
         }
         Ok(())
     }
 
-    /// Takes a pepper off the list of those that the store was written under, if nothing in force depends
-    /// on it. From the beginning of the count on, nothing is made under it: a count that finds nothing
-    /// stays right.
+    /// Removes a pepper from the list of the store, if no credential in force depends on it. No credential is made under the
+    /// pepper from the beginning of the count on, so a count of zero stays right.
     ///
     /// # Errors
     /// [`OperationError::NotFound`] when it is not on the list; [`OperationError::Conflict`] when
-    /// something depends on it, or this gateway makes new credentials under it; or as the store has it:
+    /// something depends on it, or this gateway makes new credentials under it; or an error of the store:
     /// then it may be on its way out, and the command is to be repeated.
     pub async fn drop_pepper(&self, mark: &str) -> Result<PepperUses, OperationError> {
         let list = self.store.peppers().await?;
@@ -230,7 +230,7 @@ impl Operations {
                 "this gateway makes new credentials under pepper {mark}: put another one first and start it again"
             )));
         }
-        // A word that nobody else says: of two who drop it at a time, one fails.
+        // A random word marks this call. When two operators drop the pepper at the same time, one of them fails.
         let word = mint_id(IdKind::Key, UnixMillis(0)).map_err(|error| OperationError::Unavailable(error.to_string()))?;
         let leaving = list.leaving(check, Some(word.as_str()));
         self.replace_peppers(&list, &leaving).await?;
@@ -238,7 +238,7 @@ impl Operations {
         let uses = match self.uses_of(&leaving).await {
             Ok(uses) => uses,
             Err(error) => {
-                // What cannot be undone either is as it says: on its way out, until the command is repeated.
+                // If this fails too, the pepper stays marked as leaving until the command is repeated.
                 let _ = self.replace_peppers(&leaving, &stays).await;
                 return Err(error);
             }
@@ -283,7 +283,7 @@ fn find_listed<'l>(list: &'l PepperList, mark: &str) -> Result<&'l Listed, Opera
     listed.ok_or_else(|| OperationError::NotFound(format!("the store has no pepper {mark}; `durward peppers` lists them")))
 }
 
-fn view(listed: &Listed, uses: Uses, first: bool) -> PepperView {
+fn view(listed: &Listed, uses: PepperUse, first: bool) -> PepperView {
     let latest = uses.latest.map(|end| write(crate::base::clock::UnixMillis(end)));
     let droppable = match (first, uses.all(), uses.lasting) {
         (true, ..) => None,

@@ -9,19 +9,19 @@ use hyper::body::Incoming;
 use crate::telemetry::metrics::CONTENT_TYPE;
 
 use super::Operations;
-use super::http::{Answer, Call, Service, no_such_path, read, wrong_method};
-use super::readiness::Checks;
+use super::http::{AdminCall, AdminReply, AdminService, no_such_path, read, wrong_method};
+use super::readiness::ReadinessChecks;
 
-/// How often the store is asked: readiness tells the truth within two seconds.
+/// How often the store is probed. Readiness follows the store within two seconds.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long one answer may take: a slow one still counts.
+/// How long one answer of the store may take. A slow answer still counts.
 const PROBE_DEADLINE: Duration = Duration::from_secs(1);
 
 #[derive(serde::Serialize)]
-struct Ready {
+struct ReadinessReport {
     ready: bool,
-    checks: Checks,
+    checks: ReadinessChecks,
     /// What should be changed about the store; says nothing about readiness.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     store_concerns: Vec<String>,
@@ -30,12 +30,12 @@ struct Ready {
     shortage: Option<String>,
 }
 
-/// The probes alone, for their TCP listener.
+/// The service of the TCP listener for probes, which has no operations.
 #[derive(Debug)]
 pub struct Probes(pub Arc<Operations>);
 
-impl Service for Probes {
-    async fn answer(&self, request: Request<Incoming>) -> Answer {
+impl AdminService for Probes {
+    async fn answer(&self, request: Request<Incoming>) -> AdminReply {
         match read(request).await {
             Ok(call) => answer(&self.0, &call).unwrap_or_else(|| no_such_path(&call)),
             Err(refusal) => refusal,
@@ -44,9 +44,9 @@ impl Service for Probes {
 }
 
 /// Answers a probe; `None` for another path.
-pub(crate) fn answer(operations: &Operations, call: &Call) -> Option<Answer> {
+pub(crate) fn answer(operations: &Operations, call: &AdminCall) -> Option<AdminReply> {
     let answer = match call.uri.path() {
-        "/livez" => Answer {
+        "/livez" => AdminReply {
             status: 200,
             content_type: "text/plain; charset=utf-8",
             body: "alive\n".into(),
@@ -55,9 +55,9 @@ pub(crate) fn answer(operations: &Operations, call: &Call) -> Option<Answer> {
             let checks = operations.checks();
             let ready = checks.all_pass();
             let store_concerns = operations.store.concerns().iter().map(ToString::to_string).collect();
-            Answer::json(
+            AdminReply::json(
                 if ready { 200 } else { 503 },
-                &Ready {
+                &ReadinessReport {
                     ready,
                     checks,
                     store_concerns,
@@ -65,7 +65,7 @@ pub(crate) fn answer(operations: &Operations, call: &Call) -> Option<Answer> {
                 },
             )
         }
-        "/metrics" => Answer {
+        "/metrics" => AdminReply {
             status: 200,
             content_type: CONTENT_TYPE,
             body: operations.telemetry.metrics().render().into(),
@@ -79,7 +79,7 @@ pub(crate) fn answer(operations: &Operations, call: &Call) -> Option<Answer> {
     }
 }
 
-/// Asks the store twice a second, for ever; the caller owns the task and aborts it at the end.
+/// Probes the store twice a second, without an end. The caller owns the task and aborts it.
 pub async fn watch_store(operations: Arc<Operations>) {
     let mut ticks = tokio::time::interval(PROBE_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -1,4 +1,4 @@
-//! What readiness rests on: the parts of a starting and stopping gateway set it, `/readyz` and `durward status` show it.
+//! Readiness: a gateway sets it while it starts, runs and stops; `/readyz` and `durward status` show it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -9,17 +9,17 @@ use serde::{Deserialize, Serialize};
 use crate::base::clock::BootMillis;
 use crate::store::cached::ReadAheadProgress;
 
-/// How long after its last answer the store counts as there: two missed probes, so that one lost
-/// answer does not take a gateway out of rotation that still serves all known callers.
+/// How long after its last answer the store counts as up. Two probes must be missed, since one lost answer must not take
+/// a gateway out of rotation that still serves all callers it knows.
 const STORE_FRESH: Duration = Duration::from_millis(1_500);
 
-/// What readiness rests on. Starts as not ready.
+/// The facts behind readiness. A new gateway is not ready.
 #[derive(Debug, Default)]
 pub struct Readiness {
     configured: AtomicBool,
     draining: AtomicBool,
     /// Boot time of the last good answer, plus one; zero for none.
-    store_seen: AtomicU64,
+    store_answered_at: AtomicU64,
     /// Why the store did not answer when it was last asked; empty if there is no reason.
     store_failed: Mutex<String>,
     warming: AtomicBool,
@@ -38,7 +38,7 @@ impl Readiness {
         self.warming.store(true, Ordering::Relaxed);
     }
 
-    /// That is done, or the time for it is over.
+    /// The gateway has read ahead, or the time for it is over.
     pub fn warm(&self) {
         self.warming.store(false, Ordering::Relaxed);
     }
@@ -50,7 +50,7 @@ impl Readiness {
 
     /// The store answered at this time.
     pub fn store_answered(&self, at: BootMillis) {
-        self.store_seen.store(at.0.saturating_add(1), Ordering::Relaxed);
+        self.store_answered_at.store(at.0.saturating_add(1), Ordering::Relaxed);
     }
 
     /// The store did not answer, or answered with an error, for this reason.
@@ -61,8 +61,8 @@ impl Readiness {
     /// Whether the store answered a moment ago.
     #[must_use]
     pub fn store_is_up(&self, now: BootMillis) -> bool {
-        let seen = self.store_seen.load(Ordering::Relaxed);
-        seen > 0 && now.since(BootMillis(seen - 1)) <= STORE_FRESH
+        let answered = self.store_answered_at.load(Ordering::Relaxed);
+        answered > 0 && now.since(BootMillis(answered - 1)) <= STORE_FRESH
     }
 
     fn no_answer(&self) -> String {
@@ -76,9 +76,9 @@ impl Readiness {
 
     /// Each check in words: `ok`, or what is wrong.
     #[must_use]
-    pub fn checks(&self, now: BootMillis) -> Checks {
+    pub fn checks(&self, now: BootMillis) -> ReadinessChecks {
         let say = |passed: bool, otherwise: &str| if passed { "ok" } else { otherwise }.to_owned();
-        Checks {
+        ReadinessChecks {
             configuration: say(self.configured.load(Ordering::Relaxed), "not loaded yet"),
             store: say(self.store_is_up(now), &self.no_answer()),
             warm: if self.warming.load(Ordering::Relaxed) {
@@ -91,9 +91,8 @@ impl Readiness {
     }
 }
 
-/// What `/readyz` checks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Checks {
+pub struct ReadinessChecks {
     /// A configuration is in force.
     pub configuration: String,
     /// The store answered a moment ago.
@@ -105,8 +104,7 @@ pub struct Checks {
     pub serving: String,
 }
 
-impl Checks {
-    /// Whether every check passes.
+impl ReadinessChecks {
     #[must_use]
     pub fn all_pass(&self) -> bool {
         [&self.configuration, &self.store, &self.warm, &self.serving]

@@ -1,4 +1,4 @@
-//! Who has applied a change: waits for the receipts of all gateways and says what is known.
+//! Confirmations: waits for the receipts of all gateways, and says which of them have applied a change.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -10,42 +10,39 @@ use tokio::time::{sleep, timeout};
 use crate::base::clock::{Now, UnixMillis};
 use crate::base::ids::{CredentialId, GatewayId, RoleId, TenantId};
 use crate::store::receipts::MAX_EVENTS;
-use crate::store::{Departed, EventPage, EventSubject, Receipt, Receipts, Standing, StoreError, ToldEvent};
+use crate::store::{DepartedGateway, EventPage, EventSubject, HistoryPoint, LoggedEvent, Receipt, Receipts, StoreError};
 
 use super::Operations;
 use super::error::OperationError;
 use super::text::{parse_id, parse_role_id, parse_tenant, write};
 
-/// Longest wait for receipts: within what an operation may take at all.
+/// Longest wait for receipts. It is within the time of an operation.
 pub const MAX_WAIT: Duration = Duration::from_secs(25);
 
-/// First and longest pause between two looks at the receipts. Times come from the receipts, so a look
-/// that comes late measures nothing wrong.
+/// First and longest pause between two reads of the receipts. Times are taken from the receipts, so a late read measures
+/// nothing wrong.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 
 /// Longest wait for one answer about receipts.
 const ANSWER: Duration = Duration::from_secs(3);
 
-/// Newest events that are searched for the one a change made: hundreds would have to be made by others
-/// in the same milliseconds for it not to be among them.
+/// How many of the newest events are searched for the event of a change. It is missed only if hundreds of other changes
+/// are made in the same milliseconds.
 const SEARCHED: usize = 200;
 
-/// What a change was about, as its event tells it.
+/// The record that a change is about, as its event names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum About {
-    /// A credential.
+pub enum ChangeSubject {
     Credential(CredentialId),
-    /// A tenant.
     Tenant(TenantId),
-    /// A role.
     Role(RoleId),
 }
 
-impl About {
+impl ChangeSubject {
     /// A credential of this id.
     ///
     /// # Errors
-    /// [`OperationError::Usage`] for what is no id.
+    /// [`OperationError::Usage`] for a text that is not an id.
     pub fn credential(id: &str) -> Result<Self, OperationError> {
         parse_id(id).map(Self::Credential)
     }
@@ -58,17 +55,17 @@ impl About {
         parse_role_id(id).map(Self::Role)
     }
 
-    fn is_told_by(&self, event: &ToldEvent) -> bool {
+    fn is_subject_of(&self, event: &LoggedEvent) -> bool {
         match (self, &event.subject) {
-            (Self::Credential(id), EventSubject::Credential { id: told, .. }) => id == told,
-            (Self::Tenant(id), EventSubject::Tenant { id: told }) => id == told,
-            (Self::Role(id), EventSubject::Role { id: told }) => id == told,
+            (Self::Credential(id), EventSubject::Credential { id: changed, .. }) => id == changed,
+            (Self::Tenant(id), EventSubject::Tenant { id: changed }) => id == changed,
+            (Self::Role(id), EventSubject::Role { id: changed }) => id == changed,
             _ => false,
         }
     }
 }
 
-/// What a change answers, which may be in doubt although it was made.
+/// The answer to a change. The change may be made and still not be certain.
 pub trait Doubtful {
     /// What is not known about it.
     fn doubt(&self) -> Option<String> {
@@ -76,30 +73,30 @@ pub trait Doubtful {
     }
 }
 
-/// A change, and what the gateways say of it.
+/// The answer to a change, with the receipts of the gateways.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Waited<T> {
-    /// What the change answers without waiting; none when it was made and cannot be answered.
+pub struct Confirmation<T> {
+    /// The answer to the change without a wait; none when the change was made and the record could not be read.
     pub result: Option<T>,
-    /// Every registered gateway has applied it, and nothing is in doubt.
+    /// Every registered gateway has applied the change, and nothing is in doubt.
     pub confirmed: bool,
-    /// When the store acknowledged it, RFC 3339, by this machine's clock.
+    /// When the store acknowledged the change, RFC 3339, by the clock of this machine.
     pub acknowledged_at: String,
     /// The gateways in order of id; none when they are not known.
-    pub gateways: Option<Vec<Told>>,
-    /// That gateways may have been lost from the list, if they may.
+    pub gateways: Option<Vec<GatewayReceipt>>,
+    /// Set if the list of gateways may have lost some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_ruled_out: Option<NotRuledOut>,
     /// What is not known, in words.
     pub doubts: Vec<String>,
 }
 
-/// Gateways that nobody can name: the list of gateways may have lost some.
+/// Gateways whose ids are not known, since the list of gateways may have lost some.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotRuledOut {
-    /// They were listed before this moment, RFC 3339, by the store's clock ...
+    /// These gateways were listed before this time, RFC 3339, by the clock of the store.
     pub listed_before: String,
-    /// ... and have stopped acting on what they read then by this one.
+    /// By this time they have stopped acting on what they read then, RFC 3339.
     pub stopped_by: String,
 }
 
@@ -122,20 +119,19 @@ impl std::fmt::Display for NotRuledOut {
     }
 }
 
-/// What one gateway says of a change.
+/// The receipt of one gateway for a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Told {
-    /// Its id.
+pub struct GatewayReceipt {
     pub id: String,
-    /// It has said that it applied the change.
+    /// Whether the gateway has confirmed that it applied the change.
     pub confirmed: bool,
-    /// When it said so, in milliseconds after the change, both by the store's clock.
+    /// When the gateway confirmed, in milliseconds after the change, by the clock of the store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ms: Option<u64>,
-    /// When it must have stopped acting on what was before, whatever it hears, RFC 3339.
+    /// When the gateway has stopped acting on older facts even if no event reaches it, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped_by: Option<String>,
-    /// How long ago it said anything, if it is registered and did not confirm.
+    /// How long ago the gateway wrote its last receipt, if it is registered and did not confirm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heard_ms_ago: Option<u64>,
 }
@@ -143,14 +139,13 @@ pub struct Told {
 /// The gateways of this store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewayList {
-    /// The store's position.
     pub position: u64,
-    /// In order of id.
+    /// In the order of their ids.
     pub gateways: Vec<GatewayView>,
-    /// Who is no longer registered and may still act on what it read before.
+    /// Gateways that are no longer registered and may still act on facts that they read before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub departed: Vec<DepartedView>,
-    /// That gateways may have been lost from the list, if they may.
+    /// Set if the list of gateways may have lost some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_ruled_out: Option<NotRuledOut>,
 }
@@ -158,57 +153,51 @@ pub struct GatewayList {
 /// An earlier process of an id, a gateway that was silent for an hour, or an entry that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DepartedView {
-    /// Its id, or what stands in the list instead of one, made printable.
+    /// The id of the gateway, or the text in the list that is not an id, made printable.
     pub id: String,
-    /// When it was last heard of, RFC 3339, by the store's clock.
+    /// When the gateway wrote its last receipt, RFC 3339, by the clock of the store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_heard_at: Option<String>,
-    /// When it must have stopped, RFC 3339, by the store's clock.
+    /// When the gateway has stopped acting on those facts, RFC 3339, by the clock of the store.
     pub stopped_by: String,
 }
 
-/// One gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewayView {
-    /// Its id.
     pub id: String,
-    /// It is the one that answers.
+    /// Whether this is the gateway that answers.
     pub this: bool,
-    /// Its version.
     pub version: String,
-    /// `current`: it has applied everything. `behind`: it has not. `silent`: it was not heard of for
-    /// six seconds.
+    /// `current`: it has applied all changes. `behind`: it has not. `silent`: it has written no receipt for six seconds.
     pub state: String,
     /// What its event reader does: `live`, `catching_up`, `lost`.
     pub reader: String,
-    /// The position it has applied.
+    /// The position up to which it has applied changes.
     pub position: u64,
-    /// Changes it has not applied; none when it stands in another history.
+    /// How many changes it has not applied; none when it follows another history.
     pub behind: Option<u64>,
-    /// When it was last heard of, RFC 3339, by the store's clock.
+    /// When the gateway wrote its last receipt, RFC 3339, by the clock of the store.
     pub last_heard_at: String,
-    /// The same as milliseconds.
+    /// Milliseconds since then, by the clock of the store.
     pub heard_ms_ago: u64,
-    /// How long after a change it may at most act on what was before, in milliseconds.
+    /// Longest time after a change for which it may act on older facts, in milliseconds.
     pub bound_ms: u64,
 }
 
-/// A page of events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventList {
-    /// The name of the store's history: positions count within one.
+    /// The name of the history of the store. Positions of two histories cannot be compared.
     pub history: String,
-    /// The store's position.
     pub position: u64,
-    /// The oldest event kept.
+    /// The position of the oldest event that is still in the store.
     pub oldest: Option<u64>,
-    /// First and last of those asked for that are not kept any more.
+    /// First and last position of requested events that the store does not have any more.
     pub trimmed: Option<(u64, u64)>,
-    /// Oldest first.
+    /// The oldest one stands first.
     pub events: Vec<EventView>,
 }
 
-/// One event: what changed. What it is now is read from where it stands.
+/// One event. It says which record changed; the record itself says how it is now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventView {
     /// The store's position after the change.
@@ -221,8 +210,8 @@ pub struct EventView {
     pub id: String,
 }
 
-impl From<&Departed> for DepartedView {
-    fn from(departed: &Departed) -> Self {
+impl From<&DepartedGateway> for DepartedView {
+    fn from(departed: &DepartedGateway) -> Self {
         Self {
             id: departed.shown.clone(),
             last_heard_at: departed.heard_at.map(write),
@@ -231,8 +220,8 @@ impl From<&Departed> for DepartedView {
     }
 }
 
-impl From<&ToldEvent> for EventView {
-    fn from(event: &ToldEvent) -> Self {
+impl From<&LoggedEvent> for EventView {
+    fn from(event: &LoggedEvent) -> Self {
         let (kind, id) = match &event.subject {
             EventSubject::Credential { id, .. } => ("credential", id.as_str()),
             EventSubject::Tenant { id } => ("tenant", id.as_str()),
@@ -247,10 +236,10 @@ impl From<&ToldEvent> for EventView {
     }
 }
 
-/// What gateways must have applied, and since when.
-struct Target {
-    standing: Standing,
-    /// By the store's clock.
+/// The change that gateways must apply, and since when.
+struct AwaitedChange {
+    standing: HistoryPoint,
+    /// As the clock of the store counts it.
     since: UnixMillis,
 }
 
@@ -258,14 +247,14 @@ impl Operations {
     /// Makes a change and waits until every gateway has applied it, at most `wait`.
     ///
     /// # Errors
-    /// What the change says when it was not made, or when that is not known. One that was made is
-    /// never an error here: what is not known about it stands in [`Waited::doubts`].
+    /// The error of a change that was not made, or of which this is not known. A change that was made is never an error here:
+    /// what is not certain about it stands in [`Confirmation::doubts`].
     pub async fn confirm<T: Doubtful>(
         &self,
-        about: &About,
+        about: &ChangeSubject,
         wait: Duration,
         change: impl Future<Output = Result<T, OperationError>>,
-    ) -> Result<Waited<T>, OperationError> {
+    ) -> Result<Confirmation<T>, OperationError> {
         let begun = self.clock.now();
         let mut doubts = Vec::new();
         let result = match change.await {
@@ -293,8 +282,8 @@ impl Operations {
             }
         };
         let known = doubts.is_empty() && not_ruled_out.is_none();
-        let confirmed = known && gateways.as_ref().is_some_and(|all| all.iter().all(|told| told.confirmed));
-        Ok(Waited {
+        let confirmed = known && gateways.as_ref().is_some_and(|all| all.iter().all(|receipt| receipt.confirmed));
+        Ok(Confirmation {
             result,
             confirmed,
             acknowledged_at: write(acknowledged),
@@ -304,30 +293,32 @@ impl Operations {
         })
     }
 
-    /// Waits until all is certain, or for as long as it may: also for who is not known to have stopped, when
-    /// that time comes while it waits.
+    /// Waits until every gateway has confirmed, or until `wait` is over. It also waits for the time by which departed gateways
+    /// have stopped, if that time comes before.
     async fn gather(
         &self,
-        about: &About,
+        about: &ChangeSubject,
         wait: Duration,
         begun: Now,
         acknowledged: UnixMillis,
-    ) -> Result<(Vec<Told>, Option<NotRuledOut>), StoreError> {
+    ) -> Result<(Vec<GatewayReceipt>, Option<NotRuledOut>), StoreError> {
         let start = self.clock.now().boot;
         let mut latest = self.read_receipts().await?;
         let target = self.find_target(about, begun, &latest).await?;
-        let mut seen = Seen::new();
+        let mut confirmed_after = ConfirmedAfter::new();
         let mut pause = PAUSES.0;
         loop {
             let confirming = latest.gateways.iter().filter(|receipt| latest.confirms(receipt, &target.standing));
             for receipt in confirming {
                 let took = receipt.since.0.saturating_sub(target.since.0);
-                seen.entry(key(receipt)).or_insert_with(|| u64::try_from(took).unwrap_or(0));
+                confirmed_after
+                    .entry(key(receipt))
+                    .or_insert_with(|| u64::try_from(took).unwrap_or(0));
             }
             let left = wait.saturating_sub(self.clock.now().boot.since(start));
-            let all = latest.gateways.iter().all(|receipt| seen.contains_key(&key(receipt)));
-            let own = seen.contains_key(&(self.gateway.id.clone(), self.gateway.run));
-            // Who is not registered says nothing; the time by which it has stopped may come.
+            let all = latest.gateways.iter().all(|receipt| confirmed_after.contains_key(&key(receipt)));
+            let own = confirmed_after.contains_key(&(self.gateway.id.clone(), self.gateway.run));
+            // A gateway that is not registered cannot confirm, but the time by which it has stopped may come.
             let unknown = latest.not_ruled_out().map(|(_, stopped)| stopped);
             let stopped = latest.departed.iter().map(|gone| gone.stopped_by).chain(unknown).max();
             let wait_on = stopped.is_some_and(|at| at <= latest.now.plus(left));
@@ -336,19 +327,19 @@ impl Operations {
             }
             sleep(pause.min(left)).await;
             pause = (pause * 2).min(PAUSES.1);
-            // What was heard so far stands when the store goes away meanwhile.
+            // If the store fails meanwhile, the receipts that were read before stay valid.
             if let Ok(receipts) = self.read_receipts().await {
                 latest = receipts;
             }
         }
-        Ok((self.tell(&latest, &seen, acknowledged), NotRuledOut::of(&latest)))
+        Ok((self.summarise(&latest, &confirmed_after, acknowledged), NotRuledOut::of(&latest)))
     }
 
-    /// Every gateway that is registered, whoever else may still act on what it read, and this gateway, which runs
-    /// whether it is registered or not.
-    fn tell(&self, latest: &Receipts, seen: &Seen, acknowledged: UnixMillis) -> Vec<Told> {
+    /// Every registered gateway, every departed one that may still act on older facts, and this gateway, which runs even if it
+    /// is not registered.
+    fn summarise(&self, latest: &Receipts, confirmed_after: &ConfirmedAfter, acknowledged: UnixMillis) -> Vec<GatewayReceipt> {
         let heard_ago = |heard: UnixMillis| millis_between(heard, latest.now);
-        let unconfirmed = |id: &str, by: UnixMillis, heard: Option<UnixMillis>| Told {
+        let unconfirmed = |id: &str, by: UnixMillis, heard: Option<UnixMillis>| GatewayReceipt {
             id: id.into(),
             confirmed: false,
             ms: None,
@@ -356,11 +347,11 @@ impl Operations {
             heard_ms_ago: heard.map(heard_ago),
         };
         let by_bound = |bound: Duration| acknowledged.plus(bound);
-        let mut told: Vec<Told> = latest
+        let mut all: Vec<GatewayReceipt> = latest
             .gateways
             .iter()
-            .map(|receipt| match seen.get(&key(receipt)) {
-                Some(ms) => Told {
+            .map(|receipt| match confirmed_after.get(&key(receipt)) {
+                Some(ms) => GatewayReceipt {
                     id: receipt.id.as_str().into(),
                     confirmed: true,
                     ms: Some(*ms),
@@ -371,32 +362,32 @@ impl Operations {
             })
             .collect();
         let departed = latest.departed.iter();
-        told.extend(departed.map(|gone| unconfirmed(&gone.shown, gone.stopped_by, gone.heard_at)));
+        all.extend(departed.map(|gone| unconfirmed(&gone.shown, gone.stopped_by, gone.heard_at)));
         let is_this = |receipt: &Receipt| receipt.id == self.gateway.id && receipt.run == self.gateway.run;
         if !latest.gateways.iter().any(is_this) {
-            told.push(unconfirmed(self.gateway.id.as_str(), by_bound(self.gateway.bound()), None));
+            all.push(unconfirmed(self.gateway.id.as_str(), by_bound(self.gateway.bound()), None));
         }
-        told.sort_by(|a, b| a.id.cmp(&b.id));
-        told
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        all
     }
 
-    /// The event of the change. One from before the command began is that of an earlier change of the
-    /// same kind: there was nothing left to change, and time counts from the command.
-    async fn find_target(&self, about: &About, begun: Now, latest: &Receipts) -> Result<Target, StoreError> {
+    /// The event of the change. If it is older than the command, it belongs to an earlier change of the same kind; then there
+    /// was nothing left to change, and the time counts from the command.
+    async fn find_target(&self, about: &ChangeSubject, begun: Now, latest: &Receipts) -> Result<AwaitedChange, StoreError> {
         let page = self.read_events(None, SEARCHED).await?;
         let waited = self.clock.now().boot.since(begun.boot);
         let begun = UnixMillis(latest.now.0.saturating_sub_unsigned(u64::try_from(waited.as_millis()).unwrap_or(0)));
-        let event = page.events.iter().rev().find(|event| about.is_told_by(event));
+        let event = page.events.iter().rev().find(|event| about.is_subject_of(event));
         Ok(match event {
-            Some(event) => Target {
+            Some(event) => AwaitedChange {
                 since: event.at.map_or(begun, |at| at.max(begun)),
-                standing: Standing {
+                standing: HistoryPoint {
                     history: page.head.history.clone(),
                     count: event.count,
                 },
             },
-            // Whoever has everything there is now has the change too.
-            None => Target {
+            // A gateway that has applied the newest position has applied the change too.
+            None => AwaitedChange {
                 since: begun,
                 standing: page.head.clone(),
             },
@@ -413,10 +404,10 @@ impl Operations {
             .unwrap_or_else(|_| Err(late()))
     }
 
-    /// Every gateway that was heard of within the hour.
+    /// Every gateway that wrote a receipt within the last hour.
     ///
     /// # Errors
-    /// [`OperationError`], as the store has it.
+    /// [`OperationError`]: an error of the store.
     pub async fn list_gateways(&self) -> Result<GatewayList, OperationError> {
         let receipts = self.read_receipts().await?;
         Ok(GatewayList {
@@ -452,7 +443,7 @@ impl Operations {
     /// Events after a position, or the newest.
     ///
     /// # Errors
-    /// [`OperationError`], as the store has it.
+    /// [`OperationError`]: an error of the store.
     pub async fn list_events(&self, after: Option<u64>, limit: Option<usize>) -> Result<EventList, OperationError> {
         let page = self.read_events(after, limit.unwrap_or(MAX_EVENTS)).await?;
         Ok(EventList {
@@ -465,8 +456,8 @@ impl Operations {
     }
 }
 
-/// When each process said that it has applied the change, in milliseconds after it.
-type Seen = BTreeMap<(GatewayId, u64), u64>;
+/// When each process confirmed the change, in milliseconds after it.
+type ConfirmedAfter = BTreeMap<(GatewayId, u64), u64>;
 
 fn key(receipt: &Receipt) -> (GatewayId, u64) {
     (receipt.id.clone(), receipt.run)

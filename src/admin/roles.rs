@@ -17,25 +17,20 @@ use super::text::{parse_description, parse_name, parse_role_id, parse_scopes, pa
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CreateRole {
-    /// Whose it is.
     pub tenant: String,
-    /// Its name.
     pub name: String,
-    /// What it is for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// What its holders may do.
     pub scopes: Vec<String>,
 }
 
-/// Changes a role; what is absent stays.
+/// Changes a role. A member that is absent changes nothing.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SetRole {
-    /// Replaces its name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Replaces its description.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// Replaces what its holders may do.
@@ -46,13 +41,10 @@ pub struct SetRole {
 /// A role as operators see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoleView {
-    /// Its id.
     pub id: String,
-    /// Its name.
     pub name: String,
-    /// What it is for.
     pub description: Option<String>,
-    /// Whose it is; none for a role of the configuration, which every tenant may use.
+    /// The tenant of the role; none for a role of the configuration, which every tenant may use.
     pub tenant: Option<String>,
     /// What its holders may do, sorted.
     pub scopes: Vec<String>,
@@ -78,14 +70,12 @@ impl Doubtful for RoleView {}
 /// Roles: those of the configuration, then those of the tenant asked for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RoleList {
-    /// The roles.
     pub roles: Vec<RoleView>,
 }
 
 /// The role that was deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoleDeleted {
-    /// Its id.
     pub id: String,
 }
 
@@ -96,7 +86,7 @@ impl Operations {
     ///
     /// # Errors
     /// [`OperationError::Usage`], [`OperationError::NotFound`] without the tenant,
-    /// [`OperationError::Conflict`] when the name is taken, or as the store has it.
+    /// [`OperationError::Conflict`] when the name is taken, or an error of the store.
     pub async fn create_role(&self, request: &CreateRole) -> Result<RoleView, OperationError> {
         let tenant = parse_tenant(&request.tenant)?;
         let name = parse_name(&request.name)?;
@@ -120,7 +110,7 @@ impl Operations {
     /// Lists the roles of the configuration and, if asked for, those of a tenant.
     ///
     /// # Errors
-    /// [`OperationError`], as the store has it.
+    /// [`OperationError`]: an error of the store.
     pub async fn list_roles(&self, tenant: Option<&str>) -> Result<RoleList, OperationError> {
         let snapshot = self.snapshot.load();
         let mut roles: Vec<RoleView> = snapshot.scope_grants.roles.iter().map(RoleView::from).collect();
@@ -134,7 +124,7 @@ impl Operations {
     /// Shows one role.
     ///
     /// # Errors
-    /// [`OperationError::NotFound`], or as the store has it.
+    /// [`OperationError::NotFound`], or an error of the store.
     pub async fn show_role(&self, id: &str) -> Result<RoleView, OperationError> {
         let id = parse_role_id(id)?;
         if let Some(role) = self.snapshot.load().scope_grants.roles.find(&id) {
@@ -144,15 +134,17 @@ impl Operations {
         found.as_ref().map(RoleView::from).ok_or_else(|| no_role(id.as_str()))
     }
 
-    /// Changes a role of a tenant; its holders follow as they follow a revocation.
+    /// Changes a role of a tenant. Gateways apply it to its holders as they apply a revocation.
     ///
     /// # Errors
     /// [`OperationError::Conflict`] for a role of the configuration or a taken name,
-    /// [`OperationError::NotFound`], [`OperationError::Usage`] without any change, or as the store has it.
+    /// [`OperationError::NotFound`], [`OperationError::Usage`] without any change, or an error of the store.
     pub async fn set_role(&self, id: &str, request: &SetRole) -> Result<RoleView, OperationError> {
         let renamed = request.name.is_some() || request.description.is_some();
         if !renamed && request.scopes.is_none() {
-            return Err(OperationError::Usage("say what changes: a name, a description or scopes".into()));
+            return Err(OperationError::Usage(
+                "give at least one change: a name, a description or scopes".into(),
+            ));
         }
         let id = self.parse_stored_role(id)?;
         let role = self.store.find_role(id.clone()).await?.ok_or_else(|| no_role(id.as_str()))?;
@@ -181,11 +173,11 @@ impl Operations {
         Ok(RoleView::from(&changed))
     }
 
-    /// Deletes a role of a tenant; its holders lose what it allowed.
+    /// Deletes a role of a tenant. Its holders lose its scopes.
     ///
     /// # Errors
-    /// [`OperationError::Conflict`] for a role of the configuration, [`OperationError::NotFound`], or as
-    /// the store has it.
+    /// [`OperationError::Conflict`] for a role of the configuration, [`OperationError::NotFound`], or an
+    /// error of the store.
     pub async fn delete_role(&self, id: &str) -> Result<RoleDeleted, OperationError> {
         let id = self.parse_stored_role(id)?;
         self.store.delete_role(id.clone()).await?;
@@ -212,7 +204,7 @@ impl Operations {
             let found = all.find(|role| role.id.as_str() == word || role.name == *word);
             found.map(|role| role.id.clone()).ok_or_else(|| {
                 OperationError::NotFound(format!(
-                    "tenant `{tenant}` can use no role `{}`; `durward roles list --tenant {tenant}` shows those it can",
+                    "tenant `{tenant}` cannot use a role `{}`; `durward roles list --tenant {tenant}` shows the roles that it can use",
                     printable(word)
                 ))
             })
@@ -220,7 +212,7 @@ impl Operations {
         words.iter().map(usable).collect()
     }
 
-    /// Two roles of one name could not be told apart by whoever gives them.
+    /// Refuses a second role of the same name, since an operator who gives it by name could not say which one.
     async fn refuse_name(&self, tenant: &TenantId, role: &RoleRecord) -> Result<(), OperationError> {
         let snapshot = self.snapshot.load();
         let stored = self.store.list_roles(tenant.clone()).await?;
@@ -238,7 +230,7 @@ impl Operations {
         let id = parse_role_id(id)?;
         if self.snapshot.load().scope_grants.roles.find(&id).is_some() {
             return Err(OperationError::Conflict(format!(
-                "role `{id}` stands in the configuration and is changed there"
+                "role `{id}` is defined in the configuration and can be changed only there"
             )));
         }
         Ok(id)

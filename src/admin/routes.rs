@@ -12,8 +12,8 @@ use crate::base::percent;
 use crate::store::{CredentialChange, TenantState};
 
 use super::error::OperationError;
-use super::http::{Answer, Call, Service, fail, no_such_path, read};
-use super::receipts::{About, Doubtful, MAX_WAIT};
+use super::http::{AdminCall, AdminReply, AdminService, fail, no_such_path, read};
+use super::receipts::{ChangeSubject, Doubtful, MAX_WAIT};
 use super::sessions::SessionQuery;
 use super::tenants::CreateTenant;
 use super::{Operations, probes};
@@ -22,8 +22,8 @@ use super::{Operations, probes};
 #[derive(Debug)]
 pub struct OperatorApi(pub Arc<Operations>);
 
-impl Service for OperatorApi {
-    async fn answer(&self, request: Request<Incoming>) -> Answer {
+impl AdminService for OperatorApi {
+    async fn answer(&self, request: Request<Incoming>) -> AdminReply {
         let call = match read(request).await {
             Ok(call) => call,
             Err(refusal) => return refusal,
@@ -38,7 +38,7 @@ impl Service for OperatorApi {
     }
 }
 
-async fn operate(operations: &Operations, call: &Call) -> Result<Answer, OperationError> {
+async fn operate(operations: &Operations, call: &AdminCall) -> Result<AdminReply, OperationError> {
     let path: Vec<&str> = call.uri.path().split('/').skip(1).collect();
     let query = Query::parse(call.uri.query().unwrap_or_default())?;
     match path.as_slice() {
@@ -50,23 +50,27 @@ async fn operate(operations: &Operations, call: &Call) -> Result<Answer, Operati
     }
 }
 
-async fn operate_keys(operations: &Operations, call: &Call, path: &[&str], query: &Query) -> Result<Answer, OperationError> {
+async fn operate_keys(operations: &Operations, call: &AdminCall, path: &[&str], query: &Query) -> Result<AdminReply, OperationError> {
     let get = call.method == Method::GET;
     let post = call.method == Method::POST;
     match path {
         ["v1", "tenants"] if get => done(&operations.list_tenants(query.after.as_deref(), query.limit).await?),
         ["v1", "tenants"] if post => done(&operations.create_tenant(&parse::<CreateTenant>(call)?).await?),
         ["v1", "tenants", id, "enable"] if post => {
-            let about = About::tenant(id)?;
+            let about = ChangeSubject::tenant(id)?;
             change(operations, query, &about, operations.set_tenant(id, TenantState::Active)).await
         }
         ["v1", "tenants", id, "disable"] if post => {
-            let about = About::tenant(id)?;
+            let about = ChangeSubject::tenant(id)?;
             change(operations, query, &about, operations.set_tenant(id, TenantState::Inactive)).await
         }
         ["v1", "keys"] if get && let Some(mark) = &query.pepper => {
-            let of = (query.tenant.as_deref(), query.surface.as_deref());
-            done(&operations.list_keys_under(mark, of, query.after.as_deref(), query.limit).await?)
+            let (tenant, surface) = (query.tenant.as_deref(), query.surface.as_deref());
+            done(
+                &operations
+                    .list_keys_under(mark, tenant, surface, query.after.as_deref(), query.limit)
+                    .await?,
+            )
         }
         ["v1", "keys"] if get => {
             let (tenant, surface) = (query.tenant.as_deref(), query.surface.as_deref());
@@ -77,12 +81,12 @@ async fn operate_keys(operations: &Operations, call: &Call, path: &[&str], query
         ["v1", "keys", id] if get => done(&operations.show_key(id).await?),
         ["v1", "keys", id, "secret"] if get => done(&operations.reveal_key(id).await?),
         ["v1", "keys", id, "rotate"] if post => {
-            let (about, request) = (About::credential(id)?, parse(call)?);
+            let (about, request) = (ChangeSubject::credential(id)?, parse(call)?);
             change(operations, query, &about, operations.rotate_key(id, &request)).await
         }
-        ["v1", "keys", id, verb] if post && let Some(wanted) = change_of(verb) => {
-            let about = About::credential(id)?;
-            change(operations, query, &about, operations.change_key(id, wanted)).await
+        ["v1", "keys", id, verb] if post && let Some(new_state) = change_of(verb) => {
+            let about = ChangeSubject::credential(id)?;
+            change(operations, query, &about, operations.change_key(id, new_state)).await
         }
         ["v1", "drill"] if post => done(&operations.begin_drill(&parse(call)?).await?),
         ["v1", "drill", "end"] if post => done(&operations.end_drill(&parse(call)?).await?),
@@ -94,7 +98,7 @@ async fn operate_keys(operations: &Operations, call: &Call, path: &[&str], query
     }
 }
 
-async fn operate_accounts(operations: &Operations, call: &Call, path: &[&str], query: &Query) -> Result<Answer, OperationError> {
+async fn operate_accounts(operations: &Operations, call: &AdminCall, path: &[&str], query: &Query) -> Result<AdminReply, OperationError> {
     let get = call.method == Method::GET;
     let post = call.method == Method::POST;
     match path {
@@ -109,18 +113,18 @@ async fn operate_accounts(operations: &Operations, call: &Call, path: &[&str], q
         [] if post => done(&operations.create_account(&parse_secret(call)?).await?),
         [id] if get => done(&operations.show_account(id).await?),
         [id, "password"] if post => {
-            let (about, request) = (About::credential(id)?, parse_secret(call)?);
+            let (about, request) = (ChangeSubject::credential(id)?, parse_secret(call)?);
             change(operations, query, &about, operations.set_password(id, &request)).await
         }
-        [id, verb] if post && let Some(wanted) = change_of(verb) => {
-            let about = About::credential(id)?;
-            change(operations, query, &about, operations.change_account(id, wanted)).await
+        [id, verb] if post && let Some(new_state) = change_of(verb) => {
+            let about = ChangeSubject::credential(id)?;
+            change(operations, query, &about, operations.change_account(id, new_state)).await
         }
         _ => Ok(no_such_path(call)),
     }
 }
 
-async fn operate_peppers(operations: &Operations, call: &Call, path: &[&str], query: &Query) -> Result<Answer, OperationError> {
+async fn operate_peppers(operations: &Operations, call: &AdminCall, path: &[&str], query: &Query) -> Result<AdminReply, OperationError> {
     let post = call.method == Method::POST;
     match path {
         [] if call.method == Method::GET => done(&operations.list_peppers().await?),
@@ -130,7 +134,7 @@ async fn operate_peppers(operations: &Operations, call: &Call, path: &[&str], qu
     }
 }
 
-async fn operate_roles(operations: &Operations, call: &Call, path: &[&str], query: &Query) -> Result<Answer, OperationError> {
+async fn operate_roles(operations: &Operations, call: &AdminCall, path: &[&str], query: &Query) -> Result<AdminReply, OperationError> {
     let get = call.method == Method::GET;
     let post = call.method == Method::POST;
     match path {
@@ -138,18 +142,18 @@ async fn operate_roles(operations: &Operations, call: &Call, path: &[&str], quer
         [] if post => done(&operations.create_role(&parse(call)?).await?),
         [id] if get => done(&operations.show_role(id).await?),
         [id] if post => {
-            let (about, request) = (About::role(id)?, parse(call)?);
+            let (about, request) = (ChangeSubject::role(id)?, parse(call)?);
             change(operations, query, &about, operations.set_role(id, &request)).await
         }
         [id, "delete"] if post => {
-            let about = About::role(id)?;
+            let about = ChangeSubject::role(id)?;
             change(operations, query, &about, operations.delete_role(id)).await
         }
         _ => Ok(no_such_path(call)),
     }
 }
 
-async fn operate_sessions(operations: &Operations, call: &Call, path: &[&str], query: Query) -> Result<Answer, OperationError> {
+async fn operate_sessions(operations: &Operations, call: &AdminCall, path: &[&str], query: Query) -> Result<AdminReply, OperationError> {
     let post = call.method == Method::POST;
     match path {
         [] if call.method == Method::GET => {
@@ -164,11 +168,11 @@ async fn operate_sessions(operations: &Operations, call: &Call, path: &[&str], q
             done(&operations.list_sessions(&query).await?)
         }
         [id, "revoke"] if post => {
-            let about = About::credential(id)?;
+            let about = ChangeSubject::credential(id)?;
             change(operations, &query, &about, operations.revoke_session(id)).await
         }
         ["of", id, "revoke"] if post => {
-            let about = About::credential(id)?;
+            let about = ChangeSubject::credential(id)?;
             change(operations, &query, &about, operations.revoke_sessions_of(id)).await
         }
         _ => Ok(no_such_path(call)),
@@ -189,30 +193,30 @@ fn change_of(verb: &str) -> Option<CredentialChange> {
 async fn change<T: Serialize + Doubtful>(
     operations: &Operations,
     query: &Query,
-    about: &About,
+    about: &ChangeSubject,
     change: impl Future<Output = Result<T, OperationError>>,
-) -> Result<Answer, OperationError> {
+) -> Result<AdminReply, OperationError> {
     let Some(wait) = query.wait else {
         return done(&change.await?);
     };
     let waited = operations.confirm(about, wait, change).await?;
-    Ok(Answer::json(if waited.confirmed { 200 } else { 202 }, &waited))
+    Ok(AdminReply::json(if waited.confirmed { 200 } else { 202 }, &waited))
 }
 
-fn done(value: &impl Serialize) -> Result<Answer, OperationError> {
-    Ok(Answer::json(200, value))
+fn done(value: &impl Serialize) -> Result<AdminReply, OperationError> {
+    Ok(AdminReply::json(200, value))
 }
 
 /// Reads a body; an empty one counts as `{}`.
-fn parse<T: DeserializeOwned>(call: &Call) -> Result<T, OperationError> {
+fn parse<T: DeserializeOwned>(call: &AdminCall) -> Result<T, OperationError> {
     let body: &[u8] = if call.body.is_empty() { b"{}" } else { &call.body };
-    // serde's message may quote a value of the body, but only of a wrong type or field: what holds a
-    // secret is read by `parse_secret`.
+    // The message of serde may quote a value of the body that has a wrong type or field. A body with a secret is therefore
+    // read by `parse_secret`.
     serde_json::from_slice(body).map_err(|error| OperationError::Usage(format!("the body is not what this operation takes: {error}")))
 }
 
-/// Reads a body that holds a password: what is wrong with it is not quoted.
-fn parse_secret<T: DeserializeOwned>(call: &Call) -> Result<T, OperationError> {
+/// Reads a body that holds a secret. An error quotes nothing of the body.
+fn parse_secret<T: DeserializeOwned>(call: &AdminCall) -> Result<T, OperationError> {
     serde_json::from_slice(&call.body).map_err(|error| {
         let place = error.column();
         OperationError::Usage(format!("the body is not what this operation takes (column {place})"))
@@ -234,11 +238,10 @@ struct Query {
 }
 
 impl Query {
-    /// `after` as a position.
     fn position(&self) -> Result<Option<u64>, OperationError> {
         let parse = |text: &String| {
             text.parse()
-                .map_err(|_| OperationError::Usage("after is a position, a number".into()))
+                .map_err(|_| OperationError::Usage("`after` must be a position, which is a whole number".into()))
         };
         self.after.as_ref().map(parse).transpose()
     }
@@ -253,19 +256,20 @@ impl Query {
                 "surface" => query.surface = value_text,
                 "parent" => query.parent = value_text,
                 "subject" => {
-                    let subject =
-                        percent::decode(value).ok_or_else(|| OperationError::Usage("subject is not percent-encoded right".into()))?;
+                    let subject = percent::decode(value)
+                        .ok_or_else(|| OperationError::Usage("the subject is not percent-encoded correctly".into()))?;
                     query.subject = Some(subject);
                 }
                 "pepper" => query.pepper = value_text,
                 "after" => query.after = value_text,
                 "limit" => {
                     let limit = value.parse().ok().filter(|limit| (1..=1_000).contains(limit));
-                    query.limit = Some(limit.ok_or_else(|| OperationError::Usage("limit is a number from 1 to 1000".into()))?);
+                    query.limit = Some(limit.ok_or_else(|| OperationError::Usage("`limit` must be a number from 1 to 1000".into()))?);
                 }
                 "wait" => {
                     let wait = value.parse().ok().map(Duration::from_millis).filter(|wait| *wait <= MAX_WAIT);
-                    query.wait = Some(wait.ok_or_else(|| OperationError::Usage("wait is milliseconds, at most 25000".into()))?);
+                    query.wait =
+                        Some(wait.ok_or_else(|| OperationError::Usage("`wait` must be a number of milliseconds, at most 25000".into()))?);
                 }
                 _ => {
                     return Err(OperationError::Usage(

@@ -1,4 +1,4 @@
-//! Sessions: their JSON, and operations on them. What hangs on another record, or slides, is listed and ended.
+//! Sessions: their JSON, and operations on them. A session is a record with a parent, or one that expires when it is idle.
 
 use std::collections::HashMap;
 
@@ -14,36 +14,32 @@ use super::error::OperationError;
 use super::receipts::Doubtful;
 use super::text::{PAGE, mode_word, parse_id, parse_subject, parse_surface, parse_tenant, scope_words, state_word, write};
 
-/// A session as operators see it: a record that hangs on another, or that slides.
+/// A session as operators see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionView {
-    /// Its id.
     pub id: String,
-    /// `active`, `disabled` or `revoked`.
+    /// One of `active`, `disabled` and `revoked`.
     pub state: String,
-    /// Its surface.
     pub surface: String,
-    /// Its tenant.
     pub tenant: String,
     /// Who acts within the tenant.
     pub subject: Option<String>,
-    /// The id of the record it hangs on, which ends it.
+    /// The id of the parent. When the parent ends, this record ends too.
     pub parent: Option<String>,
-    /// `test`, `live` or none.
+    /// `test` or `live`; none where the surface has no modes.
     pub mode: Option<String>,
     /// Its scopes, in the order in which they were given.
     pub scopes: Vec<String>,
-    /// Its claims.
     pub claims: serde_json::Map<String, serde_json::Value>,
     /// When it was made, RFC 3339.
     pub created_at: String,
-    /// When it was last used, RFC 3339, about a minute late; for those that slide.
+    /// When it was last used, RFC 3339, about a minute late; only for sessions that expire when they are idle.
     pub last_used_at: Option<String>,
-    /// When it ends if it is not used before, RFC 3339; for those that slide.
+    /// When it ends if it is not used before, RFC 3339; only for sessions that expire when they are idle.
     pub idle_at: Option<String>,
     /// When it ends in any case, RFC 3339.
     pub expires_at: Option<String>,
-    /// When it ends if it is not used before, by itself or with what it hangs on, RFC 3339; `None`: it has no end.
+    /// When it ends if it is not used before, by itself or with its parents, RFC 3339; `None`: it has no end.
     #[serde(default)]
     pub ends_at: Option<String>,
 }
@@ -77,40 +73,33 @@ impl SessionView {
 
 impl Doubtful for SessionView {}
 
-/// A page of sessions.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SessionList {
-    /// In order of id.
+    /// In the order of their ids.
     pub sessions: Vec<SessionView>,
     /// Where the next page begins (`after`); none after the last.
     pub next: Option<String>,
 }
 
-/// Everything that hangs on a record was ended.
+/// The answer to the end of all sessions of a record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionsEnded {
-    /// The id of the record, which itself goes on.
+    /// The id of the record, which stays in force.
     pub id: String,
-    /// What hangs on it and was made before this is ended, RFC 3339.
+    /// Children of the record that were made before this time are ended, RFC 3339.
     pub valid_after: Option<String>,
 }
 
 impl Doubtful for SessionsEnded {}
 
-/// Which sessions are listed.
 #[derive(Debug, Clone, Default)]
 pub struct SessionQuery {
-    /// Of this tenant.
     pub tenant: Option<String>,
-    /// Of this surface.
     pub surface: Option<String>,
-    /// Hanging on the record of this id: an account, a key, a token.
+    /// Only children of the record with this id: an account, a key, a token.
     pub parent: Option<String>,
-    /// Of this subject.
     pub subject: Option<String>,
-    /// After this id.
     pub after: Option<String>,
-    /// At most this many.
     pub limit: Option<usize>,
 }
 
@@ -118,23 +107,23 @@ pub struct SessionQuery {
 /// records take about a second.
 const MAX_READ: usize = 50;
 
-/// Records that sessions of a page hang on, each read once; `None` for one that is not there.
-type Above = HashMap<CredentialId, Option<CredentialRecord>>;
+/// Parents of the sessions of a page, each read once; `None` for one that does not exist.
+type Ancestors = HashMap<CredentialId, Option<CredentialRecord>>;
 
 /// How long a session lives.
-enum Life {
-    /// It has ended, since something that it hangs on has.
+enum SessionLifetime {
+    /// It has ended, since one of its parents has.
     Over,
     /// Until then, if it is not used before; `None`: without an end.
     Until(Option<UnixMillis>),
 }
 
 impl Operations {
-    /// Lists live sessions: neither revoked nor expired nor idle for too long, and neither is anything that they hang on. A page
-    /// may be short although more follow; `next` says so.
+    /// Lists sessions in force: neither the session nor a parent is revoked, expired or idle for too long. A page may be short
+    /// although more sessions follow; `next` says so.
     ///
     /// # Errors
-    /// [`OperationError::Usage`], or as the store has it.
+    /// [`OperationError::Usage`], or an error of the store.
     pub async fn list_sessions(&self, query: &SessionQuery) -> Result<SessionList, OperationError> {
         let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE);
         let parse_subject = |text: &String| -> Result<Subject, OperationError> { parse_subject(text) };
@@ -149,7 +138,7 @@ impl Operations {
             limit: PAGE,
             ..CredentialFilter::default()
         };
-        let (mut sessions, mut above) = (Vec::new(), Above::new());
+        let (mut sessions, mut above) = (Vec::new(), Ancestors::new());
         for _ in 0..MAX_READ {
             let found = self.store.list_credentials(filter.clone()).await?;
             let last = found.len() < PAGE;
@@ -160,7 +149,7 @@ impl Operations {
                 }
                 filter.after = Some(record.id.clone());
                 if self.is_session(&record)
-                    && let Life::Until(ends_at) = self.life_of(&record, now, &mut above).await?
+                    && let SessionLifetime::Until(ends_at) = self.life_of(&record, now, &mut above).await?
                 {
                     sessions.push(SessionView::new(&record, ends_at));
                 }
@@ -173,8 +162,8 @@ impl Operations {
         Ok(SessionList { sessions, next })
     }
 
-    /// Whether a record is a session, which ends by itself, and not a key or an account. Sessions are what hangs on another
-    /// record, what slides, and every record of a surface of sessions.
+    /// Whether a record is a session, and not a key or an account. Sessions are records with a parent, records that expire when
+    /// they are idle, and all records of a surface of sessions.
     fn is_session(&self, record: &CredentialRecord) -> bool {
         let of_sessions = || {
             let snapshot = self.snapshot.load();
@@ -184,8 +173,8 @@ impl Operations {
         record.parent().is_some() || record.idle().is_some() || of_sessions()
     }
 
-    /// How long a session lives, by itself and by what it hangs on.
-    async fn life_of(&self, record: &CredentialRecord, now: UnixMillis, above: &mut Above) -> Result<Life, OperationError> {
+    /// How long a session lives, by its own end and by those of its parents.
+    async fn life_of(&self, record: &CredentialRecord, now: UnixMillis, above: &mut Ancestors) -> Result<SessionLifetime, OperationError> {
         let mut end = own_end(record);
         let (mut parent, mut oldest) = (record.parent().cloned(), record.created_at);
         for _ in 0..MAX_ANCESTORS {
@@ -194,26 +183,26 @@ impl Operations {
                 let found = self.store.find_credential(named.id.clone()).await?;
                 above.insert(named.id.clone(), found);
             }
-            // What hangs on a record that is not there any more admits nobody.
+            // A record whose parent does not exist admits nobody.
             let Some(Some(ancestor)) = above.get(&named.id) else {
-                return Ok(Life::Over);
+                return Ok(SessionLifetime::Over);
             };
             let ended =
                 matches!(ancestor.state, CredentialState::Revoked { .. }) || ancestor.valid_after.is_some_and(|since| oldest < since);
             end = earlier(end, own_end(ancestor));
             if ended || end.is_some_and(|end| end <= now) {
-                return Ok(Life::Over);
+                return Ok(SessionLifetime::Over);
             }
             oldest = oldest.min(ancestor.created_at);
             parent = ancestor.parent().cloned();
         }
-        Ok(Life::Until(end))
+        Ok(SessionLifetime::Until(end))
     }
 
-    /// Ends one session for ever, and what hangs on it.
+    /// Revokes one session, and with it its children.
     ///
     /// # Errors
-    /// [`OperationError::NotFound`] when there is none of this id (a key is not one), or as the store has it.
+    /// [`OperationError::NotFound`] when there is none of this id (a key is not one), or an error of the store.
     pub async fn revoke_session(&self, id: &str) -> Result<SessionView, OperationError> {
         let found = self.store.find_credential(parse_id(id)?).await?;
         let session = found
@@ -225,11 +214,11 @@ impl Operations {
         Ok(SessionView::new(&record, own_end(&record)))
     }
 
-    /// Ends everything that hangs on a record and was made before now; the record itself goes on.
+    /// Ends all children of a record that were made before now. The record itself stays in force.
     ///
     /// # Errors
-    /// [`OperationError::NotFound`], [`OperationError::Conflict`] for a revoked record, or as the store
-    /// has it.
+    /// [`OperationError::NotFound`], [`OperationError::Conflict`] for a revoked record, or an error of the
+    /// store.
     pub async fn revoke_sessions_of(&self, id: &str) -> Result<SessionsEnded, OperationError> {
         let now = self.clock.now().wall;
         let record = self

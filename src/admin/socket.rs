@@ -1,4 +1,5 @@
-//! The operator's Unix socket: private from its first moment, and never taken from a living gateway.
+//! The operator's Unix socket. Only its user can connect from the first moment on, and it is never taken from a gateway that
+//! runs.
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
@@ -20,14 +21,8 @@ pub enum SocketError {
     /// Something else has this name.
     #[error("{0} exists and is not a socket")]
     NotASocket(PathBuf),
-    /// The system refuses.
     #[error("the operator socket {path} cannot be made: {source}")]
-    Io {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Io { path: PathBuf, source: io::Error },
 }
 
 /// Removes the socket's name when the gateway ends, unless somebody else's socket has it by then.
@@ -40,14 +35,14 @@ pub struct SocketName {
 impl Drop for SocketName {
     fn drop(&mut self) {
         if std::fs::symlink_metadata(&self.path).is_ok_and(|m| m.ino() == self.inode) {
-            // Nothing depends on it: the next start finds that nobody answers.
+            // A failure does no harm: the next start finds that nobody answers there, and replaces the socket.
             let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
-/// Listens on `path` with mode 0600. A socket nobody answers on is replaced. Must be called within
-/// a tokio runtime.
+/// Listens on `path` with mode 0600. An old socket is replaced if nobody answers on it. Must be called within a tokio
+/// runtime.
 ///
 /// # Errors
 /// [`SocketError`].

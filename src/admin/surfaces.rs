@@ -12,11 +12,11 @@ use crate::snapshot::served_route::Action;
 use super::error::OperationError;
 use super::text::{parse_surface, printable};
 
-/// The surface of this name if `fits` it; without a name the only one that fits. `what` is what such
-/// surfaces take, for people.
+/// The surface of this name, if it `fits`. Without a name, the only surface that fits. `what` names what such surfaces take,
+/// for messages.
 ///
 /// # Errors
-/// [`OperationError::Usage`], which names those there are.
+/// [`OperationError::Usage`], which names the surfaces that fit.
 pub(crate) fn find_surface_of<'s>(
     snapshot: &'s Snapshot,
     what: &str,
@@ -28,7 +28,10 @@ pub(crate) fn find_surface_of<'s>(
     let refusal = match (name, all.as_slice()) {
         (_, []) => format!("no surface of the configuration is one of {what}"),
         (None, [only]) => return Ok(only),
-        (None, _) => format!("there is more than one surface of {what}: say --surface with one of {}", names()),
+        (None, _) => format!(
+            "there is more than one surface of {what}: name one of them with --surface: {}",
+            names()
+        ),
         (Some(name), all) => {
             parse_surface(name)?;
             match all.iter().find(|s| s.name.as_str() == name) {
@@ -40,32 +43,31 @@ pub(crate) fn find_surface_of<'s>(
     Err(OperationError::Usage(refusal))
 }
 
-/// A surface on which keys are made, reduced to what making needs.
+/// A surface on which keys are made, with what a new key needs.
 pub(crate) struct KeySurface<'s> {
     index: SurfaceIndex,
     pub(crate) surface: &'s Surface,
-    pub(crate) halves: Halves,
+    pub(crate) parts: KeyParts,
     pub(crate) keys: KeyOrigin,
 }
 
-/// How many secrets a key of a surface has.
+/// What a key of a surface consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Halves {
-    /// The key itself.
-    One,
-    /// A secret half besides.
-    Two,
+pub(crate) enum KeyParts {
+    Single,
+    /// A publishable half and a secret half.
+    Pair,
 }
 
 impl KeySurface<'_> {
-    /// The mode of a new key: what was asked for if the surface has it, or the only one there is.
-    pub(crate) fn resolve_mode(&self, asked: Option<&str>) -> Result<Option<Mode>, OperationError> {
+    /// The mode of a new key: the requested one if the surface has it, or the only mode of the surface.
+    pub(crate) fn resolve_mode(&self, name: Option<&str>) -> Result<Option<Mode>, OperationError> {
         let mut modes: Vec<Mode> = self.surface.prefixes().iter().filter_map(|p| p.mode).collect();
         modes.sort_unstable();
         modes.dedup();
         modes.retain(|mode| self.surface.mode.is_none_or(|pinned| pinned == *mode));
         let words = modes.iter().map(|m| m.as_str()).collect::<Vec<_>>().join(" or ");
-        let Some(asked) = asked else {
+        let Some(name) = name else {
             return match modes.as_slice() {
                 [] => Ok(None),
                 [only] => Ok(Some(*only)),
@@ -75,12 +77,12 @@ impl KeySurface<'_> {
                 ))),
             };
         };
-        let mode = Mode::parse(asked).filter(|mode| modes.contains(mode));
+        let mode = Mode::parse(name).filter(|mode| modes.contains(mode));
         mode.map(Some).ok_or_else(|| {
             OperationError::Usage(if modes.is_empty() {
                 format!("surface `{}` has no modes: leave --mode out", self.name())
             } else {
-                format!("surface `{}` has no mode `{}`: say --mode {words}", self.name(), printable(asked))
+                format!("surface `{}` has no mode `{}`: say --mode {words}", self.name(), printable(name))
             })
         })
     }
@@ -106,9 +108,9 @@ pub(crate) fn find_key_surface<'s>(snapshot: &'s Snapshot, name: &str) -> Result
             printable(name)
         )));
     };
-    let (halves, keys) = match surface.kind.recipe() {
-        Recipe::Keys { secret, origin, .. } => (if secret.is_some() { Halves::Two } else { Halves::One }, origin),
-        Recipe::Signing(_) => (Halves::One, KeyOrigin::Generated),
+    let (parts, keys) = match surface.kind.recipe() {
+        Recipe::Keys { secret, origin, .. } => (if secret.is_some() { KeyParts::Pair } else { KeyParts::Single }, origin),
+        Recipe::Signing(_) => (KeyParts::Single, KeyOrigin::Generated),
         Recipe::Elsewhere => {
             return Err(OperationError::Usage(format!(
                 "surface `{name}` takes tokens of issuers that are not durward: they are made there"
@@ -129,7 +131,7 @@ pub(crate) fn find_key_surface<'s>(snapshot: &'s Snapshot, name: &str) -> Result
     Ok(KeySurface {
         index: SurfaceIndex(index),
         surface,
-        halves,
+        parts,
         keys,
     })
 }
@@ -138,9 +140,9 @@ fn takes_keys(surface: &Surface) -> bool {
     matches!(surface.kind.recipe(), Recipe::Keys { .. } | Recipe::Signing(_))
 }
 
-/// Warns of scopes that open nothing, neither to the key nor to what is made with it: most often a
-/// misspelling.
-pub(crate) fn unused_scopes(snapshot: &Snapshot, surface: &KeySurface<'_>, held: &ScopeSet) -> Vec<String> {
+/// Warns of scopes that no route needs, neither of the key nor of a credential that is made with it. Most often they are
+/// misspelled.
+pub(crate) fn unused_scopes(snapshot: &Snapshot, surface: &KeySurface<'_>, scopes: &ScopeSet) -> Vec<String> {
     let reached = reached_surfaces(snapshot, surface);
     let needed = |scope: &Scope| {
         snapshot.routes.iter().any(|route| match &route.access {
@@ -148,14 +150,14 @@ pub(crate) fn unused_scopes(snapshot: &Snapshot, surface: &KeySurface<'_>, held:
             Access::Surfaces { surfaces, scopes } => surfaces.iter().any(|index| reached.contains(index)) && scopes.contains(scope),
         })
     };
-    let unused = held.iter().filter(|scope| !needed(scope));
+    let unused = scopes.iter().filter(|scope| !needed(scope));
     unused
         .map(|scope| format!("no route of surface `{}` needs the scope `{scope}`", surface.name()))
         .collect()
 }
 
-/// The surfaces whose routes a key of this surface opens: its own, those of tokens that hang on it, and
-/// those of everything that can be minted with any of these.
+/// The surfaces whose routes a key of this surface opens: its own surface, the surfaces of its children, and the surfaces of
+/// all credentials that can be minted with any of these.
 fn reached_surfaces(snapshot: &Snapshot, surface: &KeySurface<'_>) -> BTreeSet<SurfaceIndex> {
     let hangs_here = |s: &Surface| s.record_surface() == surface.name();
     let on_it = (0..snapshot.surfaces.len()).map(SurfaceIndex);

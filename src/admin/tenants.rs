@@ -11,18 +11,15 @@ use super::error::OperationError;
 use super::receipts::Doubtful;
 use super::text::{PAGE, parse_tenant, write};
 
-/// Makes a tenant.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateTenant {
-    /// The operator's word for it; becomes the tenant header.
+    /// The operator's name for the tenant. Services get it in the tenant header.
     pub id: String,
 }
 
-/// A tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TenantView {
-    /// Its id.
     pub id: String,
     /// Whether its credentials are admitted.
     pub active: bool,
@@ -42,10 +39,9 @@ impl From<&TenantRecord> for TenantView {
 
 impl Doubtful for TenantView {}
 
-/// A page of tenants.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TenantList {
-    /// In order of id.
+    /// In the order of their ids.
     pub tenants: Vec<TenantView>,
     /// Where the next page begins (`after`); none after the last.
     pub next: Option<String>,
@@ -73,7 +69,7 @@ impl Operations {
     /// Lists tenants after `after`, at most `limit` (default and at most 1,000).
     ///
     /// # Errors
-    /// [`OperationError`], as the store has it.
+    /// [`OperationError`]: an error of the store.
     pub async fn list_tenants(&self, after: Option<&str>, limit: Option<usize>) -> Result<TenantList, OperationError> {
         let after = after.map(parse_tenant).transpose()?;
         let limit = limit.unwrap_or(PAGE).clamp(1, PAGE);
@@ -88,7 +84,7 @@ impl Operations {
     /// Makes a tenant active or inactive.
     ///
     /// # Errors
-    /// [`OperationError::NotFound`], or as the store has it.
+    /// [`OperationError::NotFound`], or an error of the store.
     pub async fn set_tenant(&self, id: &str, state: TenantState) -> Result<TenantView, OperationError> {
         let id = parse_tenant(id)?;
         let tenant = self.store.set_tenant_active(id, state).await?;

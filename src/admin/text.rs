@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::base;
 use crate::base::clock::UnixMillis;
 use crate::base::ids::{CredentialId, RoleId, Subject, SurfaceName, TenantId};
 use crate::base::principal::{CredentialRecord, CredentialState};
@@ -24,21 +25,9 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, OperationError> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
-    let unit = text.chars().last().ok_or_else(wrong)?;
-    let seconds: u64 = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        'w' => 604_800,
-        _ => return Err(wrong()),
-    };
-    let digits = text.get(..text.len() - 1).unwrap_or_default();
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(wrong());
-    }
-    let count: u64 = digits.parse().map_err(|_| wrong())?;
-    count.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
+    let one_word = Some(text).filter(|text| !text.contains(' '));
+    let duration = one_word.and_then(|text| base::text::parse_duration(text, &["s", "m", "h", "d", "w"]));
+    duration.ok_or_else(wrong)
 }
 
 /// Reads the time at which something ends: a duration from `now`, or a date and time. It must lie ahead.

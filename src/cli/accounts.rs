@@ -8,98 +8,91 @@ use serde::Serialize;
 use crate::admin::accounts::{AccountList, AccountView, CreateAccount, SetPassword};
 
 use super::args::{Page, RoleArgs, WaitArgs};
-use super::client::{Client, path_id};
+use super::client::OperatorClient;
+use super::client::path_id;
 use super::failure::Failure;
 use super::output::{self, Printer};
 use super::password;
-use super::wait::Change;
+use super::wait::ChangeRequest;
 
-/// Accounts.
 #[derive(Debug, Subcommand)]
 pub(crate) enum AccountCommand {
-    /// Make an account; its password is read from standard input, one line.
+    /// Make an account; its password is read from standard input as one line.
     Create(AccountArgs),
-    /// List accounts.
+    /// List accounts in the order of their ids.
     List {
-        /// Of this tenant.
+        /// Only those of this tenant.
         #[arg(long, value_name = "ID")]
         tenant: Option<String>,
-        /// Of this surface; needed when there are several for accounts.
+        /// Only those of this surface; needed when there are several surfaces of accounts.
         #[arg(long, value_name = "NAME")]
         surface: Option<String>,
-        /// Which part.
         #[command(flatten)]
         page: Page,
     },
-    /// Show one account.
+    /// Show the account with this id.
     Show {
-        /// Its id.
+        /// The id of the account.
         id: String,
     },
-    /// Switch an account and its sessions off; `enable` switches them on again.
+    /// Disable an account and its sessions until it is enabled again.
     Disable {
-        /// Its id.
+        /// The id of the account.
         id: String,
-        /// Whether to wait.
         #[command(flatten)]
         wait: WaitArgs,
     },
-    /// Switch an account on again.
+    /// Enable an account that was disabled.
     Enable {
-        /// Its id.
+        /// The id of the account.
         id: String,
-        /// Whether to wait.
         #[command(flatten)]
         wait: WaitArgs,
     },
-    /// End an account and its sessions for ever.
+    /// Revoke an account and its sessions for ever.
     Revoke {
-        /// Its id.
+        /// The id of the account.
         id: String,
-        /// Whether to wait.
         #[command(flatten)]
         wait: WaitArgs,
     },
-    /// Give an account another password, read from standard input, and end its sessions.
+    /// Replace the password of an account by one from standard input, and end its sessions.
     SetPassword {
-        /// Its id.
+        /// The id of the account.
         id: String,
-        /// Whether to wait.
         #[command(flatten)]
         wait: WaitArgs,
     },
 }
 
-/// `accounts create`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AccountArgs {
-    /// Whose it is.
+    /// The tenant that it belongs to.
     #[arg(long, value_name = "ID")]
     pub(crate) tenant: String,
-    /// Its e-mail address; needed where accounts log in.
+    /// The e-mail address; needed where accounts log in.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) email: Option<String>,
-    /// Its surface; needed when there are several for accounts.
+    /// The surface; needed when there are several surfaces of accounts.
     #[arg(long, value_name = "NAME")]
     pub(crate) surface: Option<String>,
     /// `test` or `live`, for surfaces with a mode.
     #[arg(long, value_name = "MODE", value_parser = ["test", "live"])]
     pub(crate) mode: Option<String>,
-    /// What it may do; may be given several times.
+    /// A scope that it has; may be given several times.
     #[arg(long = "scope", value_name = "SCOPE")]
     pub(crate) scopes: Vec<String>,
-    /// Which roles.
     #[command(flatten)]
     pub(crate) roles: RoleArgs,
     /// When it ends: 30d, or 2027-01-31T00:00:00Z. Without it, it lives until revoked.
     #[arg(long, value_name = "TIME")]
     pub(crate) expires: Option<String>,
-    /// A name for people.
+    /// A name that helps people to recognise it.
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
 }
 
-pub(crate) fn run(client: &Client, command: &AccountCommand, printer: &Printer) -> Result<(), Failure> {
+pub(crate) fn run(client: &OperatorClient, command: &AccountCommand, printer: &Printer) -> Result<(), Failure> {
     let account: AccountView = match command {
         AccountCommand::Create(args) => client.post("/v1/accounts", &creation(args, printer)?)?,
         AccountCommand::Show { id } => client.get(&format!("/v1/accounts/{}", path_id(id)?))?,
@@ -122,8 +115,8 @@ pub(crate) fn run(client: &Client, command: &AccountCommand, printer: &Printer) 
     printer.print(&account, |out| show(out, &account))
 }
 
-fn change(client: &Client, printer: &Printer, wait: &WaitArgs, id: &str, verb: &str, body: &impl Serialize) -> Result<(), Failure> {
-    let change = Change {
+fn change(client: &OperatorClient, printer: &Printer, wait: &WaitArgs, id: &str, verb: &str, body: &impl Serialize) -> Result<(), Failure> {
+    let change = ChangeRequest {
         client,
         wait,
         printer,
@@ -133,7 +126,7 @@ fn change(client: &Client, printer: &Printer, wait: &WaitArgs, id: &str, verb: &
     change.make(body, |out, account: &AccountView| show(out, account))
 }
 
-/// The password is asked for only where there is an address to log in with.
+/// A password is read only for an account with an e-mail address, which logs in.
 fn creation(args: &AccountArgs, printer: &Printer) -> Result<CreateAccount, Failure> {
     Ok(CreateAccount {
         surface: args.surface.clone(),

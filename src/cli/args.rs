@@ -10,14 +10,14 @@ use super::client::path_id;
 use super::failure::{Exit, Failure};
 use crate::base::percent;
 
-/// How long `--wait` waits unless it is told: hundreds of times what healthy gateways take, and short
-/// enough that somebody with a leaked key hears in time who did not confirm.
+/// How long `--wait` waits by default. Healthy gateways need a hundredth of it. It is short enough for somebody with a leaked
+/// key, who must know soon which gateways did not confirm.
 pub(crate) const DEFAULT_WAIT: &str = "5s";
 
 /// Which part of a list.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Page {
-    /// Begin after this id.
+    /// Begin the list after this id.
     #[arg(long, value_name = "ID")]
     pub(crate) after: Option<String>,
     /// At most this many, 1 to 1000.
@@ -31,7 +31,7 @@ impl Page {
         let mut query = format!("limit={}", self.limit);
         for (name, value) in filters.iter().copied().chain([("after", self.after.as_deref())]) {
             match value {
-                // Any text; everything else that lists are filtered by is an id.
+                // A subject may be any text; all other filters are ids.
                 Some(value) if name == "subject" => {
                     let mut encoded = Vec::new();
                     percent::push_query(&mut encoded, value);
@@ -45,13 +45,12 @@ impl Page {
     }
 }
 
-/// What describes a key.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct KeyArgs {
     /// `test` or `live`; needed when the surface has both.
     #[arg(long, value_name = "MODE", value_parser = ["test", "live"])]
     pub(crate) mode: Option<String>,
-    /// What it may do; may be given several times.
+    /// A scope that it has; may be given several times.
     #[arg(long = "scope", value_name = "SCOPE")]
     pub(crate) scopes: Vec<String>,
     /// Who acts within the tenant.
@@ -60,15 +59,14 @@ pub(crate) struct KeyArgs {
     /// When it ends: 30d, or 2027-01-31T00:00:00Z. Without it, it lives until revoked.
     #[arg(long, value_name = "TIME")]
     pub(crate) expires: Option<String>,
-    /// A name for people.
+    /// A name that helps people to recognise it.
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
 }
 
-/// Which roles.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RoleArgs {
-    /// A role it has, by id or name; may be given several times.
+    /// A role that it has, by id or name; may be given several times.
     #[arg(long = "role", value_name = "ROLE")]
     pub(crate) roles: Vec<String>,
 }

@@ -7,16 +7,16 @@ use serde::Serialize;
 use crate::config::error::ProblemSeverity;
 use crate::config::{self, Problems, Purpose};
 
-use super::descriptors::{self, Budget, Wanted};
+use super::descriptors::{self, DescriptorBudget, DescriptorDemand};
 use super::failure::Failure;
 use super::output::{Form, Printer, style};
 
 /// The answer in JSON: the same members whether there are mistakes or not.
 #[derive(Serialize)]
-struct Report {
+struct CheckReport {
     valid: bool,
     problems: serde_json::Value,
-    /// What there would be too few descriptors for, if a gateway had the limits of this process.
+    /// A text that says what there are too few descriptors for, with the limits of this process.
     shortage: Option<String>,
 }
 
@@ -26,14 +26,14 @@ pub(crate) fn run(config: &Path, printer: &Printer) -> Result<(), Failure> {
             if printer.form() == Form::Text && !loaded.warnings.is_empty() {
                 printer.remark(&loaded.warnings.render(style()));
             }
-            let shortage = match Budget::divide(descriptors::available(), &Wanted::by(&loaded)) {
+            let shortage = match DescriptorBudget::divide(descriptors::available(), &DescriptorDemand::by(&loaded)) {
                 Ok(budget) => budget.shortage(),
                 Err(too_few) => Some(too_few.to_string()),
             };
             if let Some(shortage) = shortage.as_ref().filter(|_| printer.form() == Form::Text) {
                 printer.remark(&format!("warning: with the limits of this shell, {shortage}"));
             }
-            let report = Report {
+            let report = CheckReport {
                 valid: true,
                 problems: loaded.warnings.to_json(),
                 shortage,
@@ -55,7 +55,7 @@ pub(crate) fn run(config: &Path, printer: &Printer) -> Result<(), Failure> {
             })
         }
         Err(errors) => {
-            let report = Report {
+            let report = CheckReport {
                 valid: false,
                 problems: errors.problems.to_json(),
                 shortage: None,
@@ -66,7 +66,7 @@ pub(crate) fn run(config: &Path, printer: &Printer) -> Result<(), Failure> {
     }
 }
 
-/// Notes say what will happen; only warnings count.
+/// How many warnings there are. Notes only say what will happen, and do not count.
 fn warnings(problems: &Problems) -> usize {
     problems.iter().filter(|d| d.problem.weight == ProblemSeverity::Warning).count()
 }

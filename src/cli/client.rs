@@ -1,4 +1,4 @@
-//! The operator API's client: HTTP/1.1 over the gateway's Unix socket, one connection for each call.
+//! The client of the operator API: HTTP/1.1 over the Unix socket of the gateway, with one connection for each call.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,19 +18,19 @@ use crate::base::ids::is_valid_id;
 
 use super::failure::{Exit, Failure};
 
-/// Longer than the gateway gives an operation, so that its answer, not ours, is reported.
+/// Longer than the gateway takes for an operation, so that its own answer is reported.
 const DEADLINE: Duration = Duration::from_secs(40);
 /// Largest answer: a page of 1,000 keys is below one megabyte.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 /// Calls the gateway at one socket.
 #[derive(Debug, Clone)]
-pub(crate) struct Client {
+pub(crate) struct OperatorClient {
     socket: PathBuf,
     config: PathBuf,
 }
 
-impl Client {
+impl OperatorClient {
     /// A client of the gateway that runs with this configuration. Only the socket's path is read, so
     /// that an operator can act while the rest of the file is being edited.
     pub(crate) fn of_config(config: &Path) -> Result<Self, Failure> {
@@ -60,18 +60,14 @@ impl Client {
         }
     }
 
-    /// Asks.
-    ///
     /// # Errors
-    /// [`Failure`]: what the gateway told, or that it is not there.
+    /// [`Failure`]: the error that the gateway answered, or that no gateway runs.
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.call("GET", path, Bytes::new())
     }
 
-    /// Acts.
-    ///
     /// # Errors
-    /// [`Failure`]: what the gateway told, or that it is not there.
+    /// [`Failure`]: the error that the gateway answered, or that no gateway runs.
     pub(crate) fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
         let mut body = serde_json::to_vec(body).unwrap_or_default();
         if body == b"null" {
@@ -100,14 +96,17 @@ impl Client {
         let garbled = || {
             Failure::new(
                 Exit::Failed,
-                format!("the gateway at {} gave an answer of another version", self.socket.display()),
+                format!(
+                    "the gateway at {} gave an answer that this version of durward cannot read",
+                    self.socket.display()
+                ),
             )
         };
         if (200..300).contains(&status) {
             return serde_json::from_slice(&body).map_err(|_| garbled());
         }
-        let told: error::Failure = serde_json::from_slice(&body).map_err(|_| garbled())?;
-        Err(Failure::told(told.error))
+        let answer: error::ErrorBody = serde_json::from_slice(&body).map_err(|_| garbled())?;
+        Err(Failure::of_gateway(answer.error))
     }
 
     fn explain(&self, error: &CallError) -> Failure {
@@ -163,12 +162,15 @@ async fn exchange(socket: &Path, method: &str, path: &str, body: Bytes) -> Resul
     exchanged.await.map_err(CallError::Exchange)
 }
 
-/// The file as a table, or the number of the line that is not TOML. The parser's own error would show that line, which may
-/// be part of a secret that was pasted into the file.
+/// The file as a table, or the number of the first line that is not TOML. The parser's own error would show that line,
+/// which may be part of a secret that was pasted into the file.
 fn parse(text: &str) -> Result<toml::Table, usize> {
-    text.parse().map_err(|error: toml::de::Error| {
-        let end = error.span().map_or(0, |span| span.start);
-        text.bytes().take(end).filter(|byte| *byte == b'\n').count() + 1
+    text.parse().map_err(|_| {
+        // The parser reports mistakes in no order, and an open quote makes several.
+        let (_, errors) = toml::de::DeTable::parse_recoverable(text);
+        let starts = errors.iter().filter_map(|error| Some(error.span()?.start));
+        let first = starts.min().unwrap_or(0);
+        text.bytes().take(first).filter(|byte| *byte == b'\n').count() + 1
     })
 }
 
@@ -196,7 +198,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("gateway.toml");
         std::fs::write(&file, "[tls]\nkey = -----BEGIN PRIVATE KEY-----\ncanary+4711/\n").unwrap();
-        let Err(failure) = Client::of_config(&file) else {
+        let Err(failure) = OperatorClient::of_config(&file) else {
             panic!("a client of a broken file")
         };
         assert!(failure.message.contains("gateway.toml:2: "), "{failure}");

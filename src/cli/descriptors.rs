@@ -7,7 +7,7 @@ use crate::admin::http::Bounds;
 use crate::config::Loaded;
 use crate::snapshot::{Settings, Snapshot, StoreKind};
 
-/// The limit that is asked for where there is no hard limit: Linux grants no more unless its `fs.nr_open` was raised.
+/// The limit that is requested where there is no hard limit. Linux grants no more unless its `fs.nr_open` was raised.
 const UNLIMITED: u64 = 1_048_576;
 
 /// Descriptors of the process itself: standard streams, the store's file, files that a reload reads, look-ups of names, key
@@ -22,23 +22,23 @@ const OF_REDIS: usize = 64;
 
 /// What the gateway wants descriptors for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Wanted {
+pub(crate) struct DescriptorDemand {
     /// All but connections of clients and to services.
     fixed: usize,
-    /// `limits.connections`.
+    /// As `limits.connections` has it in the configuration.
     connections: usize,
     /// Connections that all workers together may have to all endpoints.
     upstreams: usize,
 }
 
-/// How many descriptors there are, and for what.
+/// How many descriptors there are, and how they are divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Budget {
+pub(crate) struct DescriptorBudget {
     /// Descriptors that the process may have.
     pub(crate) limit: u64,
     /// Client connections that are accepted at a time.
     pub(crate) connections: usize,
-    /// `limits.connections`.
+    /// As `limits.connections` has it in the configuration.
     pub(crate) configured: usize,
     /// Connections to services that all workers together may have, also after a reload that adds services.
     pub(crate) upstreams: usize,
@@ -49,12 +49,12 @@ pub(crate) struct Budget {
 /// There are not enough descriptors to serve one client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("at most {limit} files and sockets may be open, and the gateway needs {needed}: raise the limit (`ulimit -n`, `LimitNOFILE`)")]
-pub(crate) struct TooFew {
+pub(crate) struct TooFewDescriptors {
     limit: u64,
     needed: usize,
 }
 
-impl Wanted {
+impl DescriptorDemand {
     pub(crate) fn by(loaded: &Loaded) -> Self {
         Self::of(&loaded.settings, &loaded.snapshot)
     }
@@ -78,17 +78,17 @@ impl Wanted {
     }
 }
 
-impl Budget {
+impl DescriptorBudget {
     /// Divides `limit` descriptors. Where they do not suffice for all that is configured, services get half of them beside the
     /// fixed ones, or fewer if fewer are configured: a client of HTTP/1.1 needs one connection to a service at a time.
     ///
     /// # Errors
-    /// [`TooFew`] when no client could be served.
-    pub(crate) fn divide(limit: u64, wanted: &Wanted) -> Result<Self, TooFew> {
+    /// [`TooFewDescriptors`] when no client could be served.
+    pub(crate) fn divide(limit: u64, wanted: &DescriptorDemand) -> Result<Self, TooFewDescriptors> {
         let there = usize::try_from(limit).unwrap_or(usize::MAX);
         let needed = wanted.fixed + 2;
         if there < needed {
-            return Err(TooFew { limit, needed });
+            return Err(TooFewDescriptors { limit, needed });
         }
         let left = there - wanted.fixed;
         let both = wanted.connections.saturating_add(wanted.upstreams);
@@ -107,7 +107,7 @@ impl Budget {
         })
     }
 
-    /// In words, what there is less of than configured; `None` if there is enough.
+    /// A text that says what there are too few descriptors for; `None` if there are enough.
     pub(crate) fn shortage(&self) -> Option<String> {
         let connections = (self.connections < self.configured).then(|| {
             format!(
@@ -150,7 +150,7 @@ pub(crate) fn raise() -> u64 {
 mod tests {
     use super::*;
 
-    const WANTED: Wanted = Wanted {
+    const WANTED: DescriptorDemand = DescriptorDemand {
         fixed: 100,
         connections: 10_000,
         upstreams: 512,
@@ -158,9 +158,9 @@ mod tests {
 
     #[test]
     fn where_there_are_enough_everything_is_as_configured() {
-        let budget = Budget::divide(10_612, &WANTED).unwrap();
+        let budget = DescriptorBudget::divide(10_612, &WANTED).unwrap();
         assert_eq!((budget.connections, budget.upstreams, budget.shortage()), (10_000, 512, None));
-        let budget = Budget::divide(20_000, &WANTED).unwrap();
+        let budget = DescriptorBudget::divide(20_000, &WANTED).unwrap();
         assert_eq!((budget.connections, budget.upstreams), (10_000, 9_900), "a reload may add services");
     }
 
@@ -174,7 +174,7 @@ mod tests {
             (103, 2, 1),
             (102, 1, 1),
         ] {
-            let budget = Budget::divide(limit, &WANTED).unwrap();
+            let budget = DescriptorBudget::divide(limit, &WANTED).unwrap();
             assert_eq!((budget.connections, budget.upstreams), (connections, upstreams), "{limit}");
             assert!((WANTED.fixed + budget.connections + budget.upstreams) as u64 <= limit);
             let said = budget.shortage().unwrap();
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn with_too_few_for_one_client_the_gateway_does_not_start() {
-        let error = Budget::divide(101, &WANTED).unwrap_err().to_string();
+        let error = DescriptorBudget::divide(101, &WANTED).unwrap_err().to_string();
         assert!(error.contains("at most 101") && error.contains("needs 102"), "{error}");
     }
 
@@ -201,7 +201,7 @@ mod tests {
             std::fs::create_dir(folder.path().join("upstreams")).unwrap();
             std::fs::write(folder.path().join("upstreams/u.toml"), upstream).unwrap();
             std::fs::write(&path, format!("{more}{text}")).unwrap();
-            Wanted::by(&crate::config::load(&path, crate::config::Purpose::Check).unwrap())
+            DescriptorDemand::by(&crate::config::load(&path, crate::config::Purpose::Check).unwrap())
         };
         let (two, four) = (wanted("workers = 2\n"), wanted("workers = 4\n"));
         assert_eq!((two.upstreams, four.upstreams), (40, 80));

@@ -9,16 +9,16 @@ use serde::Serialize;
 
 use crate::admin::drill::{BeginDrill, Canary, DrillEnded, EndDrill};
 use crate::admin::keys::KeyView;
-use crate::admin::receipts::{NotRuledOut, Told, Waited};
+use crate::admin::receipts::{Confirmation, GatewayReceipt, NotRuledOut};
 
 use super::args::{DEFAULT_WAIT, parse_wait};
-use super::client::{Client, path_id};
+use super::client::OperatorClient;
+use super::client::path_id;
 use super::failure::{Exit, Failure};
 use super::output::{self, Printer};
-use super::wait::{self, Gateway};
-use visits::{Seen, Target};
+use super::wait::{self, ReceiptJson};
+use visits::{DrillTarget, UrlReport};
 
-/// `durward drill`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DrillArgs {
     /// The surface of the canary; needed when there is more than one for API keys.
@@ -27,13 +27,13 @@ pub(crate) struct DrillArgs {
     /// `test` or `live`; needed when the surface has both.
     #[arg(long, value_name = "MODE", value_parser = ["test", "live"])]
     pub(crate) mode: Option<String>,
-    /// What the canary may do: what the addresses need; may be given several times.
+    /// A scope of the canary, which the addresses need; may be given several times.
     #[arg(long = "scope", value_name = "SCOPE")]
     pub(crate) scopes: Vec<String>,
-    /// An address to GET with the canary before and after; may be given several times.
+    /// An address that is called (GET) with the canary before and after the revocation; may be given several times.
     #[arg(long = "url", value_name = "URL")]
     pub(crate) urls: Vec<String>,
-    /// Certificates (PEM) to trust besides the system's, for https addresses.
+    /// Certificates (PEM) that are trusted for https addresses, besides those of the system.
     #[arg(long, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
     /// How long to wait for the gateways' confirmations: 500ms, 5s, at most 25s.
@@ -45,21 +45,21 @@ mod visits;
 
 /// What a drill found. No secret is in it.
 #[derive(Serialize)]
-struct Report<'a> {
+struct DrillReport<'a> {
     /// Every gateway confirmed, and every address refused and went on refusing.
     passed: bool,
     surface: &'a str,
     tenant: &'a str,
     id: &'a str,
     acknowledged_at: &'a str,
-    gateways: Option<Vec<Gateway<'a>>>,
+    gateways: Option<Vec<ReceiptJson<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     not_ruled_out: Option<&'a NotRuledOut>,
-    urls: &'a [Seen],
+    urls: &'a [UrlReport],
 }
 
-pub(crate) fn run(client: &Client, args: &DrillArgs, printer: &Printer) -> Result<(), Failure> {
-    let targets = Target::parse_all(&args.urls, args.ca.as_deref())?;
+pub(crate) fn run(client: &OperatorClient, args: &DrillArgs, printer: &Printer) -> Result<(), Failure> {
+    let targets = DrillTarget::parse_all(&args.urls, args.ca.as_deref())?;
     let begin = BeginDrill {
         surface: args.surface.clone(),
         mode: args.mode.clone(),
@@ -78,15 +78,15 @@ pub(crate) fn run(client: &Client, args: &DrillArgs, printer: &Printer) -> Resul
     ended.map(|_| ())
 }
 
-fn drill(client: &Client, args: &DrillArgs, canary: &Canary, targets: &[Target], printer: &Printer) -> Result<(), Failure> {
+fn drill(client: &OperatorClient, args: &DrillArgs, canary: &Canary, targets: &[DrillTarget], printer: &Printer) -> Result<(), Failure> {
     let path = format!("/v1/keys/{}/revoke?wait={}", path_id(&canary.id)?, args.wait_timeout.as_millis());
     let revoke = {
         let client = client.clone();
-        move || client.post::<Waited<KeyView>>(&path, &())
+        move || client.post::<Confirmation<KeyView>>(&path, &())
     };
-    let (waited, seen) = visits::watch(targets, canary, revoke)?;
-    let quiet = seen.iter().all(Seen::is_refused);
-    let report = Report {
+    let (waited, urls) = visits::watch(targets, canary, revoke)?;
+    let quiet = urls.iter().all(UrlReport::is_refused);
+    let report = DrillReport {
         passed: waited.confirmed && quiet,
         surface: &canary.surface,
         tenant: &canary.tenant,
@@ -94,14 +94,14 @@ fn drill(client: &Client, args: &DrillArgs, canary: &Canary, targets: &[Target],
         acknowledged_at: &waited.acknowledged_at,
         gateways: wait::gateways(waited.gateways.as_deref()),
         not_ruled_out: waited.not_ruled_out.as_ref(),
-        urls: &seen,
+        urls: &urls,
     };
     printer.print(&report, |out| show(out, &report, waited.gateways.as_deref()))?;
-    let open = seen.iter().filter(|seen| !seen.is_refused()).map(|seen| {
-        if seen.unavailable {
-            format!("{} does not admit the canary, but {}", seen.url, visits::CANNOT_TELL)
+    let open = urls.iter().filter(|url| !url.is_refused()).map(|url| {
+        if url.unavailable {
+            format!("{} does not admit the canary, but {}", url.url, visits::CANNOT_TELL)
         } else {
-            format!("the canary was not seen to be refused at {}", seen.url)
+            format!("the canary was not seen to be refused at {}", url.url)
         }
     });
     let doubts = wait::doubts(&waited);
@@ -117,7 +117,7 @@ fn drill(client: &Client, args: &DrillArgs, canary: &Canary, targets: &[Target],
     }
 }
 
-fn show(out: &mut dyn Write, report: &Report<'_>, gateways: Option<&[Told]>) -> io::Result<()> {
+fn show(out: &mut dyn Write, report: &DrillReport<'_>, gateways: Option<&[GatewayReceipt]>) -> io::Result<()> {
     output::fields(
         out,
         &[
@@ -136,13 +136,13 @@ fn show(out: &mut dyn Write, report: &Report<'_>, gateways: Option<&[Told]>) -> 
     let rows: Vec<_> = report
         .urls
         .iter()
-        .map(|seen| {
+        .map(|report| {
             [
-                seen.url.clone(),
-                millis(seen.last_admission_ms, "none"),
-                millis(seen.first_refusal_ms, if seen.unavailable { "NEVER (503)" } else { "NEVER" }),
-                seen.requests.to_string(),
-                seen.failures.to_string(),
+                report.url.clone(),
+                millis(report.last_admission_ms, "none"),
+                millis(report.first_refusal_ms, if report.unavailable { "NEVER (503)" } else { "NEVER" }),
+                report.requests.to_string(),
+                report.failures.to_string(),
             ]
         })
         .collect();

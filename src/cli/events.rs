@@ -9,11 +9,10 @@ use serde::Serialize;
 
 use crate::admin::receipts::{EventList, EventView, GatewayList, GatewayView};
 
-use super::client::Client;
+use super::client::OperatorClient;
 use super::failure::Failure;
 use super::output::{self, Printer};
 
-/// `durward events`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct EventArgs {
     /// Begin after this position; without it, the newest are shown.
@@ -22,31 +21,30 @@ pub(crate) struct EventArgs {
     /// Without a position, show this many, 1 to 1000.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1_000), conflicts_with = "after")]
     pub(crate) limit: u16,
-    /// Go on showing what changes until interrupted.
+    /// Show new events until interrupted.
     #[arg(long)]
     pub(crate) follow: bool,
 }
 
-/// How often a follower asks for more: a person sees it as at once, and it costs the store two small
-/// reads a second.
+/// How often a follower asks for new events. People see them at once, and the store has two small reads a second.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Most events of one answer; the store caps pages at the same number.
 const PAGE: u64 = 1_000;
 
-/// Events that are not kept any more, between those before and after this line.
+/// Events that the store does not have any more, between the events before and after this line.
 #[derive(Serialize)]
-struct Gap {
+struct TrimmedEvents {
     gap: (u64, u64),
 }
 
-/// The store lost its data and began to count anew.
+/// The store lost its data and counts from zero again.
 #[derive(Serialize)]
 struct NewHistory<'a> {
     history: &'a str,
 }
 
-pub(crate) fn run(client: &Client, args: &EventArgs, printer: &Printer) -> Result<(), Failure> {
+pub(crate) fn run(client: &OperatorClient, args: &EventArgs, printer: &Printer) -> Result<(), Failure> {
     let mut after = args.after;
     let mut history: Option<String> = None;
     loop {
@@ -54,13 +52,13 @@ pub(crate) fn run(client: &Client, args: &EventArgs, printer: &Printer) -> Resul
         let query = after.map(|after| format!("&after={after}")).unwrap_or_default();
         let page: EventList = client.get(&format!("/v1/events?limit={limit}{query}"))?;
         if history.as_ref().is_some_and(|known| *known != page.history) {
-            say_new_history(&page, printer)?;
+            show_new_history(&page, printer)?;
             history = Some(page.history);
             after = Some(0);
             continue;
         }
-        if let Some(gap) = page.trimmed {
-            say_gap(gap, printer)?;
+        if let Some((first, last)) = page.trimmed {
+            show_trimmed(first, last, printer)?;
         }
         for event in &page.events {
             printer.print(event, |out| show(out, event))?;
@@ -76,20 +74,23 @@ pub(crate) fn run(client: &Client, args: &EventArgs, printer: &Printer) -> Resul
         if !args.follow {
             return Ok(());
         }
-        // Woken early, it only asks early.
+        // A thread that wakes early only asks early.
         thread::park_timeout(PAUSE);
     }
 }
 
-fn say_gap(gap: (u64, u64), printer: &Printer) -> Result<(), Failure> {
-    printer.print(&Gap { gap }, |out| {
-        writeln!(out, "events {} to {} are not kept any more", gap.0, gap.1)
+fn show_trimmed(first: u64, last: u64, printer: &Printer) -> Result<(), Failure> {
+    printer.print(&TrimmedEvents { gap: (first, last) }, |out| {
+        writeln!(out, "events {first} to {last} are not kept any more")
     })
 }
 
-fn say_new_history(page: &EventList, printer: &Printer) -> Result<(), Failure> {
+fn show_new_history(page: &EventList, printer: &Printer) -> Result<(), Failure> {
     printer.print(&NewHistory { history: &page.history }, |out| {
-        writeln!(out, "the store lost its data and counts anew; what follows is of another history")
+        writeln!(
+            out,
+            "the store lost its data and counts from zero again; the events below belong to a new history"
+        )
     })
 }
 
@@ -98,7 +99,7 @@ fn show(out: &mut dyn io::Write, event: &EventView) -> io::Result<()> {
     writeln!(out, "{:>8}  {at:<24}  {:<10}  {}", event.position, event.kind, event.id)
 }
 
-pub(crate) fn gateways(client: &Client, printer: &Printer) -> Result<(), Failure> {
+pub(crate) fn gateways(client: &OperatorClient, printer: &Printer) -> Result<(), Failure> {
     let list: GatewayList = client.get("/v1/gateways")?;
     printer.print(&list, |out| {
         let rows: Vec<_> = list.gateways.iter().map(row).collect();

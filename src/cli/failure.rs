@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::admin::OperationError;
-use crate::admin::error::FailureBody;
+use crate::admin::error::ErrorDetail;
 use crate::config::Problems;
 
 use super::output::Form;
@@ -14,22 +14,19 @@ use super::output::Form;
 /// Exit codes: a stable contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// Done.
     Done,
-    /// Failed.
     Failed,
-    /// Wrong usage; the message says what would have been right.
+    /// The command or its arguments are wrong; the message says what would have been right.
     Usage,
-    /// There is no such thing.
+    /// The named record does not exist.
     NotFound,
-    /// Unavailable, or not confirmed.
+    /// The gateway or the store is not available, or a change is not confirmed.
     Unavailable,
     /// The configuration is wrong (`EX_CONFIG` of sysexits.h).
     Configuration,
 }
 
 impl Exit {
-    /// The process's exit code.
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {
@@ -47,29 +44,27 @@ impl Exit {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
-    /// How the process ends.
     pub exit: Exit,
-    /// A code for programs.
     pub code: String,
-    /// What people read; holds no secret.
+    /// The message for people; it holds no secret.
     pub message: String,
     /// The line of the import file that it is about, from 1.
     pub line: Option<u64>,
     /// Mistakes of the configuration, each with its place.
     pub problems: Option<serde_json::Value>,
-    /// Whether the log on standard error has it already, so that people are not told twice.
-    pub told: bool,
+    /// Whether the log on standard error has it already, so that people do not read it twice.
+    pub logged: bool,
 }
 
 /// The answer of a failed command, in JSON: these members and no others. `line` is there for a line of an import file,
 /// `problems` for a configuration with mistakes.
 #[derive(Serialize)]
-struct Answer<'a> {
-    error: Body<'a>,
+struct ErrorLine<'a> {
+    error: ErrorMembers<'a>,
 }
 
 #[derive(Serialize)]
-struct Body<'a> {
+struct ErrorMembers<'a> {
     code: &'a str,
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,7 +90,7 @@ impl Failure {
             message: message.into(),
             line: None,
             problems: None,
-            told: false,
+            logged: false,
         }
     }
 
@@ -119,9 +114,8 @@ impl Failure {
         }
     }
 
-    /// What the gateway told.
     #[must_use]
-    pub fn told(body: FailureBody) -> Self {
+    pub fn of_gateway(body: ErrorDetail) -> Self {
         let exit = match body.code.as_str() {
             "usage" => Exit::Usage,
             "not_found" => Exit::NotFound,
@@ -137,30 +131,29 @@ impl Failure {
 
     /// Writes it to standard error.
     pub(crate) fn print(&self, form: Form) {
-        // Nobody is left to tell when standard error is gone.
+        // When standard error is closed, nobody can read the failure.
         let _ = match form {
-            Form::Text if self.told => Ok(()),
+            Form::Text if self.logged => Ok(()),
             Form::Text => writeln!(io::stderr(), "error: {}", self.message),
             Form::Json => writeln!(io::stderr(), "{}", self.to_json()),
         };
     }
 
-    /// One line of JSON.
     #[must_use]
     pub(crate) fn to_json(&self) -> String {
-        let error = Body {
+        let error = ErrorMembers {
             code: &self.code,
             message: &self.message,
             line: self.line,
             problems: self.problems.as_ref(),
         };
-        serde_json::to_string(&Answer { error }).unwrap_or_default()
+        serde_json::to_string(&ErrorLine { error }).unwrap_or_default()
     }
 }
 
 impl From<OperationError> for Failure {
     fn from(error: OperationError) -> Self {
-        Self::told(FailureBody {
+        Self::of_gateway(ErrorDetail {
             code: error.code().into(),
             message: error.to_string(),
         })

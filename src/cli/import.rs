@@ -1,5 +1,5 @@
-//! `durward keys import`: one key from the command line, or many from a file. A mistake of a line is told by the member that
-//! has it, never by a value, which may be a key.
+//! `durward keys import`: one key from the command line, or many from a file. A mistake of a line is
+//! reported by the name of its member, never by a value, since a value may be a key.
 
 use std::io::{self, BufRead, Read as _};
 use std::path::{Path, PathBuf};
@@ -11,20 +11,19 @@ use crate::admin::import::ImportKey;
 use crate::admin::keys::KeyView;
 
 use super::args::KeyArgs;
-use super::client::Client;
+use super::client::OperatorClient;
 use super::failure::{Exit, Failure};
 use super::output::{self, Form, Printer};
 
-/// `keys import`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ImportArgs {
     /// JSON lines with the names of these options as members (`scopes` is a list, or one text with spaces); `-` is standard input.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["sha256", "secret_sha256", "id", "last4", "mode", "scopes", "subject", "expires", "name"])]
     pub(crate) file: Option<PathBuf>,
-    /// The surface it is for; with a file, the default of its lines.
+    /// The surface of the key; with a file, the default of its lines.
     #[arg(long, value_name = "NAME", required_unless_present = "file")]
     pub(crate) surface: Option<String>,
-    /// Whose it is; with a file, the default of its lines.
+    /// The tenant of the key; with a file, the default of its lines.
     #[arg(long, value_name = "ID", required_unless_present = "file")]
     pub(crate) tenant: Option<String>,
     /// SHA-256 of the key, or of the publishable half, in hexadecimal.
@@ -33,13 +32,12 @@ pub(crate) struct ImportArgs {
     /// SHA-256 of the secret half, for a pair.
     #[arg(long, value_name = "HEX")]
     pub(crate) secret_sha256: Option<String>,
-    /// The id it is known by; made up when absent.
+    /// The id of the key; a new one is made when it is absent.
     #[arg(long, value_name = "ID")]
     pub(crate) id: Option<String>,
-    /// Its last four characters, for lists.
+    /// The last four characters of the key, for lists.
     #[arg(long, value_name = "TEXT")]
     pub(crate) last4: Option<String>,
-    /// The rest.
     #[command(flatten)]
     pub(crate) key: KeyArgs,
 }
@@ -62,7 +60,7 @@ const MEMBERS: [&str; 11] = [
     "name",
 ];
 
-pub(crate) fn run(client: &Client, args: &ImportArgs, printer: &Printer) -> Result<(), Failure> {
+pub(crate) fn run(client: &OperatorClient, args: &ImportArgs, printer: &Printer) -> Result<(), Failure> {
     if let Some(file) = &args.file {
         return import_lines(client, args, file, printer);
     }
@@ -83,9 +81,8 @@ pub(crate) fn run(client: &Client, args: &ImportArgs, printer: &Printer) -> Resu
     printer.print(&key, |out| output::key(out, &key))
 }
 
-/// Imports line by line; a line that fails is named and the rest goes on, except when the gateway
-/// itself is not there.
-fn import_lines(client: &Client, args: &ImportArgs, file: &Path, printer: &Printer) -> Result<(), Failure> {
+/// Imports line by line. A line that fails is reported, and the import goes on, unless no gateway answers.
+fn import_lines(client: &OperatorClient, args: &ImportArgs, file: &Path, printer: &Printer) -> Result<(), Failure> {
     let unreadable = |error: io::Error| Failure::new(Exit::Failed, format!("{} cannot be read: {error}", file.display()));
     let mut input: Box<dyn BufRead> = if file == Path::new("-") {
         Box::new(io::stdin().lock())
@@ -147,7 +144,7 @@ fn at_line(failure: Failure, number: u64) -> Failure {
     }
 }
 
-fn import_line(client: &Client, args: &ImportArgs, line: &[u8]) -> Result<KeyView, Failure> {
+fn import_line(client: &OperatorClient, args: &ImportArgs, line: &[u8]) -> Result<KeyView, Failure> {
     let request = read(line, args).map_err(|what| Failure::new(Exit::Usage, what))?;
     client.post("/v1/keys/import", &request)
 }
@@ -183,8 +180,8 @@ fn read(line: &[u8], args: &ImportArgs) -> Result<ImportKey, String> {
         name: text("name")?,
     };
     // `Value` keeps the last of two members of one name. Which one was meant is not known.
-    match serde_json::from_slice::<Once>(line) {
-        Ok(Once) => Ok(request),
+    match serde_json::from_slice::<UniqueMembers>(line) {
+        Ok(UniqueMembers) => Ok(request),
         Err(_) => Err("a member is repeated".to_owned()),
     }
 }
@@ -239,20 +236,20 @@ fn unknown_member(name: &str) -> String {
     what + &hint
 }
 
-/// Can be read only from an object in which no member stands twice.
-struct Once;
+/// Can be read only from an object without repeated members.
+struct UniqueMembers;
 
-impl<'de> serde::Deserialize<'de> for Once {
+impl<'de> serde::Deserialize<'de> for UniqueMembers {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Names;
         impl<'de> serde::de::Visitor<'de> for Names {
-            type Value = Once;
+            type Value = UniqueMembers;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Once, A::Error> {
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<UniqueMembers, A::Error> {
                 let mut seen: Vec<String> = Vec::new();
                 while let Some((name, _)) = map.next_entry::<String, serde::de::IgnoredAny>()? {
                     if seen.contains(&name) {
@@ -260,7 +257,7 @@ impl<'de> serde::Deserialize<'de> for Once {
                     }
                     seen.push(name);
                 }
-                Ok(Once)
+                Ok(UniqueMembers)
             }
         }
         deserializer.deserialize_map(Names)

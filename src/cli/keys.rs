@@ -4,108 +4,100 @@ use std::io;
 
 use clap::{Args, Subcommand};
 
-use crate::admin::keys::{CreateKey, Created, KeyList, KeyMade, KeyView, Revealed};
-use crate::admin::receipts::Waited;
-use crate::admin::rotate::{Replaced, RotateKey, Rotated};
+use crate::admin::keys::{CreateKey, CreatedKey, KeyList, KeyMade, KeyView, RevealedSecret};
+use crate::admin::receipts::Confirmation;
+use crate::admin::rotate::{ReplacedKey, RotateKey, RotatedKey};
 
 use super::args::{KeyArgs, Page, RoleArgs, WaitArgs};
-use super::client::{Client, path_id};
+use super::client::OperatorClient;
+use super::client::path_id;
 use super::failure::Failure;
 use super::import::{self, ImportArgs};
 use super::output::{self, Form, Printer};
-use super::wait::{self, Change};
+use super::wait::{self, ChangeRequest};
 
-/// Keys.
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyCommand {
-    /// Make a key or a key pair; its secret is shown this once.
+    /// Make a key or a key pair; its secret is shown only now.
     Create(CreateArgs),
-    /// List keys: prefix and last four characters, never a secret.
+    /// List keys with their prefix and their last four characters, never with a secret.
     List {
-        /// Of this tenant.
+        /// Only those of this tenant.
         #[arg(long, value_name = "ID")]
         tenant: Option<String>,
-        /// Of this surface.
+        /// Only those of this surface.
         #[arg(long, value_name = "NAME")]
         surface: Option<String>,
-        /// In force and found only with this pepper, whose mark `durward peppers` shows.
+        /// Only keys in force that are found with this pepper; `durward peppers` shows its mark.
         #[arg(long, value_name = "MARK")]
         pepper: Option<String>,
-        /// Which part.
         #[command(flatten)]
         page: Page,
     },
-    /// Show one key.
+    /// Show the key with this id.
     Show {
-        /// Its id.
+        /// The id of the key.
         id: String,
     },
-    /// Tell the secret that a service signs its webhooks with; of other keys only the hash is kept.
+    /// Show the secret that a service signs its webhooks with; of other keys only the hash is stored.
     Reveal {
-        /// Its id.
+        /// The id of the key.
         id: String,
     },
-    /// Switch a key off; `enable` switches it on again.
+    /// Disable a key until it is enabled again.
     Disable {
-        /// Its id.
+        /// The id of the key.
         id: String,
-        /// Whether to wait.
         #[command(flatten)]
         wait: WaitArgs,
     },
-    /// Switch a key on again.
+    /// Enable a key that was disabled.
     Enable {
-        /// Its id.
+        /// The id of the key.
         id: String,
-        /// Whether to wait.
         #[command(flatten)]
         wait: WaitArgs,
     },
-    /// End a key for ever; for a leaked one say `--wait`, which shows on which gateways it has stopped.
+    /// Revoke a key for ever; with `--wait`, show which gateways refuse it already (for a leaked key).
     Revoke {
-        /// Its id.
+        /// The id of the key.
         id: String,
-        /// Whether to wait.
         #[command(flatten)]
         wait: WaitArgs,
     },
-    /// Make a key like this one and let this one end after a grace.
+    /// Make a new key like this one, and end this one after a grace.
     Rotate {
-        /// Its id.
+        /// The id of the key.
         id: String,
-        /// How long the old one goes on working: 45s, 90m, 12h, 30d, 2w, or 0.
+        /// How long the old key still works: 45s, 90m, 12h, 30d, 2w, or 0.
         #[arg(long, value_name = "TIME", default_value = "1h")]
         grace: String,
-        /// When the new one ends: 30d, or 2027-01-31T00:00:00Z. Without it, when the old one would have.
+        /// When the new key ends: 30d, or 2027-01-31T00:00:00Z. Without it, when the old key would have ended.
         #[arg(long, value_name = "TIME")]
         expires: Option<String>,
-        /// Whether to wait.
         #[command(flatten)]
         wait: WaitArgs,
     },
-    /// Take over keys of which only SHA-256 hashes are known.
+    /// Import keys of which only the SHA-256 hashes are known.
     Import(ImportArgs),
 }
 
-/// `keys create`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CreateArgs {
     /// The surface it is for.
     #[arg(long, value_name = "NAME")]
     pub(crate) surface: String,
-    /// Whose it is.
+    /// The tenant that it belongs to.
     #[arg(long, value_name = "ID")]
     pub(crate) tenant: String,
-    /// Which roles.
     #[command(flatten)]
     pub(crate) roles: RoleArgs,
-    /// The id of the record it hangs on: when that ends, it ends.
+    /// The id of the parent; when the parent ends, the key ends too.
     #[arg(long, value_name = "ID")]
     pub(crate) parent: Option<String>,
-    /// What it is for.
+    /// What it is used for.
     #[arg(long, value_name = "TEXT")]
     pub(crate) description: Option<String>,
-    /// The rest.
     #[command(flatten)]
     pub(crate) key: KeyArgs,
 }
@@ -115,7 +107,7 @@ pub(crate) struct CreateArgs {
 struct RotatedAnswer<'a> {
     #[serde(flatten)]
     credential: &'a KeyMade,
-    replaces: &'a Replaced,
+    replaces: &'a ReplacedKey,
 }
 
 /// The contract's answer to `revoke --wait`; the gateways are added to it.
@@ -126,7 +118,7 @@ struct RevokedAnswer<'a> {
     revoked_at: Option<&'a str>,
 }
 
-pub(crate) fn run(client: &Client, command: &KeyCommand, printer: &Printer) -> Result<(), Failure> {
+pub(crate) fn run(client: &OperatorClient, command: &KeyCommand, printer: &Printer) -> Result<(), Failure> {
     match command {
         KeyCommand::Create(args) => create(client, args, printer),
         KeyCommand::List {
@@ -146,7 +138,7 @@ pub(crate) fn run(client: &Client, command: &KeyCommand, printer: &Printer) -> R
             Ok(())
         }
         KeyCommand::Reveal { id } => {
-            let revealed: Revealed = client.get(&format!("/v1/keys/{}/secret", path_id(id)?))?;
+            let revealed: RevealedSecret = client.get(&format!("/v1/keys/{}/secret", path_id(id)?))?;
             printer.print(&revealed, |out| writeln!(out, "{}", revealed.secret))
         }
         KeyCommand::Show { id } => {
@@ -167,7 +159,7 @@ pub(crate) fn run(client: &Client, command: &KeyCommand, printer: &Printer) -> R
     }
 }
 
-fn create(client: &Client, args: &CreateArgs, printer: &Printer) -> Result<(), Failure> {
+fn create(client: &OperatorClient, args: &CreateArgs, printer: &Printer) -> Result<(), Failure> {
     let request = CreateKey {
         surface: args.surface.clone(),
         tenant: args.tenant.clone(),
@@ -180,7 +172,7 @@ fn create(client: &Client, args: &CreateArgs, printer: &Printer) -> Result<(), F
         name: args.key.name.clone(),
         description: args.description.clone(),
     };
-    let made: Created = client.post("/v1/keys", &request)?;
+    let made: CreatedKey = client.post("/v1/keys", &request)?;
     printer.warn(&made.warnings);
     printer.print(&made.credential, |out| output::key_made(out, &made.credential))?;
     shown_once(printer);
@@ -189,12 +181,12 @@ fn create(client: &Client, args: &CreateArgs, printer: &Printer) -> Result<(), F
 
 fn shown_once(printer: &Printer) {
     if printer.form() == Form::Text {
-        printer.remark("warning: this is the only time the key is shown; only its hash is kept");
+        printer.remark("warning: the key is shown only now; only its hash is stored");
     }
 }
 
-fn change(client: &Client, printer: &Printer, wait: &WaitArgs, id: &str, how: &str) -> Result<(), Failure> {
-    let change = Change {
+fn change(client: &OperatorClient, printer: &Printer, wait: &WaitArgs, id: &str, how: &str) -> Result<(), Failure> {
+    let change = ChangeRequest {
         client,
         wait,
         printer,
@@ -204,18 +196,18 @@ fn change(client: &Client, printer: &Printer, wait: &WaitArgs, id: &str, how: &s
     change.make(&(), |out, key: &KeyView| output::key(out, key))
 }
 
-fn revoke(client: &Client, printer: &Printer, wait: &WaitArgs, id: &str) -> Result<(), Failure> {
+fn revoke(client: &OperatorClient, printer: &Printer, wait: &WaitArgs, id: &str) -> Result<(), Failure> {
     let Some(millis) = wait.millis()? else {
         return change(client, printer, wait, id, "revoke");
     };
-    let change = Change {
+    let change = ChangeRequest {
         client,
         wait,
         printer,
         path: format!("/v1/keys/{}/revoke", path_id(id)?),
         id,
     };
-    let waited: Waited<KeyView> = change.ask(millis, &())?;
+    let waited: Confirmation<KeyView> = change.ask(millis, &())?;
     let key = waited.result.as_ref();
     let answer = RevokedAnswer {
         id,
@@ -227,18 +219,18 @@ fn revoke(client: &Client, printer: &Printer, wait: &WaitArgs, id: &str) -> Resu
     })
 }
 
-fn rotate(client: &Client, printer: &Printer, wait: &WaitArgs, id: &str, request: &RotateKey) -> Result<(), Failure> {
-    let change = Change {
+fn rotate(client: &OperatorClient, printer: &Printer, wait: &WaitArgs, id: &str, request: &RotateKey) -> Result<(), Failure> {
+    let change = ChangeRequest {
         client,
         wait,
         printer,
         path: format!("/v1/keys/{}/rotate", path_id(id)?),
         id,
     };
-    let waited: Waited<Rotated> = match wait.millis()? {
+    let waited: Confirmation<RotatedKey> = match wait.millis()? {
         Some(millis) => change.ask(millis, request)?,
         None => {
-            let done: Rotated = client.post(&change.path, request)?;
+            let done: RotatedKey = client.post(&change.path, request)?;
             show_rotated(&done, printer, |answer, out| printer.print(answer, out))?;
             return done.doubt.map_or(Ok(()), |doubt| Err(Failure::unconfirmed(doubt)));
         }
@@ -249,9 +241,9 @@ fn rotate(client: &Client, printer: &Printer, wait: &WaitArgs, id: &str, request
     show_rotated(done, printer, |answer, out| wait::print(printer, &waited, answer, out))
 }
 
-/// Prints a rotation by `print`; a failure of that to confirm comes after what was shown once.
+/// Prints a rotation by `print`. If `print` fails to confirm the change, the secret was shown before.
 fn show_rotated<'d>(
-    done: &'d Rotated,
+    done: &'d RotatedKey,
     printer: &Printer,
     print: impl FnOnce(&RotatedAnswer<'d>, &mut dyn FnMut(&mut dyn io::Write) -> io::Result<()>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {

@@ -33,7 +33,7 @@ pub use failure::{Exit, Failure};
 use output::{Form, Printer};
 
 use accounts::AccountCommand;
-use client::Client;
+use client::OperatorClient;
 use drill::DrillArgs;
 use events::EventArgs;
 use keys::KeyCommand;
@@ -53,21 +53,19 @@ use tenants::TenantCommand;
     arg_required_else_help = true
 )]
 pub(crate) struct Cli {
-    /// The configuration file.
+    /// The configuration file of the gateway.
     #[arg(long, global = true, value_name = "FILE", default_value = "gateway.toml")]
     pub(crate) config: PathBuf,
-    /// Answer in JSON.
+    /// Answer in JSON instead of text.
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
-/// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run the gateway.
+    /// Run the gateway until SIGINT or SIGTERM.
     Serve,
     /// Check the configuration and report every mistake with file, line and caret.
     Check,
@@ -76,45 +74,45 @@ pub(crate) enum Command {
         /// Which file.
         file: schema::SchemaFile,
     },
-    /// Permit the next start to begin with an empty store where the pepper is there already.
+    /// Permit the next start to begin with an empty store although the pepper exists already.
     NewStore,
     /// Run the shipped configuration with a sample upstream and show what it does.
     Demo,
-    /// Make, list and switch tenants.
+    /// Make, list, enable and disable tenants.
     #[command(subcommand)]
     Tenants(TenantCommand),
     /// Make, list, rotate and revoke keys.
     #[command(subcommand)]
     Keys(Box<KeyCommand>),
-    /// Make, list and switch accounts.
+    /// Make, list, enable, disable and revoke accounts.
     #[command(subcommand)]
     Accounts(Box<AccountCommand>),
     /// Make, list and change roles.
     #[command(subcommand)]
     Roles(RoleCommand),
-    /// List and end sessions.
+    /// List sessions, and end them.
     #[command(subcommand)]
     Sessions(SessionCommand),
-    /// Show what depends on each pepper, and when one can be dropped.
+    /// Show how many credentials depend on each pepper, and when a pepper can be dropped.
     Peppers {
-        /// What to do; without it, they are shown.
+        /// What to do; without it, the peppers are shown.
         #[command(subcommand)]
         command: Option<PepperCommand>,
     },
-    /// List the gateways that share the store: what each has applied, and when it was last heard of.
+    /// List the gateways that share the store, what each has applied, and when it wrote its last receipt.
     Gateways,
     /// Revoke a canary on the real system and report what every gateway did.
     Drill(DrillArgs),
-    /// Show what changed, oldest first.
+    /// Show what changed, the oldest change first.
     Events(EventArgs),
-    /// Let the running gateway read its configuration again.
+    /// Make the running gateway read its configuration again.
     Reload,
-    /// Show what the running gateway does.
-    Status,
-    /// The demo's upstream alone: answers with what it was sent.
+    /// Show what the running gateway serves, and whether it is ready.
+    GatewayStatus,
+    /// Run only the upstream of the demo, which answers with the request it got.
     #[command(hide = true)]
     SampleUpstream {
-        /// Where it listens.
+        /// The address on which it listens.
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
         listen: SocketAddr,
     },
@@ -124,7 +122,7 @@ pub(crate) enum Command {
 #[must_use]
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    // What the line says about the form counts also where the rest of it is wrong.
+    // `--json` counts also on a line that is wrong otherwise.
     let wants_json = arguments.iter().take_while(|word| *word != "--").any(|word| word == "--json");
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
@@ -147,35 +145,35 @@ fn dispatch(cli: &Cli, printer: &Printer) -> Result<(), Failure> {
         Command::Schema { file } => schema::run(*file, printer),
         Command::NewStore => serve::permit_new_store(&cli.config, printer),
         Command::Demo => demo::run(printer),
-        Command::Tenants(command) => tenants::run(&Client::of_config(&cli.config)?, command, printer),
-        Command::Keys(command) => keys::run(&Client::of_config(&cli.config)?, command, printer),
-        Command::Accounts(command) => accounts::run(&Client::of_config(&cli.config)?, command, printer),
-        Command::Roles(command) => roles::run(&Client::of_config(&cli.config)?, command, printer),
-        Command::Sessions(command) => sessions::run(&Client::of_config(&cli.config)?, command, printer),
-        Command::Peppers { command } => peppers::run(&Client::of_config(&cli.config)?, command.as_ref(), printer),
-        Command::Gateways => events::gateways(&Client::of_config(&cli.config)?, printer),
-        Command::Drill(args) => drill::run(&Client::of_config(&cli.config)?, args, printer),
-        Command::Events(args) => events::run(&Client::of_config(&cli.config)?, args, printer),
+        Command::Tenants(command) => tenants::run(&OperatorClient::of_config(&cli.config)?, command, printer),
+        Command::Keys(command) => keys::run(&OperatorClient::of_config(&cli.config)?, command, printer),
+        Command::Accounts(command) => accounts::run(&OperatorClient::of_config(&cli.config)?, command, printer),
+        Command::Roles(command) => roles::run(&OperatorClient::of_config(&cli.config)?, command, printer),
+        Command::Sessions(command) => sessions::run(&OperatorClient::of_config(&cli.config)?, command, printer),
+        Command::Peppers { command } => peppers::run(&OperatorClient::of_config(&cli.config)?, command.as_ref(), printer),
+        Command::Gateways => events::gateways(&OperatorClient::of_config(&cli.config)?, printer),
+        Command::Drill(args) => drill::run(&OperatorClient::of_config(&cli.config)?, args, printer),
+        Command::Events(args) => events::run(&OperatorClient::of_config(&cli.config)?, args, printer),
         Command::Reload => {
-            let done: crate::admin::Reloaded = Client::of_config(&cli.config)?.post("/v1/reload", &())?;
+            let done: crate::admin::Reloaded = OperatorClient::of_config(&cli.config)?.post("/v1/reload", &())?;
             printer.print(&done, |out| writeln!(out, "reloaded; configuration {} is in force", done.version))
         }
-        Command::Status => {
-            let status: crate::admin::Status = Client::of_config(&cli.config)?.get("/v1/status")?;
+        Command::GatewayStatus => {
+            let status: crate::admin::GatewayStatus = OperatorClient::of_config(&cli.config)?.get("/v1/status")?;
             printer.print(&status, |out| output::status(out, &status))
         }
         Command::SampleUpstream { listen } => demo::sample_upstream::run(*listen),
     }
 }
 
-/// clap's own message says what would have been right; help and version are no mistake.
+/// Prints the message of clap, which says what would have been right. Help and version are not mistakes.
 fn usage(error: &clap::Error, form: Form) -> Exit {
     let text = error.render().to_string();
     if !error.use_stderr() {
         let _ = write!(io::stdout(), "{text}");
         return Exit::Done;
     }
-    // A word that belongs nowhere may be a password that somebody took for an argument.
+    // An unknown word may be a password that somebody gave as an argument.
     let stray = match (error.kind(), error.get(ContextKind::InvalidArg)) {
         (ErrorKind::UnknownArgument, Some(ContextValue::String(word))) if !word.starts_with('-') => Some(word),
         _ => None,

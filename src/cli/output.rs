@@ -1,27 +1,23 @@
-//! What commands print: exactly the contract's JSON, or tables for people.
+//! What commands print: the JSON of the contract, or tables for people.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::path::Path;
 
 use serde::Serialize;
 
-use crate::admin::Status;
+use crate::admin::GatewayStatus;
 use crate::admin::keys::{KeyMade, KeyView};
 use crate::admin::tenants::TenantView;
 use crate::config::{Problems, RenderStyle};
 
 use super::failure::{Exit, Failure};
 
-/// How answers look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// One JSON value.
     Json,
-    /// For people.
     Text,
 }
 
-/// Prints answers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Printer {
     form: Form,
@@ -34,7 +30,6 @@ impl Printer {
         Self { form }
     }
 
-    /// Which form it prints.
     #[must_use]
     pub(crate) const fn form(&self) -> Form {
         self.form
@@ -43,7 +38,7 @@ impl Printer {
     /// Prints one answer to standard output. A reader that went away (`| head`) is no failure.
     ///
     /// # Errors
-    /// When standard output is broken in another way: what was not printed may be a key shown once.
+    /// When standard output fails in another way, since the text that was lost may hold the secret of a new key.
     pub(crate) fn print(&self, value: &impl Serialize, text: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
         let mut out = io::BufWriter::new(io::stdout().lock());
         let printed = match self.form {
@@ -92,7 +87,7 @@ impl Printer {
     }
 
     fn note(&self, name: &str, text: &str) {
-        // Nobody is left to tell when standard error is gone.
+        // When standard error is closed, nobody can read the failure.
         let _ = match self.form {
             Form::Json => writeln!(io::stderr(), "{}", serde_json::json!({ name: text })),
             Form::Text => writeln!(io::stderr(), "{text}"),
@@ -191,7 +186,7 @@ pub(crate) fn key(out: &mut dyn Write, key: &KeyView) -> io::Result<()> {
     )
 }
 
-pub(crate) fn status(out: &mut dyn Write, status: &Status) -> io::Result<()> {
+pub(crate) fn status(out: &mut dyn Write, status: &GatewayStatus) -> io::Result<()> {
     let (surfaces, upstreams) = (status.surfaces.join(", "), status.upstreams.join(", "));
     fields(
         out,

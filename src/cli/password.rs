@@ -1,17 +1,17 @@
-//! Reads a password from standard input: never an argument, which every process of the machine can see.
+//! Reads a password from standard input. It is never an argument, since all processes of a machine can see arguments.
 
 use std::io::{self, IsTerminal as _, Read as _};
 
 use zeroize::Zeroizing;
 
-use crate::admin::accounts::Password;
+use crate::admin::accounts::PlainPassword;
 use crate::issue::password::MAX_PASSWORD;
 
 use super::failure::{Exit, Failure};
 use super::output::Printer;
 
-/// Reads one line. A terminal is told that it is being asked.
-pub(crate) fn read(printer: &Printer) -> Result<Password, Failure> {
+/// Reads one line. On a terminal, a prompt asks for it.
+pub(crate) fn read(printer: &Printer) -> Result<PlainPassword, Failure> {
     let input = io::stdin();
     if input.is_terminal() {
         printer.remark("password (it is shown while you type; Ctrl-D ends it):");
@@ -27,7 +27,7 @@ pub(crate) fn read(printer: &Printer) -> Result<Password, Failure> {
     parse(&bytes)
 }
 
-fn parse(bytes: &[u8]) -> Result<Password, Failure> {
+fn parse(bytes: &[u8]) -> Result<PlainPassword, Failure> {
     let wrong = || {
         Failure::new(
             Exit::Usage,
@@ -40,7 +40,7 @@ fn parse(bytes: &[u8]) -> Result<Password, Failure> {
     if text.is_empty() || text.len() > MAX_PASSWORD || text.chars().any(char::is_control) {
         return Err(wrong());
     }
-    Ok(Password::new(text.to_owned()))
+    Ok(PlainPassword::new(text.to_owned()))
 }
 
 #[cfg(test)]

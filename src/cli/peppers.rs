@@ -4,25 +4,25 @@ use std::io;
 
 use clap::Subcommand;
 
-use crate::admin::peppers::{Moved, PepperUses, PepperView};
+use crate::admin::peppers::{MovedAccounts, PepperUses, PepperView};
 
-use super::client::{Client, path_id};
+use super::client::OperatorClient;
+use super::client::path_id;
 use super::failure::{Exit, Failure};
 use super::output::{self, Printer};
 
-/// Peppers.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PepperCommand {
-    /// Let accounts that log in be found under the first pepper, so that none depends on an older one.
+    /// Move accounts that log in to the first pepper, so that none depends on an older one.
     Move,
-    /// Drop a pepper that nothing in force depends on: gateways need it no more.
+    /// Drop a pepper on which no credential in force depends; gateways do not need it any more.
     Drop {
-        /// Its mark, which `durward peppers` shows.
+        /// The mark of the pepper, which `durward peppers` shows.
         mark: String,
     },
 }
 
-pub(crate) fn run(client: &Client, command: Option<&PepperCommand>, printer: &Printer) -> Result<(), Failure> {
+pub(crate) fn run(client: &OperatorClient, command: Option<&PepperCommand>, printer: &Printer) -> Result<(), Failure> {
     let uses: PepperUses = match command {
         None => client.get("/v1/peppers")?,
         Some(PepperCommand::Drop { mark }) => client.post(&format!("/v1/peppers/{}/drop", path_id(mark)?), &())?,
@@ -31,13 +31,13 @@ pub(crate) fn run(client: &Client, command: Option<&PepperCommand>, printer: &Pr
     printer.print(&uses, |out| table(out, &uses))
 }
 
-/// Goes on until every account was seen.
-fn move_all(client: &Client, printer: &Printer) -> Result<(), Failure> {
-    let mut all = Moved::default();
+/// Repeats the call until every account was looked at.
+fn move_all(client: &OperatorClient, printer: &Printer) -> Result<(), Failure> {
+    let mut all = MovedAccounts::default();
     loop {
         let after = all.next.take();
         let query = after.map(|after| format!("?after={after}")).unwrap_or_default();
-        let part: Moved = client.post(&format!("/v1/peppers/move{query}"), &())?;
+        let part: MovedAccounts = client.post(&format!("/v1/peppers/move{query}"), &())?;
         all.moved += part.moved;
         all.taken.extend(part.taken);
         all.next = part.next;

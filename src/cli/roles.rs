@@ -7,71 +7,69 @@ use clap::Subcommand;
 use crate::admin::roles::{CreateRole, RoleDeleted, RoleList, RoleView, SetRole};
 
 use super::args::WaitArgs;
-use super::client::{Client, path_id};
+use super::client::OperatorClient;
+use super::client::path_id;
 use super::failure::Failure;
 use super::output::{self, Printer};
-use super::wait::Change;
+use super::wait::ChangeRequest;
 
-/// Roles.
 #[derive(Debug, Subcommand)]
 pub(crate) enum RoleCommand {
     /// Make a role of a tenant.
     Create {
-        /// Whose it is.
+        /// The tenant that it belongs to.
         #[arg(long, value_name = "ID")]
         tenant: String,
-        /// Its name.
+        /// The name of the role.
         #[arg(long, value_name = "NAME")]
         name: String,
-        /// What it is for.
+        /// What it is used for.
         #[arg(long, value_name = "TEXT")]
         description: Option<String>,
-        /// What its holders may do; may be given several times.
+        /// A scope that its holders get; may be given several times.
         #[arg(long = "scope", value_name = "SCOPE")]
         scopes: Vec<String>,
     },
-    /// List the roles of the configuration and, with a tenant, its own.
+    /// List the roles of the configuration and, with a tenant, the roles of the tenant.
     List {
-        /// Of this tenant.
+        /// Only those of this tenant.
         #[arg(long, value_name = "ID")]
         tenant: Option<String>,
     },
-    /// Show one role.
+    /// Show the role with this id.
     Show {
-        /// Its id.
+        /// The id of the role.
         id: String,
     },
-    /// Change a role of a tenant; what is not given stays.
+    /// Change a role of a tenant; only the given options change.
     Set {
-        /// Its id.
+        /// The id of the role.
         id: String,
-        /// Another name.
+        /// The new name of the role.
         #[arg(long, value_name = "NAME")]
         name: Option<String>,
-        /// Another description.
+        /// The new description of the role.
         #[arg(long, value_name = "TEXT")]
         description: Option<String>,
-        /// Replaces all that its holders may do; may be given several times.
+        /// Replaces the scopes that its holders get; may be given several times.
         #[arg(long = "scope", value_name = "SCOPE", conflicts_with = "no_scopes")]
         scopes: Vec<String>,
-        /// Its holders may do nothing by it any more.
+        /// Removes all scopes of the role.
         #[arg(long)]
         no_scopes: bool,
-        /// Whether to wait.
         #[command(flatten)]
         wait: WaitArgs,
     },
-    /// Delete a role of a tenant; its holders lose what it allowed.
+    /// Delete a role of a tenant; its holders lose its scopes.
     Delete {
-        /// Its id.
+        /// The id of the role.
         id: String,
-        /// Whether to wait.
         #[command(flatten)]
         wait: WaitArgs,
     },
 }
 
-pub(crate) fn run(client: &Client, command: &RoleCommand, printer: &Printer) -> Result<(), Failure> {
+pub(crate) fn run(client: &OperatorClient, command: &RoleCommand, printer: &Printer) -> Result<(), Failure> {
     let role: RoleView = match command {
         RoleCommand::Create {
             tenant,
@@ -101,7 +99,7 @@ pub(crate) fn run(client: &Client, command: &RoleCommand, printer: &Printer) -> 
                 description: description.clone(),
                 scopes: (*no_scopes || !scopes.is_empty()).then(|| scopes.clone()),
             };
-            let change = Change {
+            let change = ChangeRequest {
                 client,
                 wait,
                 printer,
@@ -111,7 +109,7 @@ pub(crate) fn run(client: &Client, command: &RoleCommand, printer: &Printer) -> 
             return change.make(&request, |out, role: &RoleView| show(out, role));
         }
         RoleCommand::Delete { id, wait } => {
-            let change = Change {
+            let change = ChangeRequest {
                 client,
                 wait,
                 printer,

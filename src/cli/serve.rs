@@ -1,4 +1,4 @@
-//! `durward serve`: puts the parts together, runs until a signal says stop, and takes them apart in order.
+//! `durward serve`: starts the parts of a gateway, runs until a signal, and stops the parts in order.
 
 use std::io;
 use std::path::Path;
@@ -26,33 +26,31 @@ mod store;
 pub(crate) use process::Process;
 pub(crate) use store::permit_new_store;
 
-/// Diagnostics and access lines get this long to be written when the process ends.
+/// Longest time for writing the last diagnostics and access lines when the process ends.
 const FLUSH_TIME: Duration = Duration::from_secs(2);
 
-/// Where access lines go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lines {
-    /// Standard output.
+pub(crate) enum AccessLines {
     Stdout,
     /// Standard error: standard output belongs to the demo.
     Stderr,
 }
 
 /// A gateway that serves, with its runtime and threads.
-pub(crate) struct Running {
+pub(crate) struct ServingGateway {
     process: Process,
     control: Runtime,
     diagnostics: Diagnostics,
 }
 
 pub(crate) fn run(config: &Path, printer: &Printer) -> Result<(), Failure> {
-    let running = start(config, Lines::Stdout, printer)?;
+    let running = start(config, AccessLines::Stdout, printer)?;
     running.process.tell();
     running.wait()
 }
 
 /// Starts a gateway with this configuration; it serves when this returns.
-pub(crate) fn start(config: &Path, lines: Lines, printer: &Printer) -> Result<Running, Failure> {
+pub(crate) fn start(config: &Path, lines: AccessLines, printer: &Printer) -> Result<ServingGateway, Failure> {
     let loaded = config::load(config, Purpose::Serve).map_err(|errors| printer.mistakes(config, &errors.problems, RenderStyle::Plain))?;
     let format = match loaded.settings.log.format {
         LogFormat::Json => Format::Json,
@@ -66,7 +64,7 @@ pub(crate) fn start(config: &Path, lines: Lines, printer: &Printer) -> Result<Ru
         Process::start(loaded, &diagnostics.panics(), lines).await
     });
     match started {
-        Ok(process) => Ok(Running {
+        Ok(process) => Ok(ServingGateway {
             process,
             control,
             diagnostics,
@@ -74,14 +72,14 @@ pub(crate) fn start(config: &Path, lines: Lines, printer: &Printer) -> Result<Ru
         Err(error) => {
             tracing::error!(%error, "the gateway does not start");
             diagnostics.flush(FLUSH_TIME);
-            // Standard error is a log of JSON lines then, and a line of another form would not belong into it.
-            let told = format == Format::Json;
-            Err(Failure { told, ..failed(error) })
+            // In this form standard error is a log of JSON lines, and must not get a line of another form.
+            let logged = format == Format::Json;
+            Err(Failure { logged, ..failed(error) })
         }
     }
 }
 
-impl Running {
+impl ServingGateway {
     /// Waits for SIGINT or SIGTERM, drains, and ends everything it started.
     pub(crate) fn wait(self) -> Result<(), Failure> {
         let Self {
@@ -105,7 +103,7 @@ fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::new(Exit::Failed, error.to_string())
 }
 
-/// Logs what is probably not as it was meant, one line for each.
+/// Logs warnings of the configuration, one line for each.
 fn warn(warnings: &Problems) {
     for diagnosis in warnings.iter() {
         let problem = diagnosis.problem;
@@ -118,8 +116,8 @@ fn warn(warnings: &Problems) {
     }
 }
 
-/// The runtime of everything that is not a request: two threads, so that one that computes (a
-/// password hash, a large reload) does not delay a look-up.
+/// The runtime of everything that is not a request. It has two threads, so that one that computes (a password hash, a large
+/// reload) does not delay a look-up.
 ///
 /// # Errors
 /// When its threads cannot be started.
@@ -148,7 +146,7 @@ async fn until_stopped(process: &Process) -> Result<(), Failure> {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
             _ = hangup.recv() => {
-                // The outcome is reported by the reload itself; a bad file changes nothing.
+                // The reload itself reports its outcome; a bad file changes nothing.
                 let _ = process.reload().await;
             }
         }

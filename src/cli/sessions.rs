@@ -7,47 +7,45 @@ use clap::Subcommand;
 use crate::admin::sessions::{SessionList, SessionView, SessionsEnded};
 
 use super::args::{Page, WaitArgs};
-use super::client::{Client, path_id};
+use super::client::OperatorClient;
+use super::client::path_id;
 use super::failure::Failure;
 use super::output::{self, Printer};
-use super::wait::Change;
+use super::wait::ChangeRequest;
 
-/// Sessions.
 #[derive(Debug, Subcommand)]
 pub(crate) enum SessionCommand {
-    /// List live sessions: what hangs on an account, a key or a token, and what slides.
+    /// List sessions in force: children of an account, a key or a token, and sessions that expire when idle.
     List {
-        /// Of this tenant.
+        /// Only those of this tenant.
         #[arg(long, value_name = "ID")]
         tenant: Option<String>,
-        /// Of this surface.
+        /// Only those of this surface.
         #[arg(long, value_name = "NAME")]
         surface: Option<String>,
-        /// Hanging on the record of this id.
+        /// Only children of the record with this id.
         #[arg(long, value_name = "ID")]
         parent: Option<String>,
-        /// Of this subject.
+        /// Only those of this subject.
         #[arg(long, value_name = "SUBJECT")]
         subject: Option<String>,
-        /// Which part.
         #[command(flatten)]
         page: Page,
     },
-    /// End one session for ever, or all that hang on a record.
+    /// Revoke one session, or all sessions of a record.
     Revoke {
-        /// The session's id.
+        /// The id of the session.
         #[arg(required_unless_present = "all_of", conflicts_with = "all_of")]
         id: Option<String>,
-        /// End all sessions that hang on the record of this id, which itself goes on.
+        /// End all sessions of the record with this id; the record itself stays in force.
         #[arg(long, value_name = "ID")]
         all_of: Option<String>,
-        /// Whether to wait.
         #[command(flatten)]
         wait: WaitArgs,
     },
 }
 
-pub(crate) fn run(client: &Client, command: &SessionCommand, printer: &Printer) -> Result<(), Failure> {
+pub(crate) fn run(client: &OperatorClient, command: &SessionCommand, printer: &Printer) -> Result<(), Failure> {
     match command {
         SessionCommand::List {
             tenant,
@@ -70,7 +68,7 @@ pub(crate) fn run(client: &Client, command: &SessionCommand, printer: &Printer) 
         SessionCommand::Revoke {
             all_of: Some(id), wait, ..
         } => {
-            let change = Change {
+            let change = ChangeRequest {
                 client,
                 wait,
                 printer,
@@ -84,7 +82,7 @@ pub(crate) fn run(client: &Client, command: &SessionCommand, printer: &Printer) 
         }
         SessionCommand::Revoke { id, wait, .. } => {
             let id = id.as_deref().unwrap_or_default();
-            let change = Change {
+            let change = ChangeRequest {
                 client,
                 wait,
                 printer,

@@ -5,40 +5,38 @@ use clap::Subcommand;
 use crate::admin::tenants::{CreateTenant, TenantList, TenantView};
 
 use super::args::{Page, WaitArgs};
-use super::client::{Client, path_id};
+use super::client::OperatorClient;
+use super::client::path_id;
 use super::failure::Failure;
 use super::output::{self, Printer};
-use super::wait::Change;
+use super::wait::ChangeRequest;
 
-/// Tenants.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TenantCommand {
-    /// Make an active tenant.
+    /// Make a tenant whose credentials are admitted.
     Create {
-        /// Your word for it; becomes the tenant header.
+        /// Your name for the tenant; services get it in the tenant header.
         id: String,
     },
-    /// List tenants.
+    /// List tenants in the order of their ids.
     List(Page),
-    /// Admit a tenant's credentials.
+    /// Admit the credentials of a tenant again.
     Enable {
-        /// The tenant.
+        /// The id of the tenant.
         id: String,
-        /// Whether to wait.
         #[command(flatten)]
         wait: WaitArgs,
     },
-    /// Refuse a tenant's credentials; `--wait` shows on which gateways they are refused.
+    /// Refuse the credentials of a tenant; with `--wait`, show which gateways refuse them already.
     Disable {
-        /// The tenant.
+        /// The id of the tenant.
         id: String,
-        /// Whether to wait.
         #[command(flatten)]
         wait: WaitArgs,
     },
 }
 
-pub(crate) fn run(client: &Client, command: &TenantCommand, printer: &Printer) -> Result<(), Failure> {
+pub(crate) fn run(client: &OperatorClient, command: &TenantCommand, printer: &Printer) -> Result<(), Failure> {
     let tenant: TenantView = match command {
         TenantCommand::Create { id } => client.post("/v1/tenants", &CreateTenant { id: id.clone() })?,
         TenantCommand::Enable { id, wait } => return switch(client, printer, wait, id, "enable"),
@@ -59,8 +57,8 @@ pub(crate) fn run(client: &Client, command: &TenantCommand, printer: &Printer) -
     printer.print(&tenant, |out| output::tenant(out, &tenant))
 }
 
-fn switch(client: &Client, printer: &Printer, wait: &WaitArgs, id: &str, verb: &str) -> Result<(), Failure> {
-    let change = Change {
+fn switch(client: &OperatorClient, printer: &Printer, wait: &WaitArgs, id: &str, verb: &str) -> Result<(), Failure> {
+    let change = ChangeRequest {
         client,
         wait,
         printer,

@@ -1,20 +1,20 @@
-//! `--wait`: makes a change, prints which gateways have applied it, and fails if not every one has.
+//! `--wait`: makes a change, prints which gateways have applied it, and fails unless all of them have.
 
 use std::io::{self, Write};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::admin::receipts::{NotRuledOut, Told, Waited};
+use crate::admin::receipts::{Confirmation, GatewayReceipt, NotRuledOut};
 
 use super::args::WaitArgs;
-use super::client::Client;
+use super::client::OperatorClient;
 use super::failure::Failure;
 use super::output::Printer;
 
 /// One gateway in the contract's answer: these members and no others.
 #[derive(Serialize)]
-pub(crate) struct Gateway<'a> {
+pub(crate) struct ReceiptJson<'a> {
     id: &'a str,
     confirmed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -23,13 +23,13 @@ pub(crate) struct Gateway<'a> {
     stopped_by: Option<&'a str>,
 }
 
-impl<'a> Gateway<'a> {
-    fn of(told: &'a Told) -> Self {
+impl<'a> ReceiptJson<'a> {
+    fn of(receipt: &'a GatewayReceipt) -> Self {
         Self {
-            id: &told.id,
-            confirmed: told.confirmed,
-            ms: told.ms,
-            stopped_by: told.stopped_by.as_deref(),
+            id: &receipt.id,
+            confirmed: receipt.confirmed,
+            ms: receipt.ms,
+            stopped_by: receipt.stopped_by.as_deref(),
         }
     }
 }
@@ -39,13 +39,13 @@ impl<'a> Gateway<'a> {
 struct WithGateways<'a, A> {
     #[serde(flatten)]
     answer: &'a A,
-    gateways: Option<Vec<Gateway<'a>>>,
+    gateways: Option<Vec<ReceiptJson<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     not_ruled_out: Option<&'a NotRuledOut>,
 }
 
-pub(crate) fn gateways(told: Option<&[Told]>) -> Option<Vec<Gateway<'_>>> {
-    told.map(|all| all.iter().map(Gateway::of).collect())
+pub(crate) fn gateways(receipts: Option<&[GatewayReceipt]>) -> Option<Vec<ReceiptJson<'_>>> {
+    receipts.map(|all| all.iter().map(ReceiptJson::of).collect())
 }
 
 /// The contract's answer of a change that could not be read again.
@@ -55,17 +55,16 @@ struct Unread<'a> {
 }
 
 /// One change by an operator.
-pub(crate) struct Change<'c> {
-    pub(crate) client: &'c Client,
+pub(crate) struct ChangeRequest<'c> {
+    pub(crate) client: &'c OperatorClient,
     pub(crate) wait: &'c WaitArgs,
     pub(crate) printer: &'c Printer,
-    /// Path of the operation.
     pub(crate) path: String,
     /// The id given on the command line.
     pub(crate) id: &'c str,
 }
 
-impl Change<'_> {
+impl ChangeRequest<'_> {
     /// Makes the change. Without `--wait` prints its usual answer; with it the answer and the gateways,
     /// and fails unless every one has confirmed.
     pub(crate) fn make<T: Serialize + DeserializeOwned>(
@@ -77,7 +76,7 @@ impl Change<'_> {
             let done: T = self.client.post(&self.path, body)?;
             return self.printer.print(&done, |out| show(out, &done));
         };
-        let waited: Waited<T> = self.ask(millis, body)?;
+        let waited: Confirmation<T> = self.ask(millis, body)?;
         match &waited.result {
             Some(done) => print(self.printer, &waited, done, |out| show(out, done)),
             None => print(self.printer, &waited, &Unread { id: self.id }, |_| Ok(())),
@@ -85,7 +84,7 @@ impl Change<'_> {
     }
 
     /// Makes the change and waits.
-    pub(crate) fn ask<T: DeserializeOwned>(&self, millis: u64, body: &impl Serialize) -> Result<Waited<T>, Failure> {
+    pub(crate) fn ask<T: DeserializeOwned>(&self, millis: u64, body: &impl Serialize) -> Result<Confirmation<T>, Failure> {
         self.client.post(&format!("{}?wait={millis}", self.path), body)
     }
 }
@@ -93,7 +92,7 @@ impl Change<'_> {
 /// Prints an answer with its gateways, and fails unless everything is confirmed.
 pub(crate) fn print<T>(
     printer: &Printer,
-    waited: &Waited<T>,
+    waited: &Confirmation<T>,
     answer: &impl Serialize,
     show: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), Failure> {
@@ -109,13 +108,13 @@ pub(crate) fn print<T>(
     judge(waited)
 }
 
-/// Fails unless everything is confirmed; says what is known and what is not.
-pub(crate) fn judge<T>(waited: &Waited<T>) -> Result<(), Failure> {
+/// Fails unless everything is confirmed; the message says what is known and what is not.
+pub(crate) fn judge<T>(waited: &Confirmation<T>) -> Result<(), Failure> {
     doubts(waited).map_or(Ok(()), |words| Err(Failure::unconfirmed(words)))
 }
 
 /// What is known and what is not, unless everything is confirmed.
-pub(crate) fn doubts<T>(waited: &Waited<T>) -> Option<String> {
+pub(crate) fn doubts<T>(waited: &Confirmation<T>) -> Option<String> {
     if waited.confirmed {
         return None;
     }
@@ -127,8 +126,8 @@ pub(crate) fn doubts<T>(waited: &Waited<T>) -> Option<String> {
             .map(|unnamed| format!("the change was made; {unnamed}")),
     );
     let all = waited.gateways.as_deref().unwrap_or_default();
-    let open: Vec<&Told> = all.iter().filter(|told| !told.confirmed).collect();
-    if let Some(last) = open.iter().filter_map(|told| told.stopped_by.as_deref()).max() {
+    let open: Vec<&GatewayReceipt> = all.iter().filter(|receipt| !receipt.confirmed).collect();
+    if let Some(last) = open.iter().filter_map(|receipt| receipt.stopped_by.as_deref()).max() {
         words.push(format!(
             "the change was made; {} of {} gateways have confirmed it, the others must have stopped by {last}, whatever they hear",
             all.len() - open.len(),
@@ -138,24 +137,23 @@ pub(crate) fn doubts<T>(waited: &Waited<T>) -> Option<String> {
     Some(words.join("; "))
 }
 
-/// Gateways for people.
-pub(crate) fn table(out: &mut dyn Write, told: Option<&[Told]>) -> io::Result<()> {
-    let Some(told) = told else {
-        return writeln!(out, "\nwhich gateways have applied it is not known");
+pub(crate) fn table(out: &mut dyn Write, receipts: Option<&[GatewayReceipt]>) -> io::Result<()> {
+    let Some(receipts) = receipts else {
+        return writeln!(out, "\nit is not known which gateways have applied the change");
     };
     writeln!(out)?;
-    let rows = told.iter().map(|told| {
-        let said = match (told.confirmed, told.ms) {
+    let rows = receipts.iter().map(|receipt| {
+        let state = match (receipt.confirmed, receipt.ms) {
             (true, ms) => format!("confirmed after {} ms", ms.unwrap_or(0)),
             (false, _) => {
-                let heard = told
+                let contact = receipt
                     .heard_ms_ago
                     .map_or_else(|| "not registered".to_owned(), |ms| format!("last heard {} ms ago", ms));
-                let by = told.stopped_by.as_deref().unwrap_or("an unknown time");
-                format!("NOT confirmed ({heard}); must have stopped by {by}")
+                let by = receipt.stopped_by.as_deref().unwrap_or("an unknown time");
+                format!("NOT confirmed ({contact}); must have stopped by {by}")
             }
         };
-        [told.id.clone(), said]
+        [receipt.id.clone(), state]
     });
     super::output::table(out, ["GATEWAY", "RECEIPT"], &rows.collect::<Vec<_>>())
 }

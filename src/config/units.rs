@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::base::text;
+
 /// Seconds, for bounds in declarations.
 #[must_use]
 pub const fn secs(n: u64) -> Duration {
@@ -17,22 +19,13 @@ pub const fn millis(n: u64) -> Duration {
 /// Reads `<number><unit>` with one of `ms`, `s`, `m`, `h`, `d`.
 #[must_use]
 pub fn parse_duration(text: &str) -> Option<Duration> {
-    let (number, unit) = split(text)?;
-    let millis = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    number.checked_mul(millis).map(Duration::from_millis)
+    text::parse_duration(text, &["ms", "s", "m", "h", "d"])
 }
 
 /// Reads a number of bytes: a bare number, or one with `B`, `KiB`, `MiB` or `GiB`.
 #[must_use]
 pub fn parse_size(text: &str) -> Option<u64> {
-    let (number, unit) = split(text)?;
+    let (number, unit) = text::split_number(text)?;
     let factor = match unit {
         "" | "B" => 1,
         "KiB" => 1 << 10,
@@ -63,12 +56,6 @@ pub fn write_size(bytes: u64) -> String {
         Some((n, unit)) => format!("{}{unit}", bytes / n),
         None => bytes.to_string(),
     }
-}
-
-fn split(text: &str) -> Option<(u64, &str)> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    Some((number.parse().ok()?, unit.trim_start_matches(' ')))
 }
 
 #[cfg(test)]

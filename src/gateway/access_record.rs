@@ -197,9 +197,7 @@ impl AccessRecord {
     /// Takes a slot among the requests in flight, of which each caller has a quota. If the caller has used up its
     /// quota, its request that has been stalled for longest is ended and the new one takes over its part.
     ///
-    ///
     /// # Errors
-    ///
     /// `Overloaded` when the quota is used up and no request of the caller is stalled.
     pub(super) fn acquire_slot(&mut self, key: QuotaKey) -> Result<(), Denial> {
         let in_flight = &self.worker.in_flight;

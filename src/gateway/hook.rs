@@ -35,9 +35,7 @@ const MAX_NOTIFY_TASKS: usize = 256;
 /// Asks the service of a hook before the issuer's step. Returns the values of its answer that the response template may
 /// use.
 ///
-///
 /// # Errors
-///
 /// The denial that the service's refusal stands for. If the hook refuses on failure, also the denial that the failure
 /// stands for.
 pub(super) async fn ask_before(
@@ -48,7 +46,7 @@ pub(super) async fn ask_before(
     call: &ServedCall,
     access: &mut AccessRecord,
 ) -> Result<Json, Denial> {
-    let request = match hook::question(hook, call) {
+    let request = match hook::before_request(hook, call) {
         Ok(request) => request,
         // A value of the call that cannot stand in the path names nothing that the service could have.
         Err(Denial::NotFound) if hook.on_failure == OnFailure::GoOn => return Ok(hook::nothing(&hook.fields)),
@@ -61,12 +59,12 @@ pub(super) async fn ask_before(
         access.note_forwarded(hook.upstream, answer.endpoint, answer.attempts);
     }
     let read = |answer: HookAnswer| {
-        hook::read(&hook.fields, &answer.body).map_err(|denial| (HookVerdict::Failed(denial), "what it answered is no JSON object"))
+        hook::read(&hook.fields, &answer.body).map_err(|denial| (HookVerdict::Failed(denial), "the service's answer is no JSON object"))
     };
     match answer.and_then(read) {
         Ok(values) => Ok(values),
         Err((HookVerdict::Failed(denial), why)) => {
-            note_failure(context.worker, access.request_id(), (denial, why));
+            note_failure(context.worker, access.request_id(), denial, why);
             match hook.on_failure {
                 OnFailure::Refuse => Err(denial),
                 OnFailure::GoOn => Ok(hook::nothing(&hook.fields)),
@@ -79,9 +77,7 @@ pub(super) async fn ask_before(
 
 /// Takes the issuer's step, then notifies the service. Both run to their end even if the client leaves meanwhile.
 ///
-///
 /// # Errors
-///
 /// As [`Engine::serve`](crate::issue::engine::Engine::serve). If the hook refuses on failure, also the denial that the
 /// service's refusal or failure stands for; what the step made is revoked then.
 pub(super) async fn serve_and_notify(
@@ -173,29 +169,29 @@ impl Drop for TaskSlot {
 impl NotifyTask {
     async fn run_step(&self, call: ServedCall) -> Result<Issued, IssueError> {
         let mut issued = self.worker.engine.serve(call).await?;
-        let Some(HookNotification { errand: request, made }) = issued.news.take() else {
+        let Some(HookNotification { request, made }) = issued.notification.take() else {
             return Ok(issued);
         };
         let outcome = match request {
             Some(request) => self.client.call(&request, &self.permit, None).await.map(drop),
-            None => Err((HookVerdict::Failed(Denial::NotFound), "its path cannot be written")),
+            None => Err((HookVerdict::Failed(Denial::NotFound), "the path of the request cannot be written")),
         };
         let Err((HookVerdict::No(denial) | HookVerdict::Failed(denial), why)) = outcome else {
             return Ok(issued);
         };
-        note_failure(&self.worker, &self.request_id, (denial, why));
+        note_failure(&self.worker, &self.request_id, denial, why);
         if self.on_failure == OnFailure::GoOn {
             return Ok(issued);
         }
         if let Err(stop) = self.worker.engine.take_back(made).await {
-            tracing::error!(request_id = %self.request_id, done = %issued.done, "what a service was not told of could not be ended");
+            tracing::error!(request_id = %self.request_id, done = %issued.done, "a hook failed after the step, and what the step made could not be revoked");
             return Err(stop);
         }
         Err(denial.into())
     }
 }
 
-fn note_failure(worker: &Worker, request_id: &str, (denial, why): (Denial, &str)) {
+fn note_failure(worker: &Worker, request_id: &str, denial: Denial, why: &str) {
     worker.telemetry.fail_hook();
     tracing::warn!(%request_id, denial = denial.label(), reason = why, "a hook failed");
 }
@@ -232,9 +228,7 @@ impl HookClient {
     /// Writes the fields that a forwarded request of this caller would have: the same identity, request id and origin.
     /// The client's own fields are left out.
     ///
-    ///
     /// # Errors
-    ///
     /// As [`HeaderPolicy::write_outgoing`](crate::decide::headers::HeaderPolicy::write_outgoing).
     fn new(
         context: RequestContext<'_>,
@@ -284,7 +278,7 @@ impl HookClient {
         permit: &Permit,
         holder: Option<(QuotaKey, &Rc<dyn QuotaHolder>)>,
     ) -> Result<HookAnswer, HookFailure> {
-        let late = (HookVerdict::Failed(Denial::UpstreamTimeout), "it did not answer in time");
+        let late = (HookVerdict::Failed(Denial::UpstreamTimeout), "the service did not answer in time");
         tokio::time::timeout(self.deadline, self.send(request, permit, holder))
             .await
             .unwrap_or(Err(late))
@@ -296,7 +290,7 @@ impl HookClient {
         permit: &Permit,
         holder: Option<(QuotaKey, &Rc<dyn QuotaHolder>)>,
     ) -> Result<HookAnswer, HookFailure> {
-        let gone = (HookVerdict::Failed(Denial::Internal), "there is no such service");
+        let gone = (HookVerdict::Failed(Denial::Internal), "the upstream does not exist");
         let pool = self.view.upstreams.get(self.upstream.0).ok_or(gone)?;
         let body = request.body.as_deref().unwrap_or_default();
         let outgoing = Outgoing {
@@ -316,11 +310,15 @@ impl HookClient {
             upgrade: None,
         };
         let answered = pool.forward(permit, outgoing, WholeBody::new(body)).await;
-        let forwarded =
-            answered.map_err(|(none, _)| (HookVerdict::Failed(none.error.denial()), "it could not be reached, or broke off"))?;
+        let forwarded = answered.map_err(|(none, _)| {
+            (
+                HookVerdict::Failed(none.error.denial()),
+                "the service could not be reached, or broke off",
+            )
+        })?;
         match hook::verdict(forwarded.head.status) {
             HookVerdict::Yes => {}
-            no => return Err((no, "its status says so")),
+            no => return Err((no, "the service's status is a failure")),
         }
         let (endpoint, attempts) = (forwarded.endpoint, forwarded.attempts);
         let body = match self.body_use {
@@ -340,11 +338,14 @@ async fn read_body(mut forwarded: Forwarded<WholeBody>) -> Result<Vec<u8>, HookF
     while let Some(chunk) = poll_fn(|cx| forwarded.body.poll_chunk(cx)).await {
         match chunk {
             Ok(Chunk::Data(data)) if data.len() > MAX_ANSWER - read.len() => {
-                return Err((HookVerdict::Failed(Denial::UpstreamInvalid), "its answer is larger than 64 KiB"));
+                return Err((
+                    HookVerdict::Failed(Denial::UpstreamInvalid),
+                    "the service's answer is larger than 64 KiB",
+                ));
             }
             Ok(Chunk::Data(data)) => read.extend_from_slice(&data),
             Ok(Chunk::Trailers(_)) => {}
-            Err(_) => return Err((HookVerdict::Failed(Denial::UpstreamInvalid), "its answer broke off")),
+            Err(_) => return Err((HookVerdict::Failed(Denial::UpstreamInvalid), "the service's answer broke off")),
         }
     }
     Ok(read)

@@ -1,6 +1,5 @@
 //! Log-ins: proves the account name and the password in a body.
 //!
-//!
 //! The order is: throttle, a slot to compute the hash, the account as the store has it, the hash. The order bounds what
 //! guesses cost: a throttled attempt costs nothing, and only an attempt that has a slot reads from the store.
 
@@ -37,15 +36,15 @@ pub(super) async fn prove(
     let account = worker.resolver.login_fingerprint(surface, login);
     let attempt = throttle.attempt(AttemptKind::LogIn, account, access.client(), access.now().boot);
     let attempt = attempt.map_err(IssueError::from)?;
-    let side = if attempt.is_of_known_network() {
+    let requester = if attempt.is_of_known_network() {
         Requester::Known
     } else {
         Requester::LogIn
     };
-    let judged = judge(context, surface, (login, password), (side, access.client())).await;
+    let checked = check_password(context, surface, login, password, requester, access.client()).await;
     // Computing the hash took time.
     let now = worker.clock.now();
-    match judged {
+    match checked {
         Ok((Some(facts), true)) => {
             throttle.succeed(attempt, now.boot);
             let proof = Proof::of_password(&facts.credential);
@@ -67,15 +66,17 @@ pub(super) async fn prove(
 
 /// Reads the account of this name and checks the password. The cache is not used, since the password may have been
 /// changed at another gateway a moment ago.
-async fn judge(
+async fn check_password(
     context: RequestContext<'_>,
     surface: &Surface,
-    (login, password): (&str, Zeroizing<String>),
-    (side, address): (Requester, IpAddr),
+    login: &str,
+    password: Zeroizing<String>,
+    requester: Requester,
+    address: IpAddr,
 ) -> Result<(Option<Arc<Facts>>, bool), Denial> {
     let worker = context.worker;
-    let place = worker.engine.passwords().acquire(side, address).await;
-    let place = place.map_err(denial_of)?;
+    let slot = worker.engine.passwords().acquire(requester, address).await;
+    let slot = slot.map_err(denial_of)?;
     let facts = worker
         .resolver
         .resolve_login(surface, (login, address), worker.clock.now().boot)
@@ -83,8 +84,8 @@ async fn judge(
     let record = facts.as_deref().map(|facts| &facts.credential);
     let hash = record.and_then(|record| record.extras.as_ref()?.password.as_ref());
     let hash = hash.map(|hash| Zeroizing::new(hash.expose().to_owned()));
-    let right = place.verify(hash, password).await.map_err(denial_of)?;
-    Ok((facts, right))
+    let is_right = slot.verify(hash, password).await.map_err(denial_of)?;
+    Ok((facts, is_right))
 }
 
 const fn denial_of(error: PasswordError) -> Denial {

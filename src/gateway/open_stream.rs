@@ -1,7 +1,6 @@
 //! Streams that stay open after they were admitted. They are reevaluated as long as they are open, and aborted when
 //! their credential would not be admitted any more.
 //!
-//!
 //! An ordinary request pays only for moving its permit to where this file finds it. On its own tick each worker checks
 //! the access records of its requests, which exist anyway: a record that has been in use for [`STREAM_AGE`] or longer
 //! belongs to a stream. A check is a few comparisons. Facts are read from memory. Facts that memory does not have are

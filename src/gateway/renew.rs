@@ -14,14 +14,14 @@ use super::worker::SnapshotView;
 /// Adds a renewed token to a response, if the surface renews tokens and the caller's token is old enough. The token is
 /// set as a cookie if it came in one, and in the configured header if it came in a header.
 ///
-///
 /// The renewed token takes its claims from the record of the session and keeps `jti` and `iat`, since it is the same
 /// session. It ends with its record, and with every log-out that would have ended the old token. Two renewals at the
 /// same time give two valid tokens of one session.
 pub(super) fn refresh(
     view: &SnapshotView,
     permit: &Permit,
-    (surface, now): (Option<SurfaceIndex>, UnixMillis),
+    surface: Option<SurfaceIndex>,
+    now: UnixMillis,
     head: &RequestHead,
     fields: &mut Fields,
 ) {

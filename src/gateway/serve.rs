@@ -62,6 +62,14 @@ pub(super) async fn serve<B: RequestBody + Unpin>(
 /// Each time, somebody else changed the caller's records in the milliseconds between the decision and the write.
 const MAX_AUTHORIZATIONS: usize = 3;
 
+/// What a call is made of, besides its caller.
+struct CallInput {
+    issuer: ServedRouteIndex,
+    body: Arc<CheckedBody>,
+    /// The values of a hook's answer. `null` until the service of a hook before the step was asked.
+    hook_values: Arc<serde_json::Value>,
+}
+
 async fn issue<B: RequestBody + Unpin>(
     context: RequestContext<'_>,
     examined: &Examined<'_>,
@@ -73,14 +81,18 @@ async fn issue<B: RequestBody + Unpin>(
     if !examined.route.limits.after.is_empty() {
         limits::admit_caller(context, examined.route, &permit, access).await?;
     }
-    let body = Arc::new(*body);
-    let hook_values = ask_hook(context, examined, &permit, (issuer, &body), access).await?;
+    let mut input = CallInput {
+        issuer,
+        body: Arc::new(*body),
+        hook_values: Arc::default(),
+    };
+    input.hook_values = ask_hook(context, examined, &permit, &input, access).await?;
     // Time has passed: the body was read, limits were asked, the call waited in the queue, a service was asked. So the
     // caller is authorized again by what is true now, and the store compares once more in the step of the write.
     let mut facts_source = FactsSource::Cached;
     for _ in 0..MAX_AUTHORIZATIONS {
-        permit = reauthorize_caller(context, examined, permit, (facts_source, &body), access).await?;
-        let call = make_call(context, examined, &permit, (issuer, &body, &hook_values), access);
+        permit = reauthorize_caller(context, examined, permit, facts_source, &input.body, access).await?;
+        let call = make_call(context, examined, &permit, &input, access);
         let (result, permit_back) = call_issuer(context, examined, permit, call, access).await?;
         permit = permit_back;
         match result {
@@ -97,13 +109,13 @@ async fn ask_hook(
     context: RequestContext<'_>,
     examined: &Examined<'_>,
     permit: &Permit,
-    (issuer, body): (ServedRouteIndex, &Arc<CheckedBody>),
+    input: &CallInput,
     access: &mut AccessRecord,
 ) -> Result<Arc<serde_json::Value>, Denial> {
-    match hook_of(context, issuer, When::Before) {
+    match hook_of(context, input.issuer, When::Before) {
         None => Ok(Arc::default()),
         Some(hook) => {
-            let call = make_call(context, examined, permit, (issuer, body, &Arc::default()), access);
+            let call = make_call(context, examined, permit, input, access);
             hook::ask_before(context, examined, permit, hook, &call, access).await.map(Arc::new)
         }
     }
@@ -129,7 +141,8 @@ async fn reauthorize_caller(
     context: RequestContext<'_>,
     examined: &Examined<'_>,
     permit: Permit,
-    (facts_source, body): (FactsSource, &CheckedBody),
+    facts_source: FactsSource,
+    body: &CheckedBody,
     access: &mut AccessRecord,
 ) -> Result<Permit, RequestRefusal> {
     let Some((principal, index)) = permit.principal().zip(access.surface()) else {
@@ -152,7 +165,12 @@ async fn reauthorize_caller(
     };
     match (reauthorize(&again, facts, context.worker.clock.now()), surface.kind.carry()) {
         (Err(Denial::WrongSecret), Carry::Login(fields)) => {
-            permit_account(context, (route, index, examined.method), fields, body, access).await
+            let target = AccessTarget {
+                route,
+                surface: index,
+                method: examined.method,
+            };
+            permit_account(context, target, fields, body, access).await
         }
         (judged, _) => Ok(judged?),
     }
@@ -181,9 +199,13 @@ async fn admit<B: RequestBody + Unpin>(
     };
     let checked = read_checked(context, issuer, body).await?;
     access.note_surface(index);
-    let target = (route, index, method);
+    let target = AccessTarget {
+        route,
+        surface: index,
+        method,
+    };
     let permit = match surface.kind.carry() {
-        Carry::BodyHalves { key, secret } => permit_pair(context, target, (key, secret), &checked, access).await?,
+        Carry::BodyHalves { key, secret } => permit_pair(context, target, key, secret, &checked, access).await?,
         Carry::Login(fields) => permit_account(context, target, fields, &checked, access).await?,
         Carry::Whole(_) | Carry::Halves { .. } | Carry::Never => return Err(Denial::Internal.into()),
     };
@@ -209,18 +231,18 @@ fn make_call(
     context: RequestContext<'_>,
     examined: &Examined<'_>,
     permit: &Permit,
-    (issuer, body, hook_values): (ServedRouteIndex, &Arc<CheckedBody>, &Arc<serde_json::Value>),
+    input: &CallInput,
     access: &AccessRecord,
 ) -> ServedCall {
     let snapshot = &context.view.snapshot;
     let caller = permit.principal().zip(access.surface());
     let replaced = snapshot
         .served_routes
-        .get(issuer.0)
+        .get(input.issuer.0)
         .and_then(|issuer| replaced_session(context, issuer, access));
     ServedCall {
         snapshot: snapshot.clone(),
-        served_route: issuer,
+        served_route: input.issuer,
         caller: caller.map(|(principal, surface)| AdmittedCaller {
             surface,
             principal: principal.clone(),
@@ -228,11 +250,11 @@ fn make_call(
         }),
         path: PathValues::read(&examined.route.pattern, &examined.target.path),
         query: examined.target.query.map(str::to_owned),
-        body: body.clone(),
+        body: input.body.clone(),
         replaced,
         address: examined.origin.client,
         request_id: access.request_id().to_owned(),
-        hook: hook_values.clone(),
+        hook: input.hook_values.clone(),
     }
 }
 
@@ -303,22 +325,28 @@ const fn denial_of(error: BodyError) -> Denial {
 }
 
 /// What is asked for: a route, the surface of the credential, and the method.
-type AccessTarget<'w> = (&'w Route, SurfaceIndex, Method);
+#[derive(Clone, Copy)]
+struct AccessTarget<'r> {
+    route: &'r Route,
+    surface: SurfaceIndex,
+    method: Method,
+}
 
 /// Proves a key pair in two fields of the body in the same way as one in two headers, with the same work for an unknown
 /// key and a wrong secret.
 async fn permit_pair(
     context: RequestContext<'_>,
     target: AccessTarget<'_>,
-    (key, secret): (&BodyField, &BodyField),
+    key: &BodyField,
+    secret: &BodyField,
     body: &CheckedBody,
     access: &mut AccessRecord,
 ) -> Result<Permit, Denial> {
     let surfaces = &context.view.snapshot.surfaces;
     let halves = body.text(&key.name).zip(body.text(&secret.name));
     let (publishable, secret) = halves.ok_or(Denial::MissingCredential)?;
-    let extracted = extract_pair(surfaces, target.1, publishable.as_bytes(), secret.as_bytes())?;
-    let surface = surfaces.get(target.1.0).ok_or(Denial::Internal)?;
+    let extracted = extract_pair(surfaces, target.surface, publishable.as_bytes(), secret.as_bytes())?;
+    let surface = surfaces.get(target.surface.0).ok_or(Denial::Internal)?;
     let presented = (&extracted, access.client());
     let proven = context.worker.resolver.prove(surface, presented, access.now()).await;
     let resolved = proven.map_err(|why| access.note_unproven(why))?;
@@ -333,7 +361,7 @@ async fn permit_account(
     body: &CheckedBody,
     access: &mut AccessRecord,
 ) -> Result<Permit, RequestRefusal> {
-    let surface = context.view.snapshot.surfaces.get(target.1.0).ok_or(Denial::Internal)?;
+    let surface = context.view.snapshot.surfaces.get(target.surface.0).ok_or(Denial::Internal)?;
     let resolved = log_in::prove(context, surface, fields, body, access).await?;
     Ok(decide(context, target, resolved, None, access)?)
 }
@@ -345,7 +373,11 @@ fn decide(
     mode: Option<Mode>,
     access: &mut AccessRecord,
 ) -> Result<Permit, Denial> {
-    let (route, index, method) = target;
+    let AccessTarget {
+        route,
+        surface: index,
+        method,
+    } = target;
     access.note_principal(&resolved.principal);
     let snapshot = &context.view.snapshot;
     let request = AccessRequest {

@@ -1,4 +1,4 @@
-//! What an answer is written from: one JSON object, in which nothing secret appears twice.
+//! The data that the template of an answer is rendered from: one JSON object, in which each secret appears once.
 
 use serde_json::{Map, Value as Json, json};
 
@@ -18,14 +18,14 @@ use super::page::PageRequest;
 use crate::snapshot::body_schema::{FieldKind, UnknownFields};
 use crate::snapshot::served_route::{Hook, OnFailure, TextOrList, When};
 
-/// What an action has to say beside caller, path, body and request id.
+/// What an action adds to caller, path, body and request id.
 #[derive(Debug, Default)]
 pub struct AnswerData {
-    /// `minted`; its last is `credential`.
+    /// `minted`. The last one is `credential` too.
     pub minted: Vec<Json>,
     /// `items`.
     pub items: Vec<Json>,
-    /// `page.next`, of a list: which page this is, and where the next one begins.
+    /// `page.next` of a list: the page that was requested, and the id after which the next page begins.
     pub next: Option<(PageRequest, String)>,
     /// `Set-Cookie` values.
     pub cookies: Vec<String>,
@@ -33,15 +33,16 @@ pub struct AnswerData {
     pub made: Vec<CredentialId>,
 }
 
-/// Writes the answer of a call.
+/// Renders the answer of a call.
 ///
 /// # Errors
-/// [`Denial::Internal`] when its template cannot be rendered; loading has tried it.
+/// [`Denial::Internal`] when the template cannot be rendered. The template was tried when the configuration was
+/// loaded.
 pub fn render(call: &ServedCall, data: AnswerData) -> Result<Issued, Denial> {
     let issuer = call.served_route()?;
     let spec = &issuer.answer;
-    let news = match &issuer.hook {
-        Some(hook) if hook.when == When::After => Some(news(hook, call, &data)?),
+    let notification = match &issuer.hook {
+        Some(hook) if hook.when == When::After => Some(notification(hook, call, &data)?),
         _ => None,
     };
     let body = match &spec.body {
@@ -61,27 +62,27 @@ pub fn render(call: &ServedCall, data: AnswerData) -> Result<Issued, Denial> {
         fields: spec.headers.iter().cloned().chain(cookies).chain(link).collect(),
         body,
         done: data.done,
-        news,
+        notification,
     })
 }
 
-/// What a service is told. A path that cannot be written is a failure of the hook.
-fn news(hook: &Hook, call: &ServedCall, data: &AnswerData) -> Result<HookNotification, Denial> {
-    let errand = match hook::news(hook, call, context(call, data)?) {
-        Ok(errand) => Some(errand),
+/// The request that tells a service about the step. A path that cannot be written counts as a failure of the hook.
+fn notification(hook: &Hook, call: &ServedCall, data: &AnswerData) -> Result<HookNotification, Denial> {
+    let request = match hook::after_request(hook, call, context(call, data)?) {
+        Ok(request) => Some(request),
         Err(Denial::NotFound) if hook.on_failure == OnFailure::GoOn => None,
         Err(denial) => return Err(denial),
     };
     Ok(HookNotification {
-        errand,
+        request,
         made: data.made.clone(),
     })
 }
 
-/// What templates are written from.
+/// The data that templates are rendered from.
 ///
 /// # Errors
-/// [`Denial::Internal`] for an index that is of another snapshot.
+/// [`Denial::Internal`] for an index of another snapshot.
 pub fn context(call: &ServedCall, data: &AnswerData) -> Result<Json, Denial> {
     let path: Map<String, Json> = call.path.iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
     Ok(json!({
@@ -97,7 +98,8 @@ pub fn context(call: &ServedCall, data: &AnswerData) -> Result<Json, Denial> {
     }))
 }
 
-/// The fields of the body, absent ones as `null`, with what is kept besides; secret ones are not there at all.
+/// The fields of the body, with `null` for absent fields. Unknown members are there if the schema keeps them. Secret
+/// fields are left out.
 fn body(call: &ServedCall) -> Result<Json, Denial> {
     let schema = &call.served_route()?.body;
     let kept = schema.unknown_fields == UnknownFields::Kept;
@@ -114,7 +116,7 @@ fn body(call: &ServedCall) -> Result<Json, Denial> {
     Ok(shown)
 }
 
-/// Takes away what stands at the end of a path of members.
+/// Removes the member at the end of a path.
 fn remove(object: &mut Json, path: &str) {
     match path.rsplit_once('.') {
         None => drop(object.as_object_mut().and_then(|members| members.remove(path))),
@@ -143,7 +145,7 @@ fn caller(call: &ServedCall) -> Json {
     })
 }
 
-/// A credential just made, with its secrets: this is the only place where they are shown.
+/// A new credential with its secrets. No other answer shows them.
 #[must_use]
 pub fn minted(made: &MintedCredential, now: UnixMillis) -> Json {
     let mut shown = item(&made.record, now);

@@ -1,5 +1,5 @@
-//! Bodies of served routes: one JSON object, read so strictly that two readers cannot disagree about
-//! it, and held so that its secrets are wiped.
+//! Bodies of served routes: one JSON object, read so strictly that two readers cannot disagree about it. Secrets in
+//! it are wiped when it is dropped.
 
 use std::fmt;
 
@@ -10,14 +10,14 @@ use zeroize::Zeroizing;
 use crate::base::denial::Denial;
 use crate::wire::fields::Fields;
 
-/// Most members of a body: the richest documented one has three. Also what one error answer may list.
+/// Most members of a body. The largest documented body has three. An error answer lists at most as many.
 pub const MAX_MEMBERS: usize = 64;
-/// Most items of one list: a token with a hundred permissions is a role by another name.
+/// Most items of one list. A token with a hundred permissions should have a role instead.
 pub const MAX_ITEMS: usize = 256;
-/// Longest name of a member; a longer one is no field of any schema and would only be echoed.
+/// Longest name of a member. No schema has a longer field name, and a longer name would only be echoed.
 const MAX_NAME: usize = 128;
 
-/// What a body holds, before it is compared with a schema.
+/// A value of a body, before it is compared with a schema.
 #[derive(PartialEq, Eq)]
 pub enum BodyMember {
     Text(Zeroizing<String>),
@@ -34,7 +34,7 @@ pub enum BodyMember {
 }
 
 impl fmt::Debug for BodyMember {
-    /// Which kind; what it holds may be a password.
+    /// Shows the kind only: the value may be a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Text(_) => "Text(..)",
@@ -50,7 +50,7 @@ impl fmt::Debug for BodyMember {
 }
 
 impl BodyMember {
-    /// The value as it was sent, but for the spelling.
+    /// The value as JSON. It may be spelled differently from what was sent.
     #[must_use]
     pub fn to_json(&self) -> Json {
         match self {
@@ -65,7 +65,7 @@ impl BodyMember {
         }
     }
 
-    /// How many objects and lists stand in one another, this one included; 0 for a plain value.
+    /// The nesting depth of objects and lists, this one included; 0 for a plain value.
     #[must_use]
     pub fn depth(&self) -> usize {
         match self {
@@ -82,12 +82,11 @@ impl BodyMember {
 pub struct ParsedBody(Vec<(String, BodyMember)>);
 
 impl ParsedBody {
-    /// Reads a body. An empty one is an object without members: what it lacks is told by name.
+    /// Reads a body. An empty body is an object without members, so that its missing fields are reported by name.
     ///
     /// # Errors
-    /// [`Denial::InvalidBody`] for anything but one JSON object (RFC 8259), a name that is repeated within an
-    /// object, an object of more than 64 members, a list of more than 256 items, or objects and lists more than
-    /// 128 deep.
+    /// [`Denial::InvalidBody`] for anything but one JSON object (RFC 8259), a name that is repeated within an object,
+    /// an object of more than 64 members, a list of more than 256 items, or a nesting deeper than 128.
     pub fn parse(json: &[u8]) -> Result<Self, Denial> {
         if json.is_empty() {
             return Ok(Self::default());
@@ -95,8 +94,8 @@ impl ParsedBody {
         serde_json::from_slice(json).map_err(|_| Denial::InvalidBody)
     }
 
-    /// The member of this name; with dots, a member of a member. A name that holds a dot itself is never found:
-    /// it would be another reading of the same path.
+    /// The member of this name. A name with dots is a path to a member of an object. A member whose own name holds a
+    /// dot is never found: the same path would have two readings.
     #[must_use]
     pub fn find(&self, path: &str) -> Option<&BodyMember> {
         let (name, rest) = path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));
@@ -108,10 +107,10 @@ impl ParsedBody {
         }
     }
 
-    /// Adds a member of this very name, whatever dots it has.
+    /// Adds a member under exactly this name, dots included.
     ///
     /// # Errors
-    /// [`Denial::InvalidBody`] for a name that is there.
+    /// [`Denial::InvalidBody`] if the name exists already.
     pub fn push(&mut self, name: &str, member: BodyMember) -> Result<(), Denial> {
         if self.0.iter().any(|(own, _)| own == name) {
             return Err(Denial::InvalidBody);
@@ -123,7 +122,7 @@ impl ParsedBody {
     /// Puts a member at the end of a path.
     ///
     /// # Errors
-    /// [`Denial::InvalidBody`] where something stands there already, or on the way.
+    /// [`Denial::InvalidBody`] if a member stands there already, or if a plain value stands on the way.
     pub fn put(&mut self, path: &str, member: BodyMember) -> Result<(), Denial> {
         let (name, rest) = path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));
         let own = self.0.iter_mut().find(|(own, _)| own == name).map(|(_, member)| member);
@@ -143,7 +142,7 @@ impl ParsedBody {
         }
     }
 
-    /// A member's text, if it is one.
+    /// The text of a member; `None` if the member is not a text.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
         match self.find(name) {
@@ -157,9 +156,10 @@ impl ParsedBody {
     }
 }
 
-/// What a body may be read as: said to be `application/json` or a form, in UTF-8 if it says a charset, and not
-/// compressed. `text/plain` and the other form type are refused, which are what a page of another site can send
-/// without asking (hardening B10). An empty body needs no type.
+/// Decides how a body is read. Its `Content-Type` must be `application/json` or `application/x-www-form-urlencoded`,
+/// its charset, if named, UTF-8, and it must not be compressed. `text/plain` and `multipart/form-data` are refused,
+/// because a page of another site can send them without a preflight (docs/threats.md B10). An empty body needs no
+/// type.
 ///
 /// # Errors
 /// [`Denial::WrongMediaType`].
@@ -174,12 +174,12 @@ pub fn check_media_type(fields: &Fields) -> Result<Media, Denial> {
     }
 }
 
-/// What a body says it is.
+/// The media type of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Media {
     /// `application/json`
     Json,
-    /// `application/x-www-form-urlencoded`, which any page can send: only for routes that say so.
+    /// `application/x-www-form-urlencoded`. Any page can send it, so only routes that opt in take it.
     Form,
 }
 
@@ -270,7 +270,7 @@ impl<'de> Visitor<'de> for MemberVisitor {
     }
 }
 
-/// A list of texts, if all are.
+/// A list of texts if every item is a text, otherwise a list of mixed values.
 fn list_of(items: Vec<BodyMember>) -> BodyMember {
     let text = |item: &BodyMember| match item {
         BodyMember::Text(text) => Some(text.as_str().to_owned()),

@@ -1,4 +1,4 @@
-//! One call of an issuer: everything it may look at, owned, so that it can outlive the connection.
+//! One call of a served route. It owns all its data, so that it can outlive the connection.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,56 +20,57 @@ use super::hook::HookRequest;
 use super::throttle::TooManyAttempts;
 use crate::snapshot::served_route::{RecordFact, ServedRoute, TextOrList, ValueSource};
 
-/// A call of an issuer whose caller was admitted and whose body fits its schema.
+/// A call whose caller was admitted and whose body fits the schema.
 #[derive(Debug)]
 pub struct ServedCall {
-    /// The configuration it is judged by.
+    /// The configuration that the call is judged by.
     pub snapshot: Arc<Snapshot>,
     pub served_route: ServedRouteIndex,
     /// Who calls; `None` on public routes.
     pub caller: Option<AdmittedCaller>,
     pub path: PathValues,
-    /// The query, as it was written.
+    /// The query as received.
     pub query: Option<String>,
     pub body: Arc<CheckedBody>,
-    /// The session whose cookie came with the request although it was not asked for: it ends when a
-    /// new cookie takes its place, so that nobody can plant one and keep it (hardening B8).
+    /// The session whose cookie came with the request although the route does not ask for it. It ends when a new
+    /// cookie replaces it, so that nobody can plant a session and keep it (docs/threats.md B8).
     pub replaced: Option<CredentialId>,
     /// The client's address, for the throttle.
     pub address: IpAddr,
     pub request_id: String,
-    /// What the service told that was asked before; `null` where none was, or where it could not answer.
+    /// The answer of the service that the hook asked before the step; `null` without a hook, or if the service could
+    /// not answer.
     pub hook: Arc<serde_json::Value>,
 }
 
-/// Who calls, as authorization admitted it.
+/// The caller as `authorize` admitted it.
 #[derive(Debug, Clone)]
 pub struct AdmittedCaller {
     pub surface: SurfaceIndex,
     pub principal: Principal,
-    /// When it ends by itself.
+    /// When the identity expires by itself.
     pub ends_at: Option<UnixMillis>,
 }
 
-/// What goes back after success.
+/// The answer of a successful call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Issued {
     pub status: u16,
-    /// Fields besides `Content-Type` and `Cache-Control`.
+    /// Header fields besides `Content-Type` and `Cache-Control`.
     pub fields: Vec<(String, String)>,
     pub body: Option<Vec<u8>>,
-    /// What was done and to which records, for the access line; never a secret.
+    /// The action and the records it concerned, for the access line. It never holds a secret.
     pub done: String,
-    /// What a service is to be told of it.
-    pub news: Option<HookNotification>,
+    /// The notification that the hook sends afterwards.
+    pub notification: Option<HookNotification>,
 }
 
-/// What a service is told of a step that was taken.
+/// What the hook tells a service after a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HookNotification {
-    /// The request; `None` for one that cannot be written.
-    pub errand: Option<HookRequest>,
-    /// The records that were made, which end again where the telling must not fail.
+    /// The request; `None` if it cannot be written.
+    pub request: Option<HookRequest>,
+    /// The records that the step made. They are revoked again if the notification fails and must not fail.
     pub made: Vec<CredentialId>,
 }
 
@@ -80,8 +81,8 @@ pub struct IssueError {
     pub details: Option<Box<FieldErrors>>,
     /// When another try makes sense, if known.
     pub retry_after: Option<Duration>,
-    /// Whether the call only came too late: what it rests on had changed at the step of the write. Judged anew
-    /// it may go on, or be refused for another reason.
+    /// Whether facts that the call rests on changed before its write. When it is judged again, the call may succeed,
+    /// or be refused for another reason.
     pub stale: bool,
 }
 
@@ -115,45 +116,45 @@ impl From<FieldErrors> for IssueError {
 }
 
 impl ServedCall {
-    /// What the issuer does.
+    /// The served route that was called.
     ///
     /// # Errors
-    /// [`Denial::Internal`] for an index that is of another snapshot.
+    /// [`Denial::Internal`] for an index of another snapshot.
     pub fn served_route(&self) -> Result<&ServedRoute, Denial> {
         self.snapshot.served_routes.get(self.served_route.0).ok_or(Denial::Internal)
     }
 
-    /// A surface.
+    /// The surface of an index.
     ///
     /// # Errors
-    /// [`Denial::Internal`] for an index that is of another snapshot.
+    /// [`Denial::Internal`] for an index of another snapshot.
     pub fn surface(&self, index: SurfaceIndex) -> Result<&Surface, Denial> {
         self.snapshot.surfaces.get(index.0).ok_or(Denial::Internal)
     }
 
-    /// The caller, where the action needs one.
+    /// The caller, for actions that need one.
     ///
     /// # Errors
-    /// [`Denial::Internal`] on a public route, where such an action does not load.
+    /// [`Denial::Internal`] on a public route. Such an action does not load on a public route.
     pub fn caller(&self) -> Result<&AdmittedCaller, Denial> {
         self.caller.as_ref().ok_or(Denial::Internal)
     }
 
-    /// What every change of this call rests on: all that its caller was judged by.
+    /// The facts that every change of this call rests on: all that the caller was judged by.
     #[must_use]
     pub fn rests_on(&self) -> RestsOn {
         let facts = self.caller.as_ref().map(|caller| &caller.principal.facts);
         facts.map_or_else(RestsOn::default, |facts| RestsOn::facts(facts))
     }
 
-    /// Whether the caller has ended by itself while the call was on its way.
+    /// Whether the caller's identity has expired while the call was running.
     #[must_use]
     pub fn is_over(&self, now: UnixMillis) -> bool {
         let end = self.caller.as_ref().and_then(|caller| caller.ends_at);
         end.is_some_and(|end| now >= end)
     }
 
-    /// What a source says; nothing where it says nothing.
+    /// The value of a source; `None` if the source has no value.
     #[must_use]
     pub fn find(&self, source: &ValueSource, parent: Option<&CredentialRecord>) -> Option<TextOrList> {
         match source {
@@ -165,7 +166,7 @@ impl ServedCall {
         }
     }
 
-    /// What a source says, as one text.
+    /// The value of a source as one text.
     #[must_use]
     pub fn find_text(&self, source: &ValueSource, parent: Option<&CredentialRecord>) -> Option<String> {
         match self.find(source, parent)? {
@@ -174,7 +175,7 @@ impl ServedCall {
         }
     }
 
-    /// What a source says, as words: a list, or one text with spaces.
+    /// The value of a source as words: a list, or one text split at spaces.
     #[must_use]
     pub fn find_words(&self, source: &ValueSource, parent: Option<&CredentialRecord>) -> Vec<String> {
         match self.find(source, parent) {
@@ -184,8 +185,8 @@ impl ServedCall {
         }
     }
 
-    /// Refuses what a source said: by its field if it was the body that said it, as the caller's
-    /// doing otherwise.
+    /// Refuses the value of a source. A value of the body becomes an error of its field; any other value becomes the
+    /// denial `otherwise`.
     #[must_use]
     pub fn refuse(&self, source: &ValueSource, rule: FieldRule, otherwise: Denial) -> IssueError {
         let ValueSource::Body(name) = source else {
@@ -209,7 +210,7 @@ impl ServedCall {
             BodyMember::Integer(number) => Some(TextOrList::Text(number.to_string())),
             BodyMember::Number(number) => Some(TextOrList::Text(number.to_string())),
             BodyMember::Flag(flag) => Some(TextOrList::Text(flag.to_string())),
-            // Configuration takes none of these for a value.
+            // The configuration admits none of these as a value.
             BodyMember::Text(_) | BodyMember::List(_) | BodyMember::Items(_) | BodyMember::Object(_) | BodyMember::Null => None,
         })
     }
@@ -227,8 +228,8 @@ impl AdmittedCaller {
         self.principal.scopes()
     }
 
-    /// A fact about the caller. What its record does not have itself is looked for up the chain it
-    /// hangs on: a session is asked for its account's e-mail address.
+    /// A fact about the caller. What the record of the caller lacks is looked up in the records above it: a session
+    /// has the e-mail address of its account.
     #[must_use]
     pub fn fact(&self, fact: &RecordFact) -> Option<TextOrList> {
         let facts = &self.principal.facts;
@@ -281,13 +282,13 @@ impl From<TextOrList> for ClaimValue {
     }
 }
 
-/// Values of a path's parameters, by name.
+/// The values of the parameters of a path, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PathValues(Vec<(String, String)>);
 
 impl PathValues {
-    /// Reads the parameters of a canonical path that matched this pattern. Values stay as they are
-    /// written in the path: what is still encoded there is no id and names nothing.
+    /// Reads the parameters of a canonical path that matched this pattern. A value stays as it stands in the path. A
+    /// value that is still percent-encoded is no id and names nothing.
     #[must_use]
     pub fn read(pattern: &str, path: &str) -> Self {
         let segments = pattern.split('/').zip(path.split('/'));

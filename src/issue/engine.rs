@@ -1,4 +1,4 @@
-//! Runs issuers over the store: everything a call does, in order, all of it or nothing.
+//! Runs the calls of served routes over the store. Each call has all its effects or none.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -32,23 +32,23 @@ mod tests;
 use accounts::PasswordChange;
 use records::RecordTarget;
 
-/// Calls of issuers at a time, in the whole process: each holds a body and waits for the store. More
-/// are told 503 at once.
+/// Most calls of served routes at a time in the whole process. Each call holds a body and waits for the store.
+/// Further calls are answered 503 at once.
 const MAX_CALLS: usize = 256;
 
-/// How much an engine does and makes.
+/// The limits of an engine.
 #[derive(Debug, Clone, Copy)]
 pub struct EngineLimits<'s> {
-    /// Tries of log-ins, and the places where their passwords are hashed.
+    /// Attempts at log-ins, and the hashing of their passwords.
     pub log_in: &'s LogInSettings,
-    /// The places where the passwords of sign-ups are hashed.
+    /// The hashing of the passwords of sign-ups.
     pub sign_up: HashingLimits,
-    /// How many records there may be.
+    /// The number of records that served routes may make.
     pub records: RecordLimits,
 }
 
-/// Runs calls of issuers, on the control runtime: a worker never waits for a store write in its own
-/// thread, and a client that leaves does not stop what was begun.
+/// Runs the calls of served routes on the control runtime. So a worker never waits for a store write in its own
+/// thread, and a client that leaves does not stop a call that has begun.
 pub struct Engine {
     store: Arc<dyn CredentialStore>,
     peppers: Peppers,
@@ -67,7 +67,7 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// An engine that runs on `control`, within these limits.
+    /// An engine that runs on the runtime `control` within these limits.
     #[must_use]
     pub fn new(
         store: Arc<dyn CredentialStore>,
@@ -98,12 +98,12 @@ impl Engine {
         &self.throttle
     }
 
-    /// Runs a call to its end, also when the returned future is dropped.
+    /// Runs a call to its end, even when the returned future is dropped.
     ///
     /// # Errors
-    /// [`IssueError`]; then nothing was made or changed, except where its denial is
-    /// [`Denial::StoreUnavailable`]: a store that did not answer may have made the change, of which
-    /// nobody was told. [`IssueError::stale`] when the caller must be judged anew.
+    /// [`IssueError`]: nothing was made or changed. The exception is [`Denial::StoreUnavailable`]: a store that did
+    /// not answer may have made the change, whose secrets nobody has received. [`IssueError::stale`] when the caller
+    /// must be judged again.
     pub async fn serve(self: &Arc<Self>, call: ServedCall) -> Result<Issued, IssueError> {
         let permit = self.calls.clone().try_acquire_owned().map_err(|_| Denial::Overloaded)?;
         let engine = self.clone();
@@ -117,10 +117,10 @@ impl Engine {
         })
     }
 
-    /// Ends what a call has made, to its end as well.
+    /// Revokes the records that a call has made. Like a call, it runs to its end even when the future is dropped.
     ///
     /// # Errors
-    /// [`IssueError`] where the store could not do it: the records are there, and their secrets were told to nobody.
+    /// [`IssueError`] if the store could not do it. The records then exist, but nobody has received their secrets.
     pub async fn take_back(self: &Arc<Self>, made: Vec<CredentialId>) -> Result<(), IssueError> {
         let engine = self.clone();
         let running = self.control.spawn(async move { engine.end_made(&made).await });
@@ -215,8 +215,8 @@ impl Engine {
         }
     }
 
-    /// Roles by id, and what they hold together. One that does not exist, or is another tenant's, is
-    /// a mistake of its field.
+    /// The roles that a source names, and the scopes of all of them. A role that does not exist or belongs to another
+    /// tenant is an error of its field.
     async fn find_roles(
         &self,
         call: &ServedCall,
@@ -249,15 +249,15 @@ impl Engine {
         Ok((found.into_iter().map(|role| role.id.clone()).collect(), scopes))
     }
 
-    /// The roles a tenant may use: those of the configuration, then its own.
+    /// The roles that a tenant may use: those of the configuration, then its own.
     async fn known_roles(&self, call: &ServedCall, tenant: &TenantId) -> Result<Vec<RoleRecord>, IssueError> {
         let own = self.store.list_roles(tenant.clone()).await.map_err(|error| unavailable(&error))?;
         let configured = call.snapshot.scope_grants.roles.iter().cloned();
         Ok(configured.chain(own).collect())
     }
 
-    /// The one step in which a call has its effect: makes all of this, or nothing. The caller must not have ended by
-    /// itself, and everything it was judged by must be in the store as it was then.
+    /// The one step of the store in which a call takes effect: all of it, or nothing. The caller's identity must not
+    /// have expired, and all facts that the caller was judged by must be in the store unchanged.
     async fn write(&self, call: &ServedCall, new: NewRecords, now: UnixMillis) -> Result<(), IssueError> {
         if call.is_over(self.clock.now().wall) {
             return Err(refused_change(ChangeError::Stale));
@@ -269,7 +269,7 @@ impl Engine {
         self.store.create(new, now).await.map(drop).map_err(refused_change)
     }
 
-    /// Makes all of these changes in one step, or none.
+    /// Makes all these changes in one step, or none.
     async fn change(
         &self,
         call: &ServedCall,
@@ -285,8 +285,8 @@ impl Engine {
         self.write(call, new, now).await
     }
 
-    /// Whether the caller may still do this, where nothing is written: a list shows what it shows to who may see it
-    /// now.
+    /// Checks that the caller may still make this call, for calls that write nothing. A list is shown only to a
+    /// caller who may see it now.
     async fn check_caller(&self, call: &ServedCall) -> Result<(), IssueError> {
         self.change(call, Vec::new(), call.rests_on(), UnixMillis(0)).await
     }
@@ -301,7 +301,7 @@ impl Engine {
         Ok(Some(self.hash_new(call, field, password).await?))
     }
 
-    /// Hashes a password that is to be kept.
+    /// Hashes a password that will be stored.
     async fn hash_new(&self, call: &ServedCall, field: &str, password: Zeroizing<String>) -> Result<PasswordHash, IssueError> {
         let requester = if call.caller.is_some() {
             Requester::Known
@@ -314,14 +314,13 @@ impl Engine {
         Ok(PasswordHash::parse(&hash).ok_or(Denial::Internal)?)
     }
 
-    /// The time of making: the store's, so that what is made and what is ended have one order whichever gateway
-    /// did it.
+    /// The time of the store. So what is made and what is ended have one order, whichever gateway did it.
     async fn time(&self) -> Result<UnixMillis, IssueError> {
         self.store.time().await.map_err(|error| unavailable(&error))
     }
 }
 
-/// What a record that was found may do now.
+/// The scopes that a record may use now.
 pub(super) fn may_do(call: &ServedCall, found: &FoundFacts) -> ScopeSet {
     let may = call
         .snapshot
@@ -330,8 +329,8 @@ pub(super) fn may_do(call: &ServedCall, found: &FoundFacts) -> ScopeSet {
     may.into_owned()
 }
 
-/// Whether a record may be built upon: it and all it hangs on are in force. What is not looks as if it were not
-/// there.
+/// Checks that a record and all records above it are in force. A record that is not in force looks as if it did not
+/// exist.
 pub(super) fn check_in_force(found: &FoundFacts, now: UnixMillis) -> Result<(), IssueError> {
     match validity::check_found(&found.credential, &found.ancestors, &found.tenant, now) {
         Ok(()) => Ok(()),
@@ -340,7 +339,7 @@ pub(super) fn check_in_force(found: &FoundFacts, now: UnixMillis) -> Result<(), 
     }
 }
 
-/// The caller's tenant, if that is the one the path names.
+/// The caller's tenant, if the path names that tenant.
 pub(super) fn named_tenant(call: &ServedCall, parameter: &str) -> Result<TenantId, Denial> {
     let own = &call.caller()?.record().tenant;
     match call.path.find(parameter) {
@@ -349,7 +348,7 @@ pub(super) fn named_tenant(call: &ServedCall, parameter: &str) -> Result<TenantI
     }
 }
 
-/// What was done, for the access line: a word, and surface and id of each record.
+/// The action for the access line: a word, and surface and id of each record.
 pub(super) fn done<'r>(what: &str, records: impl Iterator<Item = &'r CredentialRecord>) -> String {
     let mut text = what.to_owned();
     for record in records {
@@ -358,7 +357,7 @@ pub(super) fn done<'r>(what: &str, records: impl Iterator<Item = &'r CredentialR
     text
 }
 
-/// A store that fails is never anybody's fault but ours (invariant 5).
+/// A failure of the store is never the caller's fault: it is answered 503, never 401 or 404.
 pub(super) fn unavailable(error: &StoreError) -> IssueError {
     match error {
         StoreError::Unavailable(_) | StoreError::Foreign(_) => Denial::StoreUnavailable.into(),
@@ -366,14 +365,14 @@ pub(super) fn unavailable(error: &StoreError) -> IssueError {
     }
 }
 
-/// A change that was refused.
+/// The refusal of a change.
 fn refused_change(error: ChangeError) -> IssueError {
     if let ChangeError::Conflict(reason) | ChangeError::NotFound(reason) | ChangeError::Full(reason) = &error {
         tracing::info!(%reason, "nothing was made or changed");
     }
     match error {
         ChangeError::Store(error) | ChangeError::NotMade(error) => unavailable(&error),
-        // Repeating a mint makes another one; what is not certain to stay is not handed out.
+        // Repeating a mint makes another credential. A credential that might not last is not handed out.
         ChangeError::Unconfirmed(_) => Denial::StoreUnavailable.into(),
         ChangeError::Taken(_) => Denial::Taken.into(),
         ChangeError::NotFound(_) | ChangeError::Conflict(_) => Denial::NotFound.into(),

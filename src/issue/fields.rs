@@ -1,4 +1,4 @@
-//! A body against its schema: every field's errors at once, in the words the API documents.
+//! Compares a body with its schema and reports the errors of all fields at once, in the words that the API documents.
 
 use zeroize::Zeroizing;
 
@@ -9,7 +9,7 @@ use crate::base::login::is_email;
 use super::body::{BodyMember, ParsedBody};
 use crate::snapshot::body_schema::{BodySchema, FieldKind, FieldMessages, FieldPresence, FieldSpec, TextFormat, UnknownFields};
 
-/// A body that fits its schema. Fields that are absent, `null` or an empty text are not in it.
+/// A body that fits its schema. A field that is absent, `null` or an empty text has no value.
 #[derive(Debug, Default)]
 pub struct CheckedBody(ParsedBody);
 
@@ -17,12 +17,12 @@ impl CheckedBody {
     /// Compares a body with its schema.
     ///
     /// # Errors
-    /// [`FieldErrors`] with everything that is wrong.
+    /// [`FieldErrors`] with the errors of all fields.
     pub fn check(schema: &BodySchema, body: ParsedBody) -> Result<Self, FieldErrors> {
         let mut errors = FieldErrors::default();
         for field in &schema.fields {
             let of = field.name.rsplit_once('.').map(|(object, _)| body.find(object));
-            // What is wrong with the object itself is told of the object.
+            // If the object itself is missing or wrong, the error names the object and not its members.
             if of.is_none_or(|object| matches!(object, Some(BodyMember::Object(_)))) {
                 check_field(field, body.find(&field.name), &mut errors);
             }
@@ -44,7 +44,7 @@ impl CheckedBody {
         self.text(name).map(|text| Zeroizing::new(text.to_owned()))
     }
 
-    /// What a field holds, as it was sent.
+    /// The value of a field as it was sent.
     #[must_use]
     pub fn value(&self, name: &str) -> Option<&BodyMember> {
         self.0.find(name).filter(|member| !is_absent(Some(member)))
@@ -74,8 +74,8 @@ impl CheckedBody {
 }
 
 impl FieldSpec {
-    /// The message of a rule of this field's own, broken by what only the action could tell: a value
-    /// that is longer than allowed, a role that does not exist.
+    /// The message for a broken rule of this field. Actions use it for rules that only they can check: a value that
+    /// is too long for its purpose, a role that does not exist.
     #[must_use]
     pub fn message(&self, rule: FieldRule) -> String {
         let FieldMessages {
@@ -105,27 +105,27 @@ impl FieldSpec {
     }
 }
 
-/// A rule that a field breaks.
+/// The rule that a field breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FieldRule {
     Required,
-    /// It must be of its JSON type.
+    /// The value must have the JSON type of the field.
     Kind,
-    /// It must be of its form.
+    /// The value must have the format of the field.
     Format,
-    /// It must be at least this long or large.
+    /// The value must be at least this long or this large.
     Min(i64),
-    /// It must be at most this long, large or many.
+    /// The value must be at most this long, this large or this many.
     Max(i64),
-    /// It must be one of the values.
+    /// The value must be one of the listed values.
     OneOf,
 }
 
-/// Members that are no fields, in the objects of the body too.
+/// Reports members that are no fields of the schema, also inside objects.
 fn refuse_unknown(schema: &BodySchema, object: &ParsedBody, of: &str, errors: &mut FieldErrors) {
     for (name, member) in object.iter() {
         let path = if of.is_empty() { name.to_owned() } else { format!("{of}.{name}") };
-        // A name that holds a dot is no path, and so no field.
+        // The name of a member may hold a dot. Such a name is no path, so it names no field.
         let field = schema.fields.iter().find(|field| !name.contains('.') && field.name == path);
         match (field.map(|field| &field.kind), member) {
             (Some(FieldKind::Object), BodyMember::Object(members)) => refuse_unknown(schema, members, &path, errors),
@@ -282,7 +282,7 @@ fn max_message(kind: &FieldKind) -> &'static str {
     }
 }
 
-/// A field's name as people say it.
+/// The name of a field with spaces for `_`.
 fn spaced(name: &str) -> String {
     name.chars().map(|c| if c == '_' { ' ' } else { c }).collect()
 }

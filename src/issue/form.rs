@@ -1,4 +1,4 @@
-//! Forms as bodies of served routes: read by the fields that the route has, as strictly as JSON.
+//! HTML forms as bodies of served routes, read as strictly as JSON by the fields of the schema.
 
 use zeroize::Zeroizing;
 
@@ -7,17 +7,17 @@ use crate::base::denial::Denial;
 use super::body::{BodyMember, MAX_ITEMS, MAX_MEMBERS, ParsedBody};
 use crate::snapshot::body_schema::{BodySchema, FieldKind};
 
-/// Most pairs of a form: as many as a body has members, and one list.
+/// Most pairs of a form: as many as a JSON body has members, and one full list.
 const MAX_PAIRS: usize = MAX_MEMBERS + MAX_ITEMS;
-/// Longest name, as of a member of a JSON body, with dots.
+/// Longest name, dots included; as long as the path of a member of a JSON body.
 const MAX_NAME: usize = 256;
 
-/// Reads `application/x-www-form-urlencoded`: each field by its name, members of objects with dots, a list by
-/// repeating its name. What should be a number or a truth value is one if it is written like one in JSON.
+/// Reads `application/x-www-form-urlencoded`. Each field has its name; a member of an object has a path with dots; a
+/// list repeats its name. A number or a truth value is read if it is written as in JSON.
 ///
 /// # Errors
-/// [`Denial::InvalidBody`] for anything else: a broken escape, text that is not UTF-8, a name that is repeated and
-/// is no list, too many pairs.
+/// [`Denial::InvalidBody`] for a broken escape, for text that is not UTF-8, for a name that is repeated although its
+/// field is no list, and for too many pairs.
 pub fn parse(schema: &BodySchema, form: &[u8]) -> Result<ParsedBody, Denial> {
     let mut body = ParsedBody::default();
     let mut lists: Vec<(String, Vec<String>)> = Vec::new();
@@ -36,7 +36,7 @@ pub fn parse(schema: &BodySchema, form: &[u8]) -> Result<ParsedBody, Denial> {
                 None => lists.push((name.as_str().to_owned(), vec![value.as_str().to_owned()])),
             },
             Some(kind) => body.put(&name, member(kind, value))?,
-            // Whatever dots it has: nothing is known of its parts.
+            // No field has this name, so its dots are not read as a path.
             None => body.push(&name, BodyMember::Text(value))?,
         }
     }
@@ -60,9 +60,9 @@ fn member(kind: &FieldKind, value: Zeroizing<String>) -> BodyMember {
     }
 }
 
-/// Undoes the encoding of the URL standard, strictly.
+/// Decodes `application/x-www-form-urlencoded` text as the URL standard describes, and refuses what is malformed.
 fn decode(text: &[u8]) -> Result<Zeroizing<String>, Denial> {
-    // Reserved whole: it may be a secret, and a buffer that grows leaves copies behind.
+    // The whole capacity is reserved at once. The text may be a secret, and a buffer that grows leaves copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
     let mut rest = text.iter();
     while let Some(byte) = rest.next() {

@@ -1,12 +1,17 @@
-//! A fair queue in front of dear work: networks take turns, and whoever has many waiting is refused first.
+//! The queue for password hashing: fair among networks, and bounded.
 //!
-//! Each party (a network, strangers and known people apart) has a line of its own. A place that comes free
-//! goes to the first of the line whose turn it is, and that line goes behind the others: with `n` lines, the
-//! first of each is served by the `n`th place that comes free, however long the other lines are.
+//! Hashing is expensive, so only a few passwords are hashed at a time. Each running hash holds one permit. Callers
+//! that find no free permit wait in the queue of their flow: a flow is one network, and known callers and strangers of
+//! the same network are two flows.
 //!
-//! So many wait in all, at most half of them in one line. When all are taken, a newcomer of a shorter line
-//! takes the room of the last of the longest one, who is refused. A known one takes a stranger's room first,
-//! and strangers take that of strangers only: however many addresses a flood has, whoever is known finds room.
+//! The flows take turns (round robin). A permit that comes free goes to the first waiter of the flow whose turn it is,
+//! and then that flow goes behind the others. With `n` flows, the first waiter of each flow is served by the `n`th
+//! permit that comes free, however long the other queues are.
+//!
+//! The number of waiters is bounded, and one flow may have at most half of them. When the bound is reached, a newcomer
+//! of a shorter flow takes the room of the last waiter of the longest flow, who is refused. A known caller takes the
+//! room of a stranger first. A stranger takes the room of strangers only. So a flood from many addresses never keeps a
+//! known caller out.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,93 +20,93 @@ use tokio::sync::oneshot;
 
 use crate::base::network::ClientNetwork;
 
-/// A bounded number of places, and a bounded number of those who wait for one. Cloned freely.
+/// A bounded number of permits, and a bounded number of waiters. Clones share both.
 #[derive(Debug, Clone)]
 pub struct FairQueue(Arc<QueueShared>);
 
-/// Who asks; those of one party share a line.
+/// Whose turn a waiter shares: waiters of one flow stand in one queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
-    /// Somebody who has proven before who he is.
+    /// Callers who have proven before who they are.
     Known(ClientNetwork),
     Stranger(ClientNetwork),
 }
 
-/// No room to wait in, or somebody took it who has more right to it.
+/// The queue was full, or a caller with a better claim took the room of this waiter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueFull;
 
-/// One place; given to the next when dropped.
+/// Allows one hash. When it is dropped, the next waiter gets it.
 #[derive(Debug)]
 pub struct QueuePermit(Arc<QueueShared>);
 
 #[derive(Debug)]
 struct QueueShared {
     max_waiting: usize,
-    lines: Mutex<QueueState>,
+    state: Mutex<QueueState>,
 }
 
-/// Who works and who waits. While a place is free nobody waits.
+/// While a permit is free, nobody waits.
 #[derive(Debug)]
 struct QueueState {
     free: usize,
     waiting: usize,
-    /// Those with somebody waiting, in the order of their turns; none is empty, so there are at most as
-    /// many as may wait, and searching them is bounded.
-    lines: VecDeque<FlowQueue>,
+    /// The flows with waiters, in the order of their turns. No queue is empty, so there are at most as many flows as
+    /// waiters, and a search through them is bounded.
+    flows: VecDeque<FlowQueue>,
     next_number: u64,
 }
 
 #[derive(Debug)]
 struct FlowQueue {
-    party: Flow,
-    tickets: VecDeque<QueuedWaiter>,
+    flow: Flow,
+    waiters: VecDeque<QueuedWaiter>,
 }
 
-/// Somebody who waits. Dropped without a place, it says that there will be none.
+/// The sending half of a waiter. Dropped without a permit, it tells the waiter that it was refused.
 #[derive(Debug)]
 struct QueuedWaiter {
     number: u64,
-    called: oneshot::Sender<QueuePermit>,
+    permit: oneshot::Sender<QueuePermit>,
 }
 
 enum QueueEntry {
     Free,
     Waiting {
         number: u64,
-        called: oneshot::Receiver<QueuePermit>,
+        permit: oneshot::Receiver<QueuePermit>,
     },
 }
 
 impl FairQueue {
-    /// So many places (at least one), and so many who may wait for them.
+    /// A queue with `permits` permits, at least one, and at most `max_waiting` waiters.
     #[must_use]
-    pub fn new(places: usize, max_waiting: usize) -> Self {
+    pub fn new(permits: usize, max_waiting: usize) -> Self {
         Self(Arc::new(QueueShared {
             max_waiting,
-            lines: Mutex::new(QueueState {
-                free: places.max(1),
+            state: Mutex::new(QueueState {
+                free: permits.max(1),
                 waiting: 0,
-                lines: VecDeque::new(),
+                flows: VecDeque::new(),
                 next_number: 0,
             }),
         }))
     }
 
-    /// Waits for a place. Whoever drops the future gives up the room it waited in, or the place.
+    /// Waits for a permit. Cancel-safe: a caller that drops the future gives up its room in the queue, or its permit.
     ///
     /// # Errors
-    /// [`QueueFull`], at once or while it waits.
-    pub async fn enter(&self, party: Flow) -> Result<QueuePermit, QueueFull> {
-        match self.0.ask(party)? {
+    /// [`QueueFull`], at once or while the caller waits.
+    pub async fn enter(&self, flow: Flow) -> Result<QueuePermit, QueueFull> {
+        match self.0.enter(flow)? {
             QueueEntry::Free => Ok(QueuePermit(self.0.clone())),
-            QueueEntry::Waiting { number, called } => {
-                let _leaving = Leaving {
+            QueueEntry::Waiting { number, permit } => {
+                let _leaving = LeaveOnDrop {
                     shared: &self.0,
-                    party,
+                    flow,
                     number,
                 };
-                called.await.map_err(|_| QueueFull)
+                permit.await.map_err(|_| QueueFull)
             }
         }
     }
@@ -114,97 +119,98 @@ impl FairQueue {
 
 impl QueueShared {
     fn lock(&self) -> MutexGuard<'_, QueueState> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ask(&self, party: Flow) -> Result<QueueEntry, QueueFull> {
-        let mut lines = self.lock();
-        if lines.free > 0 {
-            lines.free -= 1;
+    fn enter(&self, flow: Flow) -> Result<QueueEntry, QueueFull> {
+        let mut state = self.lock();
+        if state.free > 0 {
+            state.free -= 1;
             return Ok(QueueEntry::Free);
         }
-        let own = lines.count_of(party);
-        // Half, so that an office behind one address is served and others always find room.
+        let own = state.count_of(flow);
+        // Half of the room: an office behind one address is served, and other networks always find room.
         if own >= self.max_waiting.div_ceil(2) {
             return Err(QueueFull);
         }
-        let pushed_out = if lines.waiting < self.max_waiting {
+        let displaced = if state.waiting < self.max_waiting {
             None
         } else {
-            Some(lines.make_room(party, own).ok_or(QueueFull)?)
+            Some(state.make_room(flow, own).ok_or(QueueFull)?)
         };
-        let asked = lines.push(party);
-        // Its ticket is dropped, and so its task woken, outside the lock.
-        drop(lines);
-        drop(pushed_out);
-        Ok(asked)
+        let entry = state.push(flow);
+        // The displaced waiter is dropped, and so its task woken, outside the lock.
+        drop(state);
+        drop(displaced);
+        Ok(entry)
     }
 }
 
 impl QueueState {
-    fn count_of(&self, party: Flow) -> usize {
-        let line = self.lines.iter().find(|line| line.party == party);
-        line.map_or(0, |line| line.tickets.len())
+    fn count_of(&self, flow: Flow) -> usize {
+        let queue = self.flows.iter().find(|queue| queue.flow == flow);
+        queue.map_or(0, |queue| queue.waiters.len())
     }
 
-    fn push(&mut self, party: Flow) -> QueueEntry {
+    fn push(&mut self, flow: Flow) -> QueueEntry {
         let number = self.next_number;
         self.next_number += 1;
-        let (sender, called) = oneshot::channel();
-        let ticket = QueuedWaiter { number, called: sender };
-        match self.lines.iter_mut().find(|line| line.party == party) {
-            Some(line) => line.tickets.push_back(ticket),
-            None => self.lines.push_back(FlowQueue {
-                party,
-                tickets: VecDeque::from([ticket]),
+        let (sender, permit) = oneshot::channel();
+        let waiter = QueuedWaiter { number, permit: sender };
+        match self.flows.iter_mut().find(|queue| queue.flow == flow) {
+            Some(queue) => queue.waiters.push_back(waiter),
+            None => self.flows.push_back(FlowQueue {
+                flow,
+                waiters: VecDeque::from([waiter]),
             }),
         }
         self.waiting += 1;
-        QueueEntry::Waiting { number, called }
+        QueueEntry::Waiting { number, permit }
     }
 
-    /// The last of the longest line that has less right to wait than one more of a line of `own`.
+    /// Removes the last waiter of the longest flow that has a weaker claim than one more waiter of the flow
+    /// `newcomer`, which has `own` waiters already.
     fn make_room(&mut self, newcomer: Flow, own: usize) -> Option<QueuedWaiter> {
-        let outranked = |line: &FlowQueue| newcomer.is_known() && !line.party.is_known();
-        let longer = |line: &FlowQueue| newcomer.is_known() == line.party.is_known() && line.tickets.len() > own + 1;
-        let lines = self.lines.iter().enumerate();
-        let (at, _) = lines
-            .filter(|(_, line)| outranked(line) || longer(line))
-            .max_by_key(|(_, line)| (outranked(line), line.tickets.len()))?;
-        let ticket = self.lines.get_mut(at)?.tickets.pop_back();
+        let outranked = |queue: &FlowQueue| newcomer.is_known() && !queue.flow.is_known();
+        let longer = |queue: &FlowQueue| newcomer.is_known() == queue.flow.is_known() && queue.waiters.len() > own + 1;
+        let flows = self.flows.iter().enumerate();
+        let (at, _) = flows
+            .filter(|(_, queue)| outranked(queue) || longer(queue))
+            .max_by_key(|(_, queue)| (outranked(queue), queue.waiters.len()))?;
+        let waiter = self.flows.get_mut(at)?.waiters.pop_back();
         self.waiting -= 1;
         self.remove_if_empty(at);
-        ticket
+        waiter
     }
 
-    /// Whoever's turn it is; without anybody, the place is free.
+    /// The waiter whose turn it is. Without a waiter, the permit becomes free.
     fn take_next(&mut self) -> Option<QueuedWaiter> {
-        let Some(mut line) = self.lines.pop_front() else {
+        let Some(mut queue) = self.flows.pop_front() else {
             self.free += 1;
             return None;
         };
-        let ticket = line.tickets.pop_front();
-        if !line.tickets.is_empty() {
-            self.lines.push_back(line);
+        let waiter = queue.waiters.pop_front();
+        if !queue.waiters.is_empty() {
+            self.flows.push_back(queue);
         }
         self.waiting -= 1;
-        ticket
+        waiter
     }
 
-    fn remove(&mut self, party: Flow, number: u64) {
-        let Some(at) = self.lines.iter().position(|line| line.party == party) else {
+    fn remove(&mut self, flow: Flow, number: u64) {
+        let Some(at) = self.flows.iter().position(|queue| queue.flow == flow) else {
             return;
         };
-        let Some(line) = self.lines.get_mut(at) else { return };
-        let before = line.tickets.len();
-        line.tickets.retain(|ticket| ticket.number != number);
-        self.waiting -= before - line.tickets.len();
+        let Some(queue) = self.flows.get_mut(at) else { return };
+        let before = queue.waiters.len();
+        queue.waiters.retain(|waiter| waiter.number != number);
+        self.waiting -= before - queue.waiters.len();
         self.remove_if_empty(at);
     }
 
     fn remove_if_empty(&mut self, at: usize) {
-        if self.lines.get(at).is_some_and(|line| line.tickets.is_empty()) {
-            self.lines.remove(at);
+        if self.flows.get(at).is_some_and(|queue| queue.waiters.is_empty()) {
+            self.flows.remove(at);
         }
     }
 }
@@ -218,23 +224,23 @@ impl Flow {
 impl Drop for QueuePermit {
     fn drop(&mut self) {
         let next = self.0.lock().take_next();
-        if let Some(ticket) = next {
-            // A place for somebody who has just left comes back unsent; dropped, it is passed on again.
-            drop(ticket.called.send(Self(self.0.clone())));
+        if let Some(waiter) = next {
+            // A waiter that has just left sends the permit back. Dropping it here passes it on to the next one.
+            drop(waiter.permit.send(Self(self.0.clone())));
         }
     }
 }
 
-/// Takes somebody out of its line when it stops waiting, in whatever way.
-struct Leaving<'q> {
+/// Takes a waiter out of its queue when it stops waiting, for whatever reason.
+struct LeaveOnDrop<'q> {
     shared: &'q QueueShared,
-    party: Flow,
+    flow: Flow,
     number: u64,
 }
 
-impl Drop for Leaving<'_> {
+impl Drop for LeaveOnDrop<'_> {
     fn drop(&mut self) {
-        self.shared.lock().remove(self.party, self.number);
+        self.shared.lock().remove(self.flow, self.number);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a hook sends and what its answer means: pure.
+//! The requests of hooks, and what the answers mean. No I/O.
 
 use std::fmt::Write as _;
 
@@ -11,39 +11,40 @@ use super::answer::{self, AnswerData};
 use super::call::ServedCall;
 use crate::snapshot::served_route::{Hook, HookFields, HookValue, PathPart};
 
-/// Longest answer of a service that is read, in bytes: it is held in memory, and written into an answer of ours.
+/// Longest answer of a service in bytes. It is held in memory and becomes part of an answer of ours.
 pub const MAX_ANSWER: usize = 64 * 1024;
 
-/// A request of a hook that is ready to be sent.
+/// A request of a hook, ready to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HookRequest {
     pub target: String,
     pub body: Option<Vec<u8>>,
 }
 
-/// What a status of the service says.
+/// What the status of the service means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HookVerdict {
     Yes,
     No(Denial),
-    /// Nothing: it could not do its part.
+    /// The service could not answer.
     Failed(Denial),
 }
 
-/// Writes what is asked before the step.
+/// Writes the request that asks the service before the step.
 ///
 /// # Errors
-/// [`Denial::NotFound`] for a path that cannot be written, [`Denial::Internal`] for a body that cannot.
-pub fn question(hook: &Hook, call: &ServedCall) -> Result<HookRequest, Denial> {
+/// [`Denial::NotFound`] for a path that cannot be written, [`Denial::Internal`] for a body that cannot be written.
+pub fn before_request(hook: &Hook, call: &ServedCall) -> Result<HookRequest, Denial> {
     let context = answer::context(call, &AnswerData::default())?;
     write(hook, call, &context)
 }
 
-/// Writes what is told of a step, before it is taken; without its secrets.
+/// Writes the request that tells the service about the step, without the secrets that the step makes. It is written
+/// before the step is taken.
 ///
 /// # Errors
-/// As [`question`].
-pub fn news(hook: &Hook, call: &ServedCall, mut context: Json) -> Result<HookRequest, Denial> {
+/// As [`before_request`].
+pub fn after_request(hook: &Hook, call: &ServedCall, mut context: Json) -> Result<HookRequest, Denial> {
     strip_secrets(context.get_mut("credential"));
     for made in context.get_mut("minted").and_then(Json::as_array_mut).into_iter().flatten() {
         strip_secrets(Some(made));
@@ -85,8 +86,8 @@ fn write(hook: &Hook, call: &ServedCall, context: &Json) -> Result<HookRequest, 
     })
 }
 
-/// Appends one segment. What two services might read as two different segments, or as none, names nothing: an
-/// escape, a slash, path parameters, dots.
+/// Appends one path segment. A text that two services might read differently is refused: an escape, a slash, path
+/// parameters, dots.
 ///
 /// # Errors
 /// [`Denial::NotFound`].
@@ -105,8 +106,9 @@ fn push_segment(target: &mut String, text: &str) -> Result<(), Denial> {
     Ok(())
 }
 
-/// What a status says: 2xx is yes, 4xx no, anything else that the service could not answer. So do the four
-/// statuses of 4xx that speak of the connection or the moment, not of what was asked.
+/// The meaning of a status: 2xx is yes, 4xx is no, and for any other status the service could not answer. Four
+/// statuses of 4xx speak about the connection or the moment and not about the question, so for them the service could
+/// not answer either.
 #[must_use]
 pub const fn verdict(status: u16) -> HookVerdict {
     match status {
@@ -120,10 +122,10 @@ pub const fn verdict(status: u16) -> HookVerdict {
     }
 }
 
-/// What of a service's answer the template may use. An answer without a body says nothing.
+/// The members of a service's answer that the template may use. An answer without a body is an empty object.
 ///
 /// # Errors
-/// [`Denial::UpstreamInvalid`] for a body that is no JSON object where it is used.
+/// [`Denial::UpstreamInvalid`] if the answer is used and its body is no JSON object.
 pub fn read(fields: &HookFields, body: &[u8]) -> Result<Json, Denial> {
     if *fields == HookFields::Unused {
         return Ok(Json::Null);
@@ -144,7 +146,7 @@ pub fn read(fields: &HookFields, body: &[u8]) -> Result<Json, Denial> {
     Ok(kept)
 }
 
-/// What the template may use where the service could not answer: every named field is `null`.
+/// The data for the template if the service could not answer: every named field is `null`.
 #[must_use]
 pub fn nothing(fields: &HookFields) -> Json {
     match fields {

@@ -1,4 +1,4 @@
-//! Makes credentials: a record, its secrets, its token, for served routes and for operators alike. Pure but for the
+//! Makes credentials for served routes and for operators: a record, its secrets, its token. Pure but for the
 //! randomness it needs.
 
 use std::time::Duration;
@@ -22,13 +22,13 @@ use super::narrow::{check_scopes, end_of, resolve_mode};
 use super::token::{SignedToken, TokenFacts, sign};
 use crate::snapshot::served_route::{Lifetime, Mint, ModeSource, ScopeSource, ValueSource};
 
-/// Longest name for people, in bytes: one line of a list.
+/// Longest name of a record for people, in bytes: one line of a list.
 pub const MAX_NAME: usize = 200;
 
-/// A credential that was made and not stored yet.
+/// A new credential that is not stored yet.
 #[derive(Debug)]
 pub struct MintedCredential {
-    /// Its record; of a token without one, what its record would say, under its parent's id.
+    /// The record. A token without a record has here what its record would say, under the id of its parent.
     pub record: CredentialRecord,
     /// Whether the record is to be stored.
     pub kept: RecordStorage,
@@ -42,39 +42,39 @@ pub struct MintedCredential {
 #[derive(Debug, Clone)]
 pub struct ParentRecord {
     pub record: CredentialRecord,
-    /// What it may do now.
+    /// The scopes that the parent may use now.
     pub may: ScopeSet,
 }
 
-/// Whether a credential has a record.
+/// Whether the record of a new credential is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordStorage {
     Stored,
-    /// A token that hangs on another's record.
+    /// Nowhere: the token hangs on the record of its parent.
     TokenAlone,
 }
 
-/// What the engine had to wait for before a credential can be made.
+/// What minting needs and the engine had to wait for.
 #[derive(Debug)]
 pub struct MintInputs<'r> {
     pub tenant: &'r TenantId,
     pub parent: Option<&'r ParentRecord>,
-    /// Of an account: its hashed password.
+    /// The hashed password of an account.
     pub password: Option<PasswordHash>,
     pub roles: Vec<RoleId>,
     pub role_scopes: ScopeSet,
     pub pepper: &'r Pepper,
     pub now: UnixMillis,
-    /// The latest `iat` that gateways take from a token now.
+    /// The latest `iat` that gateways accept in a token now.
     pub latest: UnixMillis,
 }
 
 /// Makes the credential of one `mint`.
 ///
 /// # Errors
-/// [`IssueError`]: [`Denial::InvalidFields`] for a value of the body that cannot be what it is for,
-/// [`Denial::InsufficientScope`] for more than the caller may give, [`Denial::Internal`] for a
-/// configuration that should not have loaded or a system without randomness.
+/// [`IssueError`]: [`Denial::InvalidFields`] for a value of the body that does not fit its purpose,
+/// [`Denial::InsufficientScope`] for more than the caller may give, [`Denial::Internal`] for a configuration that
+/// should not have loaded or a system without randomness.
 pub fn make(call: &ServedCall, mint: &Mint, ready: MintInputs<'_>) -> Result<MintedCredential, IssueError> {
     let surface = call.surface(mint.surface)?;
     let parent = ready.parent.map(|base| &base.record);
@@ -86,7 +86,7 @@ pub fn make(call: &ServedCall, mint: &Mint, ready: MintInputs<'_>) -> Result<Min
         check_scopes(asked, held, &mint.grants)?;
     }
     if let Some(base) = ready.parent {
-        // It could never use more than what it hangs on may do, so it is not given more either.
+        // The new record could never use more than its parent may do, so it is not given more.
         check_scopes(&scopes, &base.may, &mint.grants)?;
         check_scopes(&ready.role_scopes, &base.may, &empty)?;
     }
@@ -141,7 +141,7 @@ pub enum MakeError {
     /// The surface is pinned to another mode.
     #[error("the surface takes no credential of this mode any more")]
     NoMode,
-    /// What was asked for can be no token of this surface.
+    /// A token of this surface cannot hold what was asked for.
     #[error("no token of this surface can be signed so")]
     NoToken,
 }
@@ -149,7 +149,7 @@ pub enum MakeError {
 impl From<MakeError> for Denial {
     fn from(error: MakeError) -> Self {
         match error {
-            // What no surface takes any more is as good as gone.
+            // A record that its surface no longer takes looks as if it did not exist.
             MakeError::NoMode => Self::NotFound,
             MakeError::NoRandomness(_) | MakeError::Elsewhere | MakeError::NoPrefix | MakeError::NoToken => {
                 tracing::error!(%error, "nothing can be made");
@@ -165,7 +165,7 @@ impl From<MakeError> for IssueError {
     }
 }
 
-/// What ids of this surface's records are of; nothing where others make its tokens.
+/// The kind of the ids of this surface's records; `None` if others make its tokens.
 #[must_use]
 pub fn id_kind(surface: &Surface) -> Option<IdKind> {
     match surface.kind.recipe() {
@@ -177,11 +177,11 @@ pub fn id_kind(surface: &Surface) -> Option<IdKind> {
     }
 }
 
-/// A record of this surface with an id of its own and nothing else: no secret, no scope, no end. Found by nothing but
-/// its id until [`finish`] gives it secrets.
+/// A new record of this surface with an id and nothing else: no secret, no scope, no end. Only its id finds it until
+/// [`finish`] adds the secrets.
 ///
 /// # Errors
-/// [`MakeError`], where none can be made.
+/// [`MakeError`].
 pub fn blank(surface: &Surface, tenant: TenantId, now: UnixMillis) -> Result<CredentialRecord, MakeError> {
     let kind = id_kind(surface).ok_or(MakeError::Elsewhere)?;
     let id = mint_id(kind, now)?;
@@ -208,7 +208,7 @@ pub fn blank(surface: &Surface, tenant: TenantId, now: UnixMillis) -> Result<Cre
     })
 }
 
-/// Makes a credential that may do what `old` may, with an id and secrets of its own.
+/// Makes a credential with the rights of `old`, and with an id and secrets of its own.
 ///
 /// # Errors
 /// [`MakeError`].
@@ -234,13 +234,13 @@ pub fn successor(surface: &Surface, old: &CredentialRecord, now: UnixMillis, pep
     finish(surface, record, None, at, pepper)
 }
 
-/// Gives a record the fingerprints of secrets that were made elsewhere, by their SHA-256.
+/// Gives a record the fingerprints of imported secrets, of which only the SHA-256 is known.
 pub fn adopt(record: &mut CredentialRecord, key: &[u8; 32], secret: Option<&[u8; 32]>, pepper: &Pepper) {
     record.fingerprint = pepper.fingerprint_of_sha256(&record.surface, CredentialPart::Key, key);
     record.secret_fingerprint = secret.map(|hash| pepper.fingerprint_of_sha256(&record.surface, CredentialPart::Secret, hash));
 }
 
-/// Gives a record without secrets its secrets, or its token, whose `iat` is not after `latest`.
+/// Gives a record its secrets, or signs its token, whose `iat` is at most `latest`.
 ///
 /// # Errors
 /// [`MakeError`].
@@ -264,7 +264,7 @@ pub fn finish(
             let secret = derive_secret(prefixes, &record, pepper).ok_or(MakeError::NoPrefix)?;
             record.prefix = secret.prefix().to_owned();
             record.last4 = secret.last4().to_owned();
-            // By which pepper it was derived is told by this when it is derived again. Nothing is found by it.
+            // The fingerprint tells later which pepper the secret was derived from. No look-up uses it.
             record.secret_fingerprint = Some(pepper.fingerprint(&surface.name, CredentialPart::Secret, secret.expose().as_bytes()));
             made.key = Some(secret);
             made.record = record;
@@ -302,7 +302,7 @@ pub fn finish(
     Ok(made)
 }
 
-/// The signing secret of a record, under this pepper; nothing where the surface has no prefix for its mode.
+/// Derives the signing secret of a record from a pepper; `None` if the surface has no prefix for the record's mode.
 fn derive_secret(prefixes: &[KeyPrefix], record: &CredentialRecord, pepper: &Pepper) -> Option<GeneratedKey> {
     let form = KeyForm {
         prefixes,
@@ -313,7 +313,7 @@ fn derive_secret(prefixes: &[KeyPrefix], record: &CredentialRecord, pepper: &Pep
     Some(GeneratedKey::derive(&prefix.text, pepper, &record.surface, &record.id))
 }
 
-/// The signing secret of a record that was made under one of these peppers; nothing for any other record.
+/// Derives the signing secret of a record whose pepper is among `peppers`; `None` for any other record.
 #[must_use]
 pub fn signing_secret(surface: &Surface, record: &CredentialRecord, peppers: &Peppers) -> Option<GeneratedKey> {
     let Recipe::Signing(prefixes) = surface.kind.recipe() else {
@@ -332,7 +332,7 @@ fn mint_key(form: KeyForm<'_>, mode: Option<Mode>, pepper: &Pepper) -> Result<Ge
     Ok(form.mint(prefix, pepper)?)
 }
 
-/// A token that was signed; why not was told by whoever could not.
+/// Turns a refusal to sign into [`MakeError::NoToken`]. Whoever refused has logged the reason.
 fn signed(token: Result<SignedToken, Denial>) -> Result<SignedToken, MakeError> {
     token.map_err(|_| MakeError::NoToken)
 }
@@ -368,7 +368,7 @@ fn find_mode(call: &ServedCall, mint: &Mint, surface: &Surface, parent: Option<&
     if !pinned || !mode_reaches(own, resolved) {
         return Err(refused(FieldRule::OneOf));
     }
-    // A surface without prefixes that is pinned to a mode has records of that mode only.
+    // A surface without prefixes that is pinned to a mode has only records of that mode.
     Ok(resolved.or(surface.mode))
 }
 
@@ -391,7 +391,7 @@ fn find_claims(call: &ServedCall, mint: &Mint, parent: Option<&CredentialRecord>
         let Some(value) = call.find(source, parent).map(ClaimValue::from) else {
             continue;
         };
-        // One by one first, so that the field that cannot be a claim is named.
+        // Each claim is checked alone first, so that the error names its field.
         RecordClaims::new([(name.clone(), value.clone())]).map_err(|_| call.refuse(source, FieldRule::Format, Denial::Internal))?;
         all.push((name.clone(), value));
     }
@@ -411,7 +411,7 @@ fn find_subject(call: &ServedCall, mint: &Mint, parent: Option<&CredentialRecord
         .map_err(|_| call.refuse(source, FieldRule::Format, Denial::Internal))
 }
 
-/// A text for people of at most so many bytes.
+/// A text for people of at most `max` bytes.
 fn find_line(
     call: &ServedCall,
     source: Option<&ValueSource>,
@@ -431,7 +431,7 @@ fn find_line(
     Ok(Some(text))
 }
 
-/// How long it lives: as the caller says, within the longest; otherwise the default.
+/// The lifetime that the caller asks for, up to the longest one; otherwise the default.
 fn find_lifetime(call: &ServedCall, lifetime: &Lifetime) -> Result<Option<Duration>, IssueError> {
     let Some(source @ ValueSource::Body(field)) = &lifetime.from else {
         return Ok(lifetime.default);
@@ -447,7 +447,7 @@ fn find_lifetime(call: &ServedCall, lifetime: &Lifetime) -> Result<Option<Durati
     }
 }
 
-/// A fresh tenant id.
+/// A new tenant id.
 ///
 /// # Errors
 /// [`Denial::Internal`] without randomness.

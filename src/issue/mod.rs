@@ -1,4 +1,4 @@
-//! Issuers: routes that the gateway serves itself, which make, list, change and end credentials.
+//! Served routes: what the gateway itself answers. They make, list, change and end credentials.
 
 pub mod answer;
 pub mod body;

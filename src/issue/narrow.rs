@@ -1,4 +1,4 @@
-//! What a new credential may be at most: never more than its maker, by one rule for every issuer.
+//! The bounds of a new credential: it never gets more than its maker has. One rule for every served route.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
 use crate::base::scope::{Mode, ScopeSet};
 
-/// Grants what was asked for, if the maker holds it or the route may give it.
+/// Allows the scopes in `asked` if the maker holds each of them or the route may grant it.
 ///
 /// # Errors
-/// [`Denial::InsufficientScope`] when any scope is beyond both.
+/// [`Denial::InsufficientScope`] when a scope is neither held nor granted.
 pub fn check_scopes(asked: &ScopeSet, held: &ScopeSet, grants: &ScopeSet) -> Result<(), Denial> {
     if asked.iter().all(|scope| held.contains(scope) || grants.contains(scope)) {
         Ok(())
@@ -18,25 +18,25 @@ pub fn check_scopes(asked: &ScopeSet, held: &ScopeSet, grants: &ScopeSet) -> Res
     }
 }
 
-/// The mode of a new credential on a surface that has these modes: what was asked for, or the only
-/// one there is. `None` when the surface has no such mode.
+/// The mode of a new credential on a surface with these modes: the requested one, or the only one there is. `None` if
+/// the surface has no such mode.
 #[must_use]
 pub fn resolve_mode(asked: Option<Mode>, modes: &[Option<Mode>]) -> Option<Option<Mode>> {
     let mut known: Vec<Option<Mode>> = modes.to_vec();
     known.sort_unstable();
     known.dedup();
     match (asked, known.as_slice()) {
-        // Accounts and sessions have no prefixes, so they take any mode, and none.
+        // Accounts and sessions have no prefixes, so they take any mode or none.
         (asked, []) => Some(asked),
         (Some(_), known) if known.contains(&asked) => Some(asked),
-        // A surface whose keys tell no mode takes whatever mode its records are given.
+        // The keys of this surface do not show a mode, so its records may have any mode.
         (asked, [None]) => Some(asked),
         (None, [only]) => Some(*only),
         _ => None,
     }
 }
 
-/// When a credential made now ends: after its lifetime, and never after what it hangs on.
+/// When a new credential ends: after its lifetime, and never later than its parent.
 #[must_use]
 pub fn end_of(now: UnixMillis, lifetime: Option<Duration>, parent_end: Option<UnixMillis>) -> Option<UnixMillis> {
     match (lifetime.map(|lifetime| now.plus(lifetime)), parent_end) {

@@ -1,28 +1,28 @@
-//! Which part of a list a caller asks for: `?limit=` and `?after=`.
+//! The page of a list that a caller requests: `?limit=` and `?after=`.
 
 use crate::base::denial::FieldErrors;
 use crate::base::percent::{decode, push_query};
 use crate::store::MAX_LIST;
 
-/// Longest `after`, in bytes: as long as any id or scope.
+/// Longest `after` in bytes: as long as the longest id or scope.
 const MAX_AFTER: usize = 255;
 
 const BAD_AFTER: &str = "The after field is not valid.";
 
-/// The part of a list that a query asks for.
+/// The page that a query requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageRequest {
-    /// At most this many items, from 1 to [`MAX_LIST`], which is the default.
+    /// Most items of the page, from 1 to [`MAX_LIST`], which is the default.
     pub limit: usize,
-    /// The id of the last item before this part; `None` for the first part.
+    /// The id of the last item before the page; `None` for the first page.
     pub after: Option<String>,
 }
 
 impl PageRequest {
-    /// Reads a query. `unknown` is the message for a parameter that lists do not have, with `{field}` for its name.
+    /// Reads a query. `unknown` is the message for unknown parameters, with `{field}` for the name.
     ///
     /// # Errors
-    /// [`FieldErrors`] by parameter: unknown ones, bad ones, and ones that are there twice.
+    /// [`FieldErrors`] by parameter: unknown, malformed and repeated ones.
     pub fn parse(query: Option<&str>, unknown: Option<&str>) -> Result<Self, FieldErrors> {
         let mut errors = FieldErrors::default();
         let (mut limit, mut after) = (None, None);
@@ -57,10 +57,10 @@ impl PageRequest {
         }
     }
 
-    /// Cuts this part out of a whole list. Answers it with the id after which the next part begins, if one follows.
+    /// Cuts this page out of a whole list. Returns it with the id after which the next page begins, if there is one.
     ///
     /// # Errors
-    /// [`FieldErrors`] when no item has the id that was named.
+    /// [`FieldErrors`] when no item has the id in `after`.
     pub fn cut<T>(&self, mut items: Vec<T>, id_of: impl Fn(&T) -> String) -> Result<(Vec<T>, Option<String>), FieldErrors> {
         if let Some(after) = &self.after {
             let place = items.iter().position(|item| id_of(item) == *after);
@@ -72,7 +72,7 @@ impl PageRequest {
         Ok((items, next))
     }
 
-    /// The errors for an `after` that is no item's id.
+    /// The error for an `after` that no item has as its id.
     #[must_use]
     pub fn bad_after(&self) -> FieldErrors {
         let mut errors = FieldErrors::default();
@@ -80,8 +80,8 @@ impl PageRequest {
         errors
     }
 
-    /// The value of a `Link` field that leads to the next part, relative to the list itself (RFC 8288, RFC 3986 section
-    /// 5.2.2).
+    /// The value of a `Link` field that leads to the next page, relative to the list itself (RFC 8288; RFC 3986,
+    /// section 5.2.2).
     #[must_use]
     pub fn link(&self, next: &str) -> String {
         let mut after = Vec::new();

@@ -1,4 +1,5 @@
-//! Passwords: Argon2id off the workers, bounded in memory, and the same work whoever is asked for.
+//! Hashes passwords with Argon2id, outside the workers and with bounded memory. An unknown account costs the same
+//! work as a known one.
 
 use std::net::IpAddr;
 use std::sync::LazyLock;
@@ -20,34 +21,34 @@ use crate::base::network::ClientNetwork;
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
-/// Largest cost a stored hash may ask for (imported ones may be dearer than ours): more would let one
-/// record use up the machine.
+/// Largest cost that a stored hash may ask for. Imported hashes may cost more than ours; without a bound one record
+/// could use up the machine.
 const MAX_MEMORY_KIB: u32 = 128 * 1024;
 const MAX_PASSES: u32 = 10;
 /// Random bytes of a salt (RFC 9106, section 3.1 recommends 16).
 const SALT_LEN: usize = 16;
-/// Longest password in bytes: a sentence of 200 words; beyond it only the hashing gets longer.
+/// Longest password in bytes: a text of 200 words. A longer one only makes hashing slower.
 pub const MAX_PASSWORD: usize = 1024;
 
-/// Why a password was neither proven right nor wrong.
+/// Why a password could not be checked or hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PasswordError {
-    /// Too many are being hashed.
+    /// Too many passwords are being hashed.
     #[error("too many passwords are being checked")]
     Busy,
-    /// It is empty or longer than 1,024 bytes.
+    /// The password is empty or longer than 1,024 bytes.
     #[error("a password has 1 to 1024 bytes")]
     Length,
-    /// The stored hash is not one of Argon2 within the bounds.
+    /// The stored hash is no Argon2 hash, or its cost is above the bounds.
     #[error("the stored password hash cannot be used")]
     Hash,
-    /// The system has no randomness, or no thread was there to do it.
+    /// The system has no randomness, or no thread for the hash.
     #[error("the password could not be hashed")]
     System,
 }
 
-/// Hashes a password into a PHC string (`$argon2id$v=19$m=19456,t=2,p=1$…`). Takes some 20 ms of a
-/// core and 19 MiB: never call it on a worker; see [`Passwords::acquire`].
+/// Hashes a password into a PHC string (`$argon2id$v=19$m=19456,t=2,p=1$…`). It takes about 20 ms of one core and 19
+/// MiB, so never call it on a worker; see [`Passwords::acquire`].
 ///
 /// # Errors
 /// [`PasswordError::Length`], [`PasswordError::System`].
@@ -61,11 +62,10 @@ pub fn hash_password(password: &str) -> Result<Zeroizing<String>, PasswordError>
     Ok(Zeroizing::new(hash.to_string()))
 }
 
-/// Whether a password is the one of a PHC string. As dear as [`hash_password`], or as its own cost
-/// says.
+/// Whether a password matches a PHC string. The cost is that of the stored hash.
 ///
 /// # Errors
-/// [`PasswordError::Hash`]; a password that is too long is a wrong one.
+/// [`PasswordError::Hash`]. A password that is too long is a wrong one.
 pub fn verify_password(phc: &str, password: &str) -> Result<bool, PasswordError> {
     let hash = Phc::new(phc).map_err(|_| PasswordError::Hash)?;
     let params = Params::try_from(&hash).map_err(|_| PasswordError::Hash)?;
@@ -83,9 +83,9 @@ pub fn verify_password(phc: &str, password: &str) -> Result<bool, PasswordError>
     }
 }
 
-/// The places where passwords are hashed: a bounded number at a time, a bounded number waiting, shared
-/// fairly by the networks that ask, none on a worker's thread. Sign-ups have places of their own: anybody
-/// may ask for those, and nobody shall keep people from logging in by it. Cloned freely.
+/// The queues in front of password hashing: they bound the hashes at a time and the waiters, share both fairly among
+/// networks, and keep the work off the workers' threads. Sign-ups have a queue of their own, because anybody may sign
+/// up and must not keep others from logging in. Clones share the queues.
 #[derive(Debug, Clone)]
 pub struct Passwords {
     runtime: Handle,
@@ -93,17 +93,17 @@ pub struct Passwords {
     sign_up: FairQueue,
 }
 
-/// For whom a password is hashed.
+/// The caller for whom a password is hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Requester {
-    /// Somebody who has logged in, or who logs in from where he did before.
+    /// A logged-in caller, or one who logs in from a network that is known for the account.
     Known,
-    /// Somebody else who logs in.
+    /// Any other caller who logs in.
     LogIn,
     SignUp,
 }
 
-/// A place for one hash; the next in turn has it when it is dropped.
+/// Allows one hash. When it is dropped, the next waiter gets it.
 #[derive(Debug)]
 pub struct HashPermit {
     runtime: Handle,
@@ -111,7 +111,7 @@ pub struct HashPermit {
 }
 
 impl Passwords {
-    /// Hashes on threads of this runtime.
+    /// Queues with these limits. The hashes run on the blocking threads of `runtime`.
     #[must_use]
     pub fn new(runtime: Handle, log_in: HashingLimits, sign_up: HashingLimits) -> Self {
         let queue = |places: HashingLimits| FairQueue::new(places.at_once, places.waiting);
@@ -122,10 +122,10 @@ impl Passwords {
         }
     }
 
-    /// Waits for a place. Cancel-safe: whoever leaves gives it back.
+    /// Waits for a permit to hash. Cancel-safe: a caller that leaves gives the permit back.
     ///
     /// # Errors
-    /// [`PasswordError::Busy`], at once or when somebody else has more right to the room.
+    /// [`PasswordError::Busy`], at once or when a caller with a better claim takes the room in the queue.
     pub async fn acquire(&self, requester: Requester, address: IpAddr) -> Result<HashPermit, PasswordError> {
         let network = ClientNetwork::of(address);
         let (queue, flow) = match requester {
@@ -142,7 +142,7 @@ impl Passwords {
 }
 
 impl HashPermit {
-    /// Hashes a new password. Cancel-safe: a hash that has begun is finished and dropped.
+    /// Hashes a new password. Cancel-safe: a hash that has begun ends in the background, and its result is dropped.
     ///
     /// # Errors
     /// [`PasswordError`].
@@ -150,8 +150,8 @@ impl HashPermit {
         self.run(move || hash_password(&password)).await
     }
 
-    /// Whether a password is the one of this hash. Without a hash (there is no such account) the same
-    /// work is done and the answer is no. Cancel-safe.
+    /// Whether a password matches this hash. Without a hash, because there is no such account, the same work is done
+    /// and the answer is no. Cancel-safe.
     ///
     /// # Errors
     /// [`PasswordError`].
@@ -186,7 +186,7 @@ fn hasher() -> Result<Argon2<'static>, PasswordError> {
     Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
 }
 
-/// A hash of a password nobody has, made once: what unknown accounts are compared with.
+/// The hash of a random password, made once. Passwords of unknown accounts are compared with it.
 fn dummy_hash() -> Result<&'static str, PasswordError> {
     static DUMMY: LazyLock<Option<Zeroizing<String>>> = LazyLock::new(|| {
         let mut unknown = Zeroizing::new([0_u8; 32]);

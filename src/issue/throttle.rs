@@ -1,19 +1,20 @@
-//! Who may try another password: bounded by address and by account, and never closed to the holder of an
-//! account where he has logged in before.
+//! Bounds the guessing of passwords, by address and by account, and never locks the holder of an account out of a
+//! network where the holder has logged in before.
 //!
-//! Tries are counted by network: an IPv4 address, or the /64 of an IPv6 one, which one customer has whole.
-//! - **Account and network**: ten typing errors, or ten guesses.
-//! - **Network**, to any account: somebody who tries one password on many accounts.
-//! - **Account**, from everywhere: somebody who guesses from thousands of addresses. Alone it would let
-//!   anybody who knows an e-mail address keep its holder out. So networks from which the right password
-//!   came are remembered ([`known_networks`]): they are bound by their own count for this account and by nothing
-//!   else, and their tries bring the ceiling no nearer. What the ceiling costs: while it is reached, the
-//!   holder cannot log in from a network where he never did before.
+//! Attempts are counted by network: an IPv4 address, or the /64 of an IPv6 address, which one customer has as a
+//! whole.
+//! - **Account and network** together: ten typing errors, or ten guesses.
+//! - **Network**, for all accounts: an attacker who tries one password on many accounts.
+//! - **Account**, from all networks: an attacker who guesses from thousands of addresses. This limit alone would let
+//!   anybody who knows an e-mail address lock the holder out. So the throttle remembers the networks from which the
+//!   right password came ([`known_networks`]). Such a network is limited by its own count for this account and by
+//!   nothing else, and its attempts do not count towards the limit of the account. The price: while the limit of the
+//!   account is reached, the holder cannot log in from a new network.
 //!
-//! Who proves a password again from within a session is counted apart, so that no stranger's log-ins keep
-//! a holder who is logged in from changing it.
+//! A password that a logged-in session must prove again is counted separately. So log-ins of strangers never keep a
+//! logged-in holder from changing the password.
 //!
-//! All of it is this process's own, and lost with it.
+//! All counts belong to this process and are lost with it.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -33,11 +34,11 @@ mod known_networks;
 #[cfg(test)]
 mod tests;
 
-/// Pause between two log lines about accounts that are guessed at: refusals are counted, and one line is as
-/// much an alarm as a thousand.
-const SAY_EVERY: Duration = Duration::from_secs(10);
+/// Shortest time between two log lines about accounts under attack. The metrics count every refusal; one line is
+/// alarm enough.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Counts tries of passwords. Shared by all workers; asked once for each, never otherwise.
+/// Counts attempts at passwords. All workers share it; each attempt asks it once.
 #[derive(Debug)]
 pub struct Throttle {
     window: Duration,
@@ -51,26 +52,27 @@ pub struct Throttle {
 struct ThrottleTable {
     counts: AttemptCounts,
     known: KnownNetworks,
-    /// When it was last said that an account is guessed at.
-    said_at: BootMillis,
+    /// When the last log line about an account under attack was written.
+    logged_at: BootMillis,
 }
 
-/// Too many failures; tries make sense again after this.
+/// Too many failed attempts; another attempt makes sense after this time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooManyAttempts {
     pub retry_after: Duration,
 }
 
-/// How somebody comes to try a password.
+/// How a caller attempts a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttemptKind {
-    /// By logging in: anybody can.
+    /// By logging in, which anybody can do.
     LogIn,
-    /// With a session of the account, to confirm a change.
+    /// From a session of the account, to confirm a change.
     Session,
 }
 
-/// One try, counted as failed until it is said to be something else. Whoever leaves before that has had it.
+/// One attempt. It counts as failed until the caller reports another outcome, so a client that leaves early has used
+/// it up.
 #[must_use]
 #[derive(Debug)]
 pub struct Attempt {
@@ -81,14 +83,14 @@ pub struct Attempt {
 
 #[derive(Debug)]
 enum Charged {
-    /// To a known network; and when that count began.
+    /// Counted for a known network, in the count that began at this time.
     Known(BootMillis),
-    /// To counts, that of account and network first.
+    /// Counted in the table. The count of account and network is the first one.
     Counts(Vec<Charge>),
 }
 
 impl Attempt {
-    /// Whether the right password of this account came from there before.
+    /// Whether the right password of this account came from this network before.
     #[must_use]
     pub const fn is_of_known_network(&self) -> bool {
         matches!(self.charged, Charged::Known(_))
@@ -96,7 +98,7 @@ impl Attempt {
 }
 
 impl Throttle {
-    /// With these bounds, and nothing counted.
+    /// A throttle with these limits that has counted nothing yet.
     #[must_use]
     pub fn new(settings: &LogInSettings) -> Self {
         Self::over(settings, AttemptCounts::new(settings.window))
@@ -111,20 +113,20 @@ impl Throttle {
             table: Mutex::new(ThrottleTable {
                 counts,
                 known: KnownNetworks::new(settings.known_for),
-                said_at: BootMillis::default(),
+                logged_at: BootMillis::default(),
             }),
         }
     }
 
-    /// Counts a try as failed before it is made, so that a thousand at once do not all pass. `account` is
-    /// the fingerprint of what was typed, whether it exists or not.
+    /// Counts an attempt as failed before the password is checked, so that a thousand attempts at once do not all
+    /// pass. `account` is the fingerprint of the login name as typed, whether or not an account has it.
     ///
     /// # Errors
-    /// [`TooManyAttempts`]; then nothing is counted, and the password must not be looked at.
+    /// [`TooManyAttempts`]: nothing is counted, and the password must not be checked.
     pub fn attempt(&self, door: AttemptKind, account: Fingerprint, address: IpAddr, now: BootMillis) -> Result<Attempt, TooManyAttempts> {
         let network = ClientNetwork::of(address);
         let mut table = self.lock();
-        let ThrottleTable { counts, known, said_at } = &mut *table;
+        let ThrottleTable { counts, known, logged_at } = &mut *table;
         let known = known.find(account, network, now).filter(|_| door == AttemptKind::LogIn);
         let charged = if let Some(tries) = known {
             refuse(tries.wait(self.per_account_and_address, self.window, now))?;
@@ -134,8 +136,8 @@ impl Throttle {
             let mut longest = None;
             for (counted, limit) in &limits {
                 let wait = counts.wait(*counted, *limit, now);
-                if wait.is_some() && matches!(counted, CountKey::Account(_)) && now.since(*said_at) >= SAY_EVERY {
-                    *said_at = now;
+                if wait.is_some() && matches!(counted, CountKey::Account(_)) && now.since(*logged_at) >= LOG_INTERVAL {
+                    *logged_at = now;
                     tracing::warn!(
                         alarm = "log_in_ceiling",
                         ?account,
@@ -150,7 +152,7 @@ impl Throttle {
         Ok(Attempt { account, network, charged })
     }
 
-    /// The password could not be judged: takes back this try, and nothing else.
+    /// The password could not be checked: takes back this one attempt.
     pub fn withdraw(&self, attempt: Attempt, now: BootMillis) {
         let mut table = self.lock();
         let ThrottleTable { counts, known, .. } = &mut *table;
@@ -164,8 +166,8 @@ impl Throttle {
         }
     }
 
-    /// The password was right: forgets the failures of this network with this account, takes this try
-    /// back everywhere else, and remembers the network.
+    /// The password was right: clears the failures of this account from this network, takes this attempt back from
+    /// the other counts, and remembers the network.
     pub fn succeed(&self, attempt: Attempt, now: BootMillis) {
         let mut table = self.lock();
         let ThrottleTable { counts, known, .. } = &mut *table;
@@ -179,7 +181,7 @@ impl Throttle {
         known.remember(attempt.account, attempt.network, now);
     }
 
-    /// What is counted of a try from a network that is not known, and how often it may be.
+    /// The counts that an attempt from an unknown network goes to, each with its limit.
     fn limits(&self, door: AttemptKind, account: Fingerprint, network: ClientNetwork) -> Vec<(CountKey, u32)> {
         match door {
             AttemptKind::LogIn => vec![

@@ -12,7 +12,7 @@ use crate::base::scope::ScopeSet;
 use crate::decide::surface::CookieSpec;
 use crate::decide::token::TokenRules;
 
-/// A token just signed. Wiped when dropped.
+/// A signed token. It is wiped when dropped.
 pub struct SignedToken {
     pub text: Zeroizing<String>,
     /// Its `exp`.
@@ -28,20 +28,20 @@ impl std::fmt::Debug for SignedToken {
 #[derive(Debug)]
 pub struct TokenFacts<'t> {
     subject: &'t str,
-    /// Of a session with a record of its own.
+    /// `jti`; `None` for a token without a record of its own.
     id: Option<&'t str>,
     scopes: &'t ScopeSet,
     claims: Option<&'t RecordClaims>,
     now: UnixMillis,
     expires_at: UnixMillis,
-    /// Tokens issued before this are dead.
+    /// Tokens that were issued before this time are dead.
     valid_after: Option<UnixMillis>,
 }
 
 impl<'t> TokenFacts<'t> {
-    /// Of a session with a record of its own, made just now: `jti` names it, `sub` says who acts. It
-    /// ends after `lifetime`, or with the record. Which log-outs end it is told by the record, so its `iat` may be
-    /// as early as `latest`.
+    /// The claims of a session with a record of its own: `jti` names the record, `sub` says who acts. The token ends
+    /// after `lifetime`, or with its record. The record says which log-outs end the session, so `iat` may be as early
+    /// as `latest`.
     #[must_use]
     pub fn own(record: &'t CredentialRecord, parent: Option<&'t CredentialRecord>, lifetime: Duration, latest: UnixMillis) -> Self {
         let of_parent = parent.map(|p| p.subject.as_ref().map_or(p.id.as_str(), |s| s.as_str()));
@@ -60,8 +60,8 @@ impl<'t> TokenFacts<'t> {
         }
     }
 
-    /// Of a token that hangs on `parent` alone, and ends when `record` says. Its `iat` is not after `latest`, if it
-    /// need not be for the token to outlive a log-out that came before it.
+    /// The claims of a token without a record of its own. It hangs on `parent` and ends when `record` says. Its `iat`
+    /// is at most `latest`, unless a later `iat` is needed for the token to outlive a log-out that came before it.
     ///
     /// # Errors
     /// [`Denial::Internal`] for a token without an end.
@@ -91,14 +91,14 @@ pub fn sign(rules: &TokenRules, facts: &TokenFacts<'_>) -> Result<SignedToken, D
         };
         claims.insert(name.to_owned(), value);
     }
-    // A claim the route names itself may list scopes too: verification narrows it to the record's.
+    // A claim that the route configures may list scopes too. Verification narrows it to the scopes of the record.
     if let Some(name) = &rules.scopes_claim
         && (!facts.scopes.is_empty() || !claims.contains_key(name))
     {
         let scopes: Vec<&str> = facts.scopes.iter().map(|s| s.as_str()).collect();
         claims.insert(name.clone(), scopes.into());
     }
-    // What verification rests on comes last: no claim of a route can stand in its place.
+    // The claims that verification rests on come last, so that no configured claim can replace one of them.
     let expires_at = whole_seconds(facts.expires_at);
     claims.insert("sub".into(), facts.subject.into());
     claims.insert("kind".into(), rules.kind.as_str().into());
@@ -125,14 +125,13 @@ pub fn sign(rules: &TokenRules, facts: &TokenFacts<'_>) -> Result<SignedToken, D
     })
 }
 
-/// Signs a session's token anew with a later end: what its record says now, as at its making, with the
-/// same `jti` and, but for a clock that was put right since, the same `iat`, so that "log out everywhere" and the age of the session go on counting
-/// from the log-in. Nothing is taken from the token that was presented: whoever has a
-/// retired secret can write claims into one, which must not come back under the present secret. `None`
-/// when it would not end later than `old_end`.
+/// Signs a later token for a session. Its claims come from the record as it is now. `jti` stays the same, and so does
+/// `iat`, unless a clock was corrected since; so "log out everywhere" and the age of the session still count from the
+/// log-in. No claim is taken from the presented token: whoever has a retired secret can write claims into one, and
+/// the present secret must not sign them. Returns `None` if the new token would not end later than `old_end`.
 ///
 /// # Errors
-/// [`Denial::Internal`] when it cannot be signed.
+/// [`Denial::Internal`] when the token cannot be signed.
 pub fn renew(
     rules: &TokenRules,
     record: &CredentialRecord,
@@ -148,15 +147,15 @@ pub fn renew(
     sign(rules, &TokenFacts { expires_at, ..made }).map(Some)
 }
 
-/// `iat`: whole seconds, as every library reads them; with its milliseconds only when the whole
-/// second would lie before a log-out of everything in this very second, and the token would be dead
-/// as it is made (RFC 7519, section 2, allows fractions).
+/// `iat` in whole seconds, which every library reads. If the whole second lies before a log-out of everything within
+/// this very second, the token would be dead at once; then `iat` has its milliseconds (RFC 7519, section 2, allows
+/// fractions).
 fn issued_at(now: UnixMillis, valid_after: Option<UnixMillis>) -> Json {
     let whole = whole_seconds(now);
     if valid_after.is_none_or(|watermark| whole >= watermark) {
         return whole.secs().into();
     }
-    // A watermark of another clock may lie ahead of ours by some milliseconds.
+    // The watermark comes from another clock and may lie some milliseconds ahead of ours.
     let issued = valid_after.map_or(now, |watermark| now.max(watermark));
     #[expect(clippy::cast_precision_loss, reason = "milliseconds of this millennium fit into 53 bits")]
     let seconds = issued.0 as f64 / 1000.0;
@@ -167,8 +166,8 @@ fn whole_seconds(time: UnixMillis) -> UnixMillis {
     UnixMillis(time.secs().saturating_mul(1000))
 }
 
-/// The value of a `Set-Cookie` field that sets this token. `remaining` is how long its session lives at
-/// most; a cookie that says how long it is kept is not kept longer.
+/// The value of a `Set-Cookie` field that sets this token. `remaining` is the longest remaining life of the session;
+/// `Max-Age` is never longer.
 #[must_use]
 pub fn session_cookie(spec: &CookieSpec, token: &str, remaining: Duration) -> String {
     let mut value = cookie_value(spec, token);
@@ -178,7 +177,8 @@ pub fn session_cookie(spec: &CookieSpec, token: &str, remaining: Duration) -> St
     value
 }
 
-/// The value of a `Set-Cookie` field that removes it: the same name and path, empty and out of date.
+/// The value of a `Set-Cookie` field that removes the cookie: the same name and path, an empty value, and no
+/// remaining life.
 #[must_use]
 pub fn removed_cookie(spec: &CookieSpec) -> String {
     let mut value = cookie_value(spec, "");

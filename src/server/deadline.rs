@@ -1,6 +1,5 @@
 //! Deadlines of a connection: one timer for all of them, and how long a peer may keep the gateway waiting for a body.
 //!
-//!
 //! A slow client must not hold a connection, a stream or an upstream for ever.
 
 use std::future::Future;
@@ -98,7 +97,6 @@ impl TransferTimeout {
 /// One timer for the deadlines of a connection, which move with every request. Moving a deadline later costs nothing:
 /// the timer fires at the old time and is set again then. So a busy keep-alive connection touches the timer wheel about
 /// once in its idle time instead of several times in each request.
-///
 ///
 /// One poll may wait for several deadlines. The timer is always set to the earliest one that was asked for since it
 /// last fired.

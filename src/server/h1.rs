@@ -39,7 +39,6 @@ const FIRST_REQUEST: Duration = Duration::from_secs(2);
 
 /// Serves one connection until it ends. The first deadline counts from `accepted_at`.
 ///
-///
 /// Dropping the future closes the connection and the upstream connection that its request uses.
 pub(super) async fn serve<Io: ResettableStream, S: Service>(
     io: Io,
@@ -220,7 +219,7 @@ impl<Io: ResettableStream, S: Service> H1Connection<Io, S> {
                 .context
                 .service
                 .refuse_request::<H1Body<Io>>(&self.connection, head, Denial::Overloaded);
-            return self.response(response, rules, requested).await;
+            return self.send_response(response, rules, requested).await;
         };
         let body = H1Body::new(Rc::clone(&self.socket), number);
         let outcome = {
@@ -241,7 +240,7 @@ impl<Io: ResettableStream, S: Service> H1Connection<Io, S> {
             in_flight.linger();
         }
         let Some(tunnel) = response.tunnel.take() else {
-            return self.response(response, rules, requested).await;
+            return self.send_response(response, rules, requested).await;
         };
         // A tunnel may last for days, so it counts as a connection and no longer as a request.
         drop(in_flight);
@@ -249,7 +248,7 @@ impl<Io: ResettableStream, S: Service> H1Connection<Io, S> {
     }
 
     /// Sends a response and prepares the connection for the next request, if there may be one.
-    async fn response<B: BodySource, O: ResponseObserver>(
+    async fn send_response<B: BodySource, O: ResponseObserver>(
         &self,
         response: Response<B, O>,
         rules: FramingRules,
@@ -339,7 +338,7 @@ impl<Io: ResettableStream, S: Service> H1Connection<Io, S> {
             head.fields.push(b"Origin", origin);
         }
         let response = self.context.service.refuse_request::<H1Body<Io>>(&self.connection, &head, denial);
-        match self.response(response, FramingRules::UNREAD, Persistence::Close).await {
+        match self.send_response(response, FramingRules::UNREAD, Persistence::Close).await {
             RequestEnd::Reusable(_) | RequestEnd::Last => self.linger().await,
             RequestEnd::CutOff(sent) => self.abort_connection(sent),
             RequestEnd::Disconnected => {}

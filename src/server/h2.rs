@@ -28,6 +28,7 @@ use crate::wire::head::{MAX_HEAD, RequestHead};
 pub use self::header_filter::tables_agree;
 
 mod flood_guard;
+mod frame;
 mod guarded_io;
 mod header_filter;
 mod request_body;
@@ -56,7 +57,6 @@ const LINGER: (usize, Duration) = (256 * 1024, Duration::from_secs(1));
 const KEPT_HEADS: usize = 8;
 
 /// Serves one connection until it ends. The first deadline counts from `began_at`.
-///
 ///
 /// Dropping the future closes the connection and the upstream connections that its streams use.
 pub(super) async fn serve<S: Service>(io: ClientStream, context: Rc<Context<S>>, connection: ConnectionInfo, began_at: Instant) {

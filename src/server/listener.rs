@@ -50,9 +50,7 @@ pub(super) struct WorkerHandle {
 
 /// Binds a listening socket on this runtime. For port 0 the kernel chooses a port.
 ///
-///
 /// # Errors
-///
 /// Those of the kernel.
 pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;

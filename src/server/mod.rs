@@ -1,6 +1,5 @@
 //! The public side: listeners, TLS, limits of connections, workers, HTTP/1.1 and HTTP/2, drain.
 //!
-//!
 //! A [`listener::Acceptor`] on the control runtime hands each connection to a worker. From then on the connection
 //! belongs to that worker's thread. The responses are not decided here: a connection asks its [`service::Service`],
 //! which in production is [`crate::gateway`].
@@ -77,9 +76,7 @@ pub enum ServerStartError {
 /// Starts a worker for each factory and begins to accept. Each factory makes its worker's service on the worker's own
 /// thread. Must be called inside the control runtime, which accepts from then on.
 ///
-///
 /// # Errors
-///
 /// [`ServerStartError`]; then nothing is left running.
 pub fn start<S, F>(setup: ServerSetup, factories: Vec<F>) -> Result<RunningServer, ServerStartError>
 where
@@ -233,7 +230,6 @@ impl RunningServer {
     /// accepted, since load balancers need a moment to notice, and HTTP/1 responses carry `Connection: close`. Then the
     /// listeners close, idle connections close, HTTP/2 clients get GOAWAY, and requests in flight have `drain_timeout`
     /// to end. Then WebSockets get Close, and whatever is left is cut off.
-    ///
     ///
     /// Takes at most both times and two seconds. Dropping the future cuts everything off.
     pub async fn drain(mut self) -> DrainReport {

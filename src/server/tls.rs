@@ -60,9 +60,7 @@ pub(super) struct TlsListener {
 impl TlsListener {
     /// All TLS listeners share `slots`.
     ///
-    ///
     /// # Errors
-    ///
     /// Only if the provider lacks TLS 1.2 and 1.3 or randomness, which are defects of the build or the machine.
     pub(super) fn new(source: Arc<dyn CertificateSource>, listener: usize, slots: Arc<Semaphore>) -> Result<Self, rustls::Error> {
         let provider = Arc::new(aws_lc_rs::default_provider());
@@ -129,7 +127,6 @@ impl ResolvesServerCert for ByName {
 
 /// Finds the certificate for a name: an exact name before a wildcard before the first certificate of all. Of several
 /// that are equally good, the first one that the client can verify (RSA and ECDSA for the same name).
-///
 ///
 /// An unknown name gets the default certificate instead of an alert. The gateway then refuses the request with an
 /// answer (421) instead of a broken handshake.

@@ -56,9 +56,7 @@ pub(super) struct WorkerThread {
 
 /// Starts a worker's thread. `factory` makes the worker's service there, inside its runtime.
 ///
-///
 /// # Errors
-///
 /// When the thread or its runtime cannot be made.
 pub(super) fn start<S, F>(plan: WorkerPlan, factory: F) -> io::Result<(WorkerHandle, WorkerThread)>
 where

@@ -1,20 +1,19 @@
-//! What the body of a served route may hold.
+//! The schema of a served route's body.
 
-/// Default for the largest body, in bytes: the richest documented body is a few hundred, and it is
-/// kept in memory whole.
+/// Default for the largest body in bytes. The largest documented body has a few hundred bytes, and a body is held in
+/// memory whole.
 pub const DEFAULT_MAX_BODY: usize = 16 * 1024;
 
-/// What a body may hold: a JSON object of these fields and no others. Without fields an empty body
-/// will do as well as `{}`.
+/// A JSON object of these fields and no others. If there are no fields, an empty body counts as `{}`.
 #[derive(Debug, Clone)]
 pub struct BodySchema {
     /// Largest body in bytes ([`DEFAULT_MAX_BODY`]); more is 413.
     pub max: usize,
-    /// Its fields, in the order in which their errors are told.
+    /// The fields, in the order in which their errors are reported.
     pub fields: Vec<FieldSpec>,
-    /// What an unknown field is told; default `The {field} field is not known.`
+    /// The message for an unknown field; default `The {field} field is not known.`
     pub unknown: Option<String>,
-    /// What a body that cannot be read is.
+    /// How a body that cannot be read is treated.
     pub unreadable: UnreadableBody,
     /// What becomes of members that are not among the fields.
     pub unknown_fields: UnknownFields,

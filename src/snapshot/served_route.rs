@@ -1,8 +1,8 @@
-//! What an issuer does, as configuration says it: data only, built by `config`, run by this module.
+//! What a served route does: the resolved configuration that `config` builds and `issue` runs. It is data only.
 //!
-//! Everything here was checked at load: indices point into the same snapshot, path parameters and
-//! body fields exist, surfaces are of the right kind. What is found wrong at run time all the same
-//! is answered as [`Denial::Internal`](crate::base::denial::Denial::Internal), never guessed at.
+//! All of it was checked when the configuration was loaded: indices point into the same snapshot, path parameters and
+//! body fields exist, surfaces are of the right kind. If a check still fails at run time, the answer is
+//! [`Denial::Internal`](crate::base::denial::Denial::Internal).
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use crate::dialect::answer::AnswerTemplate;
 
 use super::body_schema::BodySchema;
 
-/// What a served route does: reads a body, acts, answers.
+/// A served route: it reads a body, acts, and answers.
 #[derive(Debug)]
 pub struct ServedRoute {
     pub action: Action,
-    /// What its body may hold.
+    /// The schema of the body.
     pub body: BodySchema,
     pub answer: AnswerSpec,
-    /// What it asks a service before, or tells it after.
+    /// A request to a service before or after the action.
     pub hook: Option<Hook>,
 }
 
@@ -30,14 +30,14 @@ pub enum Action {
     /// Makes credentials in order, all of them or none.
     Mint {
         tenant: TenantSource,
-        /// What is made; never empty.
+        /// The credentials to make, in order; never empty.
         mints: Vec<Mint>,
-        /// Which of them (index into `mints`, a session surface with a cookie) is set as a cookie.
+        /// The index into `mints` of the session that is set as a cookie.
         cookie: Option<usize>,
     },
-    /// Lists records of a surface, the newest first; never with a secret.
+    /// Lists records of a surface, the newest first, without their secrets.
     List { surface: SurfaceIndex, reach: Reach },
-    /// Ends a record for ever, and everything that hangs on it.
+    /// Ends a record for ever, with every record below it.
     Revoke {
         surface: SurfaceIndex,
         id: ValueSource,
@@ -46,14 +46,14 @@ pub enum Action {
         /// Scopes that a record may hold although the caller lacks them.
         grants: ScopeSet,
     },
-    /// Makes a credential like the named one; the old one ends after `grace`, or goes on until it is
+    /// Makes a credential with the rights of an existing one. The old one ends after `grace`, or goes on until it is
     /// revoked.
     Rotate {
         surface: SurfaceIndex,
         id: ValueSource,
         /// Which records may be rotated.
         reach: Reach,
-        /// How long the old one goes on; `None`: until it is revoked.
+        /// How long the old credential goes on; `None`: until it is revoked.
         grace: Option<Duration>,
         /// Scopes that the record may hold although the caller lacks them.
         grants: ScopeSet,
@@ -73,17 +73,17 @@ pub enum Action {
     ListRoles,
     /// Lists the scopes that the configuration's routes and roles know, and the roles of the caller's tenant.
     ListScopes,
-    /// Ends the caller's session, or all sessions of what it hangs on; removes its cookie.
+    /// Ends the caller's session, or all sessions of its parent, and removes the cookie.
     LogOut { extent: Extent },
-    /// Changes the password of the account that the caller is, or hangs on.
+    /// Changes the password of the caller's account.
     SetPassword {
         surface: SurfaceIndex,
-        /// The body field with the present password, proven first; `None` only where the caller
-        /// proved it in this very request (the account surface's own password field).
+        /// The body field with the present password, which is checked first. `None` only if the caller proved it in
+        /// this very request, by the password field of the account surface.
         current: Option<String>,
-        /// The body field with the new one.
+        /// The body field with the new password.
         new: String,
-        /// What becomes of the account's sessions.
+        /// What happens to the sessions of the account.
         sessions: Sessions,
         /// Scopes that the account may hold although the caller lacks them.
         grants: ScopeSet,
@@ -106,18 +106,18 @@ impl Action {
         }
     }
 
-    /// Whether it changes anything, and so needs a method that may.
+    /// Whether the action changes anything. If it does, the route needs a method that may change something.
     #[must_use]
     pub const fn changes(&self) -> bool {
         !matches!(self, Self::List { .. } | Self::ListRoles | Self::ListScopes)
     }
 }
 
-/// Whose the new credentials are.
+/// The tenant of the new credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TenantSource {
     Caller,
-    /// The caller's tenant, which this path parameter must name (another one: 403 `foreign_tenant`).
+    /// The caller's tenant. This path parameter must name it; another name is 403 `foreign_tenant`.
     CallerNamed(String),
     /// A new tenant with a generated id, made in the same step (sign-up). Only on public routes.
     New,
@@ -129,14 +129,14 @@ pub enum TenantSource {
 pub enum ValueSource {
     Constant(TextOrList),
     Path(String),
-    /// A body field; nothing when the field is optional and absent.
+    /// A body field. It has no value if the field is optional and absent.
     Body(String),
     Caller(RecordFact),
-    /// That of the record the new one hangs on.
+    /// A fact about the parent of the new record.
     Parent(RecordFact),
 }
 
-/// What can be asked of a caller or of a parent.
+/// A fact about the record of the caller or of the parent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecordFact {
     Id,
@@ -145,7 +145,7 @@ pub enum RecordFact {
     Tenant,
     /// Its mode, as a word.
     Mode,
-    /// The scopes that count, as a list.
+    /// The scopes that the record may use, as a list.
     Scopes,
     Login,
     Name,
@@ -160,34 +160,34 @@ pub enum TextOrList {
     List(Vec<String>),
 }
 
-/// One credential that is made.
+/// One credential to make.
 #[derive(Debug, Clone)]
 pub struct Mint {
-    /// On this surface: keys, pairs, accounts or session tokens. A session surface with
-    /// `record = Sub` makes a token alone, whose `sub` is its parent; all others make a record.
+    /// The surface: of keys, pairs, accounts or session tokens. A session surface with `record = Sub` makes a token
+    /// without a record, whose `sub` is its parent. All others make a record.
     pub surface: SurfaceIndex,
-    /// What it hangs on, and ends with.
+    /// The parent of the new record: it ends when the parent ends.
     pub parent: ParentSource,
     pub subject: Option<ValueSource>,
     pub name: Option<ValueSource>,
     pub description: Option<ValueSource>,
-    /// Of an account: its e-mail address. Taken within the surface: 409 `taken`.
+    /// The e-mail address of an account. If the surface has it already: 409 `taken`.
     pub login: Option<ValueSource>,
-    /// Of an account: its password, which is hashed and never shown.
+    /// The password of an account. It is hashed and never shown.
     pub password: Option<ValueSource>,
-    /// Its mode. Never another than the caller's, if the caller has one.
+    /// The mode. If the caller has a mode, it is the same.
     pub mode: ModeSource,
-    /// Its scopes, within the caller's and `grants`; otherwise 403 `insufficient_scope`.
+    /// The scopes. Each must be among the caller's or in `grants`; otherwise 403 `insufficient_scope`.
     pub scopes: ScopeSource,
-    /// Scopes this route may give although the caller lacks them: the operator's word. They are the new
-    /// record's own, whatever becomes of its parent.
+    /// Scopes that this route may give although the caller lacks them. They belong to the new record itself, whatever
+    /// happens to its parent.
     pub grants: ScopeSet,
-    /// Ids of its roles, whose scopes count as `scopes` do. `None`: no role.
+    /// The ids of the roles, whose scopes are checked like `scopes`. `None`: no role.
     pub roles: Option<ValueSource>,
-    /// Its claims: kept on the record, and written into a session token.
+    /// The claims of the record. A session token carries them too.
     pub claims: Vec<(String, ValueSource)>,
     pub lifetime: Lifetime,
-    /// It ends after so long without use; its lifetime is then the absolute limit.
+    /// The record ends after this time without use. `lifetime` is then the absolute limit.
     pub idle: Option<Duration>,
 }
 
@@ -196,11 +196,11 @@ pub struct Mint {
 pub enum ParentSource {
     None,
     Caller,
-    /// What the caller's record hangs on.
+    /// The parent of the caller's record.
     CallersParent,
-    /// One that this issuer made before (index into the mints, smaller than its own).
+    /// A record that this call made before: an index into the mints, smaller than the own one.
     Minted(usize),
-    /// A record of the caller's tenant, in force; otherwise 404 `not_found`.
+    /// A record of the caller's tenant that is in force; otherwise 404 `not_found`.
     Record {
         surface: SurfaceIndex,
         id: ValueSource,
@@ -210,11 +210,11 @@ pub enum ParentSource {
 /// Where a new credential's mode comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ModeSource {
-    /// The caller's (none if the caller has none).
+    /// The caller's mode, or none if the caller has none.
     Caller,
-    /// The caller's, or this one for a caller without a mode.
+    /// The caller's mode, or this mode for a caller without one.
     CallerOr(Mode),
-    /// From a value, `test` or `live`.
+    /// The value of a source: `test` or `live`.
     From(ValueSource),
     Unset,
 }
@@ -223,35 +223,35 @@ pub enum ModeSource {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ScopeSource {
     Caller,
-    /// A list (or one text with spaces) from a value.
+    /// The value of a source: a list, or one text with spaces.
     From(ValueSource),
-    /// The operator's word; still only what the caller holds or `grants` names.
+    /// These scopes, as far as the caller holds them or `grants` names them.
     Fixed(ScopeSet),
     None,
 }
 
-/// How long a new credential lives. Never beyond what it hangs on.
+/// How long a new credential lives; never longer than its parent.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Lifetime {
-    /// Unless the caller says; `None`: without end (not on session surfaces).
+    /// The lifetime unless the caller asks for another; `None`: without end, which session surfaces do not allow.
     pub default: Option<Duration>,
-    /// The longest that may be asked for; more is a validation error of the field.
+    /// The longest lifetime that may be asked for. A longer one is an error of the field.
     pub max: Option<Duration>,
-    /// Where the caller says it, in whole seconds; must be a body field of kind integer.
+    /// The body field, of kind integer, in which the caller asks for a lifetime in whole seconds.
     pub from: Option<ValueSource>,
 }
 
-/// Which records an action may touch. What is out of reach looks as if it were not there (404),
-/// except another tenant that is named, which is 403.
+/// The records that an action may name. A record out of reach looks as if it did not exist (404). If the path names
+/// another tenant, the answer is 403.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reach {
-    /// Those of the caller's tenant.
+    /// The records of the caller's tenant.
     Tenant,
-    /// Those of the caller's tenant, which this path parameter must name (403 `foreign_tenant`).
+    /// The records of the caller's tenant. This path parameter must name it (403 `foreign_tenant`).
     TenantNamed(String),
-    /// Those of the caller's tenant whose claim has this value.
+    /// The records of the caller's tenant whose claim has this value.
     Claim { claim: String, from: ValueSource },
-    /// Those of the caller's tenant that hang on the caller's record.
+    /// The records of the caller's tenant whose parent is the caller's record.
     Children,
 }
 
@@ -259,62 +259,62 @@ pub enum Reach {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
     This,
-    /// Every session of the record it hangs on.
+    /// Every session of the same parent.
     Everywhere,
 }
 
-/// What becomes of an account's sessions when its password changes.
+/// What happens to the sessions of an account when its password changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sessions {
     Kept,
-    /// All end, the caller's too.
+    /// All sessions end, the caller's too.
     Ended,
 }
 
-/// What is answered when the action succeeded. `Cache-Control: no-store` is always added.
+/// The answer to a successful action. `Cache-Control: no-store` is always added.
 #[derive(Debug)]
 pub struct AnswerSpec {
     /// The status: 200, 201, 202 or 204.
     pub status: u16,
-    /// The body; `None` (and always with 204): none. Rendered before anything is stored, so that an
-    /// answer that cannot be written makes nothing.
+    /// The body; `None`, and always with 204: no body. It is rendered before anything is stored, so that an answer
+    /// that cannot be rendered makes nothing.
     pub body: Option<AnswerTemplate>,
-    /// Fields besides, as they are sent.
+    /// Further header fields, as they are sent.
     pub headers: Vec<(String, String)>,
 }
 
-/// One request to a service, before or after the step of an issuer.
+/// A request to a service before or after the action of a served route.
 #[derive(Debug)]
 pub struct Hook {
     pub when: When,
     pub upstream: UpstreamIndex,
     pub method: Method,
     pub path: Vec<PathPart>,
-    /// Its body; `None`: none.
+    /// The body; `None`: no body.
     pub body: Option<AnswerTemplate>,
-    /// How long the service has, from the wait for a connection to the last byte of its answer.
+    /// The time that the service has, from the wait for a connection to the last byte of its answer.
     pub deadline: Duration,
-    /// What it means that it failed.
+    /// What a failure of the hook means.
     pub on_failure: OnFailure,
-    /// Which members of the service's answer are kept.
+    /// The members of the service's answer that the template may use.
     pub fields: HookFields,
 }
 
 /// When a hook is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
-    /// Before anything is made or changed: the service may refuse, and its answer can be used.
+    /// Before anything is made or changed. The service may refuse, and the template may use its answer.
     Before,
-    /// When it was made or changed: the service is told.
+    /// After everything was made or changed, to tell the service.
     After,
 }
 
 /// What the failure of a hook means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnFailure {
-    /// The call is refused; what was made already is ended again.
+    /// The call is refused, and records that were made already are revoked.
     Refuse,
-    /// The call goes on as if the service knew nothing.
+    /// The call goes on as if the service had not answered.
     GoOn,
 }
 
@@ -325,20 +325,20 @@ pub enum PathPart {
     Value(HookValue),
 }
 
-/// What a segment of a hook's path says.
+/// The value of a segment of a hook's path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HookValue {
     Source(ValueSource),
-    /// The id of what was made or changed last.
+    /// The id of the record that was made or changed last.
     Credential,
 }
 
-/// Which members of a service's answer are kept for the answer's template.
+/// The members of a service's answer that the template may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HookFields {
-    /// None: it is not used.
+    /// None: the answer is not used.
     Unused,
     Whole,
-    /// These, with dots for members of members; what is not there is `null`.
+    /// These members, with dots for nested ones. A missing member is `null`.
     Named(Vec<String>),
 }

@@ -1,4 +1,7 @@
-//! The shared store: Redis or Valkey, every change one script, every look-up one round trip.
+//! The shared store in Redis or Valkey: every change is one script, and every look-up one round trip.
+//!
+//! Four rooms: `topology` reaches the primary, `scripts` holds every command, `stream` follows the events, and `operations`
+//! has the calls.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -21,16 +24,16 @@ use super::{
     Again, Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, EventPage, EventSink, FactStore,
     Found, FoundAgain, NewRecords, PepperList, ReceiptStore, Receipts, RecordStore, RoleChange, StoreError, StoreStatus, TenantState,
 };
-pub use fuzzing::parse_bytes;
-use operations::{ReceiptScripts, Session, restore_for_ever};
-pub use operations::{SharedCounts, judge_bytes};
+pub use fuzzing::{judge_bytes, parse_bytes};
+pub use operations::SharedCounts;
+use operations::{ReceiptScripts, StoreCall, restore_for_ever};
 use scripts::Scripts;
-use stream::{Confirmations, Confirmer, Feed, confirm_for_ever, follow_for_ever};
+use stream::{Confirmations, Confirmer, EventFeed, confirm_for_ever, follow_for_ever};
 pub use topology::{
-    ByteStream, Endpoint, Network, RedisAccess, RedisSettings, RedisTls, RedisUrl, RedisUser, Registered, Scheme, SentinelAccess, Servers,
-    Surroundings, WaitReplicas,
+    ByteStream, Endpoint, Network, RedisAccess, RedisEnvironment, RedisSettings, RedisTls, RedisUrl, RedisUser, Registered, Scheme,
+    SentinelAccess, Servers, WaitReplicas,
 };
-use topology::{CONNECT_TIMEOUT, Concerns, Duty, Link, LinkState, Live, Registration, Whereabouts, inspect_for_ever};
+use topology::{CONNECT_TIMEOUT, Concerns, GatewayRegistration, Link, LinkRole, LinkState, LiveLink, PrimaryLocator, inspect_for_ever};
 
 mod fuzzing;
 mod operations;
@@ -38,14 +41,14 @@ mod scripts;
 mod stream;
 mod topology;
 
-/// Connections for look-ups: a slow reply holds up those behind it on its own connection only.
+/// Connections for look-ups. A slow reply delays only those behind it on its own connection.
 const READ_LINKS: usize = 2;
 
-/// Deadline of a command for operators: far above any healthy one, and above the wait for replicas.
+/// Deadline of a command for operators, above the wait for replicas.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A store in Redis. It keeps its connections by itself: it can be made while Redis is down, fails
-/// at once while Redis cannot be reached, and recovers without a restart.
+/// A store in Redis. It supervises its connections: it can be opened while Redis is down, fails at once while Redis cannot be
+/// reached, and recovers without a restart.
 ///
 /// The contract holds on a primary that persists (`appendonly yes`) and does not evict
 /// (`maxmemory-policy noeviction`). Replication of Redis is asynchronous: with [`WaitReplicas::All`] an
@@ -56,7 +59,7 @@ const CHANGE_TIMEOUT: Duration = Duration::from_secs(3);
 /// A store without data (never used, or flushed) answers [`StoreError::Unavailable`] to every
 /// look-up until a tenant is made.
 pub struct RedisStore {
-    shared: Arc<Shared>,
+    shared: Arc<RedisCore>,
     control: Handle,
     tasks: Vec<AbortHandle>,
 }
@@ -67,19 +70,19 @@ impl std::fmt::Debug for RedisStore {
     }
 }
 
-struct Shared {
-    whereabouts: Arc<Whereabouts>,
+struct RedisCore {
+    locator: Arc<PrimaryLocator>,
     readers: [Arc<Link>; READ_LINKS],
-    /// Looks for the primary; carries what operators read.
+    /// The leader: it looks for the primary, and carries the reads of operators.
     writer: Arc<Link>,
-    /// Carries changes, and what waits for replicas.
+    /// Carries changes, and commands that wait for replicas.
     changes: Arc<Link>,
     confirmations: Confirmations,
     next_reader: AtomicUsize,
     scripts: Arc<Scripts>,
     receipts: ReceiptScripts,
-    registration: Arc<Registration>,
-    feed: Arc<Feed>,
+    registration: Arc<GatewayRegistration>,
+    feed: Arc<EventFeed>,
     concerns: Concerns,
     wait_replicas: WaitReplicas,
     peppers: PepperChecks,
@@ -94,15 +97,15 @@ impl RedisStore {
     /// [`StoreError::Foreign`] when the data was written under another pepper or by a newer version,
     /// [`StoreError::Unavailable`] when the prefix is not usable.
     pub async fn open(settings: RedisSettings, clock: Arc<dyn Clock>, control: Handle) -> Result<Self, StoreError> {
-        Self::open_in(Surroundings::default(), settings, clock, control).await
+        Self::open_in(RedisEnvironment::default(), settings, clock, control).await
     }
 
-    /// The same in other surroundings than this machine's: for simulations.
+    /// Opens a store in another environment than this machine: for simulations.
     ///
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn open_in(
-        around: Surroundings,
+        environment: RedisEnvironment,
         settings: RedisSettings,
         clock: Arc<dyn Clock>,
         control: Handle,
@@ -110,28 +113,28 @@ impl RedisStore {
         if !crate::base::ids::is_valid_id(&settings.key_prefix) {
             return Err(StoreError::Unavailable("the key prefix must be an identifier".into()));
         }
-        let registration = Arc::new(Registration::new(settings.registered));
+        let registration = Arc::new(GatewayRegistration::new(settings.registered));
         let scripts = Scripts::new(&settings.key_prefix, settings.peppers.clone(), registration.entry());
         let scripts = Arc::new(scripts);
-        let whereabouts = Arc::new(Whereabouts::new(
-            around,
+        let locator = Arc::new(PrimaryLocator::new(
+            environment,
             settings.access,
             &settings.key_prefix,
             settings.max_age,
             Arc::clone(&clock),
         ));
         let (confirmations, rounds) = Confirmations::new();
-        let shared = Arc::new(Shared {
-            readers: std::array::from_fn(|_| Arc::new(Link::new(&whereabouts, settings.lookup_timeout))),
-            writer: Arc::new(Link::new(&whereabouts, CHANGE_TIMEOUT)),
-            changes: Arc::new(Link::new(&whereabouts, CHANGE_TIMEOUT)),
+        let shared = Arc::new(RedisCore {
+            readers: std::array::from_fn(|_| Arc::new(Link::new(&locator, settings.lookup_timeout))),
+            writer: Arc::new(Link::new(&locator, CHANGE_TIMEOUT)),
+            changes: Arc::new(Link::new(&locator, CHANGE_TIMEOUT)),
             confirmations,
-            whereabouts: Arc::clone(&whereabouts),
+            locator: Arc::clone(&locator),
             next_reader: AtomicUsize::new(0),
             scripts: Arc::clone(&scripts),
             receipts: ReceiptScripts::new(&scripts),
             registration,
-            feed: Arc::new(Feed::new(clock)),
+            feed: Arc::new(EventFeed::new(clock)),
             concerns: Concerns::default(),
             wait_replicas: settings.wait_replicas,
             peppers: settings.peppers,
@@ -139,35 +142,35 @@ impl RedisStore {
         });
         let leader = Arc::clone(&shared.writer);
         let mut first_attempt = leader.watch();
-        let mut tasks = vec![spawn_link(&control, &leader, &scripts, Duty::Lead)];
+        let mut tasks = vec![spawn_link(&control, &leader, &scripts, LinkRole::Lead)];
         for link in shared.readers.iter().chain([&shared.changes]) {
-            tasks.push(spawn_link(&control, link, &scripts, Duty::Follow(leader.watch())));
+            tasks.push(spawn_link(&control, link, &scripts, LinkRole::Follow(leader.watch())));
         }
-        let confirmer = Confirmer::new(&scripts, &whereabouts, settings.wait_replicas);
+        let confirmer = Confirmer::new(&scripts, &locator, settings.wait_replicas);
         let confirm = confirm_for_ever(rounds, Arc::clone(&shared.changes), confirmer);
         tasks.push(control.spawn(confirm).abort_handle());
-        if whereabouts.has_witnesses() {
-            tasks.push(control.spawn(Arc::clone(&whereabouts).ask_for_ever()).abort_handle());
+        if locator.has_witnesses() {
+            tasks.push(control.spawn(Arc::clone(&locator).ask_for_ever()).abort_handle());
         }
         tasks.push(control.spawn(inspect_for_ever(Arc::clone(&shared))).abort_handle());
         tasks.push(control.spawn(restore_for_ever(Arc::clone(&shared))).abort_handle());
-        let follow = follow_for_ever(Arc::clone(&shared.feed), whereabouts, scripts, Arc::clone(&leader));
+        let follow = follow_for_ever(Arc::clone(&shared.feed), locator, scripts, Arc::clone(&leader));
         tasks.push(control.spawn(follow).abort_handle());
         let store = Self { shared, control, tasks };
-        // The supervisor bounds its attempt; this cannot wait longer.
+        // The supervisor bounds its attempt, so this wait is bounded, too.
         let _ = first_attempt.wait_for(|state| *state != LinkState::Starting).await;
         match leader.last_error() {
             foreign @ StoreError::Foreign(_) => Err(foreign),
             _ => {
                 store.wait_until_usable().await;
-                store.session().check_first_pepper().await?;
+                store.call().check_first_pepper().await?;
                 Ok(store)
             }
         }
     }
 
-    /// After the leader, the look-up connections and the event reader come up within milliseconds;
-    /// a gateway that starts in front of a healthy Redis need not refuse its first requests.
+    /// The look-up connections and the event reader come up within milliseconds after the leader. With this wait, a gateway
+    /// that starts in front of a healthy Redis does not refuse its first requests.
     async fn wait_until_usable(&self) {
         if self.shared.writer.live().is_none() {
             return;
@@ -182,7 +185,7 @@ impl RedisStore {
         let _ = tokio::time::timeout(CONNECT_TIMEOUT, all).await;
     }
 
-    /// Runs on the control runtime, whichever runtime asks; goes on if the asker goes away.
+    /// Runs the work on the control runtime. It goes on if the caller drops the future.
     fn run<T: Send + 'static, E: From<StoreError> + Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, E>> + Send + 'static,
@@ -194,8 +197,8 @@ impl RedisStore {
         })
     }
 
-    fn session(&self) -> Session {
-        Session::new(Arc::clone(&self.shared))
+    fn call(&self) -> StoreCall {
+        StoreCall::new(Arc::clone(&self.shared))
     }
 }
 
@@ -207,33 +210,32 @@ impl Drop for RedisStore {
     }
 }
 
-fn spawn_link(control: &Handle, link: &Arc<Link>, scripts: &Arc<Scripts>, duty: Duty) -> AbortHandle {
+fn spawn_link(control: &Handle, link: &Arc<Link>, scripts: &Arc<Scripts>, duty: LinkRole) -> AbortHandle {
     let supervision = Arc::clone(link).supervise(Arc::clone(scripts), duty);
     control.spawn(supervision).abort_handle()
 }
 
-impl Shared {
-    /// A healthy connection for look-ups and the link it belongs to, another one than `not` if there
-    /// is one.
-    fn reader(&self, not: Option<&Arc<Link>>) -> Result<(Arc<Link>, Live), StoreError> {
+impl RedisCore {
+    /// A healthy connection for look-ups and its link, which is not `not`.
+    fn reader(&self, not: Option<&Arc<Link>>) -> Result<(Arc<Link>, LiveLink), StoreError> {
         let first = self.next_reader.fetch_add(1, Ordering::Relaxed);
         let mut links = (0..READ_LINKS).filter_map(|i| self.readers.get((first + i) % READ_LINKS));
         links
             .find_map(|link| {
                 let wanted = not.is_none_or(|not| !Arc::ptr_eq(not, link));
-                let live = link.live().filter(|live| wanted && self.whereabouts.is_named(&live.endpoint));
+                let live = link.live().filter(|live| wanted && self.locator.is_named(&live.endpoint));
                 live.map(|live| (Arc::clone(link), live))
             })
             .ok_or_else(|| self.writer.last_error())
     }
 
-    /// The same; while all of them are being replaced and the leader says that Redis is there, waits for
-    /// the first one, at most as long as a look-up may take. Otherwise the moment without connections
-    /// would be told as a store that fails, and five callers in it would open the breaker.
-    async fn reader_soon(&self) -> Result<(Arc<Link>, Live), StoreError> {
+    /// As [`reader`](Self::reader), but waits for the first connection while all of them are being replaced and the leader is
+    /// up, at most for the deadline of a look-up. Otherwise this moment would count as a failing store, and five callers in
+    /// it would open the circuit breaker.
+    async fn reader_soon(&self) -> Result<(Arc<Link>, LiveLink), StoreError> {
         let soon = async {
             loop {
-                // Subscribed before the look: a connection that comes after it is not missed.
+                // Subscribed before the check, so that a connection that comes up after it is not missed.
                 let states: Vec<_> = self.readers.iter().map(|link| link.watch()).collect();
                 match self.reader(None) {
                     Err(_) if self.writer.live().is_some() => {}
@@ -252,27 +254,27 @@ impl Shared {
 
 impl FactStore for RedisStore {
     fn find(&self, fingerprint: Fingerprint) -> BoxFuture<'_, Result<Found, StoreError>> {
-        let session = self.session();
-        self.run(async move { session.find(&fingerprint).await })
+        let call = self.call();
+        self.run(async move { call.find(&fingerprint).await })
     }
 
     fn find_again(&self, asked: Vec<Again>) -> BoxFuture<'_, Vec<Result<FoundAgain, StoreError>>> {
-        let session = self.session();
+        let call = self.call();
         Box::pin(async move {
             let asked: Vec<Fingerprint> = asked.iter().map(|again| again.fingerprint).collect();
-            let found = session.find_all(&asked).await;
+            let found = call.find_all(&asked).await;
             found.into_iter().map(|found| found.map(FoundAgain::Read)).collect()
         })
     }
 
     fn note_busy(&self, busy: Vec<Fingerprint>) -> BoxFuture<'_, Result<(), StoreError>> {
-        let session = self.session();
-        self.run(async move { session.note_busy(&busy).await })
+        let call = self.call();
+        self.run(async move { call.note_busy(&busy).await })
     }
 
     fn busy(&self, most: usize) -> BoxFuture<'_, Result<Vec<Fingerprint>, StoreError>> {
-        let session = self.session();
-        self.run(async move { session.busy(most).await })
+        let call = self.call();
+        self.run(async move { call.busy(most).await })
     }
 
     fn subscribe(&self, sink: Arc<dyn EventSink>) {
@@ -284,23 +286,23 @@ impl FactStore for RedisStore {
     }
 
     fn probe(&self, deadline: Duration) -> BoxFuture<'_, Result<(), StoreError>> {
-        let session = self.session();
+        let call = self.call();
         self.run(async move {
-            tokio::time::timeout(deadline, session.probe())
+            tokio::time::timeout(deadline, call.probe())
                 .await
                 .unwrap_or_else(|_| Err(StoreError::Unavailable("Redis did not answer in time".into())))
         })
     }
 
     fn lacks_pepper(&self) -> bool {
-        self.shared.whereabouts.is_foreign()
+        self.shared.locator.is_foreign()
     }
 
     fn concerns(&self) -> Vec<Concern> {
         let mut concerns = self.shared.concerns.now();
         concerns.extend(self.shared.registration.concern());
-        concerns.extend(self.shared.whereabouts.rights().closed().map(|why| Concern::Closed { why }));
-        let rights = self.shared.whereabouts.rights().missing();
+        concerns.extend(self.shared.locator.rights().closed().map(|why| Concern::Closed { why }));
+        let rights = self.shared.locator.rights().missing();
         if !rights.is_empty() {
             concerns.push(Concern::RightsRefused { rights });
         }
@@ -319,39 +321,39 @@ impl FactStore for RedisStore {
 
 impl RecordStore for RedisStore {
     fn time(&self) -> BoxFuture<'_, Result<UnixMillis, StoreError>> {
-        let session = self.session();
-        self.run(async move { session.time().await })
+        let call = self.call();
+        self.run(async move { call.time().await })
     }
 
     fn find_credential(&self, id: CredentialId) -> BoxFuture<'_, Result<Option<CredentialRecord>, StoreError>> {
-        let session = self.session();
-        self.run(async move { session.find_credential(&id).await })
+        let call = self.call();
+        self.run(async move { call.find_credential(&id).await })
     }
 
     fn list_credentials(&self, filter: CredentialFilter) -> BoxFuture<'_, Result<Vec<CredentialRecord>, StoreError>> {
-        let session = self.session();
-        self.run(async move { session.list_credentials(filter).await })
+        let call = self.call();
+        self.run(async move { call.list_credentials(filter).await })
     }
 
     fn find_tenant(&self, id: TenantId) -> BoxFuture<'_, Result<Option<TenantRecord>, StoreError>> {
-        let session = self.session();
-        self.run(async move { session.find_tenant(&id).await })
+        let call = self.call();
+        self.run(async move { call.find_tenant(&id).await })
     }
 
     fn page_credentials(&self, filter: CredentialFilter) -> BoxFuture<'_, Result<CredentialPage, StoreError>> {
-        let session = self.session();
-        self.run(async move { session.page_credentials(filter).await })
+        let call = self.call();
+        self.run(async move { call.page_credentials(filter).await })
     }
 
     fn list_tenants(&self, after: Option<TenantId>, limit: usize) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>> {
-        let session = self.session();
-        self.run(async move { session.list_tenants(after, limit).await })
+        let call = self.call();
+        self.run(async move { call.list_tenants(after, limit).await })
     }
 
     fn create(&self, new: NewRecords, now: UnixMillis) -> BoxFuture<'_, Result<Vec<CredentialRecord>, ChangeError>> {
-        let session = self.session();
+        let call = self.call();
         let new = stamp(new, self.shared.peppers.first().mark());
-        self.run(async move { session.create(new, now).await })
+        self.run(async move { call.create(new, now).await })
     }
 
     fn change_credential(
@@ -360,88 +362,88 @@ impl RecordStore for RedisStore {
         change: CredentialChange,
         now: UnixMillis,
     ) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>> {
-        let session = self.session();
-        self.run(async move { session.change_credential(&id, &change, now).await })
+        let call = self.call();
+        self.run(async move { call.change_credential(&id, &change, now).await })
     }
 
     fn set_tenant_active(&self, id: TenantId, state: TenantState) -> BoxFuture<'_, Result<TenantRecord, ChangeError>> {
-        let session = self.session();
-        self.run(async move { session.set_tenant_active(&id, state).await })
+        let call = self.call();
+        self.run(async move { call.set_tenant_active(&id, state).await })
     }
 
     fn touch(&self, used: Vec<(CredentialId, UnixMillis)>) -> BoxFuture<'_, Result<(), StoreError>> {
-        let session = self.session();
-        self.run(async move { session.touch(&used).await })
+        let call = self.call();
+        self.run(async move { call.touch(&used).await })
     }
 
     fn forget(&self, ids: Vec<CredentialId>, before: UnixMillis) -> BoxFuture<'_, Result<usize, ChangeError>> {
-        let session = self.session();
-        self.run(async move { session.forget(&ids, before).await })
+        let call = self.call();
+        self.run(async move { call.forget(&ids, before).await })
     }
 
     fn peppers(&self) -> BoxFuture<'_, Result<PepperList, StoreError>> {
-        let session = self.session();
-        self.run(async move { session.peppers().await })
+        let call = self.call();
+        self.run(async move { call.peppers().await })
     }
 
     fn set_peppers(&self, before: PepperList, after: PepperList) -> BoxFuture<'_, Result<bool, ChangeError>> {
-        let session = self.session();
-        self.run(async move { session.set_peppers(&before, &after).await })
+        let call = self.call();
+        self.run(async move { call.set_peppers(&before, &after).await })
     }
 
     fn move_login(&self, id: CredentialId, fingerprint: Fingerprint) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>> {
-        let session = self.session();
-        self.run(async move { session.move_login(&id, fingerprint).await })
+        let call = self.call();
+        self.run(async move { call.move_login(&id, fingerprint).await })
     }
 
     fn create_role(&self, role: RoleRecord) -> BoxFuture<'_, Result<RoleRecord, ChangeError>> {
-        let session = self.session();
-        self.run(async move { session.create_role(role).await })
+        let call = self.call();
+        self.run(async move { call.create_role(role).await })
     }
 
     fn change_role(&self, id: RoleId, change: RoleChange) -> BoxFuture<'_, Result<RoleRecord, ChangeError>> {
-        let session = self.session();
-        self.run(async move { session.change_role(&id, &change).await })
+        let call = self.call();
+        self.run(async move { call.change_role(&id, &change).await })
     }
 
     fn delete_role(&self, id: RoleId) -> BoxFuture<'_, Result<(), ChangeError>> {
-        let session = self.session();
-        self.run(async move { session.delete_role(&id).await })
+        let call = self.call();
+        self.run(async move { call.delete_role(&id).await })
     }
 
     fn find_role(&self, id: RoleId) -> BoxFuture<'_, Result<Option<RoleRecord>, StoreError>> {
-        let session = self.session();
-        self.run(async move { session.find_role(&id).await })
+        let call = self.call();
+        self.run(async move { call.find_role(&id).await })
     }
 
     fn list_roles(&self, tenant: TenantId) -> BoxFuture<'_, Result<Vec<RoleRecord>, StoreError>> {
-        let session = self.session();
-        self.run(async move { session.list_roles(&tenant).await })
+        let call = self.call();
+        self.run(async move { call.list_roles(&tenant).await })
     }
 }
 
 impl ReceiptStore for RedisStore {
     fn announce(&self, gateway: Announcement) -> BoxFuture<'_, Result<UnixMillis, StoreError>> {
-        let session = self.session();
-        self.run(async move { session.announce(&gateway).await })
+        let call = self.call();
+        self.run(async move { call.announce(&gateway).await })
     }
 
     fn wants_announcement(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.shared.registration.wanted())
+        Box::pin(self.shared.registration.announcement_needed())
     }
 
     fn withdraw(&self, id: GatewayId, run: u64) -> BoxFuture<'_, Result<(), StoreError>> {
-        let session = self.session();
-        self.run(async move { session.withdraw(&id, run).await })
+        let call = self.call();
+        self.run(async move { call.withdraw(&id, run).await })
     }
 
     fn receipts(&self) -> BoxFuture<'_, Result<Receipts, StoreError>> {
-        let session = self.session();
-        self.run(async move { session.receipts().await })
+        let call = self.call();
+        self.run(async move { call.receipts().await })
     }
 
     fn events_after(&self, after: Option<u64>, limit: usize) -> BoxFuture<'_, Result<EventPage, StoreError>> {
-        let session = self.session();
-        self.run(async move { session.events_after(after, limit).await })
+        let call = self.call();
+        self.run(async move { call.events_after(after, limit).await })
     }
 }

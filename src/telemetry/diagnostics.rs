@@ -4,7 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -37,7 +38,7 @@ impl Diagnostics {
     /// When the writing thread cannot be started.
     pub fn install(format: Format) -> io::Result<Self> {
         let output = Output::start("durward-log", io::stderr())?;
-        let filter = EnvFilter::try_from_env("DURWARD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+        let filter = filter(std::env::var("DURWARD_LOG").ok().as_deref());
         let lines = Lines(output.sender());
         let layer = tracing_subscriber::fmt::layer().event_format(EventFormat(format)).with_ansi(false);
         // An error means that a subscriber is there already, as in tests that start twice.
@@ -69,6 +70,13 @@ impl Diagnostics {
     }
 }
 
+/// What is logged: a level, or a list of `target=level`. Without a text, or with one that is neither, `info` and above.
+fn filter(text: Option<&str>) -> Targets {
+    text.filter(|text| !text.is_empty())
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO))
+}
+
 struct Lines(LineSender);
 
 impl<'a> MakeWriter<'a> for Lines {
@@ -89,5 +97,21 @@ impl io::Write for Event {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_variable_names_levels_and_what_is_not_understood_means_info() {
+        for text in [None, Some(""), Some("=="), Some("durward=loud")] {
+            assert_eq!(filter(text).default_level(), Some(LevelFilter::INFO), "{text:?}");
+        }
+        let chosen = filter(Some("warn,durward::store=debug"));
+        assert_eq!(chosen.default_level(), Some(LevelFilter::WARN));
+        assert!(chosen.would_enable("durward::store::redis", &tracing::Level::DEBUG));
+        assert!(!chosen.would_enable("durward::gateway", &tracing::Level::INFO));
     }
 }

@@ -1,4 +1,4 @@
-//! One attempt: a request going out and an answer coming in over one connection, both at once.
+//! One attempt: sends a request and receives its answer over one connection, both at once.
 
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use crate::wire::framing::Framing;
 use crate::wire::head::{ParseStatus, RequestKind, ResponseError, ResponseHead};
 use crate::wire::yield_once::YieldOnce;
 
-/// Most interim answers before the final one: one 100 and a few 103 are sane.
+/// Most interim answers before the final one. One 100 and a few 103 are usual.
 const MAX_INTERIM: u32 = 5;
 
 /// An attempt whose answer has not ended.
@@ -31,14 +31,14 @@ pub(super) struct Attempt<B> {
     reuse: ConnectionReuse,
     response_timeout: Duration,
     idle_timeout: Duration,
-    /// When something last moved, and since sending ended, when that was.
+    /// When a byte last moved. Once the request is sent, when that was.
     since: Instant,
     yield_once: YieldOnce,
     pump_count: PumpCount,
     interim: u32,
     /// Whether any byte of an answer has come.
     received: AnswerBytes,
-    /// How the connection ended, if it ended before the answer was whole.
+    /// How the connection ended, if it ended before the answer was complete.
     broken: Option<Cause>,
 }
 
@@ -57,7 +57,7 @@ enum Repeatable {
     No,
 }
 
-/// Whether the request is pumped for the first time.
+/// Whether this is the first time that the request is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PumpCount {
     First,
@@ -67,15 +67,15 @@ enum PumpCount {
 /// Whether the connection may carry another request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ConnectionReuse {
-    /// If nothing of either message is left anywhere.
+    /// Unless bytes of either message are left anywhere.
     IfClean,
-    /// Whatever comes: the endpoint may see a body of ours as its next request, or may have switched to
-    /// another protocol whatever it answered (CVE-2026-73548).
+    /// In no case. The endpoint may take a body for its next request, or may have switched to another protocol whatever
+    /// it answered (CVE-2026-73548).
     Never,
 }
 
-/// Some services do not read a body where they expect none and take it for the next request
-/// (a request smuggled past a service); its answer would then be given to somebody else.
+/// Some services do not read a body where they expect none, and take it for the next request. This is request smuggling
+/// past a service: the answer to that request would go to another client.
 fn risks_desync(request: &Outgoing<'_>) -> bool {
     let unexpected = matches!(request.method, Method::Get | Method::Head | Method::Delete | Method::Options);
     unexpected && !matches!(request.framing, Framing::None | Framing::Length(0))
@@ -92,11 +92,11 @@ enum AnswerBytes {
 pub(super) enum AttemptError {
     /// The connection ended before a byte of the answer.
     Closed,
-    /// What came is not an answer, or not a whole one.
+    /// The bytes are no answer, or no complete one.
     Invalid,
-    /// The answer is over a limit of this gateway, which says nothing about the endpoint's health.
+    /// The answer is over a limit of this gateway, which says nothing about the health of the endpoint.
     Oversized,
-    /// The endpoint stood still for too long.
+    /// No byte moved for too long, because of the endpoint.
     Timeout,
     Body(BodyError),
 }
@@ -110,21 +110,20 @@ impl From<ResponseError> for AttemptError {
     }
 }
 
-/// What an attempt that failed allows.
+/// Where a failed attempt may be repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RetryScope {
     /// It may be repeated on another endpoint.
     Elsewhere,
-    /// It may be repeated anywhere: only the connection was bad.
+    /// It may be repeated anywhere, since only the connection was bad.
     Anywhere,
     /// It must not be repeated.
     Never,
 }
 
 impl<B: BodySource + Unpin> Attempt<B> {
-    /// Puts the head into the connection's buffer; nothing is written before the first poll.
-    /// `allowance` is the time for the answer, counted from when the request is sent: all attempts
-    /// together have that of one.
+    /// Puts the head into the connection's buffer. Nothing is written before the first poll. `allowance` is the time
+    /// for the answer, counted from when the request is sent: all attempts together have as much as one.
     pub(super) fn new(
         mut lease: Lease,
         mut request_writer: RequestWriter<B>,
@@ -135,7 +134,7 @@ impl<B: BodySource + Unpin> Attempt<B> {
         let AttemptTiming { now, allowance } = time;
         let buffer = std::mem::take(&mut lease.connection.output);
         request_writer.write_head(request, host, buffer);
-        // Boxed: it is handed along with its answer, through five hands before the last byte is sent.
+        // Boxed, since it is moved along with its answer, through five functions before the last byte is sent.
         Box::new(Self {
             lease,
             request_writer,
@@ -170,7 +169,8 @@ impl<B: BodySource + Unpin> Attempt<B> {
         &mut self.lease.connection
     }
 
-    /// Sends, after what else the worker has ready, and waits until the final answer's head is there.
+    /// Sends the request after the other tasks of the worker that are ready, and waits until the head of the final
+    /// answer is there.
     pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(ResponseHead, Framing), AttemptError>> {
         ready!(self.yield_once.poll(cx));
         self.send_more(cx).map_err(AttemptError::Body)?;
@@ -207,7 +207,7 @@ impl<B: BodySource + Unpin> Attempt<B> {
             .map(|()| Err(self.timeout_error()))
     }
 
-    /// Who let the other wait: the client while its body is waited for, else the endpoint.
+    /// The error of a timeout: the client's while its body is waited for, else the endpoint's.
     fn timeout_error(&self) -> AttemptError {
         if self.is_sending() && self.request_writer.waits_for() == WaitsFor::Client {
             AttemptError::Body(BodyError::Timeout)
@@ -220,7 +220,7 @@ impl<B: BodySource + Unpin> Attempt<B> {
         matches!(self.request_writer.state(), SendState::Open | SendState::Taken)
     }
 
-    /// Sends what can be sent; once the endpoint takes no more, only its answer counts.
+    /// Sends what can be sent. Once the endpoint takes no more, only its answer counts.
     ///
     /// # Errors
     /// The client's body failed.
@@ -231,7 +231,7 @@ impl<B: BodySource + Unpin> Attempt<B> {
         let polled = self.request_writer.poll_send(cx, &mut self.lease.connection);
         let moved = self.request_writer.take_progress() == Progress::Made;
         let pump_count = std::mem::replace(&mut self.pump_count, PumpCount::Later);
-        // A request that leaves whole on the first poll leaves at the time the attempt began.
+        // A request that is written whole by the first poll counts from the time at which the attempt began.
         if moved && (polled.is_pending() || pump_count == PumpCount::Later) {
             self.since = clock::instant();
         }
@@ -254,7 +254,7 @@ impl<B: BodySource + Unpin> Attempt<B> {
         self.since = clock::instant();
     }
 
-    /// Takes the final head out of what was received; interim ones are dropped.
+    /// Takes the final head out of the bytes that were received. Interim heads are dropped.
     fn parse_head(&mut self) -> Result<Option<(ResponseHead, Framing)>, AttemptError> {
         if self.lease.connection.input.is_empty() {
             return Ok(None);
@@ -268,7 +268,8 @@ impl<B: BodySource + Unpin> Attempt<B> {
             };
             input.advance(length);
             match head.status {
-                // What follows is not HTTP any more: it is passed on only to a client that asked for this protocol.
+                // The bytes after the head are not HTTP. They are passed on only to a client that asked for this
+                // protocol.
                 101 if self.is_upgraded_by(&head) => {
                     self.lease.succeeded();
                     return Ok(Some((head, Framing::None)));
@@ -279,8 +280,8 @@ impl<B: BodySource + Unpin> Attempt<B> {
                 _ => {
                     let framing = head.framing(self.kind);
                     self.lease.succeeded();
-                    // An answer before the end of the request may be to a part of it only; what is
-                    // still sent may be taken for another request.
+                    // An answer before the end of the request may concern only a part of it. What is still sent may be
+                    // taken for another request.
                     if self.request_writer.state() != SendState::Sent {
                         self.reuse = ConnectionReuse::Never;
                     }
@@ -292,9 +293,9 @@ impl<B: BodySource + Unpin> Attempt<B> {
         Ok(None)
     }
 
-    /// Whether the connection has already ended within the answer's body. Nothing of the answer has been passed on
-    /// yet, so the client can be told that there is none. To see the end, the bytes that come next are read here: the
-    /// body would read them next anyway.
+    /// Whether the connection has already ended within the body of the answer. Nothing of the answer has been passed on
+    /// yet, so the client can be told that there is none. To notice the end, the next bytes are read here: the body
+    /// would read them next anyway.
     fn is_cut_short(&mut self, cx: &mut Context<'_>, framing: Framing) -> bool {
         let input = &self.lease.connection.input;
         let missing = match framing {
@@ -320,13 +321,13 @@ impl<B: BodySource + Unpin> Attempt<B> {
         sent && self.upgrade.is_some_and(|handshake| handshake.is_met_by(head))
     }
 
-    /// Hands the connection over after a 101, with whatever has come behind it.
+    /// Hands over the connection after a 101, with the bytes that came after the head.
     pub(super) fn into_upgraded(self) -> Upgraded {
         Upgraded::new(self.lease)
     }
 
-    /// Ends an attempt that failed: closes its connection, tells health and counters, and says
-    /// whether there may be another, and what was wrong with the endpoint.
+    /// Ends a failed attempt: closes its connection, reports to the endpoint's health and to the counters, and returns
+    /// where the attempt may be repeated and what was wrong with the endpoint.
     pub(super) fn into_failure(mut self, fault: &AttemptError) -> (RequestWriter<B>, RetryScope, Option<Cause>) {
         let unheard = self.received == AnswerBytes::Nothing;
         let repeatable = self.request_writer.bytes_sent() == BytesSent::No || self.repeatable == Repeatable::Yes;
@@ -359,7 +360,7 @@ impl<B: BodySource + Unpin> Attempt<B> {
         (self.request_writer, retry, cause)
     }
 
-    /// What was wrong with the endpoint; nothing where the client was to blame.
+    /// What was wrong with the endpoint. `None` where the client was to blame.
     const fn cause(&self, fault: &AttemptError) -> Option<Cause> {
         match (fault, self.broken) {
             (AttemptError::Closed | AttemptError::Invalid, Some(Cause::Reset)) => Some(Cause::Reset),
@@ -372,9 +373,9 @@ impl<B: BodySource + Unpin> Attempt<B> {
         }
     }
 
-    /// Ends an exchange whose answer is complete. The connection is kept only if nothing of either
-    /// message is left anywhere: the request is wholly sent, the answer is wholly taken, no byte
-    /// follows it, and the endpoint lets the connection carry another request.
+    /// Ends an attempt whose answer is complete. The connection is kept only if nothing of either message is left
+    /// anywhere: the request is sent, the answer is read, no byte follows it, and the endpoint lets the connection
+    /// carry another request.
     #[expect(clippy::boxed_local, reason = "taken out of its box it would be copied")]
     pub(super) fn finish(mut self: Box<Self>, keep_alive: KeepAlive) {
         if !self.lease.connection.input.is_empty() {
@@ -405,7 +406,7 @@ fn how_it_ended(read: &std::io::Result<usize>) -> Cause {
     }
 }
 
-/// Whether the whole body has arrived. Copies what has: called only when the connection has ended.
+/// Whether the whole body has arrived. It copies the bytes, and is called only when the connection has ended.
 fn is_whole(input: &[u8], framing: Framing) -> bool {
     let (mut input, mut decoder) = (BytesMut::from(input), BodyDecoder::new(framing));
     loop {

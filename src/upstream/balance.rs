@@ -1,4 +1,5 @@
-//! Which endpoint an attempt goes to: the less loaded of two, in turn among equals, not the ill one.
+//! Chooses the endpoint of an attempt: the less loaded of two, equal ones in turn, and no ejected one while another is
+//! healthy.
 
 use std::cell::Cell;
 use std::collections::hash_map::RandomState;
@@ -7,8 +8,8 @@ use std::time::Instant;
 
 use super::health::{AttemptPurpose, EndpointState};
 
-/// Endpoints a request has already failed at. Those beyond the 64th are not remembered and may be
-/// tried again, which only costs an attempt.
+/// The endpoints at which a request has already failed. Those after the 64th are not remembered and may be tried again,
+/// which only costs an attempt.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct TriedEndpoints(u64);
 
@@ -30,12 +31,12 @@ fn bit(endpoint: usize) -> u64 {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct EndpointLoad {
     pub(super) state: EndpointState,
-    /// Requests in flight; `None` if no more fit.
+    /// Requests in flight. `None` if there is no room for another.
     pub(super) load: Option<usize>,
 }
 
 impl EndpointLoad {
-    /// An endpoint that is not there.
+    /// An endpoint that does not exist.
     pub(super) const ABSENT: Self = Self {
         state: EndpointState::Healthy,
         load: None,
@@ -44,14 +45,14 @@ impl EndpointLoad {
 
 /// Chooses endpoints for one worker.
 pub(super) struct LoadBalancer {
-    /// Where the next choice begins, so that equals take turns.
+    /// The endpoint with which the next choice begins, so that equal ones take turns.
     next_start: Cell<usize>,
-    /// State of the generator that draws the second candidate; never 0.
+    /// State of the generator that draws the second candidate. It is never 0.
     random: Cell<u64>,
 }
 
 impl LoadBalancer {
-    /// Begins somewhere, so that workers do not begin at the same endpoint.
+    /// Begins at a random endpoint, so that not all workers begin at the same one.
     pub(super) fn new() -> Self {
         let seed = RandomState::new().hash_one(0_u8) | 1;
         Self {
@@ -60,10 +61,10 @@ impl LoadBalancer {
         }
     }
 
-    /// Power of two choices by requests in flight among those that are well and have room; `None`
-    /// when all that are well are full. If nobody is well, the one whose ejection ends first: a wrong
-    /// verdict about every endpoint must not turn into an outage of our making. Endpoints tried
-    /// before are taken only when no other has room.
+    /// Chooses by the power of two choices, by requests in flight, among the healthy endpoints that have room. Returns
+    /// `None` when all healthy endpoints are full. If no endpoint is healthy, chooses the one whose ejection ends
+    /// first: a wrong verdict about every endpoint must not become an outage that the gateway causes. Endpoints that
+    /// were tried before are chosen only when no other has room.
     pub(super) fn choose(
         &self,
         count: usize,
@@ -108,7 +109,7 @@ impl LoadBalancer {
             .map(|index| (index, AttemptPurpose::Request))
     }
 
-    /// A number below `count`, by xorshift: only balance depends on it, nothing secret.
+    /// A number below `count`, by xorshift. Only the balance depends on it, so it need not be secret.
     fn draw(&self, count: usize) -> usize {
         let mut x = self.random.get();
         x ^= x << 13;
@@ -119,7 +120,7 @@ impl LoadBalancer {
     }
 }
 
-/// The two candidates among which the load decides: the first usable one in turn, and one drawn.
+/// The two candidates between which the load decides: the first usable one in turn, and a drawn one.
 #[derive(Default)]
 struct Candidates {
     first: Option<(usize, usize)>,

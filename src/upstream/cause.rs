@@ -1,4 +1,4 @@
-//! Why an attempt at an endpoint failed, in words for logs.
+//! Why an attempt at an endpoint failed, as the access log names it.
 
 use std::io;
 
@@ -25,7 +25,7 @@ pub enum Cause {
     Closed,
     /// It reset the connection before the answer was whole.
     Reset,
-    /// It gave no answer within `response_timeout`, or stood still.
+    /// It gave no answer within `response_timeout`, or no byte moved for too long.
     AnswerTimedOut,
     /// What it sent is not an HTTP response.
     AnswerMalformed,
@@ -33,12 +33,12 @@ pub enum Cause {
     AnswerCutShort,
     /// The answer is over `response_head` or `response_fields`, or too many interim answers came before it.
     AnswerTooLarge,
-    /// No connection to it came free in time.
+    /// No connection to it became free in time.
     NoFreeConnection,
 }
 
 impl Cause {
-    /// Its word in access lines and in what is logged of an ejection.
+    /// The word in access lines and in the log line of an ejection.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! Making a connection to an endpoint: name, TCP, TLS, all under one deadline.
+//! Connects to an endpoint: name, TCP and TLS, all under one deadline.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -16,15 +16,15 @@ use super::connection::{EndpointStream, UpstreamConnection};
 use super::spec::EndpointSpec;
 use crate::base::clock;
 
-/// Addresses of one name that are tried: enough for both families of a service with replicas behind
-/// one name; more would leave each too little of the deadline.
+/// How many addresses of one name are tried: enough for both families of a service with replicas under one name. More
+/// would leave each too little of the deadline.
 const MAX_ADDRESSES: usize = 4;
 
-/// Look-ups of names of one pool at a time. A resolver that hangs holds a thread for each, long
-/// after the deadline of whoever asked: four are enough for a service that reconnects.
+/// Look-ups of names of one pool at a time. A resolver that hangs occupies a thread for each, long after the request's
+/// deadline. Four are enough for a service that reconnects.
 const MAX_LOOKUPS: usize = 4;
 
-/// Resolves host names on threads of their own, a bounded number of them.
+/// Resolves host names on threads of its own, of which there is a bounded number.
 pub(super) struct HostResolver(Arc<Semaphore>);
 
 impl Default for HostResolver {
@@ -34,8 +34,8 @@ impl Default for HostResolver {
 }
 
 impl HostResolver {
-    /// The addresses of a name, in the resolver's order. Dropping the future does not stop a
-    /// look-up that has begun; it keeps its place until it ends.
+    /// The addresses of a name, in the resolver's order. Dropping the future does not stop a look-up that has begun;
+    /// the look-up counts until it ends.
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         let place = Arc::clone(&self.0).acquire_owned().await.map_err(io::Error::other)?;
         let host = host.to_owned();
@@ -51,7 +51,7 @@ impl HostResolver {
 /// Why there is no connection.
 pub(super) struct ConnectError {
     pub(super) cause: Cause,
-    /// What the system or the TLS library said.
+    /// The message of the system or of the TLS library.
     pub(super) error: io::Error,
 }
 
@@ -64,10 +64,10 @@ impl From<io::Error> for ConnectError {
     }
 }
 
-/// Connects, and shakes hands if `tls` is given. Dropping the future closes what was begun.
+/// Connects, and shakes hands if `tls` is given. Dropping the future closes the connection that is being made.
 ///
 /// # Errors
-/// Whatever went wrong last; [`Cause::ConnectTimedOut`] after `deadline`.
+/// The last error; [`Cause::ConnectTimedOut`] after `deadline`.
 pub(super) async fn connect(
     endpoint: &EndpointSpec,
     tls: Option<&Arc<rustls::ClientConfig>>,
@@ -87,7 +87,7 @@ async fn establish(
     deadline: Instant,
 ) -> Result<Box<UpstreamConnection>, ConnectError> {
     let stream = open(endpoint, resolver, deadline).await?;
-    // Heads are written whole; waiting for more to send with them only delays them.
+    // Heads are written whole. Waiting for more bytes would only delay them.
     stream.set_nodelay(true)?;
     let Some(config) = tls else {
         return Ok(UpstreamConnection::new(EndpointStream::Plain(stream)));
@@ -101,7 +101,7 @@ async fn establish(
     Ok(UpstreamConnection::new(EndpointStream::Tls(Box::new(stream))))
 }
 
-/// Opens a TCP connection; an address literal needs no resolver.
+/// Opens a TCP connection. An address literal needs no resolver.
 async fn open(endpoint: &EndpointSpec, resolver: &HostResolver, deadline: Instant) -> Result<TcpStream, ConnectError> {
     if let Ok(ip) = endpoint.host.parse::<IpAddr>() {
         return Ok(TcpStream::connect(SocketAddr::new(ip, endpoint.port)).await?);
@@ -113,7 +113,7 @@ async fn open(endpoint: &EndpointSpec, resolver: &HostResolver, deadline: Instan
     }
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for (tried, address) in found.iter().enumerate() {
-        // A share of the time left, so that one silent address does not take it all.
+        // Each address gets a share of the remaining time, so that one silent address does not use it up.
         let now = clock::instant();
         let shares = u32::try_from(found.len() - tried).unwrap_or(1).max(1);
         let until = now + deadline.saturating_duration_since(now) / shares;

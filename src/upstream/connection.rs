@@ -1,4 +1,4 @@
-//! One connection to an endpoint: its transport, the buffers it keeps between requests, its timer.
+//! One connection to an endpoint: its byte stream, the buffers it keeps between requests, its timer.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -12,11 +12,11 @@ use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tokio_rustls::client::TlsStream;
 
-/// Room for a read at first, and all an idle connection keeps: most answers of an API fit, and
-/// 1,000 idle connections cost 8 MiB.
+/// Room for the first reads, and all that an idle connection keeps. Most answers of an API fit, and 1,000 idle
+/// connections cost 8 MiB.
 const READ_SMALL: usize = 8 * 1024;
-/// Room for a read of a connection that keeps filling it: beyond 64 KiB a larger read saves little
-/// (the kernel's share of the work no longer falls), below it a download pays more system calls.
+/// Room for the reads of a connection that keeps filling it. Above 64 KiB a larger read saves little, since the
+/// kernel's share of the work no longer falls. Below it a download costs more system calls.
 const READ_LARGE: usize = 64 * 1024;
 
 /// How bytes travel.
@@ -28,9 +28,9 @@ pub(super) enum EndpointStream {
 /// Whether an idle connection may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Idleness {
-    /// Nothing has come from the other side.
+    /// Nothing has come from the endpoint.
     Quiet,
-    /// It was closed, or bytes came that nobody asked for.
+    /// The endpoint has closed it, or has sent bytes that belong to no request.
     Dead,
 }
 
@@ -38,7 +38,7 @@ pub(super) struct UpstreamConnection {
     transport: EndpointStream,
     /// Bytes received and not yet taken.
     pub(super) input: BytesMut,
-    /// The next request's head and small body; kept here for its allocation between requests.
+    /// The head and the small body of the next request. The buffer is kept for its allocation.
     pub(super) output: Vec<u8>,
     pub(super) timer: ExpiryTimer,
     read_size: usize,
@@ -57,9 +57,9 @@ impl UpstreamConnection {
 
     /// Reads once into [`Self::input`]; 0 is the end. The room doubles with each read that fills it.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        // A buffer whose chunks have all been dropped is reclaimed here: an empty one is read into from its
-        // beginning, which the processor's caches still hold. Not at the price of a new one for each small read
-        // while its chunks live: somebody who is slow to take them would hold a whole buffer for each.
+        // A buffer whose chunks have all been dropped is reclaimed here. An empty buffer is read into from its
+        // beginning, which is still in the processor's caches. A new buffer for each small read is not made while its
+        // chunks live, since a client that reads slowly would hold a whole buffer for each.
         let reclaimed = self.input.is_empty() && self.input.try_reclaim(self.read_size);
         if !reclaimed && self.input.capacity() - self.input.len() < self.read_size / 2 {
             self.input.reserve(self.read_size);
@@ -75,7 +75,7 @@ impl UpstreamConnection {
         polled
     }
 
-    /// Writes once. One slice goes by a plain write: a vectored one costs more for nothing.
+    /// Writes once. A single slice is written by a plain write, since a vectored one costs more without a benefit.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         fn write<S: AsyncWrite + Unpin>(stream: &mut S, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
             match parts {
@@ -89,7 +89,7 @@ impl UpstreamConnection {
         }
     }
 
-    /// Brings out what TLS still holds; nothing to do on a plain connection.
+    /// Flushes what TLS still holds. There is nothing to do on a plain connection.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.transport {
             EndpointStream::Plain(_) => Poll::Ready(Ok(())),
@@ -97,7 +97,7 @@ impl UpstreamConnection {
         }
     }
 
-    /// Says that nothing more will be written.
+    /// Ends the sending side.
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.transport {
             EndpointStream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
@@ -105,15 +105,15 @@ impl UpstreamConnection {
         }
     }
 
-    /// Looks whether the other side has closed or spoken, by what the runtime has already been told:
-    /// no system call for a connection that is quiet.
+    /// Whether the endpoint has closed the connection or sent bytes, as far as the runtime already knows. A quiet
+    /// connection costs no system call.
     pub(super) fn idleness(&mut self) -> Idleness {
         match &mut self.transport {
             EndpointStream::Plain(stream) => match stream.try_read(&mut [0; 1]) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Idleness::Quiet,
                 _ => Idleness::Dead,
             },
-            // Session tickets and key updates are read here too and are no reason to give it up.
+            // Session tickets and key updates are read here as well. The connection stays usable after them.
             EndpointStream::Tls(_) => match self.poll_read(&mut Context::from_waker(Waker::noop())) {
                 Poll::Pending => Idleness::Quiet,
                 Poll::Ready(_) => Idleness::Dead,
@@ -121,7 +121,7 @@ impl UpstreamConnection {
         }
     }
 
-    /// Before it becomes idle: gives up room that a long body needed.
+    /// Frees the room that a long body needed, before the connection becomes idle.
     pub(super) fn shrink(&mut self) {
         if self.read_size > READ_SMALL {
             self.read_size = READ_SMALL;
@@ -133,15 +133,15 @@ impl UpstreamConnection {
     }
 }
 
-/// One timer for the connection's life. It is moved forward only when it fires too early, so that a
-/// deadline for each request costs no work in the timer wheel.
+/// One timer for the life of the connection. It is moved forward only when it fires too early, so that the deadline of
+/// each request costs no work in the timer wheel.
 #[derive(Default)]
 pub(super) struct ExpiryTimer {
     armed: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
 impl ExpiryTimer {
-    /// Ready when `deadline` has passed; otherwise the task is woken then.
+    /// Ready when `deadline` has passed. Otherwise the task is woken then.
     pub(super) fn poll_expired(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         let (armed, sleep) = self.armed.get_or_insert_with(|| {
             let sleep = tokio::time::sleep_until(deadline.into());

@@ -1,8 +1,8 @@
-//! What one worker's connections to one upstream have done, readable from outside the worker.
+//! What one worker's connections to one upstream have done. Other threads may read it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A number with one writer and any number of readers: the writer needs no locked instruction.
+/// A counter with one writer and any number of readers, so the writer needs no locked instruction.
 #[derive(Debug, Default)]
 pub struct SingleWriterCounter(AtomicU64);
 
@@ -12,18 +12,18 @@ impl SingleWriterCounter {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// One more; only the owning worker calls it.
+    /// Adds one. Only the owning worker calls it.
     pub(super) fn increment(&self) {
         self.0.store(self.value().wrapping_add(1), Ordering::Relaxed);
     }
 
-    /// One less; only the owning worker calls it.
+    /// Subtracts one. Only the owning worker calls it.
     pub(super) fn decrement(&self) {
         self.0.store(self.value().saturating_sub(1), Ordering::Relaxed);
     }
 }
 
-/// Counters of one worker's pool of one upstream. Telemetry keeps the `Arc` and sums over workers.
+/// The counters of one worker's pool of one upstream. Telemetry keeps the `Arc` and sums over workers.
 #[derive(Debug, Default)]
 pub struct UpstreamCounters {
     /// Attempts: requests that were given a connection or tried to get one.
@@ -35,11 +35,11 @@ pub struct UpstreamCounters {
     pub connect_failures: SingleWriterCounter,
     /// Attempts that used an idle connection.
     pub reuses: SingleWriterCounter,
-    /// Idle connections found dead, or lost before they answered.
+    /// Idle connections that were found closed, or that were lost before they answered.
     pub stale: SingleWriterCounter,
     /// Answers or bodies that did not come in time.
     pub timeouts: SingleWriterCounter,
-    /// Answers that were not HTTP responses: malformed, cut off, or a 101 that nobody asked for.
+    /// Answers that were not HTTP responses: malformed, cut off, or a 101 without a handshake.
     pub invalid: SingleWriterCounter,
     /// Answers over `response_head` or `response_fields`, or after too many interim answers.
     pub oversized: SingleWriterCounter,
@@ -47,9 +47,9 @@ pub struct UpstreamCounters {
     pub surplus: SingleWriterCounter,
     /// Requests refused because no connection came free in time or too many waited.
     pub busy: SingleWriterCounter,
-    /// Exchanges ended for somebody who waited, since their clients took nothing.
+    /// Requests that were ended because their clients read nothing and another request waited for a connection.
     pub displaced: SingleWriterCounter,
-    /// Times an endpoint was ejected.
+    /// How often an endpoint was ejected.
     pub ejections: SingleWriterCounter,
     /// Connections open now, idle ones included.
     pub open: SingleWriterCounter,
@@ -57,7 +57,7 @@ pub struct UpstreamCounters {
 }
 
 impl UpstreamCounters {
-    /// Every total with its name, for metrics; open and idle connections are not totals.
+    /// Every total with its name, for metrics. The numbers of open and idle connections are no totals.
     #[must_use]
     pub fn totals(&self) -> [(&'static str, u64); 13] {
         [

@@ -1,4 +1,4 @@
-//! Forwarding one request: attempts until an answer comes or none may be made any more.
+//! Forwards one request: makes attempts until an answer comes or no further attempt is allowed.
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -17,11 +17,11 @@ use crate::wire::body::BodySource;
 use crate::wire::framing::Framing;
 use crate::wire::head::ResponseHead;
 
-/// Most attempts for one request: the first, one for a connection that died idle, one for an
-/// endpoint that is down. More would multiply the load on a service that is already failing.
+/// Most attempts of one request: the first, one for a connection that was closed while idle, one for an endpoint that
+/// is down. More would multiply the load on a service that is already failing.
 const MAX_ATTEMPTS: u32 = 3;
 
-/// See [`UpstreamPool::forward`], which demands the permit.
+/// Forwards one request. [`UpstreamPool::forward`] demands the permit for it.
 pub(super) async fn forward<B: BodySource + Unpin>(
     pool: &Rc<UpstreamPool>,
     request: Outgoing<'_>,
@@ -38,7 +38,7 @@ pub(super) async fn forward<B: BodySource + Unpin>(
             pool.counters().retries.increment();
         }
         let last = number == MAX_ATTEMPTS;
-        // Boxed: waiting and connecting are rare, and every request's future would hold their state.
+        // Boxed, since waiting and connecting are rare and every request's future would hold their state.
         let leased = match pool.checkout_idle(tried, owner, now) {
             Ok(lease) => Ok(lease),
             Err(slot) => Box::pin(pool.checkout(slot, tried, owner, now)).await,
@@ -67,7 +67,7 @@ pub(super) async fn forward<B: BodySource + Unpin>(
         let host = host(pool, request, endpoint);
         let mut attempt = Attempt::new(lease, request_writer, request, host, timing);
         let error = match poll_fn(|cx| attempt.poll_head(cx)).await {
-            Ok(received) => return Ok(answered(attempt, received, request, (number, endpoint))),
+            Ok((head, framing)) => return Ok(answered(attempt, head, framing, request, number, endpoint)),
             Err(error) => error,
         };
         let (unsent, retry, cause) = attempt.into_failure(&error);
@@ -99,9 +99,11 @@ fn timing_of(request: &Outgoing<'_>, number: u32, now: Instant) -> AttemptTiming
 /// The result of an attempt whose response head has arrived.
 fn answered<B: BodySource + Unpin>(
     attempt: Box<Attempt<B>>,
-    (head, framing): (ResponseHead, Framing),
+    head: ResponseHead,
+    framing: Framing,
     request: &Outgoing<'_>,
-    (attempts, endpoint): (u32, usize),
+    attempts: u32,
+    endpoint: usize,
 ) -> Forwarded<B> {
     let (body, upgraded) = if head.status == 101 {
         (UpstreamBody::nothing(), Some(attempt.into_upgraded()))
@@ -133,13 +135,12 @@ impl AttemptTrace {
 }
 
 impl<'a> Outgoing<'a> {
-    /// Whom its connection is for.
     fn owner(&self) -> Option<RequestOwner<'a>> {
         self.holder.map(|(key, holder)| RequestOwner { key, holder })
     }
 }
 
-/// What `Host` says at this endpoint.
+/// The value of `Host` at this endpoint.
 fn host<'a>(pool: &'a UpstreamPool, request: &Outgoing<'a>, endpoint: usize) -> &'a [u8] {
     match &pool.spec().host {
         HostHeader::Client => request.client_host,

@@ -1,28 +1,28 @@
-//! Whether an endpoint is used, decided by how its last attempts went: pure, the time is an argument.
+//! Whether an endpoint is used, decided by its last attempts. The decision is pure: the time is an argument.
 
 use std::time::Instant;
 
 use super::spec::Ejection;
 
-/// An ejection is doubled at most so often: 2^4 is the 16 times that [`Ejection`] promises.
+/// An ejection is doubled at most this often. 2^4 is the factor 16 that [`Ejection`] promises.
 const MAX_DOUBLINGS: u32 = 4;
 
-/// What may be asked of an endpoint now.
+/// Which requests an endpoint may get now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EndpointState {
     Healthy,
-    /// One request, to see whether it is well again.
+    /// One request, which finds out whether the endpoint is healthy again.
     ProbeDue,
-    /// Nothing, unless nobody else is left; its ejection ends then.
+    /// None, unless no other endpoint is left. The ejection ends at this time.
     Ejected(Instant),
 }
 
-/// Why an endpoint is asked.
+/// Why an endpoint gets a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AttemptPurpose {
-    /// It is well, or nobody else is left.
+    /// It is healthy, or no other endpoint is left.
     Request,
-    /// Its ejection is over and this request finds out whether it is well again.
+    /// Its ejection is over, and this request finds out whether it is healthy again.
     Probe,
 }
 
@@ -49,31 +49,32 @@ impl EndpointHealth {
         }
     }
 
-    /// The request that is now sent is the probe; nobody else is sent until it has ended.
+    /// The request that is sent now is the probe. No other request is sent until it has ended.
     pub(super) fn begin_probe(&mut self) {
         if let Some(ejected) = &mut self.ejected {
             ejected.probed = true;
         }
     }
 
-    /// The probe ended and says nothing (its client went away): another may be sent.
+    /// The probe ended without a result, since its client went away. Another may be sent.
     pub(super) fn abandon_probe(&mut self) {
         if let Some(ejected) = &mut self.ejected {
             ejected.probed = false;
         }
     }
 
-    /// A valid answer came, whatever its status: the endpoint is well.
+    /// A valid answer came, whatever its status: the endpoint is healthy.
     pub(super) fn succeeded(&mut self) {
         if self.failures != 0 || self.ejected.is_some() {
             *self = Self::default();
         }
     }
 
-    /// No connection, no answer in time or no valid one. Says whether the endpoint is ejected by it.
+    /// There was no connection, no answer in time, or no valid one. Returns whether the endpoint is ejected because of
+    /// it.
     ///
-    /// A failure while it is ejected counts only for the probe: requests that are sent to it because
-    /// nobody else is left must not prolong its absence.
+    /// During an ejection a failure counts only for the probe: requests that are sent because no other endpoint is left
+    /// must not prolong the ejection.
     #[must_use]
     pub(super) fn failed(&mut self, purpose: AttemptPurpose, rule: Ejection, now: Instant) -> HealthChange {
         self.failures = self.failures.saturating_add(1);

@@ -1,4 +1,4 @@
-//! One connection in use, counted at its endpoint: closed when dropped, kept only when parked.
+//! One connection in use, counted at its endpoint. It is closed when dropped, and kept only when parked.
 
 use std::io::{self, IoSlice};
 use std::rc::Rc;
@@ -14,37 +14,38 @@ use super::pool::UpstreamPool;
 use super::quota::QuotaSlot;
 use crate::base::clock;
 
-/// How a lease came by its connection.
+/// Where a lease got its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ConnectionOrigin {
     /// It was made for this attempt.
     Fresh,
-    /// It was idle, and may have been closed by the other side meanwhile.
+    /// It was idle, and the endpoint may have closed it meanwhile.
     Reused,
 }
 
-/// One of an endpoint's connections, counted; given back when dropped.
+/// One of the connections that an endpoint may have. It is given back when dropped.
 pub(super) struct EndpointSlot {
     pool: Rc<UpstreamPool>,
     index: usize,
     purpose: AttemptPurpose,
     idle: Option<Box<UpstreamConnection>>,
     state: SlotState,
-    /// Its place among those whom the endpoint's connections are for.
+    /// The quota slot of the request that uses the connection.
     quota_slot: Option<QuotaSlot>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SlotState {
-    Yes,
-    /// The connection went back to the idle ones and keeps its place.
+    InUse,
+    /// The connection went back to the idle ones, which still count.
     Parked,
 }
 
 impl EndpointSlot {
     pub(super) const fn new(
         pool: Rc<UpstreamPool>,
-        (index, quota_slot): (usize, Option<QuotaSlot>),
+        index: usize,
+        quota_slot: Option<QuotaSlot>,
         purpose: AttemptPurpose,
         idle: Option<Box<UpstreamConnection>>,
     ) -> Self {
@@ -54,7 +55,7 @@ impl EndpointSlot {
             index,
             purpose,
             idle,
-            state: SlotState::Yes,
+            state: SlotState::InUse,
         }
     }
 
@@ -97,7 +98,7 @@ impl Drop for EndpointSlot {
         if let Some(quota_slot) = self.quota_slot.take() {
             UpstreamPool::release(endpoint, quota_slot);
         }
-        if self.state == SlotState::Yes {
+        if self.state == SlotState::InUse {
             self.pool.count_closed(endpoint);
         }
     }
@@ -140,13 +141,13 @@ impl Lease {
         self.slot.succeeded();
     }
 
-    /// The endpoint gave none, or none in time.
+    /// The endpoint gave no valid answer, or none in time.
     pub(super) fn failed(&mut self, cause: Cause) {
         self.slot.failed(cause);
     }
 
-    /// An idle connection turned out to be closed: that says nothing about the endpoint, but much
-    /// about its other idle connections.
+    /// An idle connection was closed. This says nothing about the endpoint, but its other idle connections are probably
+    /// closed as well.
     pub(super) fn was_stale(&self) {
         self.pool().counters().stale.increment();
         self.pool().drop_idle(self.slot.index);
@@ -168,8 +169,8 @@ impl Lease {
     }
 }
 
-/// An endpoint's connection after its 101. It goes on counting among its endpoint's connections; dropping
-/// it closes it, and nothing brings it back to the pool.
+/// The connection of an endpoint after its 101. It still counts among the endpoint's connections. Dropping it closes
+/// it, and it never goes back to the pool.
 pub struct Upgraded {
     lease: Lease,
 }
@@ -179,7 +180,7 @@ impl Upgraded {
         Self { lease }
     }
 
-    /// Bytes received and not yet taken; at first what came behind the 101.
+    /// Bytes that were received and not yet taken, at first those after the head of the 101.
     pub const fn input(&mut self) -> &mut BytesMut {
         &mut self.lease.connection.input
     }
@@ -200,7 +201,7 @@ impl Upgraded {
         self.lease.connection.poll_write(cx, &[IoSlice::new(bytes)])
     }
 
-    /// Brings out what was written.
+    /// Flushes what was written.
     ///
     /// # Errors
     /// Those of the connection.
@@ -208,7 +209,7 @@ impl Upgraded {
         self.lease.connection.poll_flush(cx)
     }
 
-    /// Says that nothing more will be written.
+    /// Ends the sending side.
     ///
     /// # Errors
     /// Those of the connection.

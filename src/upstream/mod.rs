@@ -1,4 +1,4 @@
-//! Forwarding: each worker's own connections to the services behind, over HTTP/1.1.
+//! Forwarding: each worker's own connections to the upstreams, over HTTP/1.1.
 
 use std::future::Future;
 use std::rc::Rc;
@@ -39,10 +39,10 @@ pub use response_body::UpstreamBody;
 /// A request ready to be written to an endpoint.
 #[derive(Clone, Copy)]
 pub struct Outgoing<'a> {
-    /// The time: what its timeouts count from.
+    /// The current time, from which the timeouts count.
     pub now: Instant,
-    /// Who it is from, for shares of the connections, and what its connection can be had back by; without,
-    /// it counts against no share.
+    /// The quota key of the request, and the handle by which its connection can be reclaimed. Without them the request
+    /// counts against no quota.
     pub holder: Option<(QuotaKey, &'a Rc<dyn QuotaHolder>)>,
     pub method: Method,
     /// Request-target in origin form, canonical.
@@ -51,27 +51,27 @@ pub struct Outgoing<'a> {
     pub client_host: &'a [u8],
     /// Every other field, serialised as `Name: value\r\n`, without `Host` and framing.
     pub fields: &'a [u8],
-    /// How the body is framed upstream.
+    /// How the body is framed when it is sent.
     pub framing: Framing,
     /// Deadline for the response head, counted from the end of the request head.
     pub response_timeout: Duration,
-    /// How long a body may stand still.
+    /// How long no byte of a body may move.
     pub idle_timeout: Duration,
     pub trailers: Trailers,
-    /// The handshake a 101 must meet; without one every 101 is invalid. The head of a request with one
-    /// holds its `Upgrade` already.
+    /// The handshake that a 101 must accept. Without one every 101 is invalid. The fields of a request with a handshake
+    /// contain `Upgrade` already.
     pub upgrade: Option<Handshake>,
 }
 
 /// An answer whose head has arrived.
 pub struct Forwarded<B> {
-    /// The head as received, 1xx already dealt with; nothing filtered yet.
+    /// The head as received, after any 1xx. Nothing is filtered yet.
     pub head: ResponseHead,
-    /// The body; the request body's remainder is pumped while it is polled.
+    /// The body. The rest of the request body is sent while it is polled.
     pub body: UpstreamBody<B>,
     /// How the body is framed.
     pub framing: Framing,
-    /// After a 101: the connection, which speaks another protocol now. The body is empty then.
+    /// After a 101: the connection, which has changed its protocol. The body is empty then.
     pub upgraded: Option<Upgraded>,
     /// Attempts made, at least 1.
     pub attempts: u32,
@@ -79,23 +79,23 @@ pub struct Forwarded<B> {
     pub endpoint: usize,
 }
 
-/// The last of the attempts that gave no answer, for the access line.
+/// The last attempt of a request that got no answer, for the access line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AttemptTrace {
     /// How many attempts were made.
     pub attempts: u32,
     /// Index of the endpoint that was tried last.
     pub endpoint: Option<usize>,
-    /// What went wrong with it; `None` where the client was to blame.
+    /// What went wrong with it. `None` where the client was to blame.
     pub cause: Option<Cause>,
 }
 
 /// Why a request got no answer from its upstream.
 #[derive(Debug)]
 pub struct Unanswered {
-    /// What the caller is told, as a denial.
+    /// The error, from which the client's denial is made.
     pub error: UpstreamError,
-    /// What the access line tells.
+    /// The attempt, for the access line.
     pub trace: AttemptTrace,
 }
 
@@ -107,7 +107,7 @@ pub enum UpstreamError {
     /// The response head did not come in time.
     #[error("the upstream did not answer in time")]
     Timeout,
-    /// The connection broke, or what came was not a response.
+    /// The connection broke, or the bytes were no response.
     #[error("the upstream gave an invalid answer")]
     Invalid,
     /// The response head is over the upstream's `response_head` or `response_fields`, or there were too many interim answers.
@@ -122,7 +122,7 @@ pub enum UpstreamError {
 }
 
 impl UpstreamError {
-    /// What the caller is told.
+    /// The denial that the client gets.
     pub const fn denial(&self) -> Denial {
         match self {
             Self::Unreachable => Denial::UpstreamUnreachable,
@@ -137,26 +137,25 @@ impl UpstreamError {
 }
 
 impl UpstreamPool {
-    /// Forwards one request and answers when the response head has arrived; the request body may
-    /// still be flowing then.
+    /// Forwards one request and returns when the head of the answer has arrived. The request body may still be on its
+    /// way then.
     ///
-    /// Dropping the future or the returned body closes the connection it used; nothing half-read
-    /// is ever used again.
+    /// Dropping the future or the returned body closes the connection that it used. A connection with an unread rest is
+    /// never used again.
     ///
-    /// Trailers of the request are sent as `body` yields them when [`Outgoing::trailers`] says so:
-    /// whoever made `body` has already taken the protected names out of them.
+    /// If [`Outgoing::trailers`] says so, trailers of the request are sent as `body` yields them. The caller has
+    /// already removed the protected names from them.
     ///
     /// # Errors
-    /// [`Unanswered`] with the request body, after the retries that are allowed: only where
-    /// nothing was sent, or the method is idempotent, the request has no body and no byte of an
-    /// answer came.
+    /// [`Unanswered`] with the request body, after the retries that are allowed: only where nothing was sent, or where
+    /// the method is idempotent, the request has no body and no byte of an answer came.
     pub fn forward<'p, B: BodySource + Unpin>(
         self: &'p Rc<Self>,
         permit: &Permit,
         request: Outgoing<'p>,
         body: B,
     ) -> impl Future<Output = Result<Forwarded<B>, (Unanswered, B)>> + use<'p, B> {
-        // The proof is all that is asked of it.
+        // The permit is only the proof that the request may be forwarded.
         let _ = permit;
         forward::forward(self, request, body)
     }

@@ -1,4 +1,4 @@
-//! Which endpoint and which connection an attempt gets, and what happens to both afterwards.
+//! Gives each attempt an endpoint and a connection, and takes the connection back.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -20,13 +20,13 @@ use super::wait_queue::WaitQueue;
 use crate::base::clock;
 use crate::wire::head::ResponseHead;
 
-/// Who waits looks this often whether somebody stalls meanwhile, or an endpoint is well again.
+/// How often a waiting request checks whether another one is stalled meanwhile, or an endpoint is healthy again.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// Who waits for what it holds itself looks this often: hundreds of such must not cost others anything.
+/// The same for a request whose caller has used up its quota. Hundreds of such requests must cost others nothing.
 const LOOK_AGAIN_OVER: Duration = Duration::from_secs(1);
 
-/// Spare heads kept: a head is taken when an answer arrives and given back before the next task
-/// runs, so a few are always enough.
+/// How many spare heads are kept. A head is taken when an answer arrives and given back before the next task runs, so a
+/// few are always enough.
 const MAX_SPARE_HEADS: usize = 8;
 
 /// The connections of one worker to one upstream.
@@ -41,21 +41,21 @@ pub struct UpstreamPool {
     heads: RefCell<Vec<ResponseHead>>,
 }
 
-/// Whom a connection is for.
+/// The request for whose sake a connection is used.
 #[derive(Clone, Copy)]
 pub(super) struct RequestOwner<'a> {
     pub(super) key: QuotaKey,
     pub(super) holder: &'a Rc<dyn QuotaHolder>,
 }
 
-/// One address and what this worker has to it.
+/// One address of the upstream, and this worker's connections to it.
 pub(super) struct PoolEndpoint {
-    /// Newest last: the one used last is the least likely to be closed by the other side.
+    /// The newest comes last: the endpoint is least likely to have closed the one that was used last.
     idle: RefCell<Vec<Idle>>,
-    /// Connections, being made, in use or idle.
+    /// Connections that are being made, in use or idle.
     open: Cell<usize>,
     pub(super) health: RefCell<EndpointHealth>,
-    /// Whom the connections in use are for.
+    /// The quotas of the callers whose requests use the connections.
     quota: CallerQuota,
 }
 
@@ -74,7 +74,7 @@ pub(super) enum CheckoutError {
 }
 
 impl UpstreamPool {
-    /// No connection is made yet. Of each endpoint's connections a caller has at most these shares.
+    /// Makes a pool without connections. A caller may use at most these shares of each endpoint's connections.
     #[must_use]
     pub fn new(spec: Arc<UpstreamSpec>, counters: Arc<UpstreamCounters>, shares: QuotaShares) -> Rc<Self> {
         let endpoint = || PoolEndpoint {
@@ -94,7 +94,7 @@ impl UpstreamPool {
         })
     }
 
-    /// What it was built from.
+    /// The configuration from which it was built.
     #[must_use]
     pub const fn spec(&self) -> &Arc<UpstreamSpec> {
         &self.spec
@@ -105,9 +105,8 @@ impl UpstreamPool {
         &self.counters
     }
 
-    /// Closes connections that have been idle for longer than `keep_alive` or were closed by the
-    /// other side. The worker calls it about once a second; between the calls such connections are
-    /// only found when they would be used.
+    /// Closes connections that have been idle for longer than `keep_alive` or that the endpoint has closed. The worker
+    /// calls it about once a second. Between the calls such connections are noticed only when they would be used.
     pub fn sweep(&self, now: Instant) {
         for endpoint in &self.endpoints {
             let mut idle = endpoint.idle.borrow_mut();
@@ -119,7 +118,7 @@ impl UpstreamPool {
         }
     }
 
-    /// Takes back the head of an answer that was dealt with, so that the next one needs no allocation.
+    /// Takes back a head that was processed, so that the next answer needs no allocation.
     pub fn recycle(&self, head: ResponseHead) {
         let mut heads = self.heads.borrow_mut();
         if heads.len() < MAX_SPARE_HEADS {
@@ -131,15 +130,19 @@ impl UpstreamPool {
         self.heads.borrow_mut().pop().unwrap_or_default()
     }
 
-    /// Gives an idle connection to one of the endpoints that were not tried yet, without a wait. What
-    /// it got as far as is what [`Self::checkout`] goes on with.
+    /// Leases an idle connection of an endpoint that was not tried yet, without waiting.
+    ///
+    /// # Errors
+    /// The slot that was claimed on an endpoint without an idle connection, if any, with which [`Self::checkout`] goes
+    /// on.
     pub(super) fn checkout_idle(
         self: &Rc<Self>,
         tried: TriedEndpoints,
         owner: Option<RequestOwner<'_>>,
         now: Instant,
     ) -> Result<Lease, Option<EndpointSlot>> {
-        // Those who wait are called as soon as there is room for them: whoever was not has no claim to it.
+        // Waiting requests are notified as soon as there is room for them, so a request that is not notified goes
+        // behind them.
         if self.wait_queue.has_notified() {
             return Err(None);
         }
@@ -154,9 +157,8 @@ impl UpstreamPool {
         }
     }
 
-    /// Gives a connection to one of the endpoints that were not tried yet: makes one for `slot`, or
-    /// waits for a slot first. Dropping the future closes a connection that is being made and leaves
-    /// the queue.
+    /// Leases a connection of an endpoint that was not tried yet: makes one for `slot`, or waits for a slot first.
+    /// Dropping the future closes a connection that is being made and leaves the queue.
     ///
     /// # Errors
     /// [`CheckoutError`], after the connect deadline at the latest.
@@ -176,7 +178,7 @@ impl UpstreamPool {
         }
     }
 
-    /// Takes a place at an endpoint, if one has room for this caller.
+    /// Takes a slot at an endpoint, if one has room for this caller.
     fn claim_slot(self: &Rc<Self>, tried: TriedEndpoints, owner: Option<RequestOwner<'_>>, now: Instant) -> Option<EndpointSlot> {
         let key = owner.map(|owner| owner.key);
         let (index, purpose) = self
@@ -186,14 +188,14 @@ impl UpstreamPool {
         if purpose == AttemptPurpose::Probe {
             endpoint.health.borrow_mut().begin_probe();
         }
-        // An idle connection keeps its place; otherwise one is taken for the connection to be made.
+        // An idle connection is already counted. Otherwise the connection that is to be made is counted here.
         let idle = self.take_idle(endpoint, now);
         if idle.is_none() {
             endpoint.open.set(endpoint.open.get() + 1);
             self.counters.open.increment();
         }
         let quota_slot = owner.map(|owner| endpoint.quota.acquire(owner.key, owner.holder));
-        Some(EndpointSlot::new(Rc::clone(self), (index, quota_slot), purpose, idle))
+        Some(EndpointSlot::new(Rc::clone(self), index, quota_slot, purpose, idle))
     }
 
     fn load_of(&self, index: usize, key: Option<QuotaKey>, now: Instant) -> EndpointLoad {
@@ -208,7 +210,7 @@ impl UpstreamPool {
         }
     }
 
-    /// Waits until an endpoint has room, in the order of arrival. Whoever stalls makes room.
+    /// Waits until an endpoint has room, in the order of arrival. A stalled request is ended to make room.
     async fn wait(
         self: &Rc<Self>,
         tried: TriedEndpoints,
@@ -219,7 +221,7 @@ impl UpstreamPool {
         let exceeded = key.and_then(|key| self.exceeded(key));
         let deadline = now + self.spec.connect_timeout;
         let look_again = if exceeded.is_some() { LOOK_AGAIN_OVER } else { LOOK_AGAIN };
-        // Dropped after the place in the queue.
+        // Dropped after the queue entry.
         let _calls_the_next = WakeNextOnDrop(self);
         let held = key.map_or(0, |key| self.endpoints.iter().map(|e| e.quota.held_by_address(key)).sum());
         let Some(waiting) = self.wait_queue.join(key, held, exceeded) else {
@@ -234,7 +236,7 @@ impl UpstreamPool {
             let pause = deadline.min(now + look_again);
             let notified = timeout_at(pause.into(), waiting.notified()).await.is_ok();
             let now = clock::instant();
-            // Nobody is called when an ejected endpoint's time is over, so whoever waits looks by itself.
+            // The end of an ejection notifies no request, so a waiting request tries by itself.
             let may_try = notified || !self.wait_queue.has_notified();
             if may_try && let Some(slot) = self.claim_slot(tried, owner, now) {
                 drop(waiting);
@@ -248,12 +250,12 @@ impl UpstreamPool {
         }
     }
 
-    /// The share that keeps this caller from every endpoint that has room for others.
+    /// The quota that keeps this caller from every endpoint that has room for others.
     fn exceeded(&self, key: QuotaKey) -> Option<ExceededQuota> {
         self.endpoints.iter().find_map(|endpoint| endpoint.quota.exceeded(key))
     }
 
-    /// Ends the exchange whose client has taken nothing for longest, so that this caller gets its connection.
+    /// Ends the request whose client has read nothing for longest, so that this caller gets its connection.
     fn displace_stalled(&self, key: QuotaKey, now: Instant) {
         let stalled = self
             .endpoints
@@ -265,7 +267,7 @@ impl UpstreamPool {
         }
     }
 
-    /// Makes the slot's connection, unless it came with an idle one.
+    /// Makes the connection of a slot, unless the slot came with an idle one.
     async fn connect_slot(&self, mut slot: EndpointSlot, now: Instant) -> Result<Lease, CheckoutError> {
         self.counters.attempts.increment();
         if let Some(connection) = slot.take_idle() {
@@ -282,7 +284,7 @@ impl UpstreamPool {
                 self.counters.connects.increment();
                 Ok(Lease::fresh(slot, connection))
             }
-            // Nothing about the endpoint: this process has no descriptor left.
+            // This says nothing about the endpoint: this process has no descriptor left.
             Err(ConnectError {
                 cause: cause @ Cause::NoDescriptors,
                 error,
@@ -300,14 +302,14 @@ impl UpstreamPool {
         }
     }
 
-    /// Whether the newest idle connection shows no sign of the other side.
+    /// Whether the newest idle connection is quiet.
     #[cfg(test)]
     pub(super) fn endpoint_is_quiet(&self, index: usize) -> bool {
         let mut idle = self.endpoints[index].idle.borrow_mut();
         idle.last_mut().is_some_and(|idle| idle.connection.idleness() == Idleness::Quiet)
     }
 
-    /// The newest idle connection that still lives; dead ones met on the way are closed.
+    /// The newest idle connection that is still open. Closed ones that are met on the way are removed.
     fn take_idle(&self, endpoint: &PoolEndpoint, now: Instant) -> Option<Box<UpstreamConnection>> {
         loop {
             let mut idle = endpoint.idle.borrow_mut().pop()?;
@@ -326,25 +328,25 @@ impl UpstreamPool {
         now.saturating_duration_since(idle.since) >= self.spec.keep_alive
     }
 
-    /// Counts an idle connection out that has just been taken off the list to be closed.
+    /// Counts an idle connection that has just been removed from the list to be closed.
     fn forget_idle(&self, endpoint: &PoolEndpoint) {
         self.counters.idle.decrement();
         self.count_closed(endpoint);
     }
 
-    /// A connection of this endpoint has been closed.
+    /// Counts a connection of this endpoint that has been closed.
     pub(super) fn count_closed(&self, endpoint: &PoolEndpoint) {
         endpoint.open.set(endpoint.open.get().saturating_sub(1));
         self.counters.open.decrement();
         self.wake_next();
     }
 
-    /// Whoever had a connection of this endpoint has it no more.
+    /// A request has given its connection to this endpoint back.
     pub(super) fn release(endpoint: &PoolEndpoint, quota_slot: QuotaSlot) {
         endpoint.quota.release(quota_slot);
     }
 
-    /// Keeps a connection whose last exchange is over and clean.
+    /// Keeps a connection whose last attempt has ended cleanly.
     pub(super) fn park_connection(&self, endpoint: &PoolEndpoint, mut connection: Box<UpstreamConnection>) {
         connection.shrink();
         self.counters.idle.increment();
@@ -357,7 +359,7 @@ impl UpstreamPool {
         self.endpoints.get(index)
     }
 
-    /// Calls the first of those who wait for whom there is room now.
+    /// Notifies the first waiting request for which there is room now.
     fn wake_next(&self) {
         if self.wait_queue.is_empty() {
             return;
@@ -367,8 +369,8 @@ impl UpstreamPool {
             .notify_first(|key| (0..self.endpoints.len()).any(|index| self.load_of(index, key, now).load.is_some()));
     }
 
-    /// Closes the idle connections of an endpoint that has just closed one of them on us: a service
-    /// that restarts closes them all.
+    /// Closes the idle connections of an endpoint that has just closed one of them: a service that restarts closes them
+    /// all.
     pub(super) fn drop_idle(&self, index: usize) {
         if let Some(endpoint) = self.endpoints.get(index) {
             let idle = std::mem::take(&mut *endpoint.idle.borrow_mut());
@@ -379,7 +381,7 @@ impl UpstreamPool {
     }
 }
 
-/// Calls the next of those who wait when one of them goes.
+/// Notifies the next waiting request when one of them leaves.
 struct WakeNextOnDrop<'a>(&'a UpstreamPool);
 
 impl Drop for WakeNextOnDrop<'_> {

@@ -1,5 +1,5 @@
-//! Who holds what is scarce: so that nobody holds more than a share of it, and what is held by a client
-//! that takes nothing is given to whoever waits.
+//! Quotas of scarce resources: no caller holds more than a share, and a resource whose client reads nothing goes to a
+//! request that waits for it.
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
@@ -7,15 +7,15 @@ use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// While others wait, a client may take nothing of its answer for this long. A telephone that loses packets
-/// sends them again within some hundred milliseconds; one that changes networks is silent for seconds, and
-/// is not cut off for it as long as nobody waits.
+/// While others wait, a client may read nothing of its response for this long. A phone that loses packets sends them
+/// again within some hundred milliseconds. One that changes networks is silent for seconds, and is not cut off as long
+/// as no request waits.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// No address: what stands in a place that is free.
+/// The address in a slot that is free.
 const FREE_SLOT: u64 = u64::MAX;
 
-/// Who a request is from, as far as shares are counted.
+/// The caller of a request, as far as quotas are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuotaKey {
     address: u64,
@@ -23,23 +23,24 @@ pub struct QuotaKey {
 }
 
 impl QuotaKey {
-    /// Somebody at this address: an IPv4 address, or an IPv6 /64, which is the least a host is given.
+    /// The key of an address: an IPv4 address, or an IPv6 /64, the smallest network that a host is given.
     #[must_use]
     pub fn at(address: IpAddr) -> Self {
         let address = match address.to_canonical() {
             IpAddr::V4(v4) => u64::from(u32::from(v4)),
-            // The first 64 bits. Those of a number below 2^32 are no network that anybody is given.
+            // The first 64 bits. A number below 2^32 is no network that a host is given, so it cannot collide with an
+            // IPv4 address.
             IpAddr::V6(v6) => v6.segments().iter().take(4).fold(0, |sum, part| sum << 16 | u64::from(*part)),
         };
         Self { address, credential: None }
     }
 
-    /// Whether both are at one address.
+    /// Whether both have the same address.
     pub(super) const fn is_of_address(self, other: Self) -> bool {
         self.address == other.address
     }
 
-    /// The same, with a credential; `mark` tells credentials apart.
+    /// Adds a credential to the key. `mark` tells credentials apart.
     #[must_use]
     pub const fn with_credential(self, mark: u64) -> Self {
         Self {
@@ -49,7 +50,7 @@ impl QuotaKey {
     }
 }
 
-/// Most that one caller may hold, in percent of all there is. 100 is no limit.
+/// Most that one caller may hold, in percent of the total. 100 is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuotaShares {
     pub address: u32,
@@ -69,26 +70,26 @@ impl QuotaShares {
     }
 }
 
-/// A request that holds something, as far as it can be made to give it back.
+/// A request that holds a slot, as far as it can be made to give it back.
 pub trait QuotaHolder {
-    /// Since when its client has taken nothing of what is there for it.
+    /// Since when its client has read nothing although data is waiting for it.
     fn stalled_since(&self) -> Option<Instant>;
     fn displace(&self);
 }
 
-/// Which of its shares a caller has used up.
+/// Which of its quotas a caller has used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExceededQuota {
     Address,
     Credential,
 }
 
-/// A place that is held; given back by [`CallerQuota::release`].
+/// A slot that is in use. [`CallerQuota::release`] gives it back.
 #[derive(Debug, PartialEq, Eq)]
 pub struct QuotaSlot(usize);
 
-/// Who holds the places of one thing, `total` of them. A request pays for a place that is written and
-/// cleared; the others are counted only when as many are held as one share allows.
+/// The callers that use the `total` slots of one resource. A request costs one slot that is written and cleared. The
+/// others are counted only when as many slots are in use as one share allows.
 pub struct CallerQuota {
     most_of_address: usize,
     most_of_credential: usize,
@@ -96,7 +97,7 @@ pub struct CallerQuota {
     slots: RefCell<QuotaSlots>,
 }
 
-/// Side by side, so that counting runs through numbers only. As long as there were ever places held at once.
+/// The columns of a table, so that counting reads only numbers. It has as many rows as slots were ever in use at once.
 #[derive(Default)]
 struct QuotaSlots {
     addresses: Vec<u64>,
@@ -149,7 +150,7 @@ impl CallerQuota {
         }
     }
 
-    /// Whether this caller holds all that it may.
+    /// Which quota this caller has used up, if any.
     #[must_use]
     pub fn exceeded(&self, key: QuotaKey) -> Option<ExceededQuota> {
         let taken = self.taken.get();
@@ -174,14 +175,14 @@ impl CallerQuota {
         None
     }
 
-    /// How many places this caller's address holds.
+    /// How many slots the caller's address uses.
     pub(super) fn held_by_address(&self, key: QuotaKey) -> usize {
         let slots = self.slots.borrow();
         slots.addresses.iter().filter(|a| **a == key.address).count()
     }
 
-    /// Of those whose clients have taken nothing for longer than others have to wait for, the one that has
-    /// for longest. For a caller that has used up a share, one that counts against the same share.
+    /// The request that has been stalled for longest, if any is stalled for longer than the grace time. For a caller
+    /// that has used up a quota, only requests that count against the same quota.
     pub fn longest_stalled(&self, key: QuotaKey, now: Instant) -> Option<(Instant, Rc<dyn QuotaHolder>)> {
         let exceeded = self.exceeded(key);
         let slots = self.slots.borrow();
@@ -201,7 +202,7 @@ impl CallerQuota {
     }
 }
 
-/// Whether who has taken nothing since then may be ended for somebody who waits.
+/// Whether a client that has read nothing since then may be cut off for a request that waits.
 #[must_use]
 pub fn is_stalled(since: Instant, now: Instant) -> bool {
     now.saturating_duration_since(since) >= GRACE

@@ -1,4 +1,4 @@
-//! The request on its way out: head and body as bytes, written while there is room, pumped while there is a body.
+//! Writes a request: head and body as bytes, written while there is room, and more of the body while there is some.
 
 use std::io::IoSlice;
 use std::task::{Context, Poll};
@@ -14,34 +14,34 @@ use crate::wire::body::{BodyError, BodySource, Chunk};
 use crate::wire::chunked::{CHUNK_END, LAST_CHUNK, SizeLine, write_trailers};
 use crate::wire::framing::Framing;
 
-/// Chunks up to this size are copied behind the head and leave in the same write; larger ones are
-/// written from where they are. Copying 8 KiB costs less than the second slice of a vectored write.
+/// Chunks up to this size are copied after the head and leave in the same write. Larger ones are written from where
+/// they are. Copying 8 KiB costs less than the second slice of a vectored write.
 const COPY_UP_TO: usize = 8 * 1024;
-/// No more of the body is taken while so many bytes wait: together with one chunk (at most 64 KiB
-/// from either server) this bounds what a slow upstream makes us hold.
+/// While this many bytes wait, no more of the body is taken. Together with one chunk (at most 64 KiB from either
+/// server) this bounds the memory for a slow upstream.
 const MAX_BUFFERED: usize = 16 * 1024;
-/// Writes of one poll before the answer is looked at and other tasks have their turn.
+/// Most writes of one poll before the answer is read and other tasks run.
 const MAX_WRITES: u32 = 16;
 
 pub(super) struct RequestWriter<B> {
     body: B,
     state: SendState,
-    /// The stage at which the connection broke, to go on from there with another one.
+    /// The state in which the connection broke, from which the request goes on over another one.
     resume: SendState,
-    /// How the body is framed; for a length, what is left of it.
+    /// How the body is framed. A length is what is left of it.
     framing: Framing,
     trailers: Trailers,
-    /// The head and copied parts of the body.
+    /// The head and the copied parts of the body.
     out: Vec<u8>,
     /// How much of `out` is written.
     at: usize,
-    /// Where the body begins in `out`, so that the head can be written anew for another endpoint.
+    /// Where the body begins in `out`, so that the head can be written again for another endpoint.
     head_len: usize,
     /// A part of the body that is written from where it is, after `out`.
     large: Bytes,
     /// What follows `large`.
     tail: &'static [u8],
-    /// Whether a byte has gone out: from then on only an idempotent request may be repeated.
+    /// Whether a byte was written. From then on only an idempotent request may be repeated.
     bytes_sent: BytesSent,
     progress: Progress,
     waits_for: WaitsFor,
@@ -52,10 +52,10 @@ pub(super) struct RequestWriter<B> {
 pub(super) enum SendState {
     /// More of the body may come.
     Open,
-    /// The whole body was taken, not all of it may be written.
+    /// The whole body was taken, but not all of it may be written.
     Taken,
     Sent,
-    /// The upstream takes no more; it may still answer.
+    /// The upstream takes no more. It may still answer.
     Broken,
 }
 
@@ -66,7 +66,7 @@ pub(super) enum BytesSent {
     Yes,
 }
 
-/// Whether bytes moved since it was last asked.
+/// Whether bytes have moved since the last call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
     None,
@@ -76,9 +76,9 @@ pub(super) enum Progress {
 /// Who keeps the request from going on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WaitsFor {
-    /// Its body has not come yet.
+    /// The client's body has not arrived yet.
     Client,
-    /// It does not take what is there, or has all of it.
+    /// The endpoint does not take what is there, or has all of it.
     Endpoint,
 }
 
@@ -112,8 +112,8 @@ impl<B: BodySource + Unpin> RequestWriter<B> {
         }
     }
 
-    /// Puts the head in front. The buffer is the connection's; parts of the body that were already
-    /// taken for a connection that died before a byte was written are kept.
+    /// Puts the head before the body. The buffer belongs to the connection. Parts of the body that were taken for a
+    /// connection that broke before a byte was written are kept.
     pub(super) fn write_head(&mut self, request: &Outgoing<'_>, host: &[u8], buffer: Vec<u8>) {
         let unsent = std::mem::replace(&mut self.out, buffer);
         self.out.clear();
@@ -143,12 +143,12 @@ impl<B: BodySource + Unpin> RequestWriter<B> {
         std::mem::replace(&mut self.progress, Progress::None)
     }
 
-    /// Whose fault a stand-still is.
+    /// Whose fault it is if no byte moves.
     pub(super) const fn waits_for(&self) -> WaitsFor {
         self.waits_for
     }
 
-    /// The write buffer, to be kept with its connection.
+    /// Takes the write buffer, which is kept with its connection.
     pub(super) fn take_buffer(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.out)
     }
@@ -157,7 +157,7 @@ impl<B: BodySource + Unpin> RequestWriter<B> {
         self.body
     }
 
-    /// Writes what can be written. `Ready(Ok)` when the whole request is; not to be called after that.
+    /// Writes what can be written. `Ready(Ok)` when the whole request is written. It must not be called after that.
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>, connection: &mut UpstreamConnection) -> Poll<Result<(), SendError>> {
         self.waits_for = WaitsFor::Endpoint;
         for _ in 0..MAX_WRITES {
@@ -229,7 +229,7 @@ impl<B: BodySource + Unpin> RequestWriter<B> {
         }
     }
 
-    /// Takes more of the body while there is room for it. `Pending` when the client is waited for.
+    /// Takes more of the body while there is room for it. `Pending` while the client is waited for.
     fn fill(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, BodyError> {
         while self.state == SendState::Open && self.large.is_empty() && self.tail.is_empty() && self.out.len() - self.at < MAX_BUFFERED {
             match self.body.poll_chunk(cx) {
@@ -247,7 +247,7 @@ impl<B: BodySource + Unpin> RequestWriter<B> {
     fn push(&mut self, data: Bytes) -> Result<(), BodyError> {
         match &mut self.framing {
             Framing::Length(left) => {
-                // More than was declared would be read as the next request.
+                // Bytes beyond the declared length would be read as the next request.
                 *left = left.checked_sub(data.len() as u64).ok_or(BodyError::Framing)?;
                 self.wait_queue(data, b"");
                 if self.framing == Framing::Length(0) {
@@ -257,7 +257,7 @@ impl<B: BodySource + Unpin> RequestWriter<B> {
             Framing::Chunked if !data.is_empty() => {
                 self.out.extend_from_slice(SizeLine::new(data.len()).as_bytes());
                 self.wait_queue(data, CHUNK_END);
-                // Known without another poll: the last chunk leaves with the data.
+                // The end is known without another poll, so the last chunk leaves with the data.
                 if self.body.is_end() {
                     self.end_body(None)?;
                 }
@@ -278,7 +278,7 @@ impl<B: BodySource + Unpin> RequestWriter<B> {
         }
     }
 
-    /// The body has ended: as it declared, or it must not look complete.
+    /// The body has ended. If it is shorter than declared, it must not look complete.
     fn end_body(&mut self, trailers: Option<&crate::wire::fields::Fields>) -> Result<(), BodyError> {
         match self.framing {
             Framing::Chunked => match trailers {
@@ -296,8 +296,8 @@ impl<B: BodySource + Unpin> RequestWriter<B> {
 
 /// Appends the request head: request line, `Host`, the fields, the framing.
 ///
-/// A method that usually has a body says `Content-Length: 0` when it has none (RFC 9110, section
-/// 8.6), since some services wait for one or answer 411 otherwise.
+/// For a method that usually has a body, an empty body is declared as `Content-Length: 0` (RFC 9110, section 8.6),
+/// since some services wait for one or answer 411 otherwise.
 fn write_head(request: &Outgoing<'_>, host: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(request.method.as_str().as_bytes());
     out.push(b' ');

@@ -1,4 +1,4 @@
-//! The answer's body on its way in, while the rest of the request still goes out.
+//! Receives the body of an answer while the rest of the request is sent.
 
 use std::task::{Context, Poll};
 
@@ -11,22 +11,22 @@ use crate::wire::head::ResponseHead;
 
 /// A response body that is being received.
 ///
-/// While it is polled, the rest of the request body is sent as well. When the answer is complete
-/// the connection goes back to the pool, before the last chunk is handed out; dropped earlier, the
-/// connection is closed. A body that is cut off ends in an error, never as if it were complete.
+/// While it is polled, the rest of the request body is sent as well. When the answer is complete the connection goes
+/// back to the pool, before the last chunk is handed out. If the body is dropped earlier, the connection is closed. A
+/// body that is cut off ends in an error, so that it never looks complete.
 pub struct UpstreamBody<B> {
-    /// Until the answer is complete or has failed.
+    /// `None` once the answer is complete or has failed.
     attempt: Option<Box<Attempt<B>>>,
     decoder: BodyDecoder,
-    /// A chunk that was decoded while looking whether the answer is complete.
+    /// A chunk that was decoded in order to find out whether the answer is complete.
     ahead: Option<Chunk>,
     keep_alive: KeepAlive,
     trailers: Trailers,
     read_wait: ReadWait,
 }
 
-/// Whether the next piece is being waited for. The time the client takes for the last one is not
-/// the endpoint's.
+/// Whether the next piece is being waited for. The time that the client needs for the last piece does not count against
+/// the endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ReadWait {
     No,
@@ -53,7 +53,7 @@ impl<B: BodySource + Unpin> UpstreamBody<B> {
         body
     }
 
-    /// The body that is not there.
+    /// An empty body.
     pub(super) const fn nothing() -> Self {
         Self {
             attempt: None,
@@ -71,7 +71,7 @@ impl<B: BodySource + Unpin> UpstreamBody<B> {
         }
     }
 
-    /// The answer has failed: its connection is closed.
+    /// The answer has failed, so its connection is closed.
     fn fail(&mut self, error: BodyError) -> BodyError {
         if let Some(attempt) = self.attempt.take() {
             attempt.body_failed(error);
@@ -95,10 +95,10 @@ impl<B: BodySource + Unpin> UpstreamBody<B> {
         })
     }
 
-    /// Looks whether the chunk that is about to be handed out was the last, so that its receiver
-    /// knows without another poll.
+    /// Finds out whether the chunk that is about to be handed out was the last, so that its receiver knows without
+    /// another poll.
     fn look_ahead(&mut self) {
-        // An error stays in the decoder's state and is met again by the next poll.
+        // An error stays in the decoder's state, and the next poll returns it.
         if let Ok(Some(chunk)) = self.decode() {
             self.ahead = Some(chunk);
         }
@@ -120,7 +120,7 @@ impl<B: BodySource + Unpin> UpstreamBody<B> {
                     return Poll::Ready(None);
                 }
                 Poll::Ready(Ok(_)) => self.read_wait = ReadWait::No,
-                // Over TLS also an end without close_notify, which anybody on the path could cause.
+                // Over TLS this includes an end without close_notify, which an attacker on the path could cause.
                 Poll::Ready(Err(_)) => return Poll::Ready(Some(Err(BodyError::Aborted))),
             }
         }
@@ -139,7 +139,7 @@ impl<B: BodySource + Unpin> BodySource for UpstreamBody<B> {
         if let Some(attempt) = &mut self.attempt
             && let Err(error) = attempt.send_more(cx)
         {
-            // Not the endpoint's fault, so it is not counted as one.
+            // This is not the endpoint's fault, so it is not counted as one.
             self.attempt = None;
             return Poll::Ready(Some(Err(error)));
         }

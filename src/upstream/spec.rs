@@ -12,24 +12,24 @@ use crate::wire::head::ResponseLimits;
 pub struct UpstreamSpec {
     pub name: Arc<str>,
     pub endpoints: Vec<EndpointSpec>,
-    /// Deadline for connecting, TLS included (default 2 s: an endpoint that needs longer is ill).
+    /// Deadline for connecting, TLS included. The default is 2 s: an endpoint that needs longer is ill.
     pub connect_timeout: Duration,
-    /// Idle connections are closed after this (default 4 s: below Node's 5 s, the shortest in common use).
+    /// Idle connections are closed after this time. The default is 4 s, below Node's 5 s, the shortest in common use.
     pub keep_alive: Duration,
-    /// Most connections of one worker to one endpoint; further requests wait, up to the connect deadline.
+    /// Most connections of one worker to one endpoint. Further requests wait, up to the connect deadline.
     pub max_connections: usize,
-    /// What the `Host` field says upstream.
+    /// The value of the `Host` field that is sent.
     pub host: HostHeader,
     /// How large the head of an answer may be (`response_head`, `response_fields`).
     pub answers: ResponseLimits,
     pub ejection: Ejection,
-    /// TLS towards the endpoints; `None` = plain.
+    /// TLS settings towards the endpoints. `None` is plain HTTP.
     pub tls: Option<Arc<rustls::ClientConfig>>,
 }
 
 impl UpstreamSpec {
-    /// Whether connections made for `other` may serve this one: nothing about them differs. TLS
-    /// settings are compared by identity, since certificates may have changed behind equal text.
+    /// Whether connections that were made for `other` may serve this one, since nothing about them differs. TLS
+    /// settings are compared by identity, since the certificates in equal files may have changed.
     #[must_use]
     pub fn shares_connections_with(&self, other: &Self) -> bool {
         let same_tls = match (&self.tls, &other.tls) {
@@ -56,11 +56,11 @@ pub struct EndpointSpec {
     pub port: u16,
     /// `host[:port]` as a `Host` field would carry it.
     pub authority: String,
-    /// The name its certificate must have, with TLS.
+    /// The name that its certificate must have, with TLS.
     pub server_name: Option<ServerName<'static>>,
 }
 
-/// What `Host` says upstream.
+/// The value of `Host` that is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostHeader {
     /// What the client asked for.
@@ -69,11 +69,11 @@ pub enum HostHeader {
     Fixed(String),
 }
 
-/// When an endpoint is left out.
+/// When an endpoint is ejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ejection {
     /// After this many failures in a row (connect errors, broken answers, missed deadlines).
     pub failures: u32,
-    /// For this long; doubled with each repetition up to 16 times.
+    /// For this long. It is doubled with each repetition, up to 16 times.
     pub duration: Duration,
 }

@@ -1,5 +1,5 @@
-//! Requests that wait for a connection: in the order of their arrival, but later by as many as their address
-//! has already, and not before their caller holds less than it may.
+//! Requests that wait for a connection. They go in the order of arrival, but later by as many places as their address
+//! already has, and not before their caller is below its quota.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -9,26 +9,28 @@ use std::task::{Poll, Waker};
 
 use super::quota::{ExceededQuota, QuotaKey};
 
-/// Requests of one worker that may wait for a connection of one upstream; the next is refused at
-/// once. More than this is not served within the connect deadline by any upstream worth waiting for.
+/// How many requests of one worker may wait for a connection of one upstream. The next is refused at once. More could
+/// not be served within the connect deadline by any upstream worth waiting for.
 const MAX_WAITING: usize = 1_024;
 
-/// Of these, so many whose caller holds all that it may: it must not fill the queue for others.
+/// How many of these may belong to callers that have used up their quota, so that such callers cannot fill the queue
+/// for others.
 const MAX_OVER: usize = MAX_WAITING / 2;
 
 #[derive(Default)]
 pub(super) struct WaitQueue {
     waiters: RefCell<VecDeque<Rc<Waiter>>>,
-    /// How many were called so far.
+    /// How many entries were notified so far.
     notified_count: Cell<u64>,
-    /// Whether one of them was told to try and has not yet tried.
+    /// Whether an entry was notified and has not yet tried.
     notified: Cell<bool>,
 }
 
 struct Waiter {
     key: Option<QuotaKey>,
-    /// After how many calls it is this one's turn: those before it came, and as many as its address holds and
-    /// waits for. So whoever has nothing is served before whoever has much, and nobody waits for ever.
+    /// After how many notifications it is this entry's turn: those of the entries before it, and as many as its address
+    /// has connections and entries. So a caller with nothing is served before one with much, and no caller waits for
+    /// ever.
     rank: u64,
     notified: Cell<bool>,
     waker: RefCell<Option<Waker>>,
@@ -39,12 +41,12 @@ impl WaitQueue {
         self.waiters.borrow().is_empty()
     }
 
-    /// Whether somebody who waits was told to try and has not yet tried: it comes first.
+    /// Whether an entry was notified and has not yet tried. It comes first.
     pub(super) const fn has_notified(&self) -> bool {
         self.notified.get()
     }
 
-    /// Waits for a caller whose address holds so many; `None` if too many wait.
+    /// Joins the queue for a caller whose address holds this many connections. `None` if too many requests wait.
     pub(super) fn join(&self, key: Option<QuotaKey>, held: usize, exceeded: Option<ExceededQuota>) -> Option<QueueEntry<'_>> {
         let mut waiters = self.waiters.borrow_mut();
         let most = if exceeded.is_some() { MAX_OVER } else { MAX_WAITING };
@@ -65,8 +67,8 @@ impl WaitQueue {
         Some(QueueEntry { wait_queue: self, waiter })
     }
 
-    /// Tells the first for whose caller there is room to try. One at a time: it calls the next when it has
-    /// what it wanted.
+    /// Notifies the first entry for whose caller there is room. Only one at a time: it notifies the next one when it
+    /// has got its connection.
     pub(super) fn notify_first(&self, has_room: impl Fn(Option<QuotaKey>) -> bool) {
         if self.notified.get() {
             return;
@@ -84,14 +86,14 @@ impl WaitQueue {
     }
 }
 
-/// A place in the queue; left when dropped.
+/// A place in the queue. Dropping it leaves the queue.
 pub(super) struct QueueEntry<'q> {
     wait_queue: &'q WaitQueue,
     waiter: Rc<Waiter>,
 }
 
 impl QueueEntry<'_> {
-    /// Ready when it is this one's turn to try.
+    /// Ready when the entry was notified.
     pub(super) async fn notified(&self) {
         poll_fn(|cx| {
             if self.waiter.notified.get() {
@@ -103,7 +105,7 @@ impl QueueEntry<'_> {
         .await;
     }
 
-    /// It has tried; whether it had been told to.
+    /// The entry has tried. Returns whether it had been notified.
     pub(super) fn acknowledge(&self) -> bool {
         let notified = self.waiter.notified.replace(false);
         if notified {

@@ -11,7 +11,7 @@ use super::fields::Fields;
 pub enum Chunk {
     /// Some bytes, never empty.
     Data(Bytes),
-    /// The trailer section; always last. Boxed: it is rare, and every chunk would carry its room.
+    /// The trailer section, which is always last. It is boxed, since it is rare and every chunk would carry its room.
     Trailers(Box<Fields>),
 }
 
@@ -32,20 +32,20 @@ pub enum BodyError {
     Aborted,
 }
 
-/// A body that is read. A body that returned an error or its end is not polled again.
+/// A body that is read. After an error or its end it is not polled again.
 pub trait BodySource {
-    /// The next chunk, `None` at the end. After `Ready(Some(Err))` the message is broken: whoever
-    /// copies it must end its own message so that it cannot look complete.
+    /// The next chunk, `None` at the end. After `Ready(Some(Err))` the message is broken: code that copies it must end
+    /// its own message so that it cannot look complete.
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, BodyError>>>;
 
-    /// Whether nothing more will come, known without polling.
+    /// Whether nothing more will come, as far as that is known without polling.
     fn is_end(&self) -> bool;
 }
 
-/// A client's body: what its route allows is known only after the head was read.
+/// The body of a client's request. Its limit is known only after the head was read.
 pub trait RequestBody: BodySource {
-    /// Ends the body with [`BodyError::TooLarge`] as soon as it is known to be longer than `max`
-    /// bytes: at once if it declares so, else when byte `max + 1` arrives.
+    /// Ends the body with [`BodyError::TooLarge`] as soon as it is known to be longer than `max` bytes: at once if it
+    /// declares a larger length, else when byte `max + 1` arrives.
     fn limit(&mut self, max: u64);
 }
 

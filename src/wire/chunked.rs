@@ -1,5 +1,4 @@
-//! Bodies out of bytes and into bytes: the chunked coding (RFC 9112, section 7), read strictly, and
-//! the simpler framings beside it.
+//! Reads and writes bodies as bytes: the chunked coding (RFC 9112, section 7), read strictly, and the simpler framings.
 
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem;
@@ -8,10 +7,10 @@ use super::body::BodyError;
 use super::fields::Fields;
 use super::framing::Framing;
 
-/// Longest chunk extension: nobody reads them; 256 bytes let a signature of a known kind pass by.
+/// Longest chunk extension. Extensions are ignored; 256 bytes let the signatures of a known kind pass.
 const MAX_EXTENSION: u32 = 256;
-/// All extensions of one body together: without it a body of one-byte chunks could cost a hundred
-/// times what it carries (as hyper and Go bound it).
+/// All extensions of one body together. Without this limit a body of one-byte chunks could cost a hundred times what it
+/// carries (hyper and Go have the same limit).
 const MAX_EXTENSIONS: u32 = 16 * 1024;
 /// Largest trailer section in bytes: half a head is plenty for checksums and a gRPC status.
 const MAX_TRAILERS: usize = 8 * 1024;
@@ -23,11 +22,11 @@ const MAX_SIZE_DIGITS: u8 = 16;
 pub enum Decoded {
     /// Some bytes of the body, never empty, not copied.
     Data(Bytes),
-    /// The trailer section of a chunked body; always the last thing before the end.
+    /// The trailer section of a chunked body, always the last thing before the end.
     Trailers(Box<Fields>),
-    /// The body is complete; what is left in the buffer is not part of it.
+    /// The body is complete. The bytes that are left in the buffer do not belong to it.
     End,
-    /// The buffer holds nothing decodable; read more.
+    /// The buffer holds nothing that can be decoded: read more.
     NeedMore,
 }
 
@@ -86,11 +85,11 @@ impl BodyDecoder {
         }
     }
 
-    /// Says that the connection has ended.
+    /// Tells the decoder that the connection has ended.
     ///
     /// # Errors
-    /// [`BodyError::Aborted`] unless the body is complete, which only this framing can tell:
-    /// a body until the close is, one short of its length or its last chunk is not.
+    /// [`BodyError::Aborted`] unless the body is complete. A body that ends with the connection is complete; a body
+    /// without its whole length or its last chunk is not.
     pub fn finish(&mut self) -> Result<(), BodyError> {
         match self {
             Self::Done | Self::UntilClose => {
@@ -102,7 +101,7 @@ impl BodyDecoder {
     }
 }
 
-/// Reads chunks. CRLF only, plain hexadecimal sizes, extensions dropped, trailers bounded.
+/// Reads chunks: CRLF only, plain hexadecimal sizes, extensions dropped, trailers bounded.
 #[derive(Debug, Default)]
 pub struct ChunkDecoder {
     state: ChunkState,
@@ -116,7 +115,7 @@ enum ChunkState {
         value: u64,
         digits: u8,
     },
-    /// Behind the `;` of a size line; so many bytes of it were seen.
+    /// After the `;` of a size line; this many bytes of it were read.
     Extension {
         value: u64,
         seen: u32,
@@ -128,9 +127,9 @@ enum ChunkState {
     Data {
         left: u64,
     },
-    /// Before the CR behind the data.
+    /// Before the CR after the data.
     DataCr,
-    /// Before the LF behind the data.
+    /// Before the LF after the data.
     DataLf,
     Trailers,
 }
@@ -166,7 +165,7 @@ impl ChunkDecoder {
         }
     }
 
-    /// One byte outside data and trailers.
+    /// Reads one byte outside data and trailers.
     fn step(&mut self, byte: u8) -> Result<ChunkState, BodyError> {
         Ok(match (self.state, byte) {
             (ChunkState::Size { value, digits }, _) if byte.is_ascii_hexdigit() && digits < MAX_SIZE_DIGITS => ChunkState::Size {
@@ -176,8 +175,8 @@ impl ChunkDecoder {
             (ChunkState::Size { value, digits: 1.. }, b'\r') => ChunkState::SizeEnd { value },
             (ChunkState::Size { value, digits: 1.. }, b';') => ChunkState::Extension { value, seen: 0 },
             (ChunkState::Extension { value, .. }, b'\r') => ChunkState::SizeEnd { value },
-            // A bare LF in an extension ends the line for some readers and not for others (the
-            // TERM.EXT and EXT.TERM smuggling classes), so every control character but the tab ends here.
+            // A bare LF in an extension ends the line for some readers and not for others (the TERM.EXT and EXT.TERM
+            // smuggling classes), so every control character except the tab is an error.
             (ChunkState::Extension { value, seen }, b'\t' | b' '..=b'~' | 0x80..)
                 if seen < MAX_EXTENSION && self.extensions < MAX_EXTENSIONS =>
             {
@@ -193,7 +192,7 @@ impl ChunkDecoder {
     }
 }
 
-/// Reads the trailer section in one piece; until it is whole it stays in the buffer.
+/// Reads the trailer section in one piece. Until it is complete it stays in the buffer.
 fn decode_trailers(buf: &mut BytesMut) -> Result<Decoded, BodyError> {
     match buf.get(..2) {
         Some(b"\r\n") => {
@@ -231,7 +230,7 @@ fn decode_trailers(buf: &mut BytesMut) -> Result<Decoded, BodyError> {
     Ok(Decoded::Trailers(Box::new(fields)))
 }
 
-/// Splits off what is there of `left` bytes.
+/// Splits off the available part of `left` bytes.
 fn take(left: &mut u64, buf: &mut BytesMut) -> Bytes {
     let n = usize::try_from(*left).unwrap_or(usize::MAX).min(buf.len());
     *left -= n as u64;
@@ -248,10 +247,10 @@ const fn hex_value(digit: u8) -> u8 {
 
 /// The end of a chunked body without trailers.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
-/// What follows each chunk's data.
+/// What follows the data of each chunk.
 pub const CHUNK_END: &[u8] = b"\r\n";
 
-/// A chunk's size line, written without allocating.
+/// The size line of a chunk, written without an allocation.
 #[derive(Debug, Clone, Copy)]
 pub struct SizeLine {
     bytes: [u8; 18],
@@ -259,7 +258,7 @@ pub struct SizeLine {
 }
 
 impl SizeLine {
-    /// The line for a chunk of this many bytes. A chunk of none would end the body: it has an empty line.
+    /// The line for a chunk of this many bytes. A chunk of 0 bytes would end the body, so its line is empty.
     #[must_use]
     pub fn new(len: usize) -> Self {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-/// Most fields in a head: what linkerd, Envoy and hyper use; cookie crumbs count.
+/// Most fields in a head, as in linkerd, Envoy and hyper. Pieces of a cookie count.
 pub const MAX_FIELDS: usize = 100;
 
-/// Header fields in the order they were received. Names are kept as received; compare them with
-/// [`Field::is`]. The list keeps its allocations when cleared, so a connection reuses it.
+/// Header fields in the order in which they were received. Names are kept as received; compare them with [`Field::is`].
+/// The list keeps its allocations when cleared, so a connection reuses it.
 #[derive(Clone, Default)]
 pub struct Fields {
     bytes: Vec<u8>,
@@ -39,22 +39,22 @@ impl Field<'_> {
 }
 
 impl fmt::Debug for Field<'_> {
-    /// The name only: values may be secrets.
+    /// Writes the name only, since values may be secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ..", self.name.escape_ascii())
     }
 }
 
 impl Fields {
-    /// Forgets the fields, keeps the allocations.
+    /// Removes the fields and keeps the allocations.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.spans.clear();
         self.text = 0;
     }
 
-    /// Appends a field. A list of more than 4 GiB cannot occur below the limits of heads and
-    /// trailers; a field that would make it one is left out rather than wrapped.
+    /// Appends a field. A list of more than 4 GiB cannot occur below the limits of heads and trailers. A field that
+    /// would exceed 4 GiB is left out.
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
         let (Ok(name_start), Ok(name_len), Ok(value_len), Ok(_)) = (
             u32::try_from(self.bytes.len()),
@@ -75,8 +75,8 @@ impl Fields {
         });
     }
 
-    /// Replaces the list by a block of field lines, copied in one piece; [`Self::push_span`] then
-    /// says where in the block the fields are.
+    /// Replaces the list by a block of field lines, copied in one piece. [`Self::push_span`] then says where the fields
+    /// are in the block.
     pub(super) fn load_block(&mut self, block: &[u8]) {
         self.clear();
         self.bytes.extend_from_slice(block);
@@ -88,7 +88,7 @@ impl Fields {
         self.spans.push(span);
     }
 
-    /// Keeps the fields that `keep` says, in their order, without moving a byte.
+    /// Keeps the fields for which `keep` returns true, in their order, without moving a byte.
     pub fn retain(&mut self, mut keep: impl FnMut(Field<'_>) -> bool) {
         let mut spans = std::mem::take(&mut self.spans);
         spans.retain(|span| {
@@ -123,14 +123,14 @@ impl Fields {
         self.spans.iter().map(|span| self.field(*span))
     }
 
-    /// The field at this place.
+    /// The field with this index.
     #[must_use]
     pub fn at(&self, index: usize) -> Option<Field<'_>> {
         self.spans.get(index).map(|span| self.field(*span))
     }
 
-    /// The fields in order, each with its line as `Name: value\r\n` where it was received just so and
-    /// can be copied in one piece.
+    /// The fields in order. Each comes with its line as `Name: value\r\n`, if it was received in this form and can be
+    /// copied in one piece.
     pub fn lines(&self) -> impl Iterator<Item = (Field<'_>, Option<&[u8]>)> {
         self.spans.iter().map(|span| {
             let (start, colon) = (span.name_start as usize, (span.name_start + span.name_len) as usize);
@@ -156,7 +156,7 @@ impl Fields {
         self.iter().filter(move |f| f.is(lower)).map(|f| f.value)
     }
 
-    /// The value of the field with this lower-case name, if there is exactly one; `Err` with more.
+    /// The value of the field with this lower-case name, `None` if it does not occur.
     ///
     /// # Errors
     /// [`Repeated`] when the field occurs more than once.
@@ -177,7 +177,7 @@ impl fmt::Debug for Fields {
     }
 }
 
-/// A field that may occur once occurred more often.
+/// A field that may occur only once occurred more often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the field occurs more than once")]
 pub struct Repeated;

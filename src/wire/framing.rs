@@ -1,9 +1,9 @@
-//! How long a message body is (RFC 9112, section 6), decided strictly or not at all.
+//! How long a message body is (RFC 9112, section 6). A message whose length is in doubt is refused.
 
 use super::fields::{Field, Fields};
 use super::head::Version;
 
-/// Most digits of a `Content-Length`: 19 digits always fit 64 bits, and no body needs the 20th.
+/// Most digits of a `Content-Length`: 19 digits always fit into 64 bits, and no body needs the 20th.
 const MAX_LENGTH_DIGITS: usize = 19;
 
 /// The length of a body as its head declares it.
@@ -14,21 +14,21 @@ pub enum Framing {
     Length(u64),
     /// `Transfer-Encoding: chunked`; on HTTP/2 a body without a declared length.
     Chunked,
-    /// Until the connection closes; responses only.
+    /// Ends with the connection; responses only.
     UntilClose,
 }
 
-/// Why framing is refused. Never repaired: two readings of one message are how requests are smuggled.
+/// Why the framing is refused. It is never repaired, since two readings of one message are how requests are smuggled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FramingError {
     #[error("the message framing is malformed or ambiguous")]
     Malformed,
-    /// A well-formed transfer coding that is not spoken here.
+    /// A well-formed transfer coding that this gateway does not support.
     #[error("the transfer coding is not supported")]
     UnsupportedCoding,
 }
 
-/// What a head says about its body and its connection, gathered in one pass over the fields.
+/// What a head declares about its body and its connection, read in one pass over the fields.
 #[derive(Debug, Clone, Copy)]
 pub struct Declared {
     length: Option<u64>,
@@ -37,10 +37,10 @@ pub struct Declared {
     keep_alive: bool,
 }
 
-/// Who speaks: requests and responses differ in what may be doubled (RFC 9112, section 6.3).
+/// Who sends the message. Requests and responses differ in what may be repeated (RFC 9112, section 6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Speaker {
-    /// Every doubled `Content-Length` is refused.
+    /// Every repeated `Content-Length` is refused.
     Client,
     /// Identical `Content-Length` lines count as one.
     Upstream,
@@ -68,7 +68,7 @@ impl Declared {
         Ok(declared)
     }
 
-    /// Takes one field in; the length of its name decides first, since almost every field is none of these.
+    /// Reads one field. The length of its name is compared first, since almost every field is none of these.
     fn take(&mut self, field: Field<'_>, speaker: Speaker) -> Result<(), FramingError> {
         match field.name.len() {
             10 if field.is("connection") => {
@@ -95,7 +95,7 @@ impl Declared {
         Ok(())
     }
 
-    /// The framing of a request: without a declaration there is no body.
+    /// The framing of a request. Without a declaration it has no body.
     #[must_use]
     pub const fn request(&self) -> Framing {
         match (self.chunked, self.length) {
@@ -105,7 +105,7 @@ impl Declared {
         }
     }
 
-    /// The framing of a response that has a body: without a declaration it ends with the connection.
+    /// The framing of a response that has a body. Without a declaration the body ends with the connection.
     #[must_use]
     pub const fn response(&self) -> Framing {
         match self.request() {
@@ -139,14 +139,14 @@ pub fn parse_length(value: &[u8]) -> Option<u64> {
     }
 }
 
-/// Members of a comma-separated list without their white space; empty members are left out (RFC
-/// 9110, section 5.6.1.2).
+/// The members of a comma-separated list without their white space. Empty members are left out (RFC 9110, section
+/// 5.6.1.2).
 pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|m| !m.is_empty())
 }
 
-/// Exactly one `chunked` passes. What is at least a list of well-formed codings is "not supported";
-/// `chunked` twice and everything else is malformed.
+/// Accepts exactly one `chunked`. A list of well-formed codings is "not supported"; `chunked` twice and everything else
+/// is malformed.
 fn parse_coding(value: &[u8]) -> Result<(), FramingError> {
     if value.eq_ignore_ascii_case(b"chunked") {
         return Ok(());

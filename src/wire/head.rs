@@ -1,4 +1,4 @@
-//! Request and response heads: tokenised by `httparse`, then held to one reading.
+//! Request and response heads: tokenised by `httparse`, then checked so that there is only one way to read them.
 
 use std::mem::MaybeUninit;
 use std::sync::LazyLock;
@@ -10,24 +10,24 @@ use super::fields::{FieldSpan, Fields, MAX_FIELDS};
 use super::framing::{Declared, Framing, FramingError, Speaker, is_token};
 use crate::base::denial::Denial;
 
-/// Largest head in bytes: nginx allows 33 KB, HAProxy 15 KB. 16 KiB hold any usual set of cookies and fields, and another
-/// 16 KiB the largest token that is accepted.
+/// Largest head in bytes. nginx allows 33 KB, HAProxy 15 KB. 16 KiB hold any usual set of cookies and fields, and
+/// another 16 KiB the largest token that is accepted.
 pub const MAX_HEAD: usize = 32 * 1024;
-/// Largest single field, name and value together: the largest token that is accepted has 16 KiB, and 1 KiB is left for
+/// Largest single field, name and value together. The largest token that is accepted has 16 KiB, and 1 KiB is left for
 /// its scheme and the field's name.
 pub const MAX_FIELD: usize = 17 * 1024;
 pub const MAX_TARGET: usize = 8 * 1024;
-/// Longest method token; the longest registered one (`UPDATEREDIRECTREF`) has 17 characters.
+/// Longest method token. The longest registered one (`UPDATEREDIRECTREF`) has 17 characters.
 pub const MAX_METHOD: usize = 24;
-/// Largest response head: services set more and longer cookies and policies than clients send, and
-/// they are the operator's own; four times a request's still bounds a worker's memory.
+/// Largest response head. Services set more and longer cookies and policies than clients send, and they are the
+/// operator's own. Four times the size of a request head still bounds a worker's memory.
 pub const MAX_RESPONSE_HEAD: usize = 64 * 1024;
-/// Most fields of a response head, for the same reason twice a request's.
+/// Most fields of a response head: twice those of a request, for the same reason.
 pub const MAX_RESPONSE_FIELDS: usize = 2 * MAX_FIELDS;
 /// Largest value of [`ResponseLimits::fields`]: 1,000 fields take 32 KiB of the stack while they are parsed.
 pub const MOST_RESPONSE_FIELDS: usize = 1_000;
 
-/// How large the head of an answer may be. A single field may be as large as the head.
+/// How large the head of a response may be. A single field may be as large as the head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResponseLimits {
     /// Bytes of the whole head.
@@ -45,11 +45,11 @@ impl Default for ResponseLimits {
     }
 }
 
-/// The empty line that may stand before a request line: some clients send one after a body (RFC 9112, section 2.2).
-/// Only one is taken: no client sends more, and empty lines must not keep a connection open.
+/// The empty line that may stand before a request line, since some clients send one after a body (RFC 9112, section
+/// 2.2). Only one is accepted: no client sends more, and empty lines must not keep a connection open.
 pub const EMPTY_LINE: [u8; 2] = *b"\r\n";
 
-/// What a head ends with. Prepared once: the preparation costs more than most searches.
+/// The end of a head. The searcher is prepared once, since preparing it costs more than most searches.
 static HEAD_END: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\r\n\r\n"));
 
 /// HTTP version a message came in.
@@ -63,17 +63,17 @@ pub enum Version {
     Http2,
 }
 
-/// How far a head has arrived.
+/// How much of a head has arrived.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ParseStatus {
-    /// Not to its end; parse again with more bytes.
+    /// A part of it. Parse again with more bytes.
     Partial,
-    /// Wholly; it took this many bytes of the buffer, the body begins there.
+    /// All of it. The head took this many bytes of the buffer, and the body begins after them.
     Complete(usize),
 }
 
-/// A request head as received; the connection reuses it for each request.
+/// A request head as received. The connection reuses it for each request.
 #[derive(Debug, Clone)]
 pub struct RequestHead {
     /// The method token as received, at most [`MAX_METHOD`] bytes.
@@ -105,13 +105,13 @@ impl Default for RequestHead {
 }
 
 impl RequestHead {
-    /// Reads a head from the beginning of `buf`, replacing what was here before.
+    /// Reads a head from the beginning of `buf`, replacing the previous head.
     ///
-    /// It may be called again with the same bytes and more until it is complete: a head that
-    /// arrives byte by byte costs one vectorised search for its end each time and one parse for each line.
+    /// It may be called again with the same bytes and more until the head is complete: a head that arrives byte by byte
+    /// costs one vectorised search for its end each time and one parse for each line.
     ///
     /// # Errors
-    /// Each closes the connection, since nothing behind an unread head can be trusted:
+    /// Each error closes the connection, since nothing after an unread head can be trusted:
     /// [`Denial::MalformedRequest`] (bare LF or CR, leading white space, folding, NUL, no colon, …),
     /// [`Denial::UnsupportedVersion`], [`Denial::TargetTooLong`], [`Denial::HeadTooLarge`],
     /// [`Denial::MalformedFraming`], [`Denial::UnsupportedCoding`]. The limits hold for a partial head too.
@@ -146,8 +146,8 @@ impl RequestHead {
         else {
             return Err(Denial::MalformedRequest);
         };
-        // httparse ends a line at a bare LF as well; a head that ends elsewhere than at the first
-        // empty line, or a line that does not end in CRLF, has two readings.
+        // httparse also ends a line at a bare LF. A head that ends elsewhere than at the first empty line, and a line
+        // that does not end in CRLF, can be read in two ways.
         let line_end = target.as_ptr().addr() - head.as_ptr().addr() + target.len() + " HTTP/1.1".len();
         if used != head.len() || head.get(line_end) != Some(&b'\r') || method.len() > MAX_METHOD {
             return Err(Denial::MalformedRequest);
@@ -173,7 +173,7 @@ impl RequestHead {
 }
 
 impl FramingError {
-    /// What a client whose request is framed so is told.
+    /// The denial of a request with this framing.
     pub const fn denial(self) -> Denial {
         match self {
             Self::Malformed => Denial::MalformedFraming,
@@ -182,8 +182,8 @@ impl FramingError {
     }
 }
 
-/// The value of `Origin` in a head that is malformed or incomplete; `None` unless there is exactly one. It serves only to
-/// let a page of a listed origin read the refusal.
+/// The value of `Origin` in a head that is malformed or incomplete. `None` unless there is exactly one. It only serves
+/// to let a page of a listed origin read the refusal.
 #[must_use]
 pub fn origin_of_unread(buf: &[u8]) -> Option<&[u8]> {
     const NAME: &[u8] = b"origin:";
@@ -201,7 +201,7 @@ pub fn origin_of_unread(buf: &[u8]) -> Option<&[u8]> {
     values.next().is_none().then_some(first)
 }
 
-/// Refuses a partial head that more bytes cannot save, so that nobody waits for its end.
+/// Refuses a partial head that no further bytes can make valid, so that the gateway does not wait for its end.
 fn refuse_hopeless(window: &[u8], received: usize) -> Result<(), Denial> {
     if let Some(denial) = too_long(window) {
         return Err(denial);
@@ -213,7 +213,7 @@ fn refuse_hopeless(window: &[u8], received: usize) -> Result<(), Denial> {
     if bare_line_feed {
         return Err(Denial::MalformedRequest);
     }
-    // Parsed only when a line has just ended: once for each line however the bytes arrive.
+    // Parsed only when a line has just ended, so that each line is parsed once in whatever pieces the bytes arrive.
     if window.ends_with(b"\r\n") {
         let mut slots = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_FIELDS];
         httparse::Request::new(&mut [])
@@ -223,7 +223,7 @@ fn refuse_hopeless(window: &[u8], received: usize) -> Result<(), Denial> {
     Ok(())
 }
 
-/// 414 for a request-target over its limit, whatever else is wrong or still to come.
+/// Returns the 414 for a request-target over its limit, whatever else is wrong or still to come.
 fn too_long(head: &[u8]) -> Option<Denial> {
     if head.len() <= MAX_TARGET {
         return None;
@@ -233,7 +233,7 @@ fn too_long(head: &[u8]) -> Option<Denial> {
     (end > MAX_TARGET).then_some(Denial::TargetTooLong)
 }
 
-/// What a head that `httparse` refuses is told.
+/// The denial of a head that `httparse` refuses.
 fn denial_of(error: Error, head: &[u8]) -> Denial {
     match error {
         Error::TooManyHeaders => Denial::HeadTooLarge,
@@ -242,8 +242,8 @@ fn denial_of(error: Error, head: &[u8]) -> Denial {
     }
 }
 
-/// Whether the request line ends in a well-formed version that is not spoken here (RFC 9112,
-/// section 2.3). HTTP/0.9 has no version in its request line, so `HTTP/0.x` is garbage.
+/// Whether the request line ends in a well-formed version that this gateway does not support (RFC 9112, section 2.3).
+/// HTTP/0.9 has no version in its request line, so `HTTP/0.x` is malformed.
 fn names_other_version(head: &[u8]) -> bool {
     let line = memmem::find(head, b"\r\n").and_then(|end| head.get(..end)).unwrap_or(head);
     let mut parts = line.splitn(3, |b| *b == b' ');
@@ -298,9 +298,9 @@ pub struct ResponseHead {
     /// Status code, 100 to 599 when received.
     pub status: u16,
     pub fields: Fields,
-    /// Whether the upstream lets the connection carry another request. Meaningless on answers of ours.
+    /// Whether the upstream lets the connection carry another request. It has no meaning on responses of the gateway.
     pub keep_alive: bool,
-    /// How a body is framed, if there is one ([`Self::framing`]). Meaningless on answers of ours.
+    /// How a body is framed, if there is one ([`Self::framing`]). It has no meaning on responses of the gateway.
     pub declared: Framing,
 }
 
@@ -315,7 +315,7 @@ impl Default for ResponseHead {
     }
 }
 
-/// Why a response head is not used: the upstream is broken or was made to speak for somebody else.
+/// Why a response head is not used: the upstream is broken, or somebody made it send another one's response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ResponseError {
     /// Not HTTP/1.0 or HTTP/1.1.
@@ -329,10 +329,10 @@ pub enum ResponseError {
     Framing,
 }
 
-/// What was asked, as far as it decides whether the answer has a body.
+/// The part of the request that decides whether its response has a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestKind {
-    /// `HEAD`: the answer has no body, whatever its head declares.
+    /// `HEAD`: the response has no body, whatever its head declares.
     Head,
     Other,
 }
@@ -347,9 +347,8 @@ impl ResponseHead {
         self.parse_within(buf, ResponseLimits::default())
     }
 
-    /// Reads a head from the beginning of `buf`, replacing what was here before. As strict as for
-    /// requests (no bare LF, no folding): a service that needs leniency would be read differently
-    /// by the next hop.
+    /// Reads a head from the beginning of `buf`, replacing the previous head. It is as strict as for requests (no bare
+    /// LF, no folding): the next hop would read a lenient response in another way.
     ///
     /// # Errors
     /// [`ResponseError::Malformed`] and [`ResponseError::TooLarge`], for a partial head too.
@@ -393,7 +392,7 @@ impl ResponseHead {
         let (Status::Complete(used), Some(code), Some(version)) = (status, response.code, response.version) else {
             return Err(ResponseError::Malformed);
         };
-        // The status line is the one line whose end load_fields does not see.
+        // The status line is the only line whose end `load_fields` does not check.
         let line_feed = memchr::memchr(b'\n', head).unwrap_or(0);
         if used != head.len() || head.get(line_feed.wrapping_sub(1)) != Some(&b'\r') || !(100..=599).contains(&code) {
             return Err(ResponseError::Malformed);
@@ -405,15 +404,15 @@ impl ResponseHead {
         self.status = code;
         let version = if version == 0 { Version::Http10 } else { Version::Http11 };
         let declared = Declared::read(&self.fields, version, Speaker::Upstream).map_err(|_| ResponseError::Framing)?;
-        // 1xx and 204 have no body (RFC 9112, section 6.3). An upstream that declares one may also
-        // send it, and then its bytes would be taken for the next answer.
+        // 1xx and 204 have no body (RFC 9112, section 6.3). An upstream that declares one may also send it, and then
+        // its bytes would be taken for the next response.
         let stray = (code < 200 || code == 204) && declared.has_content();
         self.keep_alive = declared.keep_alive(version) && !stray;
         self.declared = declared.response();
         Ok(())
     }
 
-    /// How the body of this answer is framed (RFC 9112, section 6.3).
+    /// How the body of this response is framed (RFC 9112, section 6.3).
     #[must_use]
     pub const fn framing(&self, request: RequestKind) -> Framing {
         match (request, self.status) {

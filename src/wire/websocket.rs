@@ -1,5 +1,5 @@
-//! WebSocket frames as far as a tunnel must know them (RFC 6455, section 5): where one ends, so that a
-//! Close can be said between two, and that nothing else than frames passes.
+//! WebSocket frames as far as a tunnel needs them (RFC 6455, section 5): where a frame ends, so that a Close can be
+//! sent between two frames, and that nothing but frames passes.
 
 /// Longest head of a frame: two bytes, a length of eight, a mask of four.
 const MAX_HEAD: usize = 14;
@@ -8,10 +8,10 @@ const MAX_CONTROL: u64 = 125;
 /// The opcode of a Close frame.
 const CLOSE: u8 = 8;
 
-/// The policy of whoever speaks was not met (RFC 6455, section 7.4.1): what a credential's end is.
+/// The sender violates a policy (RFC 6455, section 7.4.1). It is sent when a credential is no longer valid.
 pub const POLICY_VIOLATION: u16 = 1008;
 pub const GOING_AWAY: u16 = 1001;
-/// What came was no frame.
+/// The bytes are no frame.
 pub const PROTOCOL_ERROR: u16 = 1002;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,9 +31,9 @@ pub enum Extensions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expected {
     FrameHead,
-    /// So many bytes of a frame.
+    /// This many bytes of a frame.
     Payload(u64),
-    /// Nothing: the sender has said Close.
+    /// Nothing, since the sender has sent Close.
     Nothing,
 }
 
@@ -44,18 +44,18 @@ enum MessageState {
     Fragmented,
 }
 
-/// One direction's frames. It holds no byte of them.
+/// The state of one direction. It holds no byte of the frames.
 #[derive(Debug, Clone, Copy)]
 pub struct Frames {
     sender: FrameSender,
     extensions: Extensions,
     expected: Expected,
     message: MessageState,
-    /// Whether the frame that is passing is a Close.
+    /// Whether the current frame is a Close.
     close_sent: CloseSent,
-    /// What has passed of a head, when a write ended within one ...
+    /// The part of a head that has passed, when a write ended within a head ...
     partial_head: [u8; MAX_HEAD],
-    /// ... and how much that is.
+    /// ... and its length.
     partial_len: usize,
 }
 
@@ -68,9 +68,9 @@ enum CloseSent {
 /// What some bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameCheck {
-    /// Frames, as far as they go.
+    /// Frames, as far as they are complete.
     Frames,
-    /// Frames, and behind them something that is none.
+    /// Frames, followed by something that is no frame.
     Garbage,
 }
 
@@ -96,16 +96,15 @@ impl Frames {
         }
     }
 
-    /// How many of the bytes may pass, and what follows them. A frame's head passes only when it is there
-    /// wholly, so that what is garbage is never begun.
+    /// How many of the bytes may pass, and what follows them. The head of a frame passes only when it is complete, so
+    /// that no part of an invalid frame is sent.
     #[must_use]
     pub fn check(self, bytes: &[u8]) -> (usize, FrameCheck) {
         let mut probe = self;
         probe.run(bytes)
     }
 
-    /// Takes note that these bytes have passed: a beginning, however short, of what
-    /// [`check`](Self::check) lets pass.
+    /// Notes that these bytes have passed. They are a beginning, however short, of what [`check`](Self::check) allows.
     pub fn pass(&mut self, bytes: &[u8]) {
         let (whole, _) = self.run(bytes);
         for (place, byte) in self.partial_head.iter_mut().skip(self.partial_len).zip(bytes.iter().skip(whole)) {
@@ -114,19 +113,19 @@ impl Frames {
         }
     }
 
-    /// Whether a frame may be put in here.
+    /// Whether a frame of the gateway may be put in here.
     #[must_use]
     pub fn is_between(&self) -> bool {
         self.expected == Expected::FrameHead && self.partial_len == 0
     }
 
-    /// Whether the sender has said Close.
+    /// Whether the sender has sent Close.
     #[must_use]
     pub fn has_closed(&self) -> bool {
         self.expected == Expected::Nothing
     }
 
-    /// Goes through whole heads and payloads; how many bytes they are.
+    /// Goes through complete heads and payloads. Returns how many bytes they have.
     fn run(&mut self, bytes: &[u8]) -> (usize, FrameCheck) {
         let mut at = 0;
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
@@ -161,7 +160,7 @@ impl Frames {
         };
     }
 
-    /// The head that these bytes begin or go on with.
+    /// The head that these bytes begin or continue.
     fn read_on(&self, bytes: &[u8]) -> Result<Option<FrameHead>, InvalidFrame> {
         let mut head = self.partial_head;
         let mut len = self.partial_len;
@@ -172,7 +171,7 @@ impl Frames {
         self.read_head(head.get(..len).unwrap_or_default())
     }
 
-    /// The head at the beginning; `None` when it is not there wholly.
+    /// The head at the beginning. `None` when it is not complete.
     fn read_head(&self, bytes: &[u8]) -> Result<Option<FrameHead>, InvalidFrame> {
         let Some(&first) = bytes.first() else { return Ok(None) };
         let (last, reserved, opcode) = (first & 0x80 != 0, first & 0x70, first & 0x0f);
@@ -180,7 +179,7 @@ impl Frames {
             return Err(InvalidFrame);
         }
         let message = match (opcode, self.message, last) {
-            // Control frames come between fragments and are none.
+            // Control frames may come between fragments and do not belong to the message.
             (8..=10, message, true) => message,
             (0, MessageState::Fragmented, true) | (1 | 2, MessageState::Whole, true) => MessageState::Whole,
             (0, MessageState::Fragmented, false) | (1 | 2, MessageState::Whole, false) => MessageState::Fragmented,
@@ -201,7 +200,7 @@ impl Frames {
             return Ok(None);
         };
         let payload = number.iter().fold(short, |sum, byte| sum << 8 | u64::from(*byte));
-        // The shortest form is the only one, and the highest bit is not used.
+        // Only the shortest form of a length is valid, and the highest bit is not used.
         let shortest = match extended {
             0 => true,
             2 => payload > 125,
@@ -219,10 +218,10 @@ impl Frames {
     }
 }
 
-/// Not the head of a frame that may come here.
+/// The head of a frame is invalid, or may not come here.
 struct InvalidFrame;
 
-/// A Close frame with this code and a reason of at most 100 bytes, as this sender sends it.
+/// A Close frame of this sender with this code and a reason of at most 100 bytes.
 #[must_use]
 pub fn close_frame(sender: FrameSender, code: u16, reason: &'static str) -> Vec<u8> {
     let payload = [&code.to_be_bytes()[..], reason.as_bytes()].concat();
@@ -230,8 +229,8 @@ pub fn close_frame(sender: FrameSender, code: u16, reason: &'static str) -> Vec<
     let mut frame = vec![0x80 | CLOSE];
     match sender {
         FrameSender::Server => frame.push(length),
-        // The mask keeps scripts from choosing what goes over the wire; here there is no script, and
-        // one of zeros leaves the payload as it is.
+        // The mask keeps scripts from choosing the bytes on the wire. No script is involved here, and a mask of zeros
+        // leaves the payload as it is.
         FrameSender::Client => frame.extend_from_slice(&[0x80 | length, 0, 0, 0, 0]),
     }
     frame.extend_from_slice(&payload);

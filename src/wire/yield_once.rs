@@ -1,21 +1,21 @@
-//! Lets whatever else a worker has ready go first, so that what its requests have to send leaves together.
+//! Lets the other tasks that are ready in a worker go first, so that the worker's writes leave together.
 
 use std::cell::Cell;
 use std::task::{Context, Poll};
 
-/// Stands aside once: its task goes behind all that are ready now.
+/// Yields once: its task goes behind all tasks that are ready now.
 ///
-/// Each write wakes whoever reads it, and waking a processor that has just gone to sleep costs more than
-/// the write, most of all through a hypervisor. A worker that is busy first reads and decides all that has
-/// arrived and then writes one after the other: the reader is woken by the first, and awake for the rest.
-/// A worker that is not busy loses a tenth of a microsecond. Nothing is waited for.
+/// Each write wakes its reader, and waking a processor that has just gone to sleep costs more than the write, most of
+/// all through a hypervisor. A busy worker first reads and decides everything that has arrived and then writes one
+/// after the other: the first write wakes the reader, which is awake for the others. A worker that is not busy loses a
+/// tenth of a microsecond. Nothing is waited for.
 #[derive(Debug, Default)]
 pub struct YieldOnce {
     yielded: bool,
 }
 
 impl YieldOnce {
-    /// Pending the first time, with the task woken already; ready from then on.
+    /// Pending the first time, with the task already woken. Ready from then on.
     pub fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
         if self.yielded {
             return Poll::Ready(());
@@ -28,12 +28,12 @@ impl YieldOnce {
 }
 
 thread_local! {
-    /// Whether the poll that goes on, or the last one, stood aside.
+    /// Whether the current or the last poll yielded.
     static YIELDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Polls, and says whether it stood aside: it is polled again at once, so whoever polls need not begin
-/// to wait for anything else meanwhile.
+/// Polls, and says whether the polled future yielded. It is then polled again at once, so its caller need not wait for
+/// anything else meanwhile.
 pub fn poll_noting_yield<T>(poll: impl FnOnce() -> Poll<T>) -> (Poll<T>, bool) {
     YIELDED.set(false);
     (poll(), YIELDED.get())

@@ -3,6 +3,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::unreachable,
+    clippy::print_stderr,
     reason = "a test that cannot go on has failed"
 )]
 

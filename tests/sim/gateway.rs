@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use durward::admin::OperationError;
-use durward::admin::receipts::{About, Waited};
+use durward::admin::receipts::{ChangeSubject, Confirmation};
 use durward::base::clock::{BootMillis, Clock, Now, UnixMillis};
 use durward::base::denial::Denial;
 use durward::base::ids::CredentialId;
-use durward::store::redis::{Surroundings, WaitReplicas};
+use durward::store::redis::{RedisEnvironment, WaitReplicas};
 use durward::store::{FactStore, RecordStore};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::time::Instant;
@@ -64,7 +64,7 @@ pub(crate) enum Change {
 
 /// What a gateway tells the simulation.
 #[derive(Debug)]
-pub(crate) enum Told {
+pub(crate) enum Report {
     Answered(Answer),
     /// Everybody of the cast is there.
     Prepared,
@@ -76,12 +76,12 @@ pub(crate) enum Told {
         outcome: Result<ServedFor, Denial>,
     },
     /// An operator has waited for the receipts of a change, which was acknowledged at `at` if it was.
-    Waited {
+    Confirmed {
         change: Change,
         number: u64,
         at: u64,
         answered: u64,
-        outcome: Result<Waited<Made>, OperationError>,
+        outcome: Result<Confirmation<Made>, OperationError>,
     },
     /// An operator's change is over.
     Changed {
@@ -149,7 +149,7 @@ pub(crate) struct Gateway {
     runtime: LocalRuntime,
     clock: Arc<SimulatedClock>,
     parts: Rc<RefCell<Option<Rc<Parts>>>>,
-    told: Rc<RefCell<Vec<Told>>>,
+    reports: Rc<RefCell<Vec<Report>>>,
     cast: Rc<Cast>,
     /// True time up to which it ran.
     local: u64,
@@ -172,7 +172,7 @@ impl Gateway {
         let parts = Rc::new(RefCell::new(None));
         let opening = open(
             Rc::clone(cast),
-            Surroundings::simulated(Arc::new(SimulatedNetwork(Arc::clone(wires))), settings.seed),
+            RedisEnvironment::simulated(Arc::new(SimulatedNetwork(Arc::clone(wires))), settings.seed),
             settings.clone(),
             Arc::clone(&clock),
         );
@@ -185,7 +185,7 @@ impl Gateway {
             runtime,
             clock,
             parts,
-            told: Rc::default(),
+            reports: Rc::default(),
             cast: Rc::clone(cast),
             local: now,
             suspended: None,
@@ -231,7 +231,7 @@ impl Gateway {
     /// A call of a served route, now. `false` while it is starting.
     pub(crate) fn serve(&self, ask: Ask) -> bool {
         let Some(parts) = self.parts.borrow().clone() else { return false };
-        let (cast, told, clock) = (Rc::clone(&self.cast), Rc::clone(&self.told), Arc::clone(&self.clock));
+        let (cast, reports, clock) = (Rc::clone(&self.cast), Rc::clone(&self.reports), Arc::clone(&self.clock));
         self.runtime.spawn_local(async move {
             let desk = Desk {
                 cast: &cast,
@@ -240,7 +240,7 @@ impl Gateway {
                 clock: clock.as_ref(),
             };
             let served = desk.serve(&ask, || clock.truth()).await;
-            told.borrow_mut().push(Told::Served {
+            reports.borrow_mut().push(Report::Served {
                 number: ask.number,
                 there: served.there,
                 at: clock.truth(),
@@ -253,11 +253,11 @@ impl Gateway {
     /// A request with this key, whose text is `text`, now. Nothing while it is starting.
     pub(crate) fn request(&self, key: usize, text: Rc<str>) {
         let Some(parts) = self.parts.borrow().clone() else { return };
-        let (cast, told, clock) = (Rc::clone(&self.cast), Rc::clone(&self.told), Arc::clone(&self.clock));
+        let (cast, reports, clock) = (Rc::clone(&self.cast), Rc::clone(&self.reports), Arc::clone(&self.clock));
         self.runtime.spawn_local(async move {
             let (started, applied) = (clock.truth(), parts.store.status().applied.0);
             let outcome = decide(&parts.resolver, &cast, &clock, &text).await;
-            told.borrow_mut().push(Told::Answered(Answer {
+            reports.borrow_mut().push(Report::Answered(Answer {
                 key,
                 started,
                 decided: clock.truth(),
@@ -271,13 +271,13 @@ impl Gateway {
     /// `false` while it is starting.
     pub(crate) fn operate(&self, change: Change, id: Option<CredentialId>, number: u64, wait: Option<Duration>) -> bool {
         let Some(parts) = self.parts.borrow().clone() else { return false };
-        let (told, clock) = (Rc::clone(&self.told), Arc::clone(&self.clock));
+        let (reports, clock) = (Rc::clone(&self.reports), Arc::clone(&self.clock));
         self.runtime.spawn_local(async move {
             let at = Cell::new(0);
             let making = async {
                 let outcome = make(parts.store.as_ref(), change, id.clone(), clock.now().wall).await;
                 at.set(clock.truth());
-                told.borrow_mut().push(Told::Changed {
+                reports.borrow_mut().push(Report::Changed {
                     change,
                     number,
                     at: clock.truth(),
@@ -288,9 +288,9 @@ impl Gateway {
             let (Some(wait), Some(id)) = (wait, &id) else {
                 return drop(making.await);
             };
-            let about = About::Credential(id.clone());
+            let about = ChangeSubject::Credential(id.clone());
             let outcome = parts.operations.confirm(&about, wait, making).await;
-            told.borrow_mut().push(Told::Waited {
+            reports.borrow_mut().push(Report::Confirmed {
                 change,
                 number,
                 at: at.get(),
@@ -304,7 +304,7 @@ impl Gateway {
     /// Makes everybody of the cast.
     pub(crate) fn prepare(&self) {
         let parts = self.parts.borrow().clone().expect("it is open");
-        let (cast, told) = (Rc::clone(&self.cast), Rc::clone(&self.told));
+        let (cast, reports) = (Rc::clone(&self.cast), Rc::clone(&self.reports));
         self.runtime.spawn_local(async move {
             for tenant in 0..TENANTS.len() {
                 parts.store.create_tenant(tenant_id(tenant), EPOCH).await.unwrap();
@@ -318,12 +318,12 @@ impl Gateway {
             }
             // Worlds begin with a list of gateways that nobody has left.
             parts.announcer.withdraw().await;
-            told.borrow_mut().push(Told::Prepared);
+            reports.borrow_mut().push(Report::Prepared);
         });
     }
 
-    pub(crate) fn take_told(&self) -> Vec<Told> {
-        std::mem::take(&mut self.told.borrow_mut())
+    pub(crate) fn take_reports(&self) -> Vec<Report> {
+        std::mem::take(&mut self.reports.borrow_mut())
     }
 
     pub(crate) fn is_open(&self) -> bool {

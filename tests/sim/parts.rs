@@ -22,7 +22,7 @@ use durward::snapshot::LogInSettings;
 use durward::store::announce::{Announcer, Identity};
 use durward::store::cached::{CacheSettings, CachedStore};
 use durward::store::redis::{
-    Endpoint, RedisAccess, RedisSettings, RedisStore, RedisUser, Registered, SentinelAccess, Servers, Surroundings,
+    Endpoint, RedisAccess, RedisEnvironment, RedisSettings, RedisStore, RedisUser, Registered, SentinelAccess, Servers,
 };
 use durward::store::{ChangeError, CredentialChange, NewRecords, RecordLimits, RecordStore, RoleChange, TenantState};
 
@@ -77,7 +77,7 @@ fn access(guide: Guide) -> RedisAccess {
     }
 }
 
-pub(crate) async fn open(cast: Rc<Cast>, around: Surroundings, settings: Settings, clock: Arc<SimulatedClock>) -> Parts {
+pub(crate) async fn open(cast: Rc<Cast>, around: RedisEnvironment, settings: Settings, clock: Arc<SimulatedClock>) -> Parts {
     let control = tokio::runtime::Handle::current();
     let defaults = CacheSettings::default();
     let identity = Identity {

@@ -2,7 +2,7 @@
 //! or named.
 
 use durward::admin::OperationError;
-use durward::admin::receipts::Waited;
+use durward::admin::receipts::Confirmation;
 use jiff::Timestamp;
 
 use crate::cast::EPOCH;
@@ -40,7 +40,7 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
-    fn of(waited: &Waited<Made>, at: u64, answered: u64, wrong_clock: bool) -> Self {
+    fn of(waited: &Confirmation<Made>, at: u64, answered: u64, wrong_clock: bool) -> Self {
         let rows = waited.gateways.as_ref().map(|rows| {
             let rows = rows.iter().map(|row| Row {
                 id: row.id.clone(),
@@ -136,7 +136,7 @@ impl World {
         change: Change,
         number: u64,
         times: (u64, u64),
-        outcome: Result<Waited<Made>, OperationError>,
+        outcome: Result<Confirmation<Made>, OperationError>,
     ) {
         let (at, answered) = times;
         let Change::Revoke(key) = change else { return };

@@ -9,7 +9,7 @@ use crate::chance::Chance;
 use crate::cluster::{Cluster, Find, Output};
 use crate::database::Database;
 use crate::faults::Act;
-use crate::gateway::{Answer, Change, Gateway, Settings, Told};
+use crate::gateway::{Answer, Change, Gateway, Report, Settings};
 use crate::model::{Circumstances, Model};
 use crate::paths::{Path, Target};
 use crate::pipe::{Arrived, ConnId, Sent, Wires};
@@ -216,24 +216,24 @@ impl World {
         for (conn, sent) in self.wires[g].take_sent() {
             self.send_up(g, conn, sent);
         }
-        for told in self.gateways[g].take_told() {
-            match told {
-                Told::Answered(answer) => self.judge(g, &answer),
-                Told::Prepared => self.prepared = true,
-                Told::Served {
+        for report in self.gateways[g].take_reports() {
+            match report {
+                Report::Answered(answer) => self.judge(g, &answer),
+                Report::Prepared => self.prepared = true,
+                Report::Served {
                     number,
                     there,
                     at,
                     outcome,
                 } => self.end_call(number, (there, at), outcome),
-                Told::Waited {
+                Report::Confirmed {
                     change,
                     number,
                     at,
                     answered,
                     outcome,
                 } => self.note_told(g, change, number, (at, answered), outcome),
-                Told::Changed {
+                Report::Changed {
                     change,
                     number,
                     at,

@@ -97,7 +97,7 @@ async fn what_is_in_force_and_needs_a_pepper_is_counted_and_nothing_else() {
         .unwrap();
     let uses = operations.list_peppers().await.unwrap();
     assert_eq!(uses.peppers[0].droppable.as_deref(), Some("now"));
-    let under = operations.list_keys_under(&mark(), (None, None), None, None).await.unwrap();
+    let under = operations.list_keys_under(&mark(), None, None, None, None).await.unwrap();
     assert!(under.keys.is_empty(), "what has ended needs nobody's attention");
 }
 

@@ -10,7 +10,6 @@ use crate::cli::failure::{Exit, Failure};
 
 /// The configuration as shipped, for a binary that stands alone.
 const GATEWAY: &str = include_str!("../../../gateway.toml");
-/// Its service.
 const ESCROW: &str = include_str!("../../../upstreams/escrow.toml");
 
 /// The documented ports, as they stand in the shipped files.
@@ -20,7 +19,7 @@ const UPSTREAM: u16 = 9_000;
 
 /// A directory with a configuration for the demo; removed when dropped.
 #[derive(Debug)]
-pub(crate) struct Site {
+pub(crate) struct DemoFolder {
     folder: PathBuf,
     /// Port of the plain listener.
     pub(crate) http: u16,
@@ -30,7 +29,7 @@ pub(crate) struct Site {
     pub(crate) remarks: Vec<String>,
 }
 
-impl Site {
+impl DemoFolder {
     /// Writes the configuration of `here` if it is one for a demo, or else the built-in one, and
     /// answers with the socket the sample upstream is to use.
     pub(crate) fn prepare(here: &Path) -> Result<(Self, TcpListener), Failure> {
@@ -53,7 +52,7 @@ impl Site {
         fs::create_dir(site.folder.join("upstreams")).map_err(failed)?;
         let mut gateway = with_ports(&gateway, &ports);
         if !has_table(&gateway, "limits") {
-            // Nobody has to notice that a demo ends.
+            // No load balancer has to notice that a demo ends.
             gateway.push_str("\n[limits]\ndrain_delay = \"0s\"\n");
         }
         fs::write(site.config(), gateway).map_err(failed)?;
@@ -63,17 +62,14 @@ impl Site {
         Ok((site, upstream))
     }
 
-    /// The configuration file.
     pub(crate) fn config(&self) -> PathBuf {
         self.folder.join("gateway.toml")
     }
 
-    /// The operator socket.
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.join("state/admin.sock")
     }
 
-    /// The development certificate.
     pub(crate) fn certificate(&self) -> PathBuf {
         self.folder.join("state/tls/cert.pem")
     }
@@ -85,21 +81,21 @@ impl Site {
     }
 }
 
-impl Drop for Site {
+impl Drop for DemoFolder {
     fn drop(&mut self) {
-        // What remains lies in the system's own temporary directory.
+        // A file that remains is in the temporary directory of the system.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
-type Files = (String, Vec<(String, String)>);
+type DemoFiles = (String, Vec<(String, String)>);
 
-fn built_in() -> Files {
+fn built_in() -> DemoFiles {
     (GATEWAY.to_owned(), vec![("escrow.toml".to_owned(), ESCROW.to_owned())])
 }
 
-/// The configuration in `here`, if there is one and a demo with it can do no harm.
-fn read_here(here: &Path, remarks: &mut Vec<String>) -> Option<Files> {
+/// The configuration in `here`, if there is one with which a demo can do no harm.
+fn read_here(here: &Path, remarks: &mut Vec<String>) -> Option<DemoFiles> {
     let gateway = fs::read_to_string(here.join("gateway.toml")).ok()?;
     if let Err(why) = refuse_real(&gateway) {
         remarks.push(format!(
@@ -117,7 +113,7 @@ fn read_here(here: &Path, remarks: &mut Vec<String>) -> Option<Files> {
     (!upstreams.is_empty()).then_some((gateway, upstreams))
 }
 
-/// A demo makes tenants and keys: it must not do so in anybody's real store, nor with real secrets.
+/// A demo makes tenants and keys. It must not do so in a real store, nor with real secrets.
 fn refuse_real(gateway: &str) -> Result<(), String> {
     let table: toml::Table = gateway.parse().map_err(|_| "it is not TOML".to_owned())?;
     let text = |table: &toml::Table, name: &str, key: &str| Some(table.get(name)?.get(key)?.as_str()?.to_owned());
@@ -161,7 +157,7 @@ fn has_table(gateway: &str, name: &str) -> bool {
 }
 
 fn with_ports(text: &str, ports: &[(u16, u16)]) -> String {
-    // All at once, or a port chosen for one would be taken for another's documented one.
+    // All ports are replaced at once, since a new port of one may be the documented port of another.
     let marked = ports.iter().fold(text.to_owned(), |text, (wanted, _)| {
         text.replace(&format!("127.0.0.1:{wanted}"), &format!("\0{wanted}\0"))
     });
@@ -224,7 +220,7 @@ mod tests {
     #[test]
     fn the_site_has_the_configuration_on_its_ports_and_is_removed_at_the_end() {
         let empty = std::env::temp_dir().join("durward-no-such-directory");
-        let (site, upstream) = Site::prepare(&empty).unwrap();
+        let (site, upstream) = DemoFolder::prepare(&empty).unwrap();
         let gateway = fs::read_to_string(site.config()).unwrap();
         assert!(gateway.contains(&format!("127.0.0.1:{}\"", site.http)) && gateway.contains(&format!("127.0.0.1:{}\"", site.https)));
         let service = fs::read_to_string(site.folder.join("upstreams/escrow.toml")).unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::admin::keys::{CreateKey, Created, KeyMade};
+use crate::admin::keys::{CreateKey, CreatedKey, KeyMade};
 use crate::admin::tenants::{CreateTenant, TenantView};
 use crate::base::clock::{Clock as _, SystemClock};
 use crate::decide::token;
@@ -14,30 +14,30 @@ use crate::decide::token;
 mod folder;
 pub(crate) mod sample_upstream;
 
-use super::client::Client;
+use super::client::OperatorClient;
 use super::failure::{Exit, Failure};
 use super::output::Printer;
-use super::serve::{self, Lines};
-use folder::Site;
-use sample_upstream::Escrow;
+use super::serve::{self, AccessLines};
+use folder::DemoFolder;
+use sample_upstream::SampleUpstream;
 
 const TENANT: &str = "acme";
 
-/// How long the demo's session lives: longer than anybody looks at a demo.
+/// How long the session of the demo lives: longer than people look at a demo.
 const SESSION: Duration = Duration::from_secs(8 * 3_600);
 
-/// Runs until SIGINT or SIGTERM. What it made is removed last, after everything that uses it ended.
+/// Runs until SIGINT or SIGTERM. The folder of the demo is removed last, after everything that uses it has ended.
 pub(crate) fn run(printer: &Printer) -> Result<(), Failure> {
     let here = std::env::current_dir().unwrap_or_default();
-    let (site, socket) = Site::prepare(&here)?;
+    let (site, socket) = DemoFolder::prepare(&here)?;
     for remark in &site.remarks {
         printer.remark(&format!("note: {remark}"));
     }
     let failed = |error| Failure::new(Exit::Failed, format!("the sample upstream cannot be started: {error}"));
-    let escrow = Escrow::start(socket).map_err(failed)?;
-    // The demo's log of a start is for people, and so is its failure.
-    let running = serve::start(&site.config(), Lines::Stderr, printer).map_err(|failure| Failure { told: false, ..failure })?;
-    let script = Script::make(&site, &Client::new(site.socket(), Path::new(&site.config())))?;
+    let escrow = SampleUpstream::start(socket).map_err(failed)?;
+    // The log of the demo is for people, and so is its failure.
+    let running = serve::start(&site.config(), AccessLines::Stderr, printer).map_err(|failure| Failure { logged: false, ..failure })?;
+    let script = DemoScript::make(&site, &OperatorClient::new(site.socket(), Path::new(&site.config())))?;
     printer.print(&script, |out| script.write(out))?;
     let ended = running.wait();
     drop(escrow);
@@ -47,14 +47,14 @@ pub(crate) fn run(printer: &Printer) -> Result<(), Failure> {
 
 /// Everything the demo made and shows.
 #[derive(Debug, Serialize)]
-pub(crate) struct Script {
+pub(crate) struct DemoScript {
     http: String,
     https: String,
     config: String,
     certificate: String,
     tenant: &'static str,
     credentials: Credentials,
-    calls: Vec<Step>,
+    calls: Vec<DemoCall>,
 }
 
 #[derive(Debug, Serialize)]
@@ -81,16 +81,16 @@ impl std::fmt::Debug for SessionMade {
 }
 
 #[derive(Debug, Serialize)]
-struct Step {
+struct DemoCall {
     about: &'static str,
     command: String,
     /// The status it answers; none for a command of durward's.
     status: Option<u16>,
 }
 
-impl Script {
+impl DemoScript {
     /// Makes the tenant and the credentials through the operator API, as an operator would.
-    pub(crate) fn make(site: &Site, client: &Client) -> Result<Self, Failure> {
+    pub(crate) fn make(site: &DemoFolder, client: &OperatorClient) -> Result<Self, Failure> {
         let _: TenantView = client.post("/v1/tenants", &CreateTenant { id: TENANT.into() })?;
         let make = |surface: &str, mode: &str| -> Result<KeyMade, Failure> {
             let request = CreateKey {
@@ -101,7 +101,7 @@ impl Script {
                 name: Some("demo".into()),
                 ..CreateKey::default()
             };
-            Ok(client.post::<Created>("/v1/keys", &request)?.credential)
+            Ok(client.post::<CreatedKey>("/v1/keys", &request)?.credential)
         };
         let api_live = make("api", "live")?;
         let credentials = Credentials {
@@ -125,7 +125,6 @@ impl Script {
         })
     }
 
-    /// The script for people.
     pub(crate) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "durward guards a sample escrow service at {} and {}", self.http, self.https)?;
         writeln!(out, "configuration {} (fresh state, gone when the demo ends)\n", self.config)?;
@@ -138,8 +137,8 @@ impl Script {
     }
 }
 
-/// A session as an issuer would mint it: it hangs on a key and dies with it.
-fn mint_session(site: &Site, hangs_on: &str) -> Result<SessionMade, Failure> {
+/// A session as an issuer would mint it: its parent is a key, and it ends with the key.
+fn mint_session(site: &DemoFolder, hangs_on: &str) -> Result<SessionMade, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::new(Exit::Failed, format!("the demo's session cannot be made: {error}"));
     let secret = site.session_secret().map_err(|error| failed(&error))?;
     let now = SystemClock.now().wall;
@@ -157,11 +156,11 @@ fn mint_session(site: &Site, hangs_on: &str) -> Result<SessionMade, Failure> {
     })
 }
 
-fn calls(http: &str, https: &str, site: &Site, made: &Credentials) -> Vec<Step> {
+fn calls(http: &str, https: &str, site: &DemoFolder, made: &Credentials) -> Vec<DemoCall> {
     let live = &made.api_live.key;
     let pair = (&made.pair_live.key, made.pair_live.secret.as_deref().unwrap_or_default());
     let certificate = quote(&site.certificate().display().to_string());
-    let step = |about, status, command| Step {
+    let step = |about, status, command| DemoCall {
         about,
         command,
         status: Some(status),
@@ -209,7 +208,7 @@ fn calls(http: &str, https: &str, site: &Site, made: &Credentials) -> Vec<Step> 
             400,
             format!("curl -si -H 'X_Tenant_Id: evil' -H 'Authorization: Bearer {live}' {http}/v1/orders/42"),
         ),
-        Step {
+        DemoCall {
             about: "Revoke the live key",
             command: format!(
                 "{} keys revoke {} --config {}",
@@ -223,7 +222,7 @@ fn calls(http: &str, https: &str, site: &Site, made: &Credentials) -> Vec<Step> 
     ]
 }
 
-/// How this program is called from here: by its name if that is on the path, or as it lies.
+/// How this program is called from here: by its name if its folder is on the path, or else by its path.
 fn own_name() -> String {
     let Ok(own) = std::env::current_exe() else {
         return "durward".into();

@@ -1,6 +1,6 @@
 //! The sample upstream: an escrow service that answers with what it was sent.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::admin::http::{Answer, Bounds, Listener, Service, serve};
+use crate::admin::http::{AdminReply, AdminService, Bounds, Listener, serve};
 use crate::cli::failure::{Exit, Failure};
 
 /// Every worker of a gateway may hold a few hundred connections.
@@ -23,12 +23,12 @@ const BOUNDS: Bounds = Bounds {
 
 /// A running sample upstream; ends when dropped.
 #[derive(Debug)]
-pub(crate) struct Escrow {
+pub(crate) struct SampleUpstream {
     stop: Option<watch::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Escrow {
+impl SampleUpstream {
     /// Starts it on a socket that listens already, on a thread of its own as a service behind would be.
     pub(crate) fn start(listener: TcpListener) -> io::Result<Self> {
         let (stop, stopped) = watch::channel(());
@@ -40,7 +40,7 @@ impl Escrow {
         };
         let thread = std::thread::Builder::new()
             .name("sample-upstream".into())
-            .spawn(move || runtime.block_on(serve(listener, BOUNDS, Arc::new(Mirror), stopped)))?;
+            .spawn(move || runtime.block_on(serve(listener, BOUNDS, Arc::new(Echo), stopped)))?;
         Ok(Self {
             stop: Some(stop),
             thread: Some(thread),
@@ -48,7 +48,7 @@ impl Escrow {
     }
 }
 
-impl Drop for Escrow {
+impl Drop for SampleUpstream {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
@@ -63,8 +63,9 @@ pub(crate) fn run(listen: SocketAddr) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::new(Exit::Failed, format!("the sample upstream on {listen}: {error}"));
     let listener = TcpListener::bind(listen).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    let escrow = Escrow::start(listener).map_err(failed)?;
-    eprintln!("sample upstream on http://{address}");
+    let escrow = SampleUpstream::start(listener).map_err(failed)?;
+    // A closed standard error is no reason to stop.
+    let _ = writeln!(io::stderr(), "sample upstream on http://{address}");
     let waited = wait_for_signal().map_err(failed);
     drop(escrow);
     waited
@@ -83,15 +84,15 @@ fn wait_for_signal() -> io::Result<()> {
 
 /// Answers with the request it was sent.
 #[derive(Debug)]
-struct Mirror;
+struct Echo;
 
-impl Service for Mirror {
-    async fn answer(&self, request: Request<Incoming>) -> Answer {
+impl AdminService for Echo {
+    async fn answer(&self, request: Request<Incoming>) -> AdminReply {
         let (head, mut body) = request.into_parts();
         let mut length: u64 = 0;
         while let Some(frame) = body.frame().await {
             let Ok(frame) = frame else {
-                return Answer::json(400, &json!({ "error": "the body broke off" }));
+                return AdminReply::json(400, &json!({ "error": "the body broke off" }));
             };
             length += frame.data_ref().map_or(0, |data| u64::try_from(data.len()).unwrap_or(0));
         }
@@ -100,7 +101,7 @@ impl Service for Mirror {
             .iter()
             .map(|(name, value)| json!([name.as_str(), String::from_utf8_lossy(value.as_bytes())]))
             .collect();
-        Answer::json(
+        AdminReply::json(
             200,
             &json!({
                 "service": "escrow",

@@ -1,4 +1,4 @@
-//! A drill's own requests: each on a connection of its own, so that every gateway behind an address has its turn.
+//! The requests of a drill. Each has a connection of its own, so that every gateway behind an address is reached.
 
 use std::io;
 use std::path::Path;
@@ -20,40 +20,40 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
 use crate::admin::drill::Canary;
-use crate::admin::receipts::Waited;
+use crate::admin::receipts::Confirmation;
 use crate::base::clock::{Clock as _, SystemClock, UnixMillis, instant};
 use crate::cli::failure::{Exit, Failure};
 
 /// Most addresses of one drill: each has a loop of requests of its own.
 pub(crate) const MAX_URLS: usize = 16;
 
-/// Between two requests to one address: a hundred a second tell milliseconds apart and burden nobody.
+/// The pause between two requests to one address. A hundred requests a second show milliseconds, and are no load.
 const PACE: Duration = Duration::from_millis(10);
 
-/// For one request, from the name to the answer's head.
+/// Longest time for one request, from the look-up of the name to the head of the answer.
 const VISIT: Duration = Duration::from_secs(5);
 
-/// For an address to admit the canary: a new key works at once, a cold gateway within a moment.
+/// Longest time until an address admits the canary. A new key works at once; a cold gateway takes a moment.
 const ADMISSION: Duration = Duration::from_secs(10);
 
-/// Refused for this long without a break, and by whoever answers, an address has stopped admitting.
+/// An address has stopped admitting when all its answers are refusals for this long.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// And for this many requests in a row, for an address that takes long to answer.
+/// The refusals must also be this many in a row, for an address that answers slowly.
 const REFUSALS: u32 = 10;
 
-/// An address that answers nothing but 503 for this long, after the revocation, is not waited for: two pauses
-/// of a gateway that looks for its store again.
+/// The drill does not wait for an address that answers only 503 for this long after the revocation. It is twice the pause
+/// after which a gateway looks for its store again.
 const UNAVAILABLE: Duration = Duration::from_secs(5);
 
-/// What 503 means, for whoever reads a report.
+/// What 503 means, for the reader of a report.
 pub(crate) const CANNOT_TELL: &str = "answers 503: it cannot reach its store, or is not registered there";
 
-/// Longest watch after the revocation: the bound, and time to see that it held.
+/// How long addresses are watched after the revocation: longer than the bound, to see that it holds.
 const WATCH: Duration = Duration::from_secs(75);
 
-/// An address to be asked.
-pub(crate) struct Target {
+/// An address that a drill calls.
+pub(crate) struct DrillTarget {
     url: String,
     host: String,
     port: u16,
@@ -62,22 +62,20 @@ pub(crate) struct Target {
     tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
-/// What an address did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Seen {
-    /// The address.
+pub(crate) struct UrlReport {
     pub(crate) url: String,
     /// Requests made since the revocation began.
     pub(crate) requests: u64,
-    /// Of these, those without an answer that says yes or no.
+    /// How many of these got no answer that admits or refuses.
     pub(crate) failures: u64,
     /// When the last request that was sent after the acknowledgement and admitted was answered, in
     /// milliseconds after it; none when no such request was admitted.
     pub(crate) last_admission_ms: Option<u64>,
     /// When a refusal arrived first, in milliseconds after the acknowledgement.
     pub(crate) first_refusal_ms: Option<u64>,
-    /// It answered 503 at the end of the drill: it admits nobody whom it has to look up, and nobody knows what
-    /// it will say later.
+    /// It answered 503 at the end of the drill. It admits no caller whom it has to look up, and what it answers later is not
+    /// known.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) unavailable: bool,
     /// It went on refusing until the end of the drill.
@@ -85,32 +83,32 @@ pub(crate) struct Seen {
     quiet: bool,
 }
 
-impl Seen {
+impl UrlReport {
     /// Whether it refused, and went on refusing.
     pub(crate) const fn is_refused(&self) -> bool {
         self.first_refusal_ms.is_some() && self.quiet
     }
 }
 
-/// One answer: yes, no, or neither, of which 503 is what a gateway says that cannot know.
+/// What one answer says about the canary. A gateway that cannot know answers 503.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum VisitOutcome {
     Admitted,
     Refused,
     Unavailable,
     Unclear,
 }
 
-/// What one request came to, by the wall clock that the acknowledgement is told in: the gateway that
-/// was asked to revoke is on this machine.
+/// One request and its outcome. Times are of the wall clock of this machine, as is the time of the acknowledgement, since
+/// the gateway that revokes runs here.
 #[derive(Debug, Clone, Copy)]
 struct Visit {
     sent: UnixMillis,
     answered: UnixMillis,
-    verdict: Verdict,
+    verdict: VisitOutcome,
 }
 
-impl Target {
+impl DrillTarget {
     /// Reads `http://` and `https://` addresses; `ca` is trusted besides the system's roots.
     pub(crate) fn parse_all(urls: &[String], ca: Option<&Path>) -> Result<Vec<Self>, Failure> {
         if urls.len() > MAX_URLS {
@@ -175,7 +173,7 @@ impl Target {
             .body(Empty::<bytes::Bytes>::new())
             .map_err(io::Error::other)?;
         let mut answer = std::pin::pin!(sender.send_request(request));
-        // The body is of no interest: the connection goes with the answer's head.
+        // The head of the answer is enough; the connection is closed without its body.
         tokio::select! {
             answer = answer.as_mut() => answer.map(|a| a.status().as_u16()).map_err(io::Error::other),
             ended = connection => {
@@ -188,7 +186,7 @@ impl Target {
     async fn visit(&self, canary: &Canary, decoy: u16) -> Visit {
         let sent = SystemClock.now().wall;
         let status = self.ask(&canary.field, &canary.value).await;
-        let verdict = status.map_or(Verdict::Unclear, |status| judge(status, decoy));
+        let verdict = status.map_or(VisitOutcome::Unclear, |status| judge(status, decoy));
         Visit {
             sent,
             answered: SystemClock.now().wall,
@@ -196,7 +194,7 @@ impl Target {
         }
     }
 
-    /// Asks until the canary is admitted; answers the status a stranger gets.
+    /// Calls the address until it admits the canary, and returns the status that a stranger gets.
     async fn wait_for_admission(&self, canary: &Canary) -> Result<u16, Failure> {
         let failed = |why: String| Failure::new(Exit::Failed, format!("{}: {why}; nothing was measured", self.url));
         let decoy = self.ask(&canary.field, &canary.decoy).await;
@@ -210,66 +208,66 @@ impl Target {
         let start = instant();
         loop {
             let status = self.ask(&canary.field, &canary.value).await;
-            if status.as_ref().is_ok_and(|status| judge(*status, decoy) == Verdict::Admitted) {
+            if status.as_ref().is_ok_and(|status| judge(*status, decoy) == VisitOutcome::Admitted) {
                 return Ok(decoy);
             }
             if start.elapsed() >= ADMISSION {
                 if status.as_ref().is_ok_and(|status| *status == 503) {
                     return Err(unavailable(&self.url));
                 }
-                let said = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+                let outcome = status.map_or_else(|error| error.to_string(), |status| status.to_string());
                 return Err(failed(format!(
-                    "the canary was not admitted ({said}); give what the route needs with --scope"
+                    "the canary was not admitted ({outcome}); give what the route needs with --scope"
                 )));
             }
             sleep(PACE).await;
         }
     }
 
-    /// Asks until it has refused for a while after the revocation is over, or for as long as it may.
-    async fn watch(&self, canary: &Canary, decoy: u16, revocation: &Revocation) -> Watched {
+    /// Calls the address until it has refused for a while after the revocation, or until the longest watch is over.
+    async fn watch(&self, canary: &Canary, decoy: u16, revocation: &Revocation) -> VisitLog {
         let start = instant();
-        let mut watched = Watched::default();
+        let mut log = VisitLog::default();
         let (mut last_yes, mut refusals, mut last_known) = (instant(), 0, instant());
         while start.elapsed() < WATCH {
             let visit = self.visit(canary, decoy).await;
-            watched.requests += 1;
-            watched.failures += u64::from(matches!(visit.verdict, Verdict::Unclear | Verdict::Unavailable));
+            log.requests += 1;
+            log.failures += u64::from(matches!(visit.verdict, VisitOutcome::Unclear | VisitOutcome::Unavailable));
             refusals += 1;
-            if visit.verdict != Verdict::Refused {
+            if visit.verdict != VisitOutcome::Refused {
                 (last_yes, refusals) = (instant(), 0);
             }
-            if visit.verdict != Verdict::Unavailable {
+            if visit.verdict != VisitOutcome::Unavailable {
                 last_known = instant();
             }
-            keep(&mut watched.kept, visit);
+            record(&mut log.visits, visit);
             let quiet = refusals >= REFUSALS && last_yes.elapsed() >= QUIET;
             if revocation.over.load(Ordering::Acquire) && (quiet || last_known.elapsed() >= UNAVAILABLE) {
                 break;
             }
             sleep(PACE).await;
         }
-        watched
+        log
     }
 }
 
 /// What was seen at one address since the revocation began.
 #[derive(Default)]
-struct Watched {
+struct VisitLog {
     requests: u64,
     failures: u64,
-    kept: Vec<Visit>,
+    visits: Vec<Visit>,
 }
 
-/// Remembers the visits that decide: the changes of verdict and the last of each, at most.
-fn keep(kept: &mut Vec<Visit>, visit: Visit) {
-    match kept.as_slice() {
+/// Stores the visits that decide: where the outcome changes, and the last visit before each change.
+fn record(visits: &mut Vec<Visit>, visit: Visit) {
+    match visits.as_slice() {
         [.., before, last] if before.verdict == visit.verdict && last.verdict == visit.verdict => {
-            if let Some(last) = kept.last_mut() {
+            if let Some(last) = visits.last_mut() {
                 *last = visit;
             }
         }
-        _ => kept.push(visit),
+        _ => visits.push(visit),
     }
 }
 
@@ -277,14 +275,14 @@ fn unavailable(url: &str) -> Failure {
     Failure::new(Exit::Unavailable, format!("{url} {CANNOT_TELL}; nothing was measured"))
 }
 
-fn judge(status: u16, decoy: u16) -> Verdict {
+fn judge(status: u16, decoy: u16) -> VisitOutcome {
     match status {
-        401 | 403 => Verdict::Refused,
-        refused if refused == decoy => Verdict::Refused,
-        503 => Verdict::Unavailable,
-        // Too many requests is no word about the credential.
-        429 | 500.. => Verdict::Unclear,
-        _ => Verdict::Admitted,
+        401 | 403 => VisitOutcome::Refused,
+        refused if refused == decoy => VisitOutcome::Refused,
+        503 => VisitOutcome::Unavailable,
+        // "Too many requests" says nothing about the credential.
+        429 | 500.. => VisitOutcome::Unclear,
+        _ => VisitOutcome::Admitted,
     }
 }
 
@@ -299,10 +297,10 @@ struct Revocation {
 /// # Errors
 /// [`Failure`] when an address does not admit it, or as `revoke` fails.
 pub(crate) fn watch<T: Send + 'static>(
-    targets: &[Target],
+    targets: &[DrillTarget],
     canary: &Canary,
-    revoke: impl FnOnce() -> Result<Waited<T>, Failure> + Send + 'static,
-) -> Result<(Waited<T>, Vec<Seen>), Failure> {
+    revoke: impl FnOnce() -> Result<Confirmation<T>, Failure> + Send + 'static,
+) -> Result<(Confirmation<T>, Vec<UrlReport>), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::new(Exit::Failed, format!("no runtime: {e}")))?;
     runtime.block_on(async {
@@ -329,30 +327,30 @@ pub(crate) fn watch<T: Send + 'static>(
         let watching = join_all(watching.map(|(target, decoy)| target.watch(canary, *decoy, &revocation)));
         let (waited, visits) = tokio::join!(revoking, watching);
         let acknowledged = UnixMillis(revocation.acknowledged.load(Ordering::Acquire));
-        let seen = targets.iter().zip(visits);
-        let seen = seen.map(|(target, watched)| summarise(&target.url, &watched, acknowledged));
-        Ok((waited?, seen.collect()))
+        let reports = targets.iter().zip(visits);
+        let reports = reports.map(|(target, log)| summarise(&target.url, &log, acknowledged));
+        Ok((waited?, reports.collect()))
     })
 }
 
-fn summarise(url: &str, watched: &Watched, acknowledged: UnixMillis) -> Seen {
-    let visits = watched.kept.as_slice();
+fn summarise(url: &str, log: &VisitLog, acknowledged: UnixMillis) -> UrlReport {
+    let visits = log.visits.as_slice();
     let after = |at: UnixMillis| u64::try_from(at.0.saturating_sub(acknowledged.0)).unwrap_or(0);
-    let is = |verdict: Verdict| move |visit: &&Visit| visit.verdict == verdict;
+    let is = |verdict: VisitOutcome| move |visit: &&Visit| visit.verdict == verdict;
     let late = |visit: &&Visit| visit.sent > acknowledged;
-    Seen {
+    UrlReport {
         url: url.to_owned(),
-        requests: watched.requests,
-        failures: watched.failures,
+        requests: log.requests,
+        failures: log.failures,
         last_admission_ms: visits
             .iter()
-            .filter(is(Verdict::Admitted))
+            .filter(is(VisitOutcome::Admitted))
             .filter(late)
             .map(|visit| after(visit.answered))
             .max(),
-        first_refusal_ms: visits.iter().find(is(Verdict::Refused)).map(|visit| after(visit.answered)),
-        unavailable: visits.last().is_some_and(|visit| visit.verdict == Verdict::Unavailable),
-        quiet: visits.last().is_some_and(|visit| visit.verdict == Verdict::Refused),
+        first_refusal_ms: visits.iter().find(is(VisitOutcome::Refused)).map(|visit| after(visit.answered)),
+        unavailable: visits.last().is_some_and(|visit| visit.verdict == VisitOutcome::Unavailable),
+        quiet: visits.last().is_some_and(|visit| visit.verdict == VisitOutcome::Refused),
     }
 }
 

@@ -15,8 +15,8 @@ use crate::store::announce::Announcer;
 use crate::store::cached::CachedStore;
 use crate::store::{RecordStore, activity, sweep};
 
-/// Longest time for which a gateway that stops tells the store what was in use. It takes much less; if the time is over,
-/// the next start only has less to read ahead.
+/// Longest time for which a gateway that stops writes to the store which credentials were in use. It takes much less. If the
+/// time is over, the next start has less to read ahead.
 pub(super) const TELLING_TIME: Duration = Duration::from_secs(1);
 
 /// Starts two tasks: one reads ahead what was in use before the start, and readiness waits for it; the other one tells the store
@@ -36,7 +36,7 @@ fn warm_up(store: &StoreSettings, cached: &Arc<CachedStore>, readiness: &Arc<Rea
     ]
 }
 
-/// What runs beside the requests until it is aborted.
+/// Starts the tasks that run beside requests until they are aborted.
 pub(super) fn start_chores(
     operations: &Arc<Operations>,
     reloader: &Arc<Reloader>,

@@ -1,4 +1,4 @@
-//! Who this gateway is in its receipts.
+//! The identity of this gateway in its receipts.
 
 use crate::base::ids::GatewayId;
 use crate::snapshot::Settings;
@@ -10,7 +10,7 @@ const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 /// Longest part of an id that is the host's name: one label of a name has no more (RFC 1123, section 2.1).
 const MAX_HOST: usize = 63;
 
-/// This process: its configured id, or one made of host, process and chance, so that a restarted
+/// The identity of this process: its configured id, or an id of host, process and a random number, so that a restarted
 /// gateway is never taken for the one before it.
 ///
 /// # Errors
@@ -42,7 +42,7 @@ fn made_up(host: &str, process: u32, run: u64) -> GatewayId {
         host.push_str("gateway");
     }
     let id = format!("{host}-{process}-{:06x}", run & 0x00ff_ffff);
-    // The alphabet is that of an id; were it not, a number alone is one.
+    // The text has only characters of an id. If it is not an id after all, the number alone is one.
     GatewayId::parse(&id).unwrap_or_else(|_| GatewayId::of_number(run))
 }
 

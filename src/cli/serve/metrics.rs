@@ -1,4 +1,4 @@
-//! Plugs every part's figures into `/metrics`.
+//! Registers the figures of all parts for `/metrics`.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,7 +8,7 @@ use super::Panics;
 use super::reload::Reloader;
 use crate::admin::readiness::Readiness;
 use crate::base::clock::Clock;
-use crate::cli::descriptors::Budget;
+use crate::cli::descriptors::DescriptorBudget;
 use crate::gateway::UpstreamRegistry;
 use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
@@ -19,7 +19,7 @@ use crate::store::events::ReaderState;
 use crate::telemetry::metrics::{HistogramSample, Kind, Metrics, Sample};
 
 /// Where the figures come from.
-pub(super) struct Sources<'a> {
+pub(super) struct MetricSources<'a> {
     pub(super) cached: Arc<CachedStore>,
     pub(super) announcer: Arc<Announcer>,
     pub(super) upstreams: Arc<UpstreamRegistry>,
@@ -30,10 +30,10 @@ pub(super) struct Sources<'a> {
     pub(super) readiness: &'a Arc<Readiness>,
     pub(super) clock: &'a Arc<dyn Clock>,
     pub(super) panics: &'a Panics,
-    pub(super) budget: Budget,
+    pub(super) budget: DescriptorBudget,
 }
 
-pub(super) fn register(metrics: &Metrics, sources: &Sources<'_>) {
+pub(super) fn register(metrics: &Metrics, sources: &MetricSources<'_>) {
     register_receipts(metrics, &sources.cached, &sources.announcer);
     register_cache(metrics, &sources.cached);
     register_trust(metrics, &sources.cached);
@@ -84,7 +84,7 @@ fn register_concerns(metrics: &Metrics, cached: &Arc<CachedStore>) {
     );
 }
 
-/// Of the embedded store; another one has monitoring of its own.
+/// The figures of the embedded store. Other stores have monitoring of their own.
 fn register_writes(metrics: &Metrics, cached: &Arc<CachedStore>) {
     let store = cached.clone();
     metrics.family_fn(
@@ -275,7 +275,7 @@ fn register_connections(metrics: &Metrics, running: &RunningServer) {
     );
 }
 
-fn register_descriptors(metrics: &Metrics, budget: Budget) {
+fn register_descriptors(metrics: &Metrics, budget: DescriptorBudget) {
     metrics.gauge_fn(
         "durward_connections_limit",
         "Client connections that are accepted at a time: as configured, or as there are descriptors for",
@@ -292,7 +292,7 @@ fn register_descriptors(metrics: &Metrics, budget: Budget) {
         "durward_descriptors_open",
         "Files and sockets that the process has open",
         &[],
-        // Looking takes one itself.
+        // Reading the folder takes one descriptor itself.
         || std::fs::read_dir("/proc/self/fd").map_or(0, |open| (open.count() as u64).saturating_sub(1)),
     );
 }

@@ -11,7 +11,7 @@ use super::chores::{TELLING_TIME, start_chores};
 use super::identity::identity;
 use super::reload::Reloader;
 use super::store::{OpenError, OpenedStore, cache_settings, name_of, open_store};
-use super::{FLUSH_TIME, Lines, Panics, metrics};
+use super::{AccessLines, FLUSH_TIME, Panics, metrics};
 use crate::admin::http::{Bounds, Listener, serve as serve_admin};
 use crate::admin::probes::Probes;
 use crate::admin::readiness::Readiness;
@@ -20,7 +20,7 @@ use crate::admin::socket::{self, SocketError, SocketName};
 use crate::admin::{ListenerView, Operations};
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::fingerprint::Peppers;
-use crate::cli::descriptors::{self, Budget, TooFew, Wanted};
+use crate::cli::descriptors::{self, DescriptorBudget, DescriptorDemand, TooFewDescriptors};
 use crate::config::Loaded;
 use crate::gateway::{UpstreamRegistry, Worker, WorkerParts};
 use crate::issue::engine::{Engine, EngineLimits};
@@ -45,7 +45,7 @@ pub(crate) struct Process {
     chores: Vec<JoinHandle<()>>,
     cached: Arc<CachedStore>,
     announcer: Arc<Announcer>,
-    /// What the store is, for the log.
+    /// Kind and place of the store, for the log.
     store: String,
     workers: usize,
     _socket: SocketName,
@@ -53,23 +53,23 @@ pub(crate) struct Process {
 
 /// Why a gateway did not start.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum StartError {
+pub(crate) enum ServeError {
     /// The store cannot be opened.
     #[error("{0}")]
     Store(#[from] OpenError),
     /// The process may not have enough descriptors.
     #[error("{0}")]
-    Descriptors(#[from] TooFew),
+    Descriptors(#[from] TooFewDescriptors),
     /// The public side cannot be started.
     #[error("{0}")]
     Server(#[from] server::ServerStartError),
     /// The operator socket cannot be made.
     #[error("{0}")]
     Socket(#[from] SocketError),
-    /// The probes' address cannot be had.
+    /// The address of the probes is not free.
     #[error("probes cannot listen on {0}: {1}")]
     Probes(SocketAddr, std::io::Error),
-    /// A thread, or randomness, is not to be had.
+    /// The system gives no thread, or no random numbers.
     #[error("the machine refused a resource: {0}")]
     Machine(#[from] std::io::Error),
 }
@@ -78,8 +78,8 @@ impl Process {
     /// Starts everything; must be called inside the control runtime.
     ///
     /// # Errors
-    /// [`StartError`]; then nothing is left running.
-    pub(crate) async fn start(loaded: Loaded, panics: &Panics, lines: Lines) -> Result<Self, StartError> {
+    /// [`ServeError`]; then nothing is left running.
+    pub(crate) async fn start(loaded: Loaded, panics: &Panics, lines: AccessLines) -> Result<Self, ServeError> {
         let mut introduced = None;
         let started = Self::start_introducing(loaded, panics, lines, &mut introduced).await;
         if let (Err(_), Some(announcer)) = (&started, introduced) {
@@ -89,20 +89,20 @@ impl Process {
         started
     }
 
-    /// The same. Sets `introduced` as soon as this gateway may be announced to others, so that a start that fails later can be
-    /// taken back.
+    /// Starts everything. Sets `introduced` as soon as other gateways may know of this one, so that the caller can withdraw it
+    /// if the start fails later.
     async fn start_introducing(
         loaded: Loaded,
         panics: &Panics,
-        lines: Lines,
+        lines: AccessLines,
         introduced: &mut Option<Arc<Announcer>>,
-    ) -> Result<Self, StartError> {
+    ) -> Result<Self, ServeError> {
         let budget = divide_descriptors(&loaded)?;
         let (settings, snapshot, watch) = (loaded.settings, loaded.snapshot, loaded.watch);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let shared = Arc::new(SharedSnapshot::new(snapshot));
         let telemetry = Telemetry::new(line_format(settings.log), access_output(settings.log, lines)?);
-        // The socket first: a second gateway on the same state must not get as far as the store.
+        // The socket comes first, since a second gateway with the same state must not reach the store.
         let (admin_socket, socket_name) = socket::bind(&settings.admin.socket)?;
         let StoreParts {
             store,
@@ -133,7 +133,7 @@ impl Process {
         )?;
         let readiness = Arc::<Readiness>::default();
         let reloader = Reloader::new(settings.clone(), &watch, shared.clone());
-        let sources = metrics::Sources {
+        let sources = metrics::MetricSources {
             cached: cached.clone(),
             announcer: announcer.clone(),
             upstreams: parts.upstreams.clone(),
@@ -209,8 +209,8 @@ impl Process {
         self.reloader.reload().await
     }
 
-    /// Stops in order: readiness off, a pause for load balancers to notice, no more connections,
-    /// what is in flight to its end or the deadline, then the operator side and the logs.
+    /// Stops in this order: readiness ends, load balancers get time to notice, no more connections are accepted, requests in
+    /// flight end or reach the deadline, then the operator side and the logs stop.
     pub(crate) async fn stop(self) {
         self.operations.readiness.draining();
         tracing::info!("draining");
@@ -226,7 +226,7 @@ impl Process {
         drop(self.stop);
         self.admin.join_all().await;
         let telemetry = self.telemetry;
-        // Waiting for the log's thread blocks; nothing else is left to do on this runtime.
+        // Waiting for the thread of the log blocks, so it gets a thread for blocking work.
         let _ = tokio::task::spawn_blocking(move || telemetry.flush(FLUSH_TIME)).await;
     }
 }
@@ -239,7 +239,7 @@ struct StoreParts {
     limiter: Arc<Limiter>,
 }
 
-async fn open_parts(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<StoreParts, StartError> {
+async fn open_parts(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<StoreParts, ServeError> {
     let identity = identity(settings)?;
     let OpenedStore { store, shared_counts } = open_store(settings, &identity, clock.clone()).await?;
     let cached = CachedStore::new(store.clone(), &cache_settings(&settings.store), clock.clone(), Handle::current());
@@ -254,7 +254,7 @@ async fn open_parts(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Store
     })
 }
 
-/// What served routes act with.
+/// The engine of routes that durward serves itself.
 fn make_engine(settings: &Settings, store: &Arc<dyn CredentialStore>, clock: &Arc<dyn Clock>) -> Arc<Engine> {
     let limits = EngineLimits {
         log_in: &settings.log_in,
@@ -268,8 +268,8 @@ fn make_engine(settings: &Settings, store: &Arc<dyn CredentialStore>, clock: &Ar
 }
 
 /// Raises the limit on descriptors and divides them. Logs what there are too few for.
-fn divide_descriptors(loaded: &Loaded) -> Result<Budget, StartError> {
-    let budget = Budget::divide(descriptors::raise(), &Wanted::by(loaded))?;
+fn divide_descriptors(loaded: &Loaded) -> Result<DescriptorBudget, ServeError> {
+    let budget = DescriptorBudget::divide(descriptors::raise(), &DescriptorDemand::by(loaded))?;
     if let Some(shortage) = budget.shortage() {
         tracing::warn!(
             alarm = "few_descriptors",
@@ -281,7 +281,7 @@ fn divide_descriptors(loaded: &Loaded) -> Result<Budget, StartError> {
     Ok(budget)
 }
 
-fn server_setup(settings: &Settings, shared: &Arc<SharedSnapshot>, budget: &Budget) -> ServerSetup {
+fn server_setup(settings: &Settings, shared: &Arc<SharedSnapshot>, budget: &DescriptorBudget) -> ServerSetup {
     ServerSetup {
         listeners: settings.listeners.clone(),
         limits: Limits {
@@ -305,7 +305,7 @@ fn worker_factories(workers: usize, parts: &WorkerParts) -> std::io::Result<Vec<
         .collect()
 }
 
-/// What each worker has of the requests in flight, and each caller of that.
+/// How many requests in flight a worker may have, and how many of these one caller may have.
 fn in_flight_quota(settings: &Settings) -> (usize, QuotaShares) {
     let limits = &settings.limits;
     let shares = QuotaShares {
@@ -331,17 +331,17 @@ const fn line_format(log: LogSettings) -> LineFormat {
     }
 }
 
-fn access_output(log: LogSettings, lines: Lines) -> std::io::Result<Option<Output>> {
+fn access_output(log: LogSettings, lines: AccessLines) -> std::io::Result<Option<Output>> {
     match log.access {
         AccessLog::Off => Ok(None),
         AccessLog::On => match lines {
-            Lines::Stdout => Output::start("durward-access", std::io::stdout()).map(Some),
-            Lines::Stderr => Output::start("durward-access", std::io::stderr()).map(Some),
+            AccessLines::Stdout => Output::start("durward-access", std::io::stdout()).map(Some),
+            AccessLines::Stderr => Output::start("durward-access", std::io::stderr()).map(Some),
         },
     }
 }
 
-/// Opens the operator side: the socket for everything, TCP for probes alone.
+/// Serves the operator side: the socket for all operations, TCP for probes only.
 fn serve_operators(
     operations: &Arc<Operations>,
     socket: tokio::net::UnixListener,
@@ -358,13 +358,13 @@ fn serve_operators(
     admin
 }
 
-async fn bind_probes(address: Option<SocketAddr>) -> Result<Option<tokio::net::TcpListener>, StartError> {
+async fn bind_probes(address: Option<SocketAddr>) -> Result<Option<tokio::net::TcpListener>, ServeError> {
     match address {
         None => Ok(None),
         Some(address) => tokio::net::TcpListener::bind(address)
             .await
             .map(Some)
-            .map_err(|error| StartError::Probes(address, error)),
+            .map_err(|error| ServeError::Probes(address, error)),
     }
 }
 

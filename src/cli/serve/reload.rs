@@ -1,4 +1,4 @@
-//! Reload: on a signal, by command, or when a file changed; all or nothing.
+//! Reload: on a signal, by command, or when a file changed. A configuration with a mistake changes nothing.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,8 +10,8 @@ use crate::config::reload::{Replacement, reload};
 use crate::config::{Disk, Watch};
 use crate::snapshot::{Settings, SharedSnapshot};
 
-/// How often files are looked at. Content is compared, not times or inotify events, so that symlink
-/// swaps of mounted configuration are seen like edits.
+/// How often files are read. Their contents are compared, not their times or events of inotify, so that a mounted
+/// configuration that is replaced by a symbolic link counts as changed.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Replaces the shared snapshot by what the files say now.
@@ -19,9 +19,9 @@ pub(super) struct Reloader {
     path: PathBuf,
     settings: Settings,
     shared: Arc<SharedSnapshot>,
-    /// What the last attempt read, good or bad: a bad file is reported once, not every two seconds.
+    /// The files of the last attempt, whether it succeeded or not. So a bad file is reported once, not every two seconds.
     watch: Mutex<Watch>,
-    /// One reload at a time: the last to begin is the last to be in force.
+    /// One reload runs at a time, so that the last one to begin is the one in force.
     turn: tokio::sync::Mutex<()>,
     done: AtomicU64,
     failed: AtomicU64,
@@ -35,7 +35,7 @@ impl Reloader {
             path: settings.config_path.clone(),
             settings,
             shared,
-            // Looked at again: what serving created on the way is not a change.
+            // The files are read again, since files that the start has made are not a change.
             watch: Mutex::new(watch.again(&Disk)),
             turn: tokio::sync::Mutex::new(()),
             done: AtomicU64::new(0),
@@ -93,7 +93,7 @@ impl Reloader {
         *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = watch;
     }
 
-    /// Looks at the files for ever.
+    /// Compares the files every two seconds, without an end.
     pub(super) async fn poll(self: Arc<Self>) {
         loop {
             tokio::time::sleep(POLL_INTERVAL).await;
@@ -102,7 +102,7 @@ impl Reloader {
                 .await
                 .unwrap_or(false);
             if changed {
-                // The outcome is logged and counted; there is nobody else to tell.
+                // The reload itself logs and counts its outcome.
                 let _ = self.reload().await;
             }
         }
@@ -112,7 +112,7 @@ impl Reloader {
         self.watch.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The operator API's way here.
+    /// The reload for the operator API.
     #[must_use]
     pub(super) fn hook(self: &Arc<Self>) -> Reload {
         let this = Arc::clone(self);

@@ -42,7 +42,7 @@ pub(crate) enum OpenError {
     Missing(String),
 }
 
-/// The store's own words: "unavailable" before them would say again that the store cannot be opened.
+/// The reason in the words of the store, without "unavailable", which the message says already.
 fn reason(error: &StoreError) -> String {
     match error {
         StoreError::Unavailable(why) => why.clone(),
@@ -133,7 +133,7 @@ pub(super) fn cache_settings(store: &StoreSettings) -> CacheSettings {
         lookup_timeout: store.lookup_timeout,
         max_lookups: store.max_lookups,
         unknown_lookups: store.unknown_lookups,
-        // The standard library's hash keys are random and need no generator of our own.
+        // The hash keys of the standard library are random.
         seed: RandomState::new().hash_one(0),
         cache_entries: store.cache_entries,
         read_ahead: store.warm_start.min(usize::try_from(store.cache_entries).unwrap_or(usize::MAX)),
@@ -143,7 +143,7 @@ pub(super) fn cache_settings(store: &StoreSettings) -> CacheSettings {
 }
 
 #[derive(Serialize)]
-struct Permitted {
+struct NewStorePermitted {
     store: String,
 }
 
@@ -160,7 +160,7 @@ pub(crate) fn permit_new_store(config: &Path, printer: &Printer) -> Result<(), F
         return Err(Failure::new(Exit::Failed, why));
     }
     first_start::create_marker(&first_start::permission_marker(path)).map_err(failed)?;
-    let permitted = Permitted {
+    let permitted = NewStorePermitted {
         store: path.display().to_string(),
     };
     printer.print(&permitted, |out| {

@@ -1,4 +1,4 @@
-//! Accounts: people and other actors, who prove themselves by a password or not at all.
+//! Accounts: people and other actors. They prove themselves by a password, or not at all.
 
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ use super::{
     Verified,
 };
 
-/// People and other actors that further records hang on. Found by id, or by the fingerprint of the log-in name's
-/// normal form.
+/// The surface of accounts, which have further records below them. An account is found by its id, or by the
+/// fingerprint of the normal form of its log-in name.
 #[derive(Debug)]
 pub struct AccountSurface {
-    /// How it is presented, on served routes; `None`: never.
+    /// The body fields that present an account on served routes; `None`: an account is never presented.
     pub fields: Option<AccountFields>,
 }
 
@@ -68,12 +68,12 @@ impl CredentialKind for AccountSurface {
         &[]
     }
 
-    /// A log-in goes a way of its own: its name is no secret, and the password takes a hash that is slow on purpose.
+    /// Log-ins are handled separately: the name is no secret, and the password needs a hash that is slow on purpose.
     fn find_by(&self, _: &SurfaceName, _: Credential<'_>, _: Option<&TokenClaims>) -> FindBy {
         FindBy::Nothing
     }
 
-    /// A name that anybody may type.
+    /// Anybody may type a log-in name.
     fn maker(&self, _: Credential<'_>) -> Maker {
         Maker::Untold
     }
@@ -98,7 +98,7 @@ impl CredentialKind for AccountSurface {
         }
     }
 
-    /// The password that was verified must be the one the account has now: whoever knew an old one has proven nothing.
+    /// The verified password must be the present one: whoever knew an old password has proven nothing.
     fn prove_again(&self, _: &Self, before: &Principal, record: &CredentialRecord, _: Now) -> Result<Proof, Denial> {
         let (verified, present) = (password(&before.facts.credential), password(record));
         if present.is_some() && verified == present {

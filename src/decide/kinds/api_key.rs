@@ -1,4 +1,4 @@
-//! API keys: one opaque text, which whoever has it may use.
+//! API keys: one opaque text. Whoever has it may use it.
 
 use std::time::Duration;
 
@@ -20,11 +20,11 @@ use super::{
 
 #[derive(Debug)]
 pub struct ApiKeySurface {
-    /// Where it may be carried, in order.
+    /// Where a key may be carried, in order.
     pub carriers: Vec<Carrier>,
-    /// Its accepted prefixes; never empty.
+    /// The accepted prefixes; never empty.
     pub prefixes: Vec<KeyPrefix>,
-    /// Which keys exist on this surface.
+    /// The origins of the keys of this surface.
     pub keys: KeyOrigin,
     /// Base62 characters of a new key's random part.
     pub random: usize,
@@ -108,7 +108,7 @@ impl CredentialKind for ApiKeySurface {
         Ok(Verified::NoToken)
     }
 
-    /// That it was found is the proof: it is looked up by nothing but its keyed hash.
+    /// Finding the record is the proof: it is looked up by nothing but the keyed hash of the key.
     fn prove(&self, presented: PresentedCredential<'_>, record: Option<&CredentialRecord>) -> Proof {
         let (Credential::Key(_), Some(record)) = (presented.credential, record) else {
             return Proof::NONE;
@@ -124,7 +124,7 @@ impl CredentialKind for ApiKeySurface {
         }
     }
 
-    /// Nothing more than its record.
+    /// The record is proof enough.
     fn prove_again(&self, _: &Self, _: &Principal, record: &CredentialRecord, _: Now) -> Result<Proof, Denial> {
         Ok(whole_key(record))
     }

@@ -28,25 +28,25 @@ use super::{
 pub struct BasicSurface {
     /// Accepted prefixes of the key.
     pub key_prefixes: Vec<KeyPrefix>,
-    /// What stands behind the colon.
+    /// What stands after the colon.
     pub password: BasicPassword,
-    /// Which keys exist on this surface.
+    /// The origins of the keys of this surface.
     pub keys: KeyOrigin,
 }
 
 /// What the password of HTTP Basic holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BasicPassword {
-    /// The secret half of a pair, whose publishable half is the user name.
+    /// The secret half of a pair; the user name is the publishable half.
     Secret {
-        /// Accepted prefixes; same modes as those of the key.
+        /// Accepted prefixes, with the same modes as those of the key.
         prefixes: Vec<KeyPrefix>,
     },
     /// Nothing: the user name is the whole key (`curl -u key:`).
     Empty,
 }
 
-/// Key, colon and secret, the longest there are.
+/// The longest key, a colon and the longest secret.
 const MAX_PLAIN: usize = 2 * MAX_KEY_LEN + 1;
 /// Four characters of base64 for each three bytes.
 const MAX_ENCODED: usize = MAX_PLAIN.div_ceil(3) * 4;
@@ -74,8 +74,8 @@ impl BasicSurface {
     }
 }
 
-/// Does something with user name and password; `None` for what is not exactly the base64 of two texts without control
-/// characters. The user name ends at the first colon (RFC 7617, section 2). The plain text is wiped.
+/// Calls `with` with user name and password; `None` if the text is not exactly the base64 of two texts without
+/// control characters. The user name ends at the first colon (RFC 7617, section 2). The plain text is wiped.
 fn with_both<T>(encoded: &[u8], with: impl FnOnce(&[u8], &[u8]) -> T) -> Option<T> {
     if encoded.len() > MAX_ENCODED {
         return None;
@@ -108,12 +108,12 @@ impl CredentialKind for BasicSurface {
         with_both(text, |user, _| longest_prefix(&self.key_prefixes, user)).flatten()
     }
 
-    /// Encoded, or the bare key in a place of others.
+    /// The encoded form, or the bare key in another header.
     fn is_form_of(&self, text: &[u8]) -> bool {
         self.prefix_of(text).is_some() || longest_prefix(&self.key_prefixes, text).is_some()
     }
 
-    /// Never a pair by its key alone, nor a key with a password nobody asked for.
+    /// A pair is never read from its key alone, and a key never with an unexpected password.
     fn read<'h>(&self, text: &'h [u8], prefix: &KeyPrefix) -> Result<Credential<'h>, Denial> {
         let read = with_both(text, |user, password| match self.secret_form() {
             Some(secret) => read_pair(self.key_form(), secret, self.keys, user, password).map(drop),
@@ -157,7 +157,7 @@ impl CredentialKind for BasicSurface {
         Ok(Verified::NoToken)
     }
 
-    /// An unknown key costs the same comparison as a known one.
+    /// An unknown key costs the same comparison as a known key.
     fn prove(&self, presented: PresentedCredential<'_>, record: Option<&CredentialRecord>) -> Proof {
         let Credential::Basic(encoded) = presented.credential else {
             return Proof::NONE;

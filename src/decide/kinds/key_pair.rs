@@ -1,4 +1,4 @@
-//! Key pairs: a publishable half that finds the record, and a secret half that proves it.
+//! Key pairs: the publishable half finds the record, and the secret half proves it.
 
 use std::time::Duration;
 
@@ -23,13 +23,13 @@ pub struct KeyPairSurface {
     pub halves: HalfCarriers,
     /// Accepted prefixes of the publishable half.
     pub key_prefixes: Vec<KeyPrefix>,
-    /// Accepted prefixes of the secret half; same modes as `key_prefixes`.
+    /// Accepted prefixes of the secret half, with the same modes as `key_prefixes`.
     pub secret_prefixes: Vec<KeyPrefix>,
-    /// Which pairs exist on this surface.
+    /// The origins of the pairs of this surface.
     pub keys: KeyOrigin,
 }
 
-/// Where the halves of a pair are presented.
+/// The two headers or body fields that carry the halves of a pair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HalfCarriers {
     /// In two headers of these lower-case names.
@@ -38,9 +38,9 @@ pub enum HalfCarriers {
     Body { key: BodyField, secret: BodyField },
 }
 
-/// The credential in two halves that were presented: both of a known form, and of one mode.
+/// Reads the two halves of a pair: both must have a known form, and the same mode.
 ///
-/// Swapped halves and foreign texts are malformed; outside that looks like a wrong secret.
+/// Swapped halves and unknown texts are malformed. To the caller that looks like a wrong secret.
 pub(super) fn read_pair<'h>(
     key: KeyForm<'_>,
     secret: KeyForm<'_>,
@@ -65,7 +65,8 @@ impl KeyPairSurface {
     fn forms(&self) -> (KeyForm<'_>, KeyForm<'_>) {
         let longest = match &self.halves {
             HalfCarriers::Headers { .. } => MAX_KEY_LEN,
-            // Halves that somebody has exchanged are told like a wrong secret, not like a text that is too long.
+            // If the halves are swapped, the answer must be that for a wrong secret, not that for a text that is too
+            // long.
             HalfCarriers::Body { key, secret } => key.max.min(secret.max),
         };
         let form = |prefixes| KeyForm {
@@ -114,7 +115,7 @@ impl CredentialKind for KeyPairSurface {
         self.prefix_of(text).is_some()
     }
 
-    /// One half without the other; looks like a wrong secret from outside.
+    /// One half without the other. To the caller that looks like a wrong secret.
     fn read<'h>(&self, _: &'h [u8], _: &KeyPrefix) -> Result<Credential<'h>, Denial> {
         Err(Denial::MalformedCredential)
     }
@@ -174,7 +175,7 @@ impl CredentialKind for KeyPairSurface {
         }
     }
 
-    /// The record must have the secret that was presented.
+    /// The record must still have the secret that was presented.
     fn prove_again(&self, _: &Self, before: &Principal, record: &CredentialRecord, _: Now) -> Result<Proof, Denial> {
         Ok(same_secret(&before.facts.credential, record))
     }

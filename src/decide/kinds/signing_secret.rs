@@ -15,11 +15,11 @@ use super::{
     Carrier, Carry, CredentialKind, FindBy, KeyPrefix, Maker, PresentedCredential, Proof, Recipe, Records, SessionSurface, Verified,
 };
 
-/// Secrets that are made, listed, rotated and revoked like keys, and authenticate nobody: they are carried nowhere, found
-/// by nothing that is presented, and prove nothing.
+/// The surface of signing secrets. They are made, listed, rotated and revoked like keys, but authenticate nobody:
+/// nothing carries them, nothing that is presented finds them, and they prove nothing.
 #[derive(Debug)]
 pub struct SigningSecretSurface {
-    /// How they begin, by mode; never empty.
+    /// The prefixes by mode; never empty.
     pub prefixes: Vec<KeyPrefix>,
 }
 

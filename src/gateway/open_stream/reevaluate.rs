@@ -60,7 +60,8 @@ impl Worker {
         }
         let current_access = current_access(
             &stream.view.snapshot,
-            (stream.route, stream.surface),
+            stream.route,
+            stream.surface,
             stream.kind,
             summary,
             &view.snapshot,
@@ -95,7 +96,6 @@ impl Worker {
     }
 
     /// The newest facts. `None` while they are being read and the known ones may still be used.
-    ///
     ///
     /// A stream whose newest facts cannot be read ends only when the known facts are too old. So a store that is away
     /// for a moment ends no stream.
@@ -165,9 +165,7 @@ impl Worker {
     /// The current facts of a caller who was admitted before: those in memory if they are young enough and `stored` is
     /// not set, else those in the store. Later uses that are known here are added to them.
     ///
-    ///
     /// # Errors
-    ///
     /// [`Denial::UnknownCredential`] when the credential certainly does not exist, [`Denial::StoreUnavailable`] and
     /// [`Denial::CorruptRecord`] when the store cannot tell.
     pub(in crate::gateway) async fn newest_facts_of(&self, principal: &Principal, stored: bool) -> Result<Arc<Facts>, Denial> {
@@ -196,7 +194,8 @@ fn fingerprint_of(principal: &Principal) -> Fingerprint {
 /// Finds the route that would take the request now, and who may use it. It must lead to the same service as before.
 fn current_access<'v>(
     was: &Snapshot,
-    (route, surface): (RouteIndex, SurfaceIndex),
+    route: RouteIndex,
+    surface: SurfaceIndex,
     kind: StreamKind,
     summary: &RequestSummary,
     is: &'v Snapshot,

@@ -1,4 +1,4 @@
-//! What issuers do for people: log out, change a password.
+//! The actions for people: log out, change a password.
 
 use zeroize::Zeroizing;
 
@@ -33,7 +33,7 @@ pub(super) struct PasswordChange<'c> {
 }
 
 impl Engine {
-    /// Ends the caller's session, or every session of what it hangs on, and removes its cookie.
+    /// Ends the session of the caller, or every session of its parent, and removes the cookie.
     pub(super) async fn log_out(&self, call: &ServedCall, extent: Extent) -> Result<Issued, IssueError> {
         let now = self.time().await?;
         let caller = call.caller()?;
@@ -41,11 +41,11 @@ impl Engine {
         let hangs_on = caller.principal.facts.ancestors.first();
         let has_records = surface.has_records();
         if caller.record().is_of_tenant() {
-            // A token of another issuer is not ours to end, and no log-out ends a tenant.
+            // A token of another issuer cannot be ended here, and no log-out ends a tenant.
             return Err(Denial::Internal.into());
         }
         let (record, change) = match (extent, has_records) {
-            // A token without a record cannot be ended by itself; such a route does not load.
+            // A token without a record of its own cannot be ended alone. Such a route does not load.
             (Extent::This, false) => return Err(Denial::Internal.into()),
             (Extent::This, true) => (caller.record(), CredentialChange::Revoke),
             (Extent::Everywhere, false) => (caller.record(), CredentialChange::EndIssued),
@@ -59,15 +59,15 @@ impl Engine {
         let issued = answer::render(call, data)?;
         let mut changes = vec![(record.id.clone(), change)];
         if extent == Extent::Everywhere && has_records {
-            // It has ended already; so lists say when.
+            // The watermark has ended this session already. Revoking its record lets lists show when.
             changes.push((caller.record().id.clone(), CredentialChange::Revoke));
         }
         self.change(call, changes, call.rests_on(), now).await?;
         Ok(issued)
     }
 
-    /// Changes the password of the account the caller is or hangs on. The present one is asked of the
-    /// store, not of what is remembered: it may have been changed a moment ago.
+    /// Changes the password of the caller's account. The present password is read from the store and not from the
+    /// cache, since it may have changed a moment ago.
     pub(super) async fn set_password(&self, call: &ServedCall, change: &PasswordChange<'_>) -> Result<Issued, IssueError> {
         let PasswordChange {
             surface,
@@ -85,7 +85,7 @@ impl Engine {
         check_scopes(&may, caller.scopes(), grants)?;
         match current {
             Some(field) => self.prove_password(call, account, field).await?,
-            // Without a field the caller has just proven it by logging in with this request.
+            // Without such a field the caller has proven the password by logging in with this request.
             None if caller.surface == surface => {}
             None => return Err(Denial::Internal.into()),
         }
@@ -116,7 +116,8 @@ impl Engine {
         let Some(password) = call.body.secret(field) else {
             return Err(call.refuse(&source, FieldRule::Required, Denial::Internal));
         };
-        // As log-ins are counted: an account that was made under an older pepper has no second count.
+        // Counted under the same key as log-ins. So an account that was made under an older pepper has no second
+        // count.
         let counted = match account.login() {
             Some(login) => login_fingerprint(self.peppers.first(), &account.surface, login),
             None => account.fingerprint,
@@ -134,7 +135,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether a password is the account's. Who has no place for its hash costs the store nothing.
+    /// Whether a password is that of the account. The store is asked only after a permit to hash was acquired, so a
+    /// refused caller costs the store nothing.
     async fn check_password(
         &self,
         call: &ServedCall,
@@ -150,13 +152,13 @@ impl Engine {
     }
 }
 
-/// An account's hash, as the places for hashing take it.
+/// The password hash of an account as hashing takes it.
 pub(super) fn password_of(record: &CredentialRecord) -> Option<Zeroizing<String>> {
     let hash = record.extras.as_ref()?.password.as_ref()?;
     Some(Zeroizing::new(hash.expose().to_owned()))
 }
 
-/// The account itself, or the nearest one the caller hangs on; with what that hangs on.
+/// The account that the caller is, or the nearest account above it, with the records above that account.
 fn find_account<'c>(caller: &'c AdmittedCaller, surface: &Surface) -> Option<(&'c CredentialRecord, &'c [CredentialRecord])> {
     let facts = &caller.principal.facts;
     if facts.credential.surface == surface.name {

@@ -1,4 +1,4 @@
-//! Makes what a route mints: everything that can fail first, then one step of the store.
+//! The mint action: first everything that can fail, then one step of the store.
 
 use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
@@ -16,8 +16,8 @@ use crate::store::{CredentialChange, NewRecords, RestsOn, find_any};
 use super::{Engine, RecordTarget, check_in_force, done, may_do, named_tenant, refused_change, unavailable};
 
 impl Engine {
-    /// Makes credentials: first everything that can fail without a trace, the answer included, then
-    /// one atomic step of the store.
+    /// Makes credentials. Everything that can fail comes first, the rendering of the answer included. Then the store
+    /// makes all changes in one atomic step.
     pub(super) async fn mint(
         &self,
         call: &ServedCall,
@@ -69,7 +69,7 @@ impl Engine {
             .into_iter()
             .filter(|one| one.kept == RecordStorage::Stored)
             .map(|one| one.record);
-        // Also for tokens alone, which leave nothing in the store: what they rest on is compared there.
+        // This step runs for tokens without a record too: it compares the facts that they rest on.
         let new = NewRecords {
             tenant: new_tenant.then_some(tenant),
             credentials: credentials.collect(),
@@ -81,7 +81,7 @@ impl Engine {
         Ok(issued)
     }
 
-    /// An address has one account, whatever pepper is first.
+    /// Refuses an e-mail address that has an account under an older pepper already.
     async fn refuse_taken(&self, made: &[MintedCredential]) -> Result<(), IssueError> {
         for record in made.iter().map(|one| &one.record) {
             let Some(login) = record.login() else { continue };
@@ -141,8 +141,7 @@ impl Engine {
         }
     }
 
-    /// Ends what was made a moment ago, since a service that had to be told of it was not. Its secrets were handed
-    /// out to nobody.
+    /// Revokes new records because the hook could not tell its service about them. Nobody has received their secrets.
     pub(super) async fn end_made(&self, made: &[CredentialId]) -> Result<(), IssueError> {
         let now = self.time().await?;
         let new = NewRecords {
@@ -152,8 +151,8 @@ impl Engine {
         self.store.create(new, now).await.map(drop).map_err(refused_change)
     }
 
-    /// Ends the session whose cookie was replaced. The new one stands already; if the store fails
-    /// now, the old one lives on to its own end.
+    /// Revokes the session whose cookie was replaced. The new session exists already. If the store fails now, the old
+    /// session lives until it expires.
     async fn end_replaced(&self, call: &ServedCall, now: UnixMillis) {
         if let Some(id) = &call.replaced
             && let Err(error) = self.store.change_credential(id.clone(), CredentialChange::Revoke, now).await
@@ -163,7 +162,7 @@ impl Engine {
     }
 }
 
-/// The records that are kept.
+/// The records that are stored.
 fn stored(made: &[MintedCredential]) -> impl Iterator<Item = &CredentialRecord> {
     made.iter().filter(|one| one.kept == RecordStorage::Stored).map(|one| &one.record)
 }

@@ -1,4 +1,4 @@
-//! What issuers do to records that are there: list, revoke, rotate, set roles.
+//! The actions on existing records: list, revoke, rotate, set roles.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -53,7 +53,7 @@ impl Engine {
                 .map(CredentialId::parse)
                 .transpose()
                 .map_err(|_| page.bad_after())?,
-            // Nobody is admitted by one that cannot be read.
+            // A record that cannot be read admits nobody, so the list goes on without it.
             passes_over_broken: true,
             ..CredentialFilter::default()
         };
@@ -90,7 +90,7 @@ impl Engine {
         Ok(issued)
     }
 
-    /// Makes the new one in the step that tells the old one its end: never none, never a half.
+    /// Makes the new credential in the same step of the store that sets the end of the old one.
     pub(super) async fn rotate(
         &self,
         call: &ServedCall,
@@ -101,7 +101,7 @@ impl Engine {
         let now = self.time().await?;
         let found = self.find_target(call, target).await?;
         check_in_force(&found, now)?;
-        // Who gets the new secret can do what it can do.
+        // Whoever gets the new secret can do what the record can do.
         let rests_on = touch(call, &found, grants)?;
         let old = found.credential;
         let made = successor(call.surface(target.surface)?, &old, now, self.peppers.first())?;
@@ -177,7 +177,7 @@ impl Engine {
         Ok(answer::render(call, data)?)
     }
 
-    /// Every scope that a route knows, a role of the configuration, or one of the caller's tenant.
+    /// Lists every scope that a route needs, or that a role of the configuration or of the caller's tenant holds.
     pub(super) async fn list_scopes(&self, call: &ServedCall) -> Result<Issued, IssueError> {
         let page = requested_page(call)?;
         self.check_caller(call).await?;
@@ -205,8 +205,8 @@ impl Engine {
         Ok(answer::render(call, data)?)
     }
 
-    /// The record a route names, if it is within reach, with all that decides about it; what is not within reach is
-    /// not there. Another tenant that is named as such is 403, since its name was no secret to the caller.
+    /// The record that a route names, with all facts that decide about it. A record out of reach looks as if it did
+    /// not exist. If the path names another tenant, the answer is 403, since the caller knew the name of that tenant.
     pub(super) async fn find_target(&self, call: &ServedCall, target: RecordTarget<'_>) -> Result<FoundFacts, IssueError> {
         let RecordTarget { surface, id, reach } = target;
         let caller = call.caller()?.record();
@@ -234,7 +234,7 @@ impl Engine {
         }
     }
 
-    /// The same, if the caller may touch it; with what a change of it rests on.
+    /// As [`find_target`](Self::find_target), for a record that the caller may change; with what the change rests on.
     async fn find_touchable(
         &self,
         call: &ServedCall,
@@ -247,7 +247,7 @@ impl Engine {
     }
 }
 
-/// Which ids records of a surface have. Imported keys have any.
+/// The form of the ids of a surface's records. Imported keys have ids of any form.
 fn ids_of(surface: &Surface) -> Ids {
     match id_kind(surface) {
         Some(kind @ (IdKind::Session | IdKind::Account)) => Ids::Beginning(kind.prefix()),
@@ -256,7 +256,7 @@ fn ids_of(surface: &Surface) -> Ids {
     }
 }
 
-/// Which part of a list is asked for.
+/// The page that the call requests.
 pub(super) fn requested_page(call: &ServedCall) -> Result<PageRequest, IssueError> {
     Ok(PageRequest::parse(
         call.query.as_deref(),
@@ -264,9 +264,9 @@ pub(super) fn requested_page(call: &ServedCall) -> Result<PageRequest, IssueErro
     )?)
 }
 
-/// Nobody touches what may do more than itself: the caller must hold now, as it was presented, whatever the record
-/// may do now, or be granted it by the route. That holds for the caller's own record too, since a token may be
-/// narrower than what it hangs on. Answers what the change rests on.
+/// Checks that the caller may change a record: every scope that the record may use now, the caller must hold now as
+/// it was presented, or the route must grant. The rule holds for the caller's own record too, since a token may be
+/// narrower than its record. Returns what the change rests on.
 ///
 /// # Errors
 /// [`Denial::InsufficientScope`].

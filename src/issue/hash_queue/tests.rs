@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use super::*;
 
 /// Those from 100 on are known.
-fn party(n: u8) -> Flow {
+fn flow(n: u8) -> Flow {
     let network = ClientNetwork::of(IpAddr::from([192, 0, 2, n % 100]));
     if n < 100 { Flow::Stranger(network) } else { Flow::Known(network) }
 }
@@ -16,7 +16,7 @@ type Entering = Pin<Box<dyn Future<Output = Result<QueuePermit, QueueFull>>>>;
 
 /// Somebody who asked, and what he was told so far.
 struct Asker {
-    party: u8,
+    flow: u8,
     entering: Option<Entering>,
     told: Option<Result<QueuePermit, QueueFull>>,
 }
@@ -24,8 +24,8 @@ struct Asker {
 fn ask(queue: &FairQueue, n: u8) -> Asker {
     let queue = queue.clone();
     let mut asker = Asker {
-        party: n,
-        entering: Some(Box::pin(async move { queue.enter(party(n)).await })),
+        flow: n,
+        entering: Some(Box::pin(async move { queue.enter(flow(n)).await })),
         told: None,
     };
     asker.look();
@@ -53,13 +53,13 @@ impl Asker {
     }
 }
 
-/// Gives the place of `holder` back and says which party has it next.
+/// Gives the place of `holder` back and says which flow has it next.
 fn pass_on(holder: Asker, waiting: &mut Vec<Asker>) -> (Asker, u8) {
     drop(holder);
     let at = waiting.iter_mut().position(Asker::has_place).expect("somebody waits");
     let next = waiting.remove(at);
-    let party = next.party;
-    (next, party)
+    let flow = next.flow;
+    (next, flow)
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn whatever_happens_the_bounds_hold_no_place_is_lost_and_nobody_waits_beside_a_f
             askers.retain_mut(|asker| !asker.is_refused());
             let working = askers.iter_mut().filter_map(|asker| asker.has_place().then_some(())).count();
             let waiting = askers.len() - working;
-            let of_one = |n: u8| askers.iter().filter(|a| a.party == n && a.told.is_none()).count();
+            let of_one = |n: u8| askers.iter().filter(|a| a.flow == n && a.told.is_none()).count();
             let longest = [0, 1, 2, 3, 101, 104].map(of_one).into_iter().max().unwrap();
             let case = format!("seed {seed}, step {step}: {places} places, room for {room}");
             assert!(working <= places && waiting <= room && longest <= room.div_ceil(2), "{case}");

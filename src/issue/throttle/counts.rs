@@ -1,10 +1,10 @@
-//! Counts of tries in a table that is bounded and never forgets a count to make room for another.
+//! A bounded table of attempts that never evicts a count to make room for another.
 //!
-//! While the table has room, everything that is counted has a slot of its own. When it is full of
-//! counts that still run, what is new shares a slot: one of a fixed number, found by its digest.
-//! Several then use up one limit together, so a full table refuses more, never less; whoever meets it
-//! without any part in the attack is told when to come back. A count that began in a shared slot and
-//! finds one of its own later begins anew there, so while the table empties a limit holds twice.
+//! While the table has room, everything that is counted has a slot of its own. When the table is full of counts that
+//! still run, a new count shares one of a fixed number of slots, chosen by its digest. Several counts then use up one
+//! limit together. So a full table refuses more and never less, and a bystander is told when to come back. A count
+//! that began in a shared slot and later finds a slot of its own begins again there, so while the table empties a
+//! limit may be used twice.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -14,14 +14,14 @@ use crate::base::clock::BootMillis;
 use crate::base::fingerprint::Fingerprint;
 use crate::base::network::ClientNetwork;
 
-/// Counts with a slot of their own: 13 MiB. A failed try makes three at most and costs a hash of some
-/// 20 ms: four processors, which are the most that hash by default, take seven minutes to fill it.
+/// Counts with a slot of their own: 13 MiB. A failed attempt creates three counts at most and costs a hash of about
+/// 20 ms. Four processors, the most that hash by default, take seven minutes to fill the table.
 pub(super) const MAX_OWN: usize = 262_144;
-/// Places that are shared when there is no other: 64 KiB. Few enough to be nothing, many enough that an
-/// attack has to fill each with a whole limit before it concerns everybody.
+/// Shared slots: 64 KiB. Few enough to cost nothing, and so many that an attack must use up a whole limit in each
+/// slot before it affects everybody.
 pub(super) const SHARED: usize = 4_096;
-/// A full table is swept at most so often: a sweep looks at all of it, and must not be the price of
-/// each try.
+/// Shortest time between two sweeps of a full table: a sweep looks at every count, and must not be the price of each
+/// attempt.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,15 +30,15 @@ pub(super) enum CountKey {
     Pair(Fingerprint, ClientNetwork),
     /// Log-ins from one network, to whatever account.
     Network(ClientNetwork),
-    /// Log-ins to one account, from wherever it is not known.
+    /// Log-ins to one account from networks that are not known for it.
     Account(Fingerprint),
-    /// Passwords that a session of this account tried, from one network.
+    /// Passwords that sessions of this account tried from one network.
     SessionPair(Fingerprint, ClientNetwork),
-    /// Passwords that sessions of this account tried, from wherever.
+    /// Passwords that sessions of this account tried from any network.
     SessionAccount(Fingerprint),
 }
 
-/// Tries since the first of them.
+/// The attempts of one window, which begins with the first of them.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct AttemptCount {
     tries: u32,
@@ -46,13 +46,13 @@ pub(super) struct AttemptCount {
 }
 
 impl AttemptCount {
-    /// How long until another try makes sense, if there were `limit` already.
+    /// Time until the next attempt makes sense, if `limit` attempts were counted already.
     pub(super) fn wait(&self, limit: u32, window: Duration, now: BootMillis) -> Option<Duration> {
         let reached = self.runs(window, now) && self.tries >= limit;
         reached.then(|| window.saturating_sub(now.since(self.began)))
     }
 
-    /// One more. Answers when the count began, which tells it from one that takes its place later.
+    /// Adds one attempt. Returns when the count began, which tells this count from a later one in the same slot.
     pub(super) fn add(&mut self, window: Duration, now: BootMillis) -> BootMillis {
         if !self.runs(window, now) {
             *self = Self { tries: 0, began: now };
@@ -61,7 +61,7 @@ impl AttemptCount {
         self.began
     }
 
-    /// One less, if it is still the count that began then.
+    /// Takes one attempt back if this is still the count that began at `began`.
     pub(super) const fn take_back(&mut self, began: BootMillis) {
         if self.began.0 == began.0 {
             self.tries = self.tries.saturating_sub(1);
@@ -73,7 +73,7 @@ impl AttemptCount {
     }
 }
 
-/// Where one try was counted.
+/// The count that one attempt went to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Charge {
     slot: CountSlot,
@@ -89,7 +89,7 @@ enum CountSlot {
 #[derive(Debug)]
 pub(super) struct AttemptCounts {
     window: Duration,
-    /// By a keyed digest of what is counted; two that had the same would share a count.
+    /// By a keyed digest of the [`CountKey`]. Two keys with the same digest would share a count.
     own: HashMap<u64, AttemptCount>,
     shared: Box<[AttemptCount]>,
     digest: RandomState,
@@ -109,7 +109,7 @@ impl AttemptCounts {
         }
     }
 
-    /// How long until this may be tried again, if it may not now.
+    /// Time until another attempt is allowed; `None` if it is allowed now.
     pub(super) fn wait(&mut self, counted: CountKey, limit: u32, now: BootMillis) -> Option<Duration> {
         let slot = self.slot_of(counted, now);
         self.find(slot)?.wait(limit, self.window, now)
@@ -119,7 +119,7 @@ impl AttemptCounts {
         let (slot, window) = (self.slot_of(counted, now), self.window);
         let count = match slot {
             CountSlot::Own(digest) => self.own.entry(digest).or_default(),
-            // `slot_of` answers places below the length only.
+            // `slot_of` returns indices below the length only.
             CountSlot::Shared(at) => &mut self.shared[at],
         };
         Charge {
@@ -128,7 +128,7 @@ impl AttemptCounts {
         }
     }
 
-    /// Takes exactly that try back.
+    /// Takes exactly this attempt back.
     pub(super) fn take_back(&mut self, charge: Charge) {
         match charge.slot {
             CountSlot::Own(digest) => {
@@ -147,8 +147,8 @@ impl AttemptCounts {
         }
     }
 
-    /// Forgets all tries that were counted where this one was. In a shared slot they may be anybody's:
-    /// there, only this one is taken back.
+    /// Clears the count that this attempt went to. The attempts in a shared slot may belong to others, so there only
+    /// this attempt is taken back.
     pub(super) fn forget(&mut self, charge: Charge) {
         match charge.slot {
             CountSlot::Own(digest) => drop(self.own.remove(&digest)),

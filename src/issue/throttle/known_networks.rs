@@ -1,4 +1,4 @@
-//! From where the right password of an account came: networks that no stranger's tries keep out.
+//! The networks from which the right password of an account came. No attempts of strangers lock them out.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -9,19 +9,19 @@ use crate::base::network::ClientNetwork;
 
 use super::counts::AttemptCount;
 
-/// Networks of one account: home, work, a telephone and its changing providers. Each of them may try
-/// passwords beside the ceiling of its account, so they are few.
+/// Most known networks of one account: home, work, a mobile phone with its changing providers. Each known network has
+/// attempts of its own beside the limit of the account, so there are few.
 pub(super) const MAX_NETWORKS: usize = 8;
-/// Accounts of one generation. Two of them: 65,536 accounts that logged in lately, 25 MiB if each had all
-/// its networks, half of that with two each.
+/// Accounts of one generation. The two generations hold 65,536 recent accounts: 25 MiB if each account had all its
+/// networks, half of that with two networks each.
 const MAX_ACCOUNTS: usize = 32_768;
 
-/// Networks by account, those of the latest log-ins. When the younger half is full it becomes the older,
-/// and accounts that nobody logged in to since are forgotten: the cost of a log-in does not grow with the
-/// table, and whoever fills it with accounts of his own has to go on doing so.
+/// The known networks of the accounts that logged in lately. When the younger generation is full it becomes the older
+/// one, and accounts without a log-in since then are forgotten. So the cost of a log-in does not grow with the table,
+/// and an attacker who fills it with own accounts must keep doing so.
 #[derive(Debug)]
 pub(super) struct KnownNetworks {
-    /// After the last right password.
+    /// How long a network stays known after the last right password.
     known_for: Duration,
     younger: HashMap<Fingerprint, Networks>,
     older: HashMap<Fingerprint, Networks>,
@@ -33,12 +33,13 @@ type Networks = VecDeque<KnownNetwork>;
 struct KnownNetwork {
     network: ClientNetwork,
     seen: BootMillis,
-    /// Tries since the last right password. They are counted here, so that no full table concerns them.
+    /// Attempts since the last right password. They are counted here, so a full table of counts does not matter to
+    /// them.
     tries: AttemptCount,
 }
 
 impl KnownNetworks {
-    /// Nobody is known yet; later each network is, for so long after the last right password from it.
+    /// No network is known yet. Each network stays known for `known_for` after the last right password from it.
     pub(super) fn new(known_for: Duration) -> Self {
         Self {
             known_for,
@@ -47,7 +48,7 @@ impl KnownNetworks {
         }
     }
 
-    /// The tries of a network from which the right password of this account came.
+    /// The count of a network from which the right password of this account came; `None` for any other network.
     pub(super) fn find(&mut self, account: Fingerprint, network: ClientNetwork, now: BootMillis) -> Option<&mut AttemptCount> {
         let known_for = self.known_for;
         let networks = match self.younger.get_mut(&account) {
@@ -58,7 +59,7 @@ impl KnownNetworks {
         (now.since(known.seen) < known_for).then_some(&mut known.tries)
     }
 
-    /// The right password came from there just now.
+    /// Notes that the right password came from this network just now.
     pub(super) fn remember(&mut self, account: Fingerprint, network: ClientNetwork, now: BootMillis) {
         let mut networks = match self.younger.remove(&account) {
             Some(networks) => networks,

@@ -21,13 +21,13 @@ pub(super) enum WriteError {
     /// The client went away or does not read.
     #[error("the client went away")]
     Client(#[source] io::Error),
-    #[error("the answer's body broke off")]
+    #[error("the response body broke off")]
     Body(#[source] BodyError),
     /// The credential became invalid, or another request waits for the resources of this one.
     #[error("the worker aborted the response")]
     Aborted,
     /// The body was longer or shorter than its head declared.
-    #[error("the answer's body is not as long as declared")]
+    #[error("the response body is not as long as declared")]
     Length,
 }
 

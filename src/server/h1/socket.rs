@@ -165,9 +165,7 @@ impl<Io: ResettableStream> H1Socket<Io> {
 
     /// Writes everything in the write buffer.
     ///
-    ///
     /// # Errors
-    ///
     /// Those of the socket; `TimedOut` when the client read nothing for the idle time of a body, or reads more slowly
     /// than the least rate.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

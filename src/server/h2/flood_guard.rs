@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-/// Length of the client's connection preface (RFC 9113, section 3.4).
-const PREFACE: usize = 24;
+use super::frame::{CONTINUATION, DATA, END_HEADERS, Frame, FrameEvent, FrameScanner, HEADERS, PREFACE, RST_STREAM};
+
 /// The time over which the budgets count.
 const WINDOW: Duration = Duration::from_secs(10);
 /// Streams that may be reset in a window, by either side. A browser that leaves a page cancels some dozens; rapid reset
@@ -15,106 +15,8 @@ const MAX_CONTROL: u32 = 1_000;
 /// Control frames that one frame of traffic explains. Envoy allows 10 WINDOW_UPDATE for each DATA.
 const EXPLAINED: u32 = 10;
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const CONTINUATION: u8 = 9;
-const END_HEADERS: u8 = 4;
 /// `NO_ERROR` ends a stream whose request body is not needed, which is no abuse.
 const NO_ERROR: u32 = 0;
-
-#[derive(Debug, Clone, Copy)]
-struct Frame {
-    kind: u8,
-    flags: u8,
-    stream: u32,
-    length: u32,
-}
-
-/// Follows frame boundaries through bytes that arrive in any pieces. It does not keep the bytes.
-#[derive(Debug)]
-struct FrameScanner {
-    /// Bytes to skip before the head of the next frame.
-    skip: usize,
-    head: [u8; 9],
-    have: usize,
-    /// The first four bytes of the payload of a RST_STREAM: its error code.
-    code: [u8; 4],
-    code_have: usize,
-    in_reset: bool,
-}
-
-enum FrameEvent {
-    Frame(Frame),
-    /// The error code of the RST_STREAM that began before.
-    Reset(u32),
-}
-
-impl FrameScanner {
-    const fn new(skip: usize) -> Self {
-        Self {
-            skip,
-            head: [0; 9],
-            have: 0,
-            code: [0; 4],
-            code_have: 0,
-            in_reset: false,
-        }
-    }
-
-    /// Whether the bytes so far end with a whole frame.
-    const fn is_between_frames(&self) -> bool {
-        self.skip == 0 && self.have == 0 && !self.in_reset
-    }
-
-    fn scan(&mut self, mut bytes: &[u8], mut met: impl FnMut(FrameEvent)) {
-        while !bytes.is_empty() {
-            if self.in_reset {
-                self.code_have += take(&mut bytes, &mut self.code[self.code_have..]);
-                if self.code_have == self.code.len() {
-                    self.in_reset = false;
-                    met(FrameEvent::Reset(u32::from_be_bytes(self.code)));
-                }
-                continue;
-            }
-            let skipped = self.skip.min(bytes.len());
-            bytes = bytes.get(skipped..).unwrap_or_default();
-            self.skip -= skipped;
-            if self.skip > 0 {
-                return;
-            }
-            self.have += take(&mut bytes, &mut self.head[self.have..]);
-            if self.have == self.head.len() {
-                self.have = 0;
-                met(FrameEvent::Frame(self.begin_frame()));
-            }
-        }
-    }
-
-    fn begin_frame(&mut self) -> Frame {
-        let [a, b, c, kind, flags, w, x, y, z] = self.head;
-        let length = u32::from_be_bytes([0, a, b, c]);
-        self.skip = length as usize;
-        if kind == RST_STREAM && length == 4 {
-            (self.skip, self.in_reset, self.code_have) = (0, true, 0);
-        }
-        Frame {
-            kind,
-            flags,
-            stream: u32::from_be_bytes([w & 0x7f, x, y, z]),
-            length,
-        }
-    }
-}
-
-/// Moves bytes until one side is full or empty. Returns how many.
-fn take(from: &mut &[u8], to: &mut [u8]) -> usize {
-    let n = from.len().min(to.len());
-    let (now, later) = from.split_at(n);
-    to[..n].copy_from_slice(now);
-    *from = later;
-    n
-}
 
 /// Counts what the frames of a connection cost.
 #[derive(Debug)]
@@ -153,9 +55,7 @@ impl FloodGuard {
 
     /// Counts bytes from the client.
     ///
-    ///
     /// # Errors
-    ///
     /// [`Flood`] when a budget is spent.
     pub(super) fn receive(&mut self, bytes: &[u8], now: Instant) -> Result<(), Flood> {
         self.renew(now);
@@ -170,9 +70,7 @@ impl FloodGuard {
 
     /// Counts bytes to the client.
     ///
-    ///
     /// # Errors
-    ///
     /// [`Flood`] when a budget is spent, since the client provoked too many resets.
     pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), Flood> {
         let mut scanner = std::mem::replace(&mut self.sent, FrameScanner::new(0));

@@ -3,15 +3,16 @@
 //!
 //! The library ends the whole connection because of one malformed field. It answers a head over its limit with a 431 of
 //! its own, cuts trailers at that limit, and cuts a target at `#`. So each header block is decoded here as well. Nearly
-//! all blocks are passed on unchanged. Any other is replaced by a block that leaves the library's dynamic table as the
-//! client expects it, and that is refused: by this gateway, which finds the reason in the field [`REFUSED`], or by the
-//! library, which resets the stream.
+//! all blocks are passed on unchanged. Any other block is replaced by one that leaves the library's dynamic table as
+//! the client expects it, and that is refused: by this gateway, which finds the reason in the field [`REFUSED`], or by
+//! the library, which resets the stream.
 
 #[cfg(any(test, feature = "internals"))]
 pub use self::replay::tables_agree;
 
 use self::block::BlockValidator;
 use self::hpack::Decoder;
+use super::frame::{CONTINUATION, END_HEADERS, END_STREAM, FRAME_HEAD, Frame, HEADERS, MAX_FRAME, PADDED, PREFACE, PRIORITY};
 use crate::base::denial::Denial;
 
 mod block;
@@ -25,26 +26,13 @@ mod tests;
 /// The field of a replaced block that says why its request is refused. A client that sends the field is refused too.
 pub(super) const REFUSED: &str = "durward-refused";
 
-/// Most bytes of a header block that are held until its end: two heads of the largest size that is served. A larger
-/// one is left to the library, which ends the connection.
+/// Most bytes of a header block that are kept until its end: two heads of the largest size that is served. A larger
+/// block is left to the library, which ends the connection.
 const MAX_HELD: usize = 64 * 1024;
-/// Most frames of a header block; four of the largest size hold [`MAX_HELD`] bytes. The heads of all of them are read
-/// again whenever bytes arrive, so thousands of small frames must not be held. A block of more is left to the library,
-/// which ends the connection.
+/// Most frames of a header block. Four of the largest size hold [`MAX_HELD`] bytes. The heads of all of them are read
+/// again whenever bytes arrive, so thousands of small frames must not be kept. A block of more frames is left to the
+/// library, which ends the connection.
 const MAX_FRAMES: usize = 64;
-/// Largest frame that the library takes (RFC 9113, section 6.5.2).
-const MAX_FRAME: usize = 16 * 1024;
-/// Length of a frame's head.
-const FRAME_HEAD: usize = 9;
-/// Length of the client's connection preface (RFC 9113, section 3.4).
-const PREFACE: usize = 24;
-
-const HEADERS: u8 = 1;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const PADDED: u8 = 8;
-const PRIORITY: u8 = 0x20;
 
 /// The denial that a value of [`REFUSED`] stands for.
 pub(super) fn denial_of(value: &[u8]) -> Denial {
@@ -54,12 +42,13 @@ pub(super) fn denial_of(value: &[u8]) -> Denial {
     }
 }
 
-/// What becomes of bytes that arrived.
+/// What happens to bytes that arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Passed {
     /// They pass as they are.
     Unchanged,
-    /// They do not pass. The library gets the bytes of [`HeaderFilter::take_ready`] instead; there may be none yet.
+    /// They do not pass. The library gets the bytes of [`HeaderFilter::take_ready`] instead, of which there may be none
+    /// yet.
     Replaced,
 }
 
@@ -70,56 +59,35 @@ pub(super) struct HeaderFilter {
     validator: BlockValidator,
     /// Bytes of the current frame that pass unexamined.
     skip: usize,
-    /// The beginning of a frame's head or of a header block whose end has not arrived.
+    /// The beginning of a frame's head, or of a header block whose end has not arrived.
     pending: Vec<u8>,
     /// Bytes for the library that differ from those that arrived.
     ready: Vec<u8>,
     /// How many of `ready` the library has taken.
     taken: usize,
-    /// Highest stream with a header block so far: a block of a higher one is a request, any other is trailers.
+    /// The highest stream that has had a header block. A block of a higher stream is a request, any other is trailers.
     last_stream: u32,
-    /// Whether the client made an error of the whole connection. Then everything passes unexamined, and the library
-    /// ends the connection.
+    /// Whether the client made an error that concerns the whole connection. Then everything passes unexamined, and the
+    /// library ends the connection.
     broken: bool,
 }
 
-/// The head of a frame.
-#[derive(Debug, Clone, Copy)]
-struct Frame {
-    length: usize,
-    kind: u8,
-    flags: u8,
-    stream: u32,
-}
-
-impl Frame {
-    fn at(bytes: &[u8]) -> Option<Self> {
-        let [a, b, c, kind, flags, w, x, y, z] = *bytes.first_chunk::<FRAME_HEAD>()?;
-        Some(Self {
-            length: usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c),
-            kind,
-            flags,
-            stream: u32::from_be_bytes([w & 0x7f, x, y, z]),
-        })
-    }
-}
-
-/// What some bytes begin with.
+/// What a piece of the byte stream begins with.
 enum FrameSearch {
-    /// A frame without a header block, of so many bytes.
+    /// A frame without a header block, of this many bytes.
     Other(usize),
     /// A part of a header block or of a frame's head.
     Partial,
     /// Frames because of which the library ends the connection.
     Broken,
-    /// A whole header block; its frames have so many bytes.
+    /// A whole header block, whose frames have this many bytes.
     Block(usize),
 }
 
-/// What becomes of some bytes, and how many of them were examined.
+/// What happens to a piece of the byte stream, and how much of it was examined.
 struct Scan {
     passed: Passed,
-    /// Where the bytes begin that are held until more arrive.
+    /// From here on the bytes are kept until more arrive.
     pending_from: usize,
 }
 
@@ -137,7 +105,7 @@ impl HeaderFilter {
         }
     }
 
-    /// Takes at most `most` of the bytes that pass instead of those that arrived; `None` if there are none.
+    /// Takes at most `most` of the bytes that replace those that arrived. `None` if there are none.
     pub(super) fn take_ready(&mut self, most: usize) -> Option<&[u8]> {
         if self.taken == self.ready.len() {
             self.ready.clear();
@@ -206,7 +174,8 @@ impl HeaderFilter {
         }
     }
 
-    /// Judges a whole block. If it may not pass, the bytes `before` it and the block that replaces it are made ready.
+    /// Validates a whole block. If it may not pass, the bytes `before` it and the block that replaces it are made
+    /// ready.
     fn validate_block(&mut self, frames: &[u8], before: &[u8]) -> Passed {
         let Some(parts) = BlockParts::of(frames) else {
             self.broken = true;
@@ -239,8 +208,8 @@ impl HeaderFilter {
     }
 }
 
-/// Finds the end of a header block by the heads of its frames. Nothing is decoded before the end has arrived, so a client
-/// that sends single bytes does not have a block decoded again and again.
+/// Finds the end of a header block by the heads of its frames. Nothing is decoded before the end has arrived, so a
+/// client that sends single bytes does not have a block decoded again and again.
 fn find(bytes: &[u8]) -> FrameSearch {
     let Some(first) = Frame::at(bytes) else {
         return FrameSearch::Partial;
@@ -271,7 +240,7 @@ fn find(bytes: &[u8]) -> FrameSearch {
     FrameSearch::Broken
 }
 
-/// The parts of a header block's first frame, and the frames behind it.
+/// The parts of a header block's first frame, and the frames after it.
 struct BlockParts<'b> {
     frame: Frame,
     priority: Option<&'b [u8]>,
@@ -304,8 +273,8 @@ impl<'b> BlockParts<'b> {
     }
 }
 
-/// Joins the fragments of a block of several frames. That is rare: a head larger than one frame, or a client that cuts
-/// smaller ones.
+/// Joins the fragments of a block of several frames. Such a block is rare: its head is larger than one frame, or the
+/// client makes small frames.
 fn join(first: &[u8], mut rest: &[u8]) -> Vec<u8> {
     let mut block = first.to_vec();
     while let Some(frame) = Frame::at(rest) {

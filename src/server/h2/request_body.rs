@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use http_body::Body as _;
+use hyper::body::Body as _;
 use hyper::body::Incoming;
 
 use crate::base::clock;

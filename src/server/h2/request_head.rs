@@ -1,6 +1,5 @@
 //! HTTP/2 request heads in the form that both versions share.
 //!
-//!
 //! The library has already reset the streams of heads that RFC 9113 calls malformed (upper case, connection-specific
 //! fields, `TE` other than `trailers`, bad pseudo-fields, contradictory lengths). This file adds the gateway's own
 //! limits. Nothing is repaired.
@@ -25,9 +24,7 @@ pub(super) enum BodyPresence {
 
 /// Fills `head`. Pieces of a cookie stay separate fields, and each counts.
 ///
-///
 /// # Errors
-///
 /// The denial to answer with.
 pub(super) fn read(parts: &Parts, body: BodyPresence, head: &mut RequestHead) -> Result<(), Denial> {
     head.version = Version::Http2;

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use http_body::Frame;
+use hyper::body::Frame;
 
 use super::streams::StreamHandle;
 use crate::base::clock;
@@ -25,12 +25,12 @@ const MAX_PIECE: usize = 16 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StreamError {
     /// The head of the service's response cannot be sent.
-    #[error("the answer's head is not one")]
+    #[error("the response head cannot be sent")]
     Head,
-    #[error("the answer's body broke off")]
+    #[error("the response body broke off")]
     Body(#[source] BodyError),
     /// The body was longer or shorter than its head declared.
-    #[error("the answer's body is not as long as declared")]
+    #[error("the response body is not as long as declared")]
     Length,
 }
 
@@ -154,7 +154,7 @@ impl<B: BodySource + Unpin, O: ResponseObserver> H2ResponseBody<B, O> {
     }
 }
 
-impl<B: BodySource + Unpin + 'static, O: ResponseObserver> http_body::Body for H2ResponseBody<B, O> {
+impl<B: BodySource + Unpin + 'static, O: ResponseObserver> hyper::body::Body for H2ResponseBody<B, O> {
     type Data = Bytes;
     type Error = StreamError;
 

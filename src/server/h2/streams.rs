@@ -55,7 +55,6 @@ impl StreamHandle {
 
     /// This much of the response was handed over, or nothing yet of one that waits for the client's window.
     ///
-    ///
     /// The piece counts as read while it is waited for, since the library does not tell how much of it has left.
     pub(super) fn note_handed_over(&self, bytes: usize) {
         let mut timeout = self.timeout.get();

@@ -7,7 +7,7 @@ use crate::base::clock::{Clock as _, SystemClock, UnixMillis};
 use crate::base::ids::GatewayId;
 use crate::base::principal::Position;
 use crate::store::receipts::{DUPLICATE_AFTER, KEPT_FOR, MAX_GATEWAYS, shown_version};
-use crate::store::{Announcement, Receipt, Receipts, Standing, StoreError};
+use crate::store::{Announcement, HistoryPoint, Receipt, Receipts, StoreError};
 
 /// The history's name: a file is opened by one process, which reads all of it, so there is no other.
 pub(super) const HISTORY: &str = "embedded";
@@ -68,8 +68,8 @@ impl MemoryReceipts {
     }
 }
 
-fn standing(position: Position) -> Standing {
-    Standing {
+fn standing(position: Position) -> HistoryPoint {
+    HistoryPoint {
         history: HISTORY.into(),
         count: position.0,
     }

@@ -1,4 +1,5 @@
-//! What callers ask of a store in Redis. Each call asks, judges the answer, and decides about the connection.
+//! The calls of a store in Redis: look-ups, changes, lists and receipts. Each call sends commands, judges the answers, and
+//! decides whether the connection stays in use.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,15 +10,13 @@ use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{CredentialId, TenantId};
 use crate::base::principal::{CredentialRecord, TenantRecord};
 use crate::store::filter::read_page;
-
-use crate::store::redis::scripts::{Kind, PARTS, Stored, part_of};
-use crate::store::redis::topology::{Endpoint, Fault, Link, Live};
+use crate::store::redis::RedisCore;
+use crate::store::redis::scripts::{PARTS, RecordKind, StoredRecord, part_of};
+use crate::store::redis::topology::{Endpoint, Link, LiveLink, StoreFault};
 use crate::store::{ChangeError, CredentialFilter, CredentialPage, EventSubject, MAX_LIST, MAX_TOUCHED, StoreError, change, codec};
 
-use super::Shared;
-pub(crate) use lookups::FindReply;
 use lookups::credential_of;
-pub use lookups::judge_bytes;
+pub(crate) use lookups::{FindReply, judge};
 pub use rate_counts::SharedCounts;
 pub(crate) use receipts::{ReceiptScripts, parse_entry, time_of};
 pub(crate) use restoration::restore_for_ever;
@@ -29,21 +28,21 @@ mod rate_counts;
 mod receipts;
 mod restoration;
 
-/// Records of one round trip of a list: 800 KiB at their largest, below the reply bound.
+/// Records of one round trip of a list: at most 800 KiB, below the bound of a reply.
 const PAGE: usize = 25;
 
-/// Tries of a change that loses against others. Each loss means that another change was made, so
-/// ten losses in a row need ten operators at the same record.
+/// Attempts of a change. An attempt fails when another change was made meanwhile, so ten failures in a row need ten operators at
+/// the same record.
 const TRIES: usize = 10;
 
-pub(crate) struct Session {
-    shared: Arc<Shared>,
-    /// The server that was read from last on the leading connection.
+pub(crate) struct StoreCall {
+    shared: Arc<RedisCore>,
+    /// The server of the last read on the leading connection.
     read_from: Mutex<Option<Arc<Endpoint>>>,
 }
 
-impl Session {
-    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
+impl StoreCall {
+    pub(crate) const fn new(shared: Arc<RedisCore>) -> Self {
         Self {
             shared,
             read_from: Mutex::new(None),
@@ -51,8 +50,8 @@ impl Session {
     }
 
     /// Up to when the server of this connection was known to be the primary, within the deadline of a look-up.
-    async fn primary_at(&self, live: &Live) -> Result<Option<BootMillis>, StoreError> {
-        let known = self.shared.whereabouts.primary_at(&live.endpoint);
+    async fn primary_at(&self, live: &LiveLink) -> Result<Option<BootMillis>, StoreError> {
+        let known = self.shared.locator.primary_at(&live.endpoint);
         tokio::time::timeout(self.shared.lookup_timeout, known)
             .await
             .unwrap_or_else(|_| Err(StoreError::Unavailable("whether Redis is still the primary is being asked".into())))
@@ -67,7 +66,7 @@ impl Session {
     }
 
     async fn read_credential(&self, id: &CredentialId) -> Result<Option<(CredentialRecord, Vec<u8>)>, StoreError> {
-        let stored = self.read(Kind::Credentials, id.as_str()).await?;
+        let stored = self.read(RecordKind::Credentials, id.as_str()).await?;
         let Some(bytes) = stored.0.clone() else {
             return Ok(None);
         };
@@ -75,7 +74,7 @@ impl Session {
     }
 
     async fn read_tenant(&self, id: &TenantId) -> Result<Option<(TenantRecord, Vec<u8>)>, StoreError> {
-        let Some(bytes) = self.read(Kind::Tenants, id.as_str()).await?.0 else {
+        let Some(bytes) = self.read(RecordKind::Tenants, id.as_str()).await?.0 else {
             return Ok(None);
         };
         let record = codec::decode_tenant(&bytes)?;
@@ -85,7 +84,7 @@ impl Session {
         Ok(Some((record, bytes)))
     }
 
-    async fn read(&self, kind: Kind, id: &str) -> Result<Stored, StoreError> {
+    async fn read(&self, kind: RecordKind, id: &str) -> Result<StoredRecord, StoreError> {
         let live = self.writer()?;
         let read = self.shared.scripts.read(&live.wire, kind, id).await;
         self.settle_writer(&live, read)
@@ -96,7 +95,9 @@ impl Session {
         let mut listed: Vec<CredentialRecord> = Vec::new();
         let mut after = filter.after.as_ref().map(|id| id.as_str().to_owned());
         while listed.len() < limit {
-            let page = self.page(Kind::Credentials, filter.tenant.as_ref(), after.as_deref(), PAGE).await?;
+            let page = self
+                .page(RecordKind::Credentials, filter.tenant.as_ref(), after.as_deref(), PAGE)
+                .await?;
             let full = page.len() == PAGE;
             for (id, stored) in page {
                 let read = change::listed(&id, credential_of(&id, stored));
@@ -123,8 +124,8 @@ impl Session {
         let tenant = filter.tenant.as_ref();
         read_page(&filter, PAGE, |after| async move {
             let after = Some(after.as_str()).filter(|after| !after.is_empty());
-            let page = self.page(Kind::Credentials, tenant, after, PAGE).await?;
-            let read = |(id, stored): (String, Stored)| {
+            let page = self.page(RecordKind::Credentials, tenant, after, PAGE).await?;
+            let read = |(id, stored): (String, StoredRecord)| {
                 let record = change::listed(&id, credential_of(&id, stored));
                 (id, record)
             };
@@ -138,9 +139,11 @@ impl Session {
         let mut listed: Vec<TenantRecord> = Vec::new();
         let mut after = after;
         while listed.len() < limit {
-            let asked = PAGE.min(limit - listed.len());
-            let page = self.page(Kind::Tenants, None, after.as_ref().map(TenantId::as_str), asked).await?;
-            let full = page.len() == asked;
+            let size = PAGE.min(limit - listed.len());
+            let page = self
+                .page(RecordKind::Tenants, None, after.as_ref().map(TenantId::as_str), size)
+                .await?;
+            let full = page.len() == size;
             for (id, (bytes, _)) in page {
                 let tenant = bytes.map(|bytes| codec::decode_tenant(&bytes)).transpose();
                 listed.push(change::listed(&id, tenant.map_err(StoreError::from))?);
@@ -155,11 +158,11 @@ impl Session {
 
     async fn page(
         &self,
-        kind: Kind,
+        kind: RecordKind,
         tenant: Option<&TenantId>,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Vec<(String, Stored)>, StoreError> {
+    ) -> Result<Vec<(String, StoredRecord)>, StoreError> {
         let live = self.writer()?;
         let page = self.shared.scripts.page(&live.wire, kind, tenant, after, limit).await;
         self.settle_writer(&live, page)
@@ -177,28 +180,28 @@ impl Session {
         self.primary_at(&live).await?;
         let answered = self.shared.scripts.check_primary(&live.wire).await;
         settle(&link, &live, answered).map_err(|fault| fault.error)?;
-        // A store that is another's by now serves nobody here.
+        // A store that was written under a foreign pepper meanwhile does not count as available.
         let ours = self.shared.scripts.read_peppers(&live.wire).await;
         settle(&link, &live, ours).map(drop).map_err(|fault| fault.error)
     }
 
-    fn writer(&self) -> Result<Live, StoreError> {
+    fn writer(&self) -> Result<LiveLink, StoreError> {
         let live = self.shared.writer.live().ok_or_else(|| self.shared.writer.last_error())?;
         *self.read_from.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&live.endpoint));
         Ok(live)
     }
 
-    /// The connection of changes: those that wait for replicas hold up nobody but each other.
-    fn changer(&self) -> Result<Live, StoreError> {
+    /// The connection for changes. Changes that wait for replicas delay only each other.
+    fn changer(&self) -> Result<LiveLink, StoreError> {
         self.shared.changes.live().ok_or_else(|| self.shared.changes.last_error())
     }
 
-    fn settle_changer<T>(&self, live: &Live, result: Result<T, Fault>) -> Result<T, StoreError> {
+    fn settle_changer<T>(&self, live: &LiveLink, result: Result<T, StoreFault>) -> Result<T, StoreError> {
         settle(&self.shared.changes, live, result).map_err(|fault| fault.error)
     }
 
-    /// Settles a change. One that was refused for a missing right, or by a server that takes none, was not made.
-    fn settle_change<T>(&self, live: &Live, result: Result<T, Fault>) -> Result<T, ChangeError> {
+    /// Settles a change. A change was not made if a right is missing, or if the server takes no changes.
+    fn settle_change<T>(&self, live: &LiveLink, result: Result<T, StoreFault>) -> Result<T, ChangeError> {
         settle(&self.shared.changes, live, result).map_err(|fault| {
             if fault.changed_nothing() {
                 nothing_written(fault.error)
@@ -208,20 +211,20 @@ impl Session {
         })
     }
 
-    fn settle_writer<T>(&self, live: &Live, result: Result<T, Fault>) -> Result<T, StoreError> {
+    fn settle_writer<T>(&self, live: &LiveLink, result: Result<T, StoreFault>) -> Result<T, StoreError> {
         settle(&self.shared.writer, live, result).map_err(|fault| fault.error)
     }
 }
 
-/// Ends the connection if the fault says so.
-fn settle<T>(link: &Link, live: &Live, result: Result<T, Fault>) -> Result<T, Fault> {
+/// Ends the connection if the fault says that it must not be used again.
+fn settle<T>(link: &Link, live: &LiveLink, result: Result<T, StoreFault>) -> Result<T, StoreFault> {
     if let Err(fault) = &result {
         link.settle(live, fault);
     }
     result
 }
 
-/// A failure before anything was sent that writes. A record that cannot be read stays what it is.
+/// A failure before anything was written. An error about a corrupt record stays what it is.
 fn nothing_written(error: StoreError) -> ChangeError {
     match error {
         StoreError::Unavailable(_) => ChangeError::NotMade(error),
@@ -229,7 +232,7 @@ fn nothing_written(error: StoreError) -> ChangeError {
     }
 }
 
-/// It may be tried again: nobody has refused it.
+/// The change was not refused, so the caller may try again.
 fn contended() -> ChangeError {
     ChangeError::NotMade(StoreError::Unavailable("others keep changing it at the same time".into()))
 }
@@ -238,7 +241,7 @@ fn encode_event(subject: &EventSubject) -> Result<Vec<u8>, ChangeError> {
     codec::encode_event(subject).map_err(change::unwritable)
 }
 
-impl Session {
+impl StoreCall {
     pub(crate) async fn note_busy(&self, busy: &[Fingerprint]) -> Result<(), StoreError> {
         let mut parts = vec![Vec::new(); PARTS];
         for fingerprint in busy {
@@ -254,7 +257,7 @@ impl Session {
         Ok(())
     }
 
-    /// At most `most`, the latest first.
+    /// At most `most` fingerprints, the latest first.
     pub(crate) async fn busy(&self, most: usize) -> Result<Vec<Fingerprint>, StoreError> {
         let live = self.writer()?;
         let parts = (0..PARTS).map(|number| self.shared.scripts.read_busy(&live.wire, number));

@@ -1,4 +1,4 @@
-//! Every command sent to Redis: Lua scripts, so that what belongs together is one atomic step.
+//! Sends commands to Redis. Nearly all are Lua scripts, so that what belongs together is one atomic step.
 
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, FromRedisValue, Pipeline, RedisError, ScriptInvocation, ServerErrorKind, Value};
@@ -9,12 +9,12 @@ use crate::base::ids::{CredentialId, TenantId};
 use crate::base::principal::CredentialRecord;
 use crate::store::peppers::{Admission, PepperList};
 use crate::store::redis::operations::FindReply;
-use crate::store::redis::topology::{Fault, Replication, Retry, Wire};
+use crate::store::redis::topology::{RedisConnection, Replication, RetryRead, StoreFault};
 use crate::store::{MAX_TENANT_ROLES, StoreError, change};
 
 pub(crate) use catalogue::{
-    ADMIT, ANNOUNCE, Change, ChangedCredential, Creation, EVENTS, Head, Kind, NewCredential, RECEIPTS, Refusal, Scripts, Stored, WITHDRAW,
-    Written,
+    ADMIT, ANNOUNCE, ChangeCall, ChangeRefusal, ChangeReply, CreateCall, CredentialWrite, EVENTS, NewCredential, RECEIPTS, RecordKind,
+    Scripts, StoredRecord, StreamHead, WITHDRAW,
 };
 use catalogue::{EVENTS_KEPT, FORMAT, hashes};
 pub(crate) use rights::{Rights, script};
@@ -23,7 +23,7 @@ mod catalogue;
 pub(crate) mod rights;
 
 impl Scripts {
-    /// This gateway's peppers as scripts take them.
+    /// The check values of this gateway's peppers, as scripts take them.
     pub(crate) fn peppers(&self) -> &str {
         &self.peppers
     }
@@ -32,11 +32,11 @@ impl Scripts {
         &self.keys.events
     }
 
-    pub(crate) async fn read(&self, wire: &Wire, kind: Kind, id: &str) -> Result<Stored, Fault> {
+    pub(crate) async fn read(&self, wire: &RedisConnection, kind: RecordKind, id: &str) -> Result<StoredRecord, StoreFault> {
         let counter = match kind {
-            Kind::Credentials => "credentials",
-            Kind::Tenants => "tenants",
-            Kind::Roles => "roles",
+            RecordKind::Credentials => "credentials",
+            RecordKind::Tenants => "tenants",
+            RecordKind::Roles => "roles",
         };
         let mut call = self.read.key(&self.keys.meta);
         call.key(self.keys.hash(kind))
@@ -47,15 +47,18 @@ impl Scripts {
         run(wire, &call).await
     }
 
-    /// The store's time.
-    pub(crate) async fn time(&self, wire: &Wire) -> Result<UnixMillis, Fault> {
+    pub(crate) async fn time(&self, wire: &RedisConnection) -> Result<UnixMillis, StoreFault> {
         let mut call = self.time.key(&self.keys.meta);
         call.arg(&self.peppers);
         run(wire, &call).await.map(UnixMillis)
     }
 
-    /// The store's time, and these records as they stand at one moment, in the order of the question.
-    pub(crate) async fn read_all(&self, wire: &Wire, asked: &[(Kind, &str)]) -> Result<(UnixMillis, Vec<Option<Vec<u8>>>), Fault> {
+    /// The store's time and these records, at one moment, in the order of `asked`.
+    pub(crate) async fn read_all(
+        &self,
+        wire: &RedisConnection,
+        asked: &[(RecordKind, &str)],
+    ) -> Result<(UnixMillis, Vec<Option<Vec<u8>>>), StoreFault> {
         let mut call = self.read_all.key(&self.keys.meta);
         call.key(&self.keys.credentials)
             .key(&self.keys.tenants)
@@ -63,41 +66,41 @@ impl Scripts {
             .arg(&self.peppers);
         for (kind, id) in asked {
             let number = match kind {
-                Kind::Credentials => 2,
-                Kind::Tenants => 3,
-                Kind::Roles => 4,
+                RecordKind::Credentials => 2,
+                RecordKind::Tenants => 3,
+                RecordKind::Roles => 4,
             };
             call.arg(number).arg(*id);
         }
         let mut reply: Vec<Option<Vec<u8>>> = run(wire, &call).await?;
         if reply.len() != asked.len() + 1 {
-            return Err(Fault::malformed());
+            return Err(StoreFault::malformed());
         }
         let records = reply.split_off(1);
         let time = reply.pop().flatten().and_then(|time| std::str::from_utf8(&time).ok()?.parse().ok());
-        Ok((UnixMillis(time.ok_or_else(Fault::malformed)?), records))
+        Ok((UnixMillis(time.ok_or_else(StoreFault::malformed)?), records))
     }
 
-    /// At most `limit` records in order of id, after `after`; of one tenant if asked.
+    /// At most `limit` records in order of id, after `after`; those of one tenant if it is given.
     pub(crate) async fn page(
         &self,
-        wire: &Wire,
-        kind: Kind,
+        wire: &RedisConnection,
+        kind: RecordKind,
         tenant: Option<&TenantId>,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Vec<(String, Stored)>, Fault> {
+    ) -> Result<Vec<(String, StoredRecord)>, StoreFault> {
         let index = match (kind, tenant) {
-            (Kind::Credentials, Some(tenant)) => self.keys.ids_of(tenant),
-            (Kind::Credentials, None) => self.keys.ids.clone(),
-            (Kind::Tenants, _) => self.keys.tenant_ids.clone(),
-            (Kind::Roles, Some(tenant)) => self.keys.role_ids_of(tenant),
-            (Kind::Roles, None) => return Ok(Vec::new()),
+            (RecordKind::Credentials, Some(tenant)) => self.keys.ids_of(tenant),
+            (RecordKind::Credentials, None) => self.keys.ids.clone(),
+            (RecordKind::Tenants, _) => self.keys.tenant_ids.clone(),
+            (RecordKind::Roles, Some(tenant)) => self.keys.role_ids_of(tenant),
+            (RecordKind::Roles, None) => return Ok(Vec::new()),
         };
-        // Of one tenant nobody counts how many there ought to be.
+        // The records of one tenant are not counted in meta.
         let counter = match (kind, tenant) {
-            (Kind::Credentials, None) => "credentials",
-            (Kind::Tenants, _) => "tenants",
+            (RecordKind::Credentials, None) => "credentials",
+            (RecordKind::Tenants, _) => "tenants",
             _ => "",
         };
         let from = after.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
@@ -113,14 +116,14 @@ impl Scripts {
         let mut reply = reply.into_iter();
         let mut rows = Vec::new();
         while let Some(id) = reply.next() {
-            let id = String::from_utf8(id.ok_or_else(Fault::malformed)?).map_err(|_| Fault::of_index())?;
-            rows.push((id, reply.next().zip(reply.next()).ok_or_else(Fault::malformed)?));
+            let id = String::from_utf8(id.ok_or_else(StoreFault::malformed)?).map_err(|_| StoreFault::of_index())?;
+            rows.push((id, reply.next().zip(reply.next()).ok_or_else(StoreFault::malformed)?));
         }
         Ok(rows)
     }
 
-    /// Makes a tenant, credentials, or both, and changes others, if nothing it rests on has changed.
-    pub(crate) async fn create(&self, wire: &Wire, new: &Creation, history: &str) -> Result<Written, Fault> {
+    /// Makes a tenant and credentials, and changes others, if nothing that the call rests on has changed.
+    pub(crate) async fn create(&self, wire: &RedisConnection, new: &CreateCall, history: &str) -> Result<ChangeReply, StoreFault> {
         let mut call = self.create.key(&self.keys.meta);
         call.key(&self.keys.credentials)
             .key(&self.keys.fingerprints)
@@ -146,9 +149,9 @@ impl Scripts {
             .arg(new.unchanged.len());
         for (kind, id, record) in &new.unchanged {
             let number = match kind {
-                Kind::Credentials => 2,
-                Kind::Tenants => 6,
-                Kind::Roles => 9,
+                RecordKind::Credentials => 2,
+                RecordKind::Tenants => 6,
+                RecordKind::Roles => 9,
             };
             call.arg(number).arg(id).arg(record);
         }
@@ -170,7 +173,7 @@ impl Scripts {
     }
 
     /// Notes when credentials were last used.
-    pub(crate) async fn note_use(&self, wire: &Wire, used: &[(CredentialId, UnixMillis)]) -> Result<(), Fault> {
+    pub(crate) async fn note_use(&self, wire: &RedisConnection, used: &[(CredentialId, UnixMillis)]) -> Result<(), StoreFault> {
         let mut call = self.note_use.key(&self.keys.meta);
         call.key(&self.keys.credentials).key(&self.keys.used).arg(&self.peppers);
         for (id, at) in used {
@@ -179,7 +182,12 @@ impl Scripts {
         run::<u64>(wire, &call).await.map(|_| ())
     }
 
-    pub(crate) async fn create_role(&self, wire: &Wire, change: &Change<'_>, tenant: &TenantId) -> Result<Written, Fault> {
+    pub(crate) async fn create_role(
+        &self,
+        wire: &RedisConnection,
+        change: &ChangeCall<'_>,
+        tenant: &TenantId,
+    ) -> Result<ChangeReply, StoreFault> {
         let mut call = self.create_role.key(&self.keys.meta);
         call.key(&self.keys.roles)
             .key(self.keys.role_ids_of(tenant))
@@ -190,15 +198,26 @@ impl Scripts {
     }
 
     /// Deletes exactly the role that was read.
-    pub(crate) async fn delete_role(&self, wire: &Wire, change: &Change<'_>, tenant: &TenantId) -> Result<Written, Fault> {
+    pub(crate) async fn delete_role(
+        &self,
+        wire: &RedisConnection,
+        change: &ChangeCall<'_>,
+        tenant: &TenantId,
+    ) -> Result<ChangeReply, StoreFault> {
         let mut call = self.delete_role.key(&self.keys.meta);
         call.key(&self.keys.roles).key(self.keys.role_ids_of(tenant)).key(&self.keys.events);
         self.add_change(&mut call, change).arg(change.ending);
         written(run(wire, &call).await?)
     }
 
-    /// Forgets exactly the credential that was read, used when it was read to be.
-    pub(crate) async fn forget(&self, wire: &Wire, change: &Change<'_>, record: &CredentialRecord, used: &[u8]) -> Result<Written, Fault> {
+    /// Deletes exactly the credential that was read, with the last use that was read.
+    pub(crate) async fn forget(
+        &self,
+        wire: &RedisConnection,
+        change: &ChangeCall<'_>,
+        record: &CredentialRecord,
+        used: &[u8],
+    ) -> Result<ChangeReply, StoreFault> {
         let mut call = self.forget.key(&self.keys.meta);
         call.key(&self.keys.credentials)
             .key(&self.keys.fingerprints)
@@ -215,16 +234,22 @@ impl Scripts {
         written(run(wire, &call).await?)
     }
 
-    pub(crate) async fn replace(&self, wire: &Wire, kind: Kind, change: &Change<'_>, before: &[u8]) -> Result<Written, Fault> {
+    pub(crate) async fn replace(
+        &self,
+        wire: &RedisConnection,
+        kind: RecordKind,
+        change: &ChangeCall<'_>,
+        before: &[u8],
+    ) -> Result<ChangeReply, StoreFault> {
         let mut call = self.replace.key(&self.keys.meta);
         call.key(self.keys.hash(kind)).key(&self.keys.events);
         self.add_change(&mut call, change).arg(change.ending).arg(before);
         written(run(wire, &call).await?)
     }
 
-    /// Waits until `replicas` have everything written so far; answers how many have.
-    pub(crate) async fn wait(&self, wire: &Wire, replicas: u32, deadline: std::time::Duration) -> Result<u32, Fault> {
-        // Without a deadline, which is what 0 means, it would block the connection for ever.
+    /// Waits until this number of replicas has everything that was written so far. Answers how many have it.
+    pub(crate) async fn wait(&self, wire: &RedisConnection, replicas: u32, deadline: std::time::Duration) -> Result<u32, StoreFault> {
+        // 0 means no deadline, and would block the connection for ever.
         let millis = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX).max(1);
         let mut connection = wire.connection.clone();
         redis::cmd("WAIT")
@@ -232,35 +257,34 @@ impl Scripts {
             .arg(millis)
             .query_async(&mut connection)
             .await
-            .map_err(|e| Fault::of(&e))
+            .map_err(|e| StoreFault::of(&e))
     }
 
-    /// What the server says of its replication; not the primary if it is none (any more).
-    pub(crate) async fn replication(&self, wire: &Wire) -> Result<Replication, Fault> {
+    /// What the server says of its replication. A fault if the server is not a primary (any more).
+    pub(crate) async fn replication(&self, wire: &RedisConnection) -> Result<Replication, StoreFault> {
         let mut connection = wire.connection.clone();
         let info: String = redis::cmd("INFO")
             .arg("replication")
             .query_async(&mut connection)
             .await
-            .map_err(|e| Fault::of(&e))?;
-        Replication::parse(&info).ok_or_else(Fault::replica)
+            .map_err(|e| StoreFault::of(&e))?;
+        Replication::parse(&info).ok_or_else(StoreFault::replica)
     }
 
-    /// Writes without a change, so that a following [`wait`](Self::wait) on this connection covers
-    /// what other connections wrote before.
-    pub(crate) async fn touch(&self, wire: &Wire) -> Result<u64, Fault> {
+    /// Writes without a change, so that a following [`wait`](Self::wait) on this connection covers what other connections
+    /// wrote before.
+    pub(crate) async fn touch(&self, wire: &RedisConnection) -> Result<u64, StoreFault> {
         let mut call = self.touch.key(&self.keys.meta);
         call.arg(&self.peppers);
         run(wire, &call).await
     }
 
-    /// Where the store stands at one moment, and what it has at `cursor` of the stream; `None` when
-    /// the store holds no data.
-    pub(crate) async fn head(&self, wire: &Wire, cursor: &str) -> Result<Option<Head>, Fault> {
+    /// Where the stream stands, and what it has at `cursor`, at one moment; `None` when the store holds no data.
+    pub(crate) async fn head(&self, wire: &RedisConnection, cursor: &str) -> Result<Option<StreamHead>, StoreFault> {
         let mut call = self.head.key(&self.keys.meta);
         call.key(&self.keys.events).arg(&self.peppers).arg(cursor);
         let reply: Option<HeadReply> = run(wire, &call).await?;
-        Ok(reply.map(|(history, counter, last_id, at_last, at_cursor, link)| Head {
+        Ok(reply.map(|(history, counter, last_id, at_last, at_cursor, link)| StreamHead {
             history,
             counter,
             last_id,
@@ -270,17 +294,20 @@ impl Scripts {
         }))
     }
 
-    /// The heartbeat: an answer, and the answer that this is a primary. Replicas are never read.
-    pub(crate) async fn check_primary(&self, wire: &Wire) -> Result<(), Fault> {
+    /// The heartbeat: the server must answer that it is a primary. Replicas are never read.
+    pub(crate) async fn check_primary(&self, wire: &RedisConnection) -> Result<(), StoreFault> {
         let mut connection = wire.connection.clone();
-        let role: Vec<redis::Value> = redis::cmd("ROLE").query_async(&mut connection).await.map_err(|e| Fault::of(&e))?;
+        let role: Vec<redis::Value> = redis::cmd("ROLE")
+            .query_async(&mut connection)
+            .await
+            .map_err(|e| StoreFault::of(&e))?;
         match role.first() {
             Some(redis::Value::BulkString(role)) if role == b"master" => Ok(()),
-            _ => Err(Fault::replica()),
+            _ => Err(StoreFault::replica()),
         }
     }
 
-    fn add_change<'a, 's>(&'s self, call: &'a mut ScriptInvocation<'s>, change: &Change<'_>) -> &'a mut ScriptInvocation<'s> {
+    fn add_change<'a, 's>(&'s self, call: &'a mut ScriptInvocation<'s>, change: &ChangeCall<'_>) -> &'a mut ScriptInvocation<'s> {
         call.arg(&self.peppers)
             .arg(change.id)
             .arg(change.record)
@@ -292,32 +319,31 @@ impl Scripts {
 /// History, counter, id and count of the last entry, count of the entry that was asked for, last link.
 type HeadReply = (String, u64, String, Option<u64>, Option<u64>, String);
 
-async fn run<T: FromRedisValue>(wire: &Wire, call: &ScriptInvocation<'_>) -> Result<T, Fault> {
+async fn run<T: FromRedisValue>(wire: &RedisConnection, call: &ScriptInvocation<'_>) -> Result<T, StoreFault> {
     let mut connection: MultiplexedConnection = wire.connection.clone();
-    call.invoke_async(&mut connection).await.map_err(|e| Fault::of(&e))
+    call.invoke_async(&mut connection).await.map_err(|e| StoreFault::of(&e))
 }
 
-fn written(reply: redis::Value) -> Result<Written, Fault> {
+fn written(reply: redis::Value) -> Result<ChangeReply, StoreFault> {
     match reply {
-        redis::Value::Int(counter) => u64::try_from(counter).map(Written::At).map_err(|_| Fault::malformed()),
-        redis::Value::BulkString(word) => Ok(Written::Refused(match word.as_slice() {
-            b"tenant" => Refusal::NoTenant,
-            b"owned" => Refusal::TenantTaken,
-            b"id" => Refusal::IdTaken,
-            b"full" => Refusal::Full,
-            b"children" => Refusal::TooManyChildren,
-            b"credentials" => Refusal::TooManyCredentials,
-            b"fingerprint" => Refusal::FingerprintTaken,
-            b"stale" => Refusal::Stale,
-            _ => return Err(Fault::malformed()),
+        redis::Value::Int(counter) => u64::try_from(counter).map(ChangeReply::At).map_err(|_| StoreFault::malformed()),
+        redis::Value::BulkString(word) => Ok(ChangeReply::Refused(match word.as_slice() {
+            b"tenant" => ChangeRefusal::NoTenant,
+            b"owned" => ChangeRefusal::TenantTaken,
+            b"id" => ChangeRefusal::IdTaken,
+            b"full" => ChangeRefusal::Full,
+            b"children" => ChangeRefusal::TooManyChildren,
+            b"credentials" => ChangeRefusal::TooManyCredentials,
+            b"fingerprint" => ChangeRefusal::FingerprintTaken,
+            b"stale" => ChangeRefusal::Stale,
+            _ => return Err(StoreFault::malformed()),
         })),
-        _ => Err(Fault::malformed()),
+        _ => Err(StoreFault::malformed()),
     }
 }
 
 impl Scripts {
-    pub(crate) async fn find(&self, wire: &Wire, fingerprint: &Fingerprint) -> Result<FindReply, Fault> {
-        // An absence is proven: every hash is as large as it was made.
+    pub(crate) async fn find(&self, wire: &RedisConnection, fingerprint: &Fingerprint) -> Result<FindReply, StoreFault> {
         let mut call = self.find.key(&self.keys.meta);
         for key in hashes(&self.keys) {
             call.key(key);
@@ -326,12 +352,16 @@ impl Scripts {
         FindReply::read(run(wire, &call).await?, fingerprint)
     }
 
-    /// Looks all of them up in one message to the server, each by a script of its own as [`find`](Self::find) does: together
-    /// they are not one atomic step. Answers are in the order of `asked`.
+    /// Looks all of them up in one message to the server. Each look-up is a script of its own, as in [`find`](Self::find), so
+    /// all of them together are not one atomic step. Answers are in the order of `asked`.
     ///
     /// # Errors
     /// When the message as a whole was not answered.
-    pub(crate) async fn find_all(&self, wire: &Wire, asked: &[Fingerprint]) -> Result<Vec<Result<FindReply, Fault>>, RedisError> {
+    pub(crate) async fn find_all(
+        &self,
+        wire: &RedisConnection,
+        asked: &[Fingerprint],
+    ) -> Result<Vec<Result<FindReply, StoreFault>>, RedisError> {
         let mut pipeline = Pipeline::with_capacity(asked.len());
         for fingerprint in asked {
             let mut command = self.find_begins.clone();
@@ -342,32 +372,32 @@ impl Scripts {
         let replies = connection.send_packed_commands(&pipeline, 0, asked.len()).await?;
         let read = |(reply, fingerprint): (Value, &Fingerprint)| read(reply, fingerprint);
         let mut read: Vec<_> = replies.into_iter().zip(asked).map(read).collect();
-        // What was not answered is not known.
-        read.resize_with(asked.len(), || Err(Fault::malformed()));
+        // A look-up without an answer is not known, which is not an absence.
+        read.resize_with(asked.len(), || Err(StoreFault::malformed()));
         Ok(read)
     }
 }
 
-fn read(reply: Value, fingerprint: &Fingerprint) -> Result<FindReply, Fault> {
+fn read(reply: Value, fingerprint: &Fingerprint) -> Result<FindReply, StoreFault> {
     let reply = reply.extract_error().map_err(|error| match error.kind() {
-        // The server was started since. Asked for this one alone, it is given the script.
-        ErrorKind::Server(ServerErrorKind::NoScript) => Fault {
-            retry: Retry::Elsewhere,
-            ..Fault::kept(StoreError::Unavailable("Redis does not know the script yet".into()))
+        // The server was restarted. A look-up by itself sends the script again.
+        ErrorKind::Server(ServerErrorKind::NoScript) => StoreFault {
+            retry: RetryRead::Elsewhere,
+            ..StoreFault::kept(StoreError::Unavailable("Redis does not know the script yet".into()))
         },
-        _ => Fault::of(&error),
+        _ => StoreFault::of(&error),
     })?;
-    let words = redis::from_redis_value(reply).map_err(|_| Fault::malformed())?;
+    let words = redis::from_redis_value(reply).map_err(|_| StoreFault::malformed())?;
     FindReply::read(words, fingerprint)
 }
 
-/// Tries of a claim that loses against others: each loss means that another gateway's pepper joined.
+/// Attempts of a claim. Each failed attempt means that the pepper of another gateway was added meanwhile.
 const CLAIMS: usize = 10;
 
 impl Scripts {
-    /// Makes an empty store ours, or checks that it is; this gateway's first pepper joins the list of those
+    /// Makes an empty store ours, or checks that the store is ours. Adds this gateway's first pepper to the list of peppers
     /// that the store was written under.
-    pub(crate) async fn claim(&self, wire: &Wire) -> Result<(), Fault> {
+    pub(crate) async fn claim(&self, wire: &RedisConnection) -> Result<(), StoreFault> {
         for _ in 0..CLAIMS {
             let mut call = self.claim.key(&self.keys.meta);
             call.key(&self.keys.credentials)
@@ -377,20 +407,20 @@ impl Scripts {
                 .arg(FORMAT);
             let (format, peppers, dropped): (Option<String>, Option<String>, String) = run(wire, &call).await?;
             let list = match (format.as_deref(), peppers.as_deref()) {
-                (Some(FORMAT), Some(peppers)) => PepperList::parse(peppers, &dropped).map_err(Fault::refused)?,
+                (Some(FORMAT), Some(peppers)) => PepperList::parse(peppers, &dropped).map_err(StoreFault::refused)?,
                 (Some(format), Some(_)) => {
-                    return Err(Fault::refused(StoreError::Foreign(format!(
+                    return Err(StoreFault::refused(StoreError::Foreign(format!(
                         "its format is {format:?}, this version of durward reads {FORMAT:?}; start the version that wrote it"
                     ))));
                 }
                 _ => {
                     let missing = "its pepper check value or format is missing";
-                    return Err(Fault::refused(StoreError::Corrupt(missing.into())));
+                    return Err(StoreFault::refused(StoreError::Corrupt(missing.into())));
                 }
             };
-            match list.admit(&self.own).map_err(Fault::refused)? {
+            match list.admit(&self.own).map_err(StoreFault::refused)? {
                 Admission::Listed => return Ok(()),
-                // What is there can be served; whoever makes something is refused by the script that would.
+                // What is there can be served. Scripts that would make a fingerprint refuse.
                 Admission::Gone(why) => {
                     tracing::error!(alarm = "pepper_dropped", error = %why, "no new credentials can be made");
                     return Ok(());
@@ -403,20 +433,22 @@ impl Scripts {
                 }
             }
         }
-        Err(Fault::refused(StoreError::Unavailable("others keep changing its peppers".into())))
+        Err(StoreFault::refused(StoreError::Unavailable(
+            "others keep changing its peppers".into(),
+        )))
     }
 
-    /// The peppers that the store was written under; `None` for an empty one.
-    pub(crate) async fn read_peppers(&self, wire: &Wire) -> Result<Option<PepperList>, Fault> {
+    /// The peppers that the store was written under; `None` for an empty store.
+    pub(crate) async fn read_peppers(&self, wire: &RedisConnection) -> Result<Option<PepperList>, StoreFault> {
         let mut call = self.read_peppers.key(&self.keys.meta);
         call.arg(&self.peppers);
         let (peppers, dropped): (Option<String>, String) = run(wire, &call).await?;
         let list = peppers.map(|peppers| PepperList::parse(&peppers, &dropped)).transpose();
-        list.map_err(Fault::refused)
+        list.map_err(StoreFault::refused)
     }
 
-    /// Writes one list over exactly the other; answers whether that was there.
-    pub(crate) async fn set_peppers(&self, wire: &Wire, before: &PepperList, after: &PepperList) -> Result<bool, Fault> {
+    /// Replaces exactly this list. Answers whether it was still there.
+    pub(crate) async fn set_peppers(&self, wire: &RedisConnection, before: &PepperList, after: &PepperList) -> Result<bool, StoreFault> {
         let mut call = self.set_peppers.key(&self.keys.meta);
         call.arg(&self.peppers)
             .arg(before.text())
@@ -426,14 +458,15 @@ impl Scripts {
         run(wire, &call).await
     }
 
-    /// Lets a credential be found by another fingerprint than before.
+    /// Lets the account `old` be found by the fingerprint `new`.
     pub(crate) async fn move_login(
         &self,
-        wire: &Wire,
-        change: &Change<'_>,
+        wire: &RedisConnection,
+        change: &ChangeCall<'_>,
         before: &[u8],
-        (old, new): (&CredentialRecord, &Fingerprint),
-    ) -> Result<Written, Fault> {
+        old: &CredentialRecord,
+        new: &Fingerprint,
+    ) -> Result<ChangeReply, StoreFault> {
         let mut call = self.move_login.key(&self.keys.meta);
         call.key(&self.keys.credentials).key(&self.keys.fingerprints).key(&self.keys.events);
         self.add_change(&mut call, change)
@@ -446,13 +479,13 @@ impl Scripts {
     }
 }
 
-/// Hashes over which the list is spread, so that no call holds the server up with all of it.
+/// Number of hashes over which the list of used credentials is spread, so that no call holds up the server for long.
 pub(crate) const PARTS: usize = 64;
 
-/// Most entries of one hash: 128,000 in all, some 12 MiB.
+/// Most entries of one hash: 128,000 in all, about 12 MiB.
 const MOST: usize = 2_000;
 
-/// How long an entry is good, in seconds: gateways say every five minutes what is still in use.
+/// How long an entry is good, in seconds. Gateways report every five minutes what is still in use.
 const GOOD_FOR: u32 = 900;
 
 /// The hash that a fingerprint is listed in.
@@ -461,8 +494,8 @@ pub(crate) fn part_of(fingerprint: &Fingerprint) -> usize {
 }
 
 impl Scripts {
-    /// Notes that these, all of one part, are in use.
-    pub(crate) async fn note_busy(&self, wire: &Wire, part: usize, busy: &[Fingerprint]) -> Result<(), Fault> {
+    /// Notes that these credentials, all of one part, are in use.
+    pub(crate) async fn note_busy(&self, wire: &RedisConnection, part: usize, busy: &[Fingerprint]) -> Result<(), StoreFault> {
         let mut call = self.note_busy.key(&self.keys.meta);
         call.key(self.keys.busy(part)).arg(&self.peppers).arg(MOST);
         for fingerprint in busy {
@@ -471,12 +504,12 @@ impl Scripts {
         run::<u64>(wire, &call).await.map(drop)
     }
 
-    /// Those of one part that were in use lately, each with how many seconds ago that was noted.
-    pub(crate) async fn read_busy(&self, wire: &Wire, part: usize) -> Result<Vec<(u64, Fingerprint)>, Fault> {
+    /// The credentials of one part that were in use lately, each with the age of the note in seconds.
+    pub(crate) async fn read_busy(&self, wire: &RedisConnection, part: usize) -> Result<Vec<(u64, Fingerprint)>, StoreFault> {
         let mut call = self.read_busy.key(self.keys.busy(part));
         call.arg(GOOD_FOR);
         let reply: Vec<Vec<u8>> = run(wire, &call).await?;
-        // What is no fingerprint is nobody's: it is left out.
+        // An entry that is no fingerprint is left out.
         let entry = |pair: &[Vec<u8>]| {
             let [fingerprint, age] = pair else { return None };
             let age = std::str::from_utf8(age).ok()?.parse().ok()?;

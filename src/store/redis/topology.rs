@@ -11,18 +11,18 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::base::fingerprint::PepperChecks;
 pub(crate) use cluster::{parse_slots, replicas_of};
-pub use dial::{ByteStream, Network, Surroundings};
-pub(crate) use dial::{CONNECT_TIMEOUT, Wire};
-pub(crate) use fault::{Fault, Retry};
+pub use dial::{ByteStream, Network, RedisEnvironment};
+pub(crate) use dial::{CONNECT_TIMEOUT, RedisConnection};
+pub(crate) use fault::{RetryRead, StoreFault};
 pub(crate) use inspection::{Concerns, inspect_for_ever};
-pub(crate) use link::{Duty, Link, LinkState, Live};
-pub(crate) use primary_locator::{Whereabouts, left};
+pub(crate) use link::{Link, LinkRole, LinkState, LiveLink};
+pub(crate) use primary_locator::{PrimaryLocator, primary_moved};
 pub(crate) use reconnect::Backoff;
 pub use registration::Registered;
-pub(crate) use registration::{Registration, Seen, Server};
+pub(crate) use registration::{GatewayRegistration, KnownList, ServerIdentity};
 pub use replicas::WaitReplicas;
-pub(crate) use replicas::{Missing, Naming, Replication, Wanted};
-pub(crate) use sentinel::Account;
+pub(crate) use replicas::{LaggingReplica, Naming, PromotableReplicas, Replication};
+pub(crate) use sentinel::SentinelReport;
 
 mod cluster;
 mod dial;
@@ -37,23 +37,20 @@ mod replicas;
 pub(crate) mod reply_guard;
 mod sentinel;
 
-/// The port of Redis where none is written, ...
+/// The port of a Redis server whose address names none.
 const REDIS_PORT: u16 = 6379;
 
-/// ... and that of Sentinel.
+/// The port of a sentinel whose address names none.
 const SENTINEL_PORT: u16 = 26_379;
 
-/// One server's address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
     /// Host (name or address) and port.
     Tcp {
         /// Name or address, without brackets.
         host: String,
-        /// Port.
         port: u16,
     },
-    /// A Unix socket.
     Unix(PathBuf),
 }
 
@@ -64,7 +61,7 @@ impl Endpoint {
         Self::parse_with(text, REDIS_PORT)
     }
 
-    /// Reads the address of a sentinel, likewise.
+    /// Reads the address of a sentinel, in the same forms.
     #[must_use]
     pub fn parse_sentinel(text: &str) -> Option<Self> {
         Self::parse_with(text, SENTINEL_PORT)
@@ -88,13 +85,13 @@ impl Endpoint {
         Self::tcp(host, port)
     }
 
-    /// Where a node of a cluster sends us: `host:port`, an IPv6 host without brackets.
+    /// Reads the address in a redirection of a cluster: `host:port`, with an IPv6 host without brackets.
     pub(crate) fn parse_redirect(text: &str) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
         Self::tcp(host, port.parse().ok()?)
     }
 
-    /// A host that a name server or a certificate could know, and a port.
+    /// `None` unless the host is a valid DNS name or an IP address.
     pub(crate) fn tcp(host: &str, port: u16) -> Option<Self> {
         ServerName::try_from(host).ok()?;
         Some(Self::Tcp {
@@ -114,12 +111,10 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Who we are: a user of Redis' own, or the default one.
+/// The ACL user at Redis; the default user if there is no name.
 #[derive(Clone, Default)]
 pub struct RedisUser {
-    /// The ACL user's name.
     pub name: Option<String>,
-    /// The password.
     pub password: Option<SecretString>,
 }
 
@@ -130,14 +125,13 @@ impl PartialEq for RedisUser {
     }
 }
 
-/// How servers are verified, and what we show them.
+/// How servers are verified, and the client certificate they are shown.
 #[derive(Clone)]
 pub struct RedisTls {
-    /// Authorities and client certificate.
     pub config: Arc<rustls::ClientConfig>,
-    /// The name their certificates must have, where it is not the host we connect to.
+    /// The name in their certificates, if it differs from the host of the address.
     pub server_name: Option<ServerName<'static>>,
-    /// A digest of everything this was made from, to tell whether a reload changes it.
+    /// A digest of the files and settings this was made from. A reload compares it.
     pub digest: [u8; 32],
 }
 
@@ -147,40 +141,34 @@ impl PartialEq for RedisTls {
     }
 }
 
-/// Sentinels, and what they call our primary.
+/// The sentinels, and their name for our primary.
 #[derive(Clone, PartialEq)]
 pub struct SentinelAccess {
-    /// All of them: more than half of this list must agree about where the primary is.
+    /// All sentinels. More than half of this list must agree about where the primary is.
     pub addresses: Vec<Endpoint>,
-    /// The primary's name there.
     pub service: String,
-    /// Who we are there.
     pub user: RedisUser,
-    /// TLS towards them.
     pub tls: Option<RedisTls>,
 }
 
 /// How the primary is found.
 #[derive(Clone, PartialEq)]
 pub enum Servers {
-    /// It is always here.
     One(Endpoint),
-    /// Sentinels know.
     Sentinels(Box<SentinelAccess>),
-    /// Any node of the cluster knows which one has our slot.
+    /// Seeds of a cluster: any of its nodes knows which one owns our slot.
     Cluster(Vec<Endpoint>),
 }
 
-/// Where Redis is and who we are there.
+/// Where Redis is, and the user of this gateway there.
 #[derive(Clone, PartialEq)]
 pub struct RedisAccess {
     /// How the primary is found.
     pub servers: Servers,
-    /// Who we are.
     pub user: RedisUser,
     /// The number of the database; 0 in a cluster.
     pub database: u32,
-    /// TLS, if it is spoken.
+    /// `None` without TLS.
     pub tls: Option<RedisTls>,
 }
 
@@ -199,20 +187,17 @@ impl fmt::Debug for RedisAccess {
     }
 }
 
-/// What a URL says.
 #[derive(Clone, PartialEq)]
 pub struct RedisUrl {
-    /// The server.
     pub endpoint: Endpoint,
-    /// The user and password it holds.
+    /// The user and the password in the URL.
     pub user: RedisUser,
-    /// The database.
     pub database: u32,
-    /// Whether it asks for TLS.
+    /// `rediss://` asks for TLS.
     pub scheme: Scheme,
 }
 
-/// What a URL asks for.
+/// Whether a URL asks for TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheme {
     /// `redis://`
@@ -225,7 +210,7 @@ impl RedisUrl {
     /// Reads a `redis://`, `rediss://` or `redis+unix://` URL.
     ///
     /// # Errors
-    /// A text that says what is wrong and repeats nothing of the URL, which may hold a password.
+    /// What is wrong. The text repeats no part of the URL, because a URL may hold a password.
     pub fn parse(url: &SecretString) -> Result<Self, String> {
         let info = url
             .expose_secret()
@@ -252,7 +237,7 @@ impl RedisUrl {
         })
     }
 
-    /// Access to one server, without TLS of its own.
+    /// Access to this one server, with the given TLS.
     #[must_use]
     pub fn into_access(self, tls: Option<RedisTls>) -> RedisAccess {
         RedisAccess {
@@ -267,20 +252,18 @@ impl RedisUrl {
 /// Where the store is and how it is used.
 #[derive(Clone)]
 pub struct RedisSettings {
-    /// Where, and as whom.
     pub access: RedisAccess,
     /// Prefix of every key; becomes a hash tag.
     pub key_prefix: String,
     /// Replicas that must have a change before it is acknowledged.
     pub wait_replicas: WaitReplicas,
-    /// Deadline of one look-up.
     pub lookup_timeout: Duration,
-    /// Oldest usable fact: says how often those are asked who know which server is the primary.
+    /// Age limit of facts. It decides how often the witnesses are asked which server is the primary.
     pub max_age: Duration,
-    /// What tells this gateway's peppers from others.
+    /// Check values of this gateway's peppers.
     pub peppers: PepperChecks,
-    /// Who reads here to admit by it, and announces itself: look-ups fail while it is not registered. `None` for
-    /// what admits nobody.
+    /// The gateway that admits requests by what it reads here. It announces itself, and its look-ups fail while it is not
+    /// registered. `None` for a process that admits no requests, such as the command line.
     pub registered: Option<Registered>,
 }
 

@@ -11,7 +11,7 @@ use durward::store::concerns::Concern;
 use durward::store::events::ReaderState;
 use durward::store::receipts::{HARD_BOUND, KEPT_FOR};
 use durward::store::redis::{RedisSettings, RedisStore, RedisUrl, Registered};
-use durward::store::{Announcement, FactStore, ReceiptStore, Receipts, RecordStore, Standing, StoreError};
+use durward::store::{Announcement, FactStore, HistoryPoint, ReceiptStore, Receipts, RecordStore, StoreError};
 
 use super::fixture::{NOW, PEPPER, control, run, tenant, until};
 use crate::support::redis::RedisServer;
@@ -409,7 +409,7 @@ fn what_was_applied_is_told_only_while_the_store_has_the_event_that_proves_it() 
         until("the first change to be told", is_told).await;
         // As after a return to older data: changes since have the same counts, and other entries.
         let _: u64 = listed.server.command(&["XTRIM", "{durward}:events", "MAXLEN", "0"]);
-        assert_eq!(told().await.0, Standing::default());
+        assert_eq!(told().await.0, HistoryPoint::default());
         listed.store.create_tenant(tenant("other"), NOW).await.unwrap();
         until("the next change to be told", is_told).await;
     });

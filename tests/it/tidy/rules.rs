@@ -1,4 +1,7 @@
-//! The house rules, each a function from sources to findings.
+//! The house rules that no lint holds, each a function from sources to findings. Panics, printing, clocks, `unsafe` and
+//! long functions are held by the compiler and clippy (`Cargo.toml`, `clippy.toml`).
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::source::Source;
 
@@ -37,32 +40,32 @@ const MAY_AWAIT: [&str; 10] = [
     "gateway", "jwks", "limit", "resolver", "store", "issue", "upstream", "server", "admin", "cli",
 ];
 
-/// Longest file and longest function, in lines; above the target a file is named, above the limit it is refused.
-pub(super) const FILE_TARGET: usize = 400;
-const FILE_LIMIT: usize = 500;
-const FUNCTION_LIMIT: usize = 70;
-
 /// Every rule over every source.
 pub(super) fn findings(sources: &[Source]) -> Vec<String> {
     let mut found = Vec::new();
     for source in sources {
         for rule in [
             first_line_says_why,
-            file_is_short,
-            functions_are_short,
             imports_point_down,
-            nothing_panics,
-            clocks_are_read_in_one_place,
             only_async_layers_await,
-            nothing_is_unsafe,
+            no_date_is_read_from_the_library,
             nothing_is_left_to_do,
-            only_the_shell_prints,
-            names_are_words_of_the_house,
+            names_are_words_of_the_field,
         ] {
             found.extend(rule(source));
         }
     }
     found.extend(builders_stand_in_one_file(sources));
+    found
+}
+
+/// The rules of names and parameters.
+pub(super) fn findings_in_names(sources: &[Source]) -> Vec<String> {
+    let mut found = each_type_name_stands_in_one_file(sources);
+    for source in sources {
+        found.extend(no_term_is_an_everyday_word(source));
+        found.extend(no_parameter_is_a_tuple(source));
+    }
     found
 }
 
@@ -91,58 +94,6 @@ pub(super) fn first_line_says_why(source: &Source) -> Vec<String> {
         return Vec::new();
     }
     vec![at(source, 0, "the first line does not say why the file exists")]
-}
-
-pub(super) fn file_is_short(source: &Source) -> Vec<String> {
-    let lines = source.text.lines().count();
-    if lines <= FILE_LIMIT {
-        return Vec::new();
-    }
-    vec![at(source, 0, &format!("{lines} lines, more than {FILE_LIMIT}"))]
-}
-
-pub(super) fn functions_are_short(source: &Source) -> Vec<String> {
-    let mut found = Vec::new();
-    for start in words(&source.code, "fn") {
-        let Some((open, close)) = body_of(&source.code, start) else {
-            continue;
-        };
-        let lines = source.code[open..close].lines().filter(|l| !l.trim().is_empty()).count();
-        if lines > FUNCTION_LIMIT {
-            found.push(at(
-                source,
-                start,
-                &format!("a function of {lines} lines, more than {FUNCTION_LIMIT}"),
-            ));
-        }
-    }
-    found
-}
-
-/// The braces of the function that begins at `start`; `None` for a declaration or a function pointer.
-fn body_of(code: &str, start: usize) -> Option<(usize, usize)> {
-    let mut depth = 0_i32;
-    let mut open = None;
-    for (i, b) in code.bytes().enumerate().skip(start) {
-        match b {
-            b'(' | b'[' => depth += 1,
-            b')' | b']' => depth -= 1,
-            b'{' => {
-                open = open.or((depth == 0).then_some(i));
-                depth += 1;
-            }
-            b'}' => {
-                depth -= 1;
-                if depth == 0 {
-                    return Some((open?, i));
-                }
-            }
-            b';' | b',' if depth <= 0 && open.is_none() => return None,
-            _ if depth < 0 => return None,
-            _ => {}
-        }
-    }
-    None
 }
 
 pub(super) fn imports_point_down(source: &Source) -> Vec<String> {
@@ -200,56 +151,6 @@ fn first_names(rest: &str) -> Vec<&str> {
     names
 }
 
-pub(super) fn nothing_panics(source: &Source) -> Vec<String> {
-    let lines: Vec<&str> = source.text.lines().collect();
-    let mut found = Vec::new();
-    for word in [
-        ".unwrap()",
-        ".expect(",
-        ".unwrap_err()",
-        ".expect_err(",
-        "panic!",
-        "todo!",
-        "unimplemented!",
-        "unreachable!",
-        "dbg!",
-    ] {
-        for start in words(&source.product, word) {
-            if !has_proof(&lines, source.line_of(start)) {
-                found.push(at(source, start, &format!("`{word}` without a `// proof:` on the lines above")));
-            }
-        }
-    }
-    found
-}
-
-/// Whether the comment directly above this line holds a proof.
-fn has_proof(lines: &[&str], line: usize) -> bool {
-    lines[..line.saturating_sub(1)]
-        .iter()
-        .rev()
-        .map(|l| l.trim_start())
-        .take_while(|l| l.starts_with("//") || l.starts_with("#["))
-        .any(|l| l.starts_with("// proof:"))
-}
-
-pub(super) fn clocks_are_read_in_one_place(source: &Source) -> Vec<String> {
-    if source.path == "src/base/clock.rs" {
-        return Vec::new();
-    }
-    [
-        "Instant::now",
-        "SystemTime::now",
-        "clock_gettime",
-        "Timestamp::now",
-        "Zoned::now",
-        "Utc::now",
-    ]
-    .iter()
-    .flat_map(|word| words(&source.product, word).map(move |i| at(source, i, &format!("`{word}` outside base/clock.rs"))))
-    .collect()
-}
-
 pub(super) fn only_async_layers_await(source: &Source) -> Vec<String> {
     let modules = source.modules();
     if modules.first().is_none_or(|m| MAY_AWAIT.contains(m)) {
@@ -261,8 +162,12 @@ pub(super) fn only_async_layers_await(source: &Source) -> Vec<String> {
         .collect()
 }
 
-pub(super) fn nothing_is_unsafe(source: &Source) -> Vec<String> {
-    words(&source.code, "unsafe").map(|i| at(source, i, "`unsafe`")).collect()
+/// clippy.toml bans the other clocks. The tests of a running gateway may ask the library of dates what time it is.
+pub(super) fn no_date_is_read_from_the_library(source: &Source) -> Vec<String> {
+    ["Timestamp::now", "Zoned::now"]
+        .iter()
+        .flat_map(|word| words(&source.product, word).map(move |i| at(source, i, &format!("`{word}`: base/clock.rs reads the clocks"))))
+        .collect()
 }
 
 pub(super) fn nothing_is_left_to_do(source: &Source) -> Vec<String> {
@@ -272,28 +177,142 @@ pub(super) fn nothing_is_left_to_do(source: &Source) -> Vec<String> {
         .collect()
 }
 
-pub(super) fn only_the_shell_prints(source: &Source) -> Vec<String> {
-    if source.path == "src/main.rs" || source.path.starts_with("src/cli/") {
-        return Vec::new();
+pub(super) fn names_are_words_of_the_field(source: &Source) -> Vec<String> {
+    let mut found = Vec::new();
+    for (start, name) in names(source, &["fn", "struct", "enum", "trait", "type", "mod"]) {
+        let vague = ["Manager", "Handler", "Helper", "Utils"].iter().any(|v| name.ends_with(v));
+        if vague || name.starts_with("get_") || matches!(name, "utils" | "helpers" | "common" | "misc") {
+            found.push(at(source, start, &format!("the name `{name}` says nothing")));
+        }
     }
-    ["println!", "print!", "eprintln!", "eprint!"]
-        .iter()
-        .flat_map(|word| words(&source.product, word).map(move |i| at(source, i, &format!("`{word}` outside the command line"))))
+    found
+}
+
+/// Everyday words that are no term. The field has a term for each: docs/glossary.md.
+const EVERYDAY: [&str; 16] = [
+    "afterothers",
+    "asked",
+    "desk",
+    "found",
+    "heard",
+    "held",
+    "kept",
+    "place",
+    "said",
+    "scene",
+    "seen",
+    "surroundings",
+    "told",
+    "turn",
+    "wanted",
+    "whereabouts",
+];
+
+pub(super) fn no_term_is_an_everyday_word(source: &Source) -> Vec<String> {
+    names(source, &["struct", "enum", "trait", "type", "mod"])
+        .filter(|(_, name)| EVERYDAY.contains(&name.to_ascii_lowercase().as_str()))
+        .map(|(start, name)| {
+            at(
+                source,
+                start,
+                &format!("`{name}` is no term; docs/glossary.md has those of the field"),
+            )
+        })
         .collect()
 }
 
-pub(super) fn names_are_words_of_the_house(source: &Source) -> Vec<String> {
+/// The items that these keywords declare, with their names.
+fn names<'s>(source: &'s Source, keywords: &'static [&'static str]) -> impl Iterator<Item = (usize, &'s str)> {
+    keywords.iter().flat_map(move |keyword| {
+        words(&source.product, keyword).filter_map(move |start| {
+            let rest = source.product[start + keyword.len()..].trim_start();
+            // A macro declares names that only its callers know.
+            first_names(rest).first().filter(|name| !name.is_empty()).map(|name| (start, *name))
+        })
+    })
+}
+
+/// A type name that others can use stands in one file, so that a reader who meets it knows which type it is.
+pub(super) fn each_type_name_stands_in_one_file(sources: &[Source]) -> Vec<String> {
+    let mut files: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for source in sources {
+        for (start, name) in names(source, &["struct", "enum", "trait", "type"]) {
+            let line = source.product[..start].rsplit('\n').next().unwrap_or_default();
+            if line.trim_start().starts_with("pub") {
+                files.entry(name).or_default().insert(&source.path);
+            }
+        }
+    }
+    let twice = files.iter().filter(|(_, paths)| paths.len() > 1);
+    twice
+        .map(|(name, paths)| {
+            let paths: Vec<&str> = paths.iter().copied().collect();
+            format!("the type name `{name}` stands in more than one file: {}", paths.join(", "))
+        })
+        .collect()
+}
+
+/// A tuple that only groups arguments hides how many there are, and what each is called where the function is called.
+pub(super) fn no_parameter_is_a_tuple(source: &Source) -> Vec<String> {
     let mut found = Vec::new();
-    for keyword in ["fn", "struct", "enum", "trait", "mod"] {
-        for start in words(&source.product, keyword) {
-            let name = first_names(source.product[start + keyword.len()..].trim_start())[0];
-            let vague = ["Manager", "Handler", "Helper", "Utils"].iter().any(|v| name.ends_with(v));
-            if vague || name.starts_with("get_") || matches!(name, "utils" | "helpers" | "common" | "misc") {
-                found.push(at(source, start, &format!("the name `{name}` says nothing")));
+    for start in words(&source.product, "fn") {
+        let Some(open) = parameters_of(&source.product, start) else {
+            continue;
+        };
+        for parameter in parameters(&source.product[open..]) {
+            let bound = parameter.trim_start();
+            let of_type = parameter
+                .split_once(": ")
+                .map_or("", |(_, of_type)| of_type.trim_start_matches('&'));
+            let of_type = of_type.strip_prefix("mut ").unwrap_or(of_type);
+            if bound.starts_with('(') || (of_type.starts_with('(') && !of_type.starts_with("()")) {
+                found.push(at(source, start, &format!("the parameter `{}` is a tuple", bound.trim_end())));
             }
         }
     }
     found
+}
+
+/// Where the parentheses of the function's parameters open; `None` for the type of a function pointer.
+fn parameters_of(code: &str, start: usize) -> Option<usize> {
+    let rest = code[start + "fn".len()..].trim_start();
+    let name = rest.find(|c: char| !c.is_alphanumeric() && c != '_').filter(|length| *length > 0)?;
+    let mut depth = 0_i32;
+    let mut before = ' ';
+    for (i, c) in rest[name..].char_indices() {
+        match c {
+            '<' => depth += 1,
+            '>' if before != '-' => depth -= 1,
+            '(' if depth == 0 => return Some(code.len() - rest.len() + name + i),
+            _ => {}
+        }
+        before = c;
+    }
+    None
+}
+
+/// The texts between the commas of a list in parentheses.
+fn parameters(list: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let (mut depth, mut begin, mut before) = (0_i32, 1, ' ');
+    for (i, c) in list.char_indices() {
+        match c {
+            '(' | '[' | '{' | '<' => depth += 1,
+            '>' if matches!(before, '-' | '=') => {}
+            ')' | ']' | '}' | '>' => depth -= 1,
+            ',' if depth == 1 => {
+                parts.push(&list[begin..i]);
+                begin = i + 1;
+            }
+            _ => {}
+        }
+        before = c;
+        if depth == 0 {
+            parts.push(&list[begin..i]);
+            break;
+        }
+    }
+    parts
 }
 
 /// hyper's builders stand in one file each, so that no connection is made without its timers; the

@@ -70,9 +70,7 @@ impl BlockValidator {
 
     /// Decodes a block and validates its fields.
     ///
-    ///
     /// # Errors
-    ///
     /// [`InvalidBlock`], after which the connection cannot go on.
     pub(super) fn read(&mut self, decoder: &mut Decoder, block: &[u8]) -> Result<(), InvalidBlock> {
         let mut updates = std::mem::take(&mut self.updates);

@@ -118,9 +118,7 @@ impl Default for Decoder {
 impl Decoder {
     /// Decodes a block. Calls `update` with each new size of the table, and `each` with every field.
     ///
-    ///
     /// # Errors
-    ///
     /// [`InvalidBlock`].
     pub(super) fn decode(
         &mut self,

@@ -1,11 +1,11 @@
 //! The entry for fuzzing of what a client sends over HTTP/2.
 
 use super::hpack::Decoder;
-use super::{BlockParts, FrameSearch, HeaderFilter, MAX_FRAME, PREFACE, Passed, find, join};
+use super::{BlockParts, FrameSearch, HeaderFilter, Passed, find, join};
+use crate::server::h2::frame::{MAX_FRAME, PREFACE};
 
 /// Filters what a client sends after its preface, in pieces of `piece` bytes (at least one), and reads the header
 /// blocks that pass as the library reads them.
-///
 ///
 /// Returns whether the library can read each block, each block fits into its frames, and the library's table begins
 /// with entries of the same sizes as the client's table at the end. The library's table may have older entries as well,
@@ -53,8 +53,8 @@ fn agrees(mut passed: &[u8], client: &Decoder) -> bool {
     client.len() <= library.len() && (0..client.len()).all(|at| size(client.nth(at)) == size(library.nth(at)))
 }
 
-const fn size((name, value): (&[u8], &[u8])) -> usize {
-    name.len() + value.len()
+const fn size(entry: (&[u8], &[u8])) -> usize {
+    entry.0.len() + entry.1.len()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 
-use http_body::Body as _;
+use hyper::body::Body as _;
 
 use super::*;
 use crate::gateway::Persistence;

@@ -11,8 +11,8 @@ use crate::store::filter::ReadRecord;
 use crate::store::peppers::PepperList;
 use crate::store::receipts::MAX_EVENTS;
 use crate::store::{
-    Again, CredentialFilter, EventPage, Found, FoundAgain, FoundFacts, MAX_LIST, MAX_TENANT_ROLES, Standing, StoreError, ToldEvent, change,
-    codec,
+    Again, CredentialFilter, EventPage, Found, FoundAgain, FoundFacts, HistoryPoint, LoggedEvent, MAX_LIST, MAX_TENANT_ROLES, StoreError,
+    change, codec,
 };
 
 use super::{
@@ -230,14 +230,14 @@ pub(in crate::store::embedded) fn events_after(
     for entry in events.range(after.saturating_add(1)..).map_err(|e| failed(e.into()))?.take(limit) {
         let (key, bytes) = entry.map_err(|e| failed(e.into()))?;
         let at = times.get(key.value()).map_err(|e| failed(e.into()))?;
-        told.push(ToldEvent {
+        told.push(LoggedEvent {
             count: key.value(),
             at: at.map(|at| UnixMillis(at.value())),
             subject: codec::decode_event(bytes.value())?,
         });
     }
     Ok(EventPage {
-        head: Standing {
+        head: HistoryPoint {
             history: HISTORY.into(),
             count,
         },

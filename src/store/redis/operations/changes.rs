@@ -12,21 +12,21 @@ use crate::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
 use crate::store::change::{self, Outcome};
 use crate::store::events::ReaderState;
 use crate::store::peppers::{Admission, PepperList, move_event, moved};
-use crate::store::redis::scripts::{Change, Kind, Refusal, Written};
-use crate::store::redis::stream::{Ending, Whose};
-use crate::store::redis::topology::{Live, WaitReplicas};
+use crate::store::redis::scripts::{ChangeCall, ChangeRefusal, ChangeReply, RecordKind};
+use crate::store::redis::stream::{Ending, RecordRef};
+use crate::store::redis::topology::{LiveLink, WaitReplicas};
 use crate::store::sweep::natural_end;
 use crate::store::{
     ChangeError, CredentialChange, EventSubject, MAX_FORGOTTEN, MAX_TENANT_ROLES, NewRecords, RoleChange, StoreError, TenantState, codec,
 };
 
-use super::{PAGE, Session, TRIES, contended, encode_event, lookups::credential_of, nothing_written};
+use super::{PAGE, StoreCall, TRIES, contended, encode_event, lookups::credential_of, nothing_written};
 
-/// How long an acknowledged change waits for its event to come round to this process, so that
-/// whoever made it sees it here. It is made in any case.
+/// How long an acknowledged change waits until its event has reached this process, so that the caller sees the change here. The
+/// change is made in any case.
 const OWN_EVENT_TIMEOUT: Duration = Duration::from_millis(250);
 
-impl Session {
+impl StoreCall {
     pub(crate) async fn change_credential(
         &self,
         id: &CredentialId,
@@ -52,47 +52,52 @@ impl Session {
             let bytes = codec::encode_tenant(&changed).map_err(change::unwritable)?;
             let event = encode_event(&EventSubject::Tenant { id: id.clone() })?;
             let ending = Ending::of_tenant(&changed);
-            let change = Change {
+            let change = ChangeCall {
                 id: id.as_str(),
                 record: &bytes,
                 event: &event,
                 ending: &ending.encode(),
             };
-            if let Some((live, counter)) = self.replace(Kind::Tenants, &change, &before).await? {
-                self.shared.feed.endings.note(Whose::Tenant(id.clone()), ending);
+            if let Some((live, counter)) = self.replace(RecordKind::Tenants, &change, &before).await? {
+                self.shared.feed.endings.note(RecordRef::Tenant(id.clone()), ending);
                 return self.acknowledge(&live, counter, changed).await;
             }
         }
         Err(contended())
     }
 
-    /// Writes over exactly what was read; `None` when somebody else was faster.
-    pub(crate) async fn replace(&self, kind: Kind, change: &Change<'_>, before: &[u8]) -> Result<Option<(Live, u64)>, ChangeError> {
+    /// Writes a record over exactly the one that was read; `None` when another change was faster.
+    pub(crate) async fn replace(
+        &self,
+        kind: RecordKind,
+        change: &ChangeCall<'_>,
+        before: &[u8],
+    ) -> Result<Option<(LiveLink, u64)>, ChangeError> {
         let live = self.changer().map_err(nothing_written)?;
         let written = self.shared.scripts.replace(&live.wire, kind, change, before).await;
         Ok(match self.settle_change(&live, written)? {
-            Written::At(counter) => Some((live, counter)),
-            Written::Refused(_) => None,
+            ChangeReply::At(counter) => Some((live, counter)),
+            ChangeReply::Refused(_) => None,
         })
     }
 
-    /// The change is made; acknowledges it when the replicas have it and this process has heard of it.
-    pub(crate) async fn acknowledge<T>(&self, live: &Live, counter: u64, record: T) -> Result<T, ChangeError> {
+    /// Acknowledges a change that was made, when the replicas have it and its event has reached this process.
+    pub(crate) async fn acknowledge<T>(&self, live: &LiveLink, counter: u64, record: T) -> Result<T, ChangeError> {
         let heard = async {
             if self.shared.feed.status.state() == ReaderState::Live {
-                // Late here is late as in every other gateway: the event is on its way.
+                // After this time, the event comes as late here as in every other gateway.
                 let _ = tokio::time::timeout(OWN_EVENT_TIMEOUT, self.shared.feed.history.applied(counter)).await;
             }
         };
-        // Together: where there is no replica, asking for one takes no longer than the event does.
+        // At the same time: without replicas, the question for them takes no longer than the event.
         let (kept, ()) = tokio::join!(self.wait_until_kept(live), heard);
         kept.map(|()| record)
     }
 
-    /// It was so already; but whoever made it so may not have got the replicas' confirmation.
+    /// Acknowledges a change that is already true. The call that made it may not have been confirmed by the replicas.
     pub(crate) async fn confirm<T>(&self, record: T) -> Result<T, ChangeError> {
         let number = match self.shared.wait_replicas {
-            WaitReplicas::Count(0) if !self.shared.whereabouts.has_witnesses() => return Ok(record),
+            WaitReplicas::Count(0) if !self.shared.locator.has_witnesses() => return Ok(record),
             WaitReplicas::Count(0) | WaitReplicas::All => None,
             WaitReplicas::Count(number) => Some(number),
         };
@@ -104,7 +109,7 @@ impl Session {
             ));
         }
         if number.is_some() {
-            // A number is counted from the last write of this connection; all are compared with what the primary has.
+            // A number of replicas is counted from the last write of this connection. With `all`, offsets are compared.
             let touched = self.shared.scripts.touch(&live.wire).await;
             self.settle_changer(&live, touched).map_err(unconfirmed)?;
         }
@@ -112,20 +117,20 @@ impl Session {
         Ok(record)
     }
 
-    /// What was written on this connection is there to stay: the replicas have it, and the server is still the
-    /// primary, by what those who know say now.
-    pub(crate) async fn wait_until_kept(&self, live: &Live) -> Result<(), ChangeError> {
-        let whereabouts = &self.shared.whereabouts;
-        let written_at = whereabouts.now();
+    /// Waits until what was written on this connection is safe: the replicas have it, and the witnesses say now that the
+    /// server still is the primary.
+    pub(crate) async fn wait_until_kept(&self, live: &LiveLink) -> Result<(), ChangeError> {
+        let locator = &self.shared.locator;
+        let written_at = locator.now();
         let primary = async {
-            let confirmed = whereabouts.confirm_after(&live.endpoint, written_at).await;
+            let confirmed = locator.confirm_after(&live.endpoint, written_at).await;
             confirmed
                 .map_err(|error| ChangeError::Unconfirmed(format!("whether {} is still the primary is not known ({error})", live.endpoint)))
         };
         try_join(self.wait_for_replicas(live), primary).await.map(drop)
     }
 
-    pub(crate) async fn wait_for_replicas(&self, live: &Live) -> Result<(), ChangeError> {
+    pub(crate) async fn wait_for_replicas(&self, live: &LiveLink) -> Result<(), ChangeError> {
         if self.shared.wait_replicas == WaitReplicas::Count(0) {
             return Ok(());
         }
@@ -133,20 +138,20 @@ impl Session {
     }
 }
 
-/// A failure after the change was made.
+/// An error after the change was made.
 #[expect(clippy::needless_pass_by_value, reason = "used as a function of map_err")]
 fn unconfirmed(error: StoreError) -> ChangeError {
     ChangeError::Unconfirmed(format!("whether replicas have it is not known ({error})"))
 }
 
-impl Session {
+impl StoreCall {
     pub(crate) async fn create_role(&self, role: RoleRecord) -> Result<RoleRecord, ChangeError> {
         let role = RoleRecord { epoch: 1, ..role };
         let tenant = change::tenant_of(&role)?;
         let bytes = codec::encode_role(&role).map_err(change::unwritable)?;
         let event = encode_event(&EventSubject::Role { id: role.id.clone() })?;
         let live = self.changer().map_err(nothing_written)?;
-        let change = Change {
+        let change = ChangeCall {
             id: role.id.as_str(),
             record: &bytes,
             event: &event,
@@ -154,10 +159,10 @@ impl Session {
         };
         let written = self.shared.scripts.create_role(&live.wire, &change, tenant).await;
         match self.settle_change(&live, written)? {
-            Written::At(counter) => self.acknowledge(&live, counter, role).await,
-            Written::Refused(Refusal::NoTenant) => Err(change::no_tenant(tenant)),
-            Written::Refused(Refusal::Full) => Err(change::too_many_roles(tenant)),
-            Written::Refused(_) => Err(change::role_taken(&role.id)),
+            ChangeReply::At(counter) => self.acknowledge(&live, counter, role).await,
+            ChangeReply::Refused(ChangeRefusal::NoTenant) => Err(change::no_tenant(tenant)),
+            ChangeReply::Refused(ChangeRefusal::Full) => Err(change::too_many_roles(tenant)),
+            ChangeReply::Refused(_) => Err(change::role_taken(&role.id)),
         }
     }
 
@@ -172,14 +177,14 @@ impl Session {
             let bytes = codec::encode_role(&changed).map_err(change::unwritable)?;
             let event = encode_event(&EventSubject::Role { id: id.clone() })?;
             let ending = Ending::of_role(&changed);
-            let change = Change {
+            let change = ChangeCall {
                 id: id.as_str(),
                 record: &bytes,
                 event: &event,
                 ending: &ending.encode(),
             };
-            if let Some((live, counter)) = self.replace(Kind::Roles, &change, &before).await? {
-                self.shared.feed.endings.note(Whose::Role(id.clone()), ending);
+            if let Some((live, counter)) = self.replace(RecordKind::Roles, &change, &before).await? {
+                self.shared.feed.endings.note(RecordRef::Role(id.clone()), ending);
                 return self.acknowledge(&live, counter, changed).await;
             }
         }
@@ -191,7 +196,7 @@ impl Session {
             let read = self.read_role(id).await.map_err(nothing_written)?;
             let (role, before) = read.ok_or_else(|| change::no_role(id))?;
             let event = encode_event(&EventSubject::Role { id: id.clone() })?;
-            let change = Change {
+            let change = ChangeCall {
                 id: id.as_str(),
                 record: &before,
                 event: &event,
@@ -203,8 +208,8 @@ impl Session {
                 .scripts
                 .delete_role(&live.wire, &change, change::tenant_of(&role)?)
                 .await;
-            if let Written::At(counter) = self.settle_change(&live, written)? {
-                self.shared.feed.endings.note(Whose::Role(id.clone()), Ending::RoleDeleted);
+            if let ChangeReply::At(counter) = self.settle_change(&live, written)? {
+                self.shared.feed.endings.note(RecordRef::Role(id.clone()), Ending::RoleDeleted);
                 return self.acknowledge(&live, counter, ()).await;
             }
         }
@@ -219,7 +224,7 @@ impl Session {
         let mut listed: Vec<RoleRecord> = Vec::new();
         while listed.len() < MAX_TENANT_ROLES {
             let after = listed.last().map(|role| role.id.as_str());
-            let page = self.page(Kind::Roles, Some(tenant), after, PAGE).await?;
+            let page = self.page(RecordKind::Roles, Some(tenant), after, PAGE).await?;
             let full = page.len() == PAGE;
             for (id, (bytes, _)) in page {
                 let role = bytes.map(|bytes| codec::decode_role(&bytes)).transpose();
@@ -233,7 +238,7 @@ impl Session {
     }
 
     async fn read_role(&self, id: &RoleId) -> Result<Option<(RoleRecord, Vec<u8>)>, StoreError> {
-        let Some(bytes) = self.read(Kind::Roles, id.as_str()).await?.0 else {
+        let Some(bytes) = self.read(RecordKind::Roles, id.as_str()).await?.0 else {
             return Ok(None);
         };
         let role = codec::decode_role(&bytes)?;
@@ -244,7 +249,7 @@ impl Session {
     }
 }
 
-impl Session {
+impl StoreCall {
     pub(crate) async fn peppers(&self) -> Result<PepperList, StoreError> {
         let live = self.writer()?;
         let read = self.shared.scripts.read_peppers(&live.wire).await;
@@ -252,10 +257,10 @@ impl Session {
         list.ok_or_else(|| StoreError::Unavailable("it holds no data".into()))
     }
 
-    /// Whether this gateway may make anything in a store that it has just been admitted to.
+    /// Checks that this gateway may make credentials in this store.
     ///
     /// # Errors
-    /// [`StoreError::Foreign`] when not. A store that cannot be asked is not refused here.
+    /// [`StoreError::Foreign`] if its first pepper was dropped. A store that does not answer is no error here.
     pub(crate) async fn check_first_pepper(&self) -> Result<(), StoreError> {
         match self.peppers().await.map(|list| list.admit(&self.shared.peppers)) {
             Ok(Ok(Admission::Gone(why))) => Err(why),
@@ -282,7 +287,7 @@ impl Session {
             let bytes = codec::encode_credential(&after).map_err(change::unwritable)?;
             let event = encode_event(&move_event(&record, &after))?;
             let ending = Ending::of_credential(&after);
-            let change = Change {
+            let change = ChangeCall {
                 id: id.as_str(),
                 record: &bytes,
                 event: &event,
@@ -290,27 +295,27 @@ impl Session {
             };
             let live = self.changer().map_err(nothing_written)?;
             let scripts = &self.shared.scripts;
-            let written = scripts.move_login(&live.wire, &change, &before, (&record, &fingerprint)).await;
+            let written = scripts.move_login(&live.wire, &change, &before, &record, &fingerprint).await;
             match self.settle_change(&live, written)? {
-                Written::At(counter) => {
-                    self.shared.feed.endings.note(Whose::Credential(id.clone()), ending);
+                ChangeReply::At(counter) => {
+                    self.shared.feed.endings.note(RecordRef::Credential(id.clone()), ending);
                     return self.acknowledge(&live, counter, after).await;
                 }
-                Written::Refused(Refusal::FingerprintTaken) => return Err(change::fingerprint_taken()),
-                Written::Refused(_) => {}
+                ChangeReply::Refused(ChangeRefusal::FingerprintTaken) => return Err(change::fingerprint_taken()),
+                ChangeReply::Refused(_) => {}
             }
         }
         Err(contended())
     }
 }
 
-impl Session {
-    /// One script for each, which writes only if the credential still is what was read here; who lost
-    /// against a change is left for the next time.
+impl StoreCall {
+    /// Forgets each credential by a script of its own, which writes only if the credential still is what was read. A
+    /// credential that was changed meanwhile is left for the next time.
     pub(crate) async fn forget(&self, ids: &[CredentialId], before: UnixMillis) -> Result<usize, ChangeError> {
         let (mut forgotten, mut last) = (0, None);
         for id in ids.iter().take(MAX_FORGOTTEN) {
-            let stored = self.read(Kind::Credentials, id.as_str()).await.map_err(nothing_written)?;
+            let stored = self.read(RecordKind::Credentials, id.as_str()).await.map_err(nothing_written)?;
             let (Some(bytes), used) = stored.clone() else { continue };
             let Some(record) = credential_of(id.as_str(), stored)? else {
                 continue;
@@ -319,7 +324,7 @@ impl Session {
                 continue;
             }
             let event = encode_event(&change::credential_event(&record))?;
-            let change = Change {
+            let change = ChangeCall {
                 id: id.as_str(),
                 record: &bytes,
                 event: &event,
@@ -331,7 +336,7 @@ impl Session {
                 .scripts
                 .forget(&live.wire, &change, &record, &used.unwrap_or_default())
                 .await;
-            if let Written::At(counter) = self.settle_change(&live, written)? {
+            if let ChangeReply::At(counter) = self.settle_change(&live, written)? {
                 forgotten += 1;
                 last = Some((live, counter));
             }

@@ -1,51 +1,47 @@
-//! Makes records in the shared store: all of them in one script, or none.
+//! Makes and changes records in the shared store: all of them in one script, or none.
 
 use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::TenantId;
 use crate::base::principal::{CredentialRecord, MAX_ANCESTORS, Parent};
 use crate::store::change::{At, Outcome};
-use crate::store::redis::scripts::{ChangedCredential, Creation, Kind, NewCredential, Refusal, Written};
-use crate::store::redis::stream::{Ending, Whose};
+use crate::store::redis::scripts::{ChangeRefusal, ChangeReply, CreateCall, CredentialWrite, NewCredential, RecordKind};
+use crate::store::redis::stream::{Ending, RecordRef};
 use crate::store::rests_on::check_epoch;
 use crate::store::{ChangeError, CredentialChange, EventSubject, NewRecords, StoreError, change, codec};
 
-use super::{Session, TRIES, contended, encode_event, nothing_written};
+use super::{StoreCall, TRIES, contended, encode_event, nothing_written};
 
-/// What a new record hangs on, as it was read: decoded, and as bytes.
-type Chain = Vec<(CredentialRecord, Vec<u8>)>;
+/// The ancestors of a new record, as they were read: decoded, and as bytes.
+type AncestorChain = Vec<(CredentialRecord, Vec<u8>)>;
 
-/// Everything that a creation depends on, as it was read at one moment.
-struct Basis {
-    /// The store's time.
+/// Everything that a call depends on, read at one moment.
+struct CreationBasis {
     time: UnixMillis,
-    /// The credentials to be changed and those it rests on, with what was seen to end laid over them.
+    /// The credentials to be changed and those that the call rests on, with their endings applied.
     credentials: Vec<(CredentialRecord, Vec<u8>)>,
-    /// All records as they stand in the store.
-    stored: Vec<(Kind, String, Vec<u8>)>,
+    /// All records as they are in the store.
+    stored: Vec<(RecordKind, String, Vec<u8>)>,
 }
 
-/// Credentials to be changed.
 #[derive(Default)]
-struct Changed {
-    /// As they will be.
+struct ChangedRecords {
     records: Vec<CredentialRecord>,
-    /// What is to be written, for those that are not so already.
-    writes: Vec<ChangedCredential>,
-    /// Of a change that ends what was made before it.
+    /// What is to be written for those that really change.
+    writes: Vec<CredentialWrite>,
+    /// Set if a change ends everything that was made before it.
     watermark: Option<UnixMillis>,
 }
 
-impl Session {
-    /// The store's time.
+impl StoreCall {
     pub(crate) async fn time(&self) -> Result<UnixMillis, StoreError> {
         let live = self.writer()?;
         let time = self.shared.scripts.time(&live.wire).await;
         self.settle_writer(&live, time)
     }
 
-    /// Reads what it depends on, decides by the rules of every store, and writes only if all of it still is what
-    /// was read; otherwise begins again.
+    /// Reads what the call depends on, decides by the rules that all stores share, and writes only if all of it still is what
+    /// was read. Otherwise it begins again.
     pub(crate) async fn create(&self, new: NewRecords, now: UnixMillis) -> Result<Vec<CredentialRecord>, ChangeError> {
         let (owner, records) = change::first_of(&new)?;
         let made: Vec<NewCredential> = records.iter().map(encode_new).collect::<Result<_, _>>()?;
@@ -60,7 +56,7 @@ impl Session {
             if new.tenant.is_none() && records.is_empty() && changed.writes.is_empty() {
                 return self.confirm(changed.records).await;
             }
-            let mut creation = Creation {
+            let mut creation = CreateCall {
                 tenant_record: Vec::new(),
                 tenant_event: encode_event(&EventSubject::Tenant { id: owner.clone() })?,
                 unchanged: self.check_parents(&records, &basis).await?,
@@ -79,32 +75,32 @@ impl Session {
             let live = self.changer().map_err(nothing_written)?;
             let written = self.shared.scripts.create(&live.wire, &creation, &history).await;
             match self.settle_change(&live, written)? {
-                Written::At(counter) => {
+                ChangeReply::At(counter) => {
                     for changed in creation.changes {
-                        self.shared.feed.endings.note(Whose::Credential(changed.id), changed.ending);
+                        self.shared.feed.endings.note(RecordRef::Credential(changed.id), changed.ending);
                     }
                     let written = records.into_iter().chain(changed.records).collect();
                     return self.acknowledge(&live, counter, written).await;
                 }
-                Written::Refused(Refusal::Stale) => {}
-                Written::Refused(refusal) => return Err(refused(refusal, &creation, &records)),
+                ChangeReply::Refused(ChangeRefusal::Stale) => {}
+                ChangeReply::Refused(refusal) => return Err(refused(refusal, &creation, &records)),
             }
         }
         Err(contended())
     }
 
-    /// What is to be changed and what all of it rests on, at one moment. Nothing is asked where there is neither.
-    async fn read_basis(&self, new: &NewRecords) -> Result<Basis, ChangeError> {
-        let mut asked: Vec<(Kind, &str)> = change::changed_ids(&new.changes)
+    /// Reads what is to be changed and what the call rests on, at one moment. Without either, no command is sent.
+    async fn read_basis(&self, new: &NewRecords) -> Result<CreationBasis, ChangeError> {
+        let mut asked: Vec<(RecordKind, &str)> = change::changed_ids(&new.changes)
             .into_iter()
-            .map(|id| (Kind::Credentials, id.as_str()))
+            .map(|id| (RecordKind::Credentials, id.as_str()))
             .collect();
         let changed = asked.len();
         let rests_on = &new.rests_on;
-        asked.extend(rests_on.credentials.iter().map(|(id, _)| (Kind::Credentials, id.as_str())));
-        asked.extend(rests_on.tenants.iter().map(|(id, _)| (Kind::Tenants, id.as_str())));
-        asked.extend(rests_on.roles.iter().map(|(id, _)| (Kind::Roles, id.as_str())));
-        let mut basis = Basis {
+        asked.extend(rests_on.credentials.iter().map(|(id, _)| (RecordKind::Credentials, id.as_str())));
+        asked.extend(rests_on.tenants.iter().map(|(id, _)| (RecordKind::Tenants, id.as_str())));
+        asked.extend(rests_on.roles.iter().map(|(id, _)| (RecordKind::Roles, id.as_str())));
+        let mut basis = CreationBasis {
             time: UnixMillis(0),
             credentials: Vec::new(),
             stored: Vec::new(),
@@ -120,7 +116,7 @@ impl Session {
         for (((kind, id), bytes), judged) in asked.into_iter().zip(read).zip(judged) {
             let epoch = match &bytes {
                 None => None,
-                Some(bytes) => Some(self.keep(&mut basis, (kind, id), bytes)?),
+                Some(bytes) => Some(self.keep(&mut basis, kind, id, bytes)?),
             };
             match judged {
                 Some(judged) => check_epoch(judged, epoch)?,
@@ -132,12 +128,12 @@ impl Session {
         Ok(basis)
     }
 
-    /// Keeps a record that was read, and answers its epoch. One that this gateway has seen end, in a store that
-    /// has lost that, is not what anybody may rest on.
-    fn keep(&self, basis: &mut Basis, (kind, id): (Kind, &str), bytes: &[u8]) -> Result<u64, ChangeError> {
+    /// Adds a record to the basis and answers its epoch. If this gateway has seen the record end and the store has lost that,
+    /// no call may rest on it.
+    fn keep(&self, basis: &mut CreationBasis, kind: RecordKind, id: &str, bytes: &[u8]) -> Result<u64, ChangeError> {
         let endings = &self.shared.feed.endings;
         let (own, epoch, whole) = match kind {
-            Kind::Credentials => {
+            RecordKind::Credentials => {
                 let stored = codec::decode_credential(bytes).map_err(StoreError::from)?;
                 let mut record = stored.clone();
                 endings.restrict_credential(&mut record);
@@ -145,11 +141,11 @@ impl Session {
                 basis.credentials.push((record, bytes.to_vec()));
                 kept
             }
-            Kind::Tenants => {
+            RecordKind::Tenants => {
                 let stored = codec::decode_tenant(bytes).map_err(StoreError::from)?;
                 (stored.id.as_str().to_owned(), stored.epoch, !endings.restricts_tenant(&stored))
             }
-            Kind::Roles => {
+            RecordKind::Roles => {
                 let stored = codec::decode_role(bytes).map_err(StoreError::from)?;
                 (stored.id.as_str().to_owned(), stored.epoch, !endings.restricts_role(&stored))
             }
@@ -157,12 +153,16 @@ impl Session {
         if own != id {
             return Err(StoreError::Corrupt("a record stands under another id".into()).into());
         }
-        // No record has this epoch: whatever rests on what has ended is out of date.
+        // No record has this epoch, so a call that rests on it is out of date.
         Ok(if whole { epoch } else { u64::MAX })
     }
 
-    /// Whether the new records may hang on what they name; answers every ancestor as it was read.
-    async fn check_parents(&self, records: &[CredentialRecord], basis: &Basis) -> Result<Vec<(Kind, String, Vec<u8>)>, ChangeError> {
+    /// Checks that the new records may hang on their parents. Answers every ancestor as it was read.
+    async fn check_parents(
+        &self,
+        records: &[CredentialRecord],
+        basis: &CreationBasis,
+    ) -> Result<Vec<(RecordKind, String, Vec<u8>)>, ChangeError> {
         let mut ancestors = Vec::new();
         for (made, record) in records.iter().enumerate() {
             let Some(parent) = record.parent() else { continue };
@@ -174,7 +174,7 @@ impl Session {
                     None => self.chain_from(outside).await.map_err(nothing_written)?,
                 };
                 for (ancestor, bytes) in found {
-                    ancestors.push((Kind::Credentials, ancestor.id.as_str().to_owned(), bytes));
+                    ancestors.push((RecordKind::Credentials, ancestor.id.as_str().to_owned(), bytes));
                     chain.push(ancestor);
                 }
             }
@@ -183,8 +183,8 @@ impl Session {
         Ok(ancestors)
     }
 
-    /// A record and what it hangs on, at one moment; empty when there is no such record.
-    async fn chain_from(&self, parent: &Parent) -> Result<Chain, StoreError> {
+    /// A record and its ancestors, read at one moment; empty when there is no such record.
+    async fn chain_from(&self, parent: &Parent) -> Result<AncestorChain, StoreError> {
         let fingerprint = Fingerprint::of_id(&parent.surface, &parent.id);
         let live = self.writer()?;
         let reply = self.shared.scripts.find(&live.wire, &fingerprint).await;
@@ -202,9 +202,9 @@ impl Session {
     }
 }
 
-/// A chain from among the records that were read, if all of it is there.
-fn chain_in(basis: &Basis, parent: &Parent) -> Option<Chain> {
-    let mut chain: Chain = Vec::new();
+/// The chain of this parent, if the basis has all of it.
+fn chain_in(basis: &CreationBasis, parent: &Parent) -> Option<AncestorChain> {
+    let mut chain: AncestorChain = Vec::new();
     let mut next = Some(parent);
     while let Some(wanted) = next.take() {
         if chain.len() > MAX_ANCESTORS {
@@ -216,10 +216,10 @@ fn chain_in(basis: &Basis, parent: &Parent) -> Option<Chain> {
     Some(chain)
 }
 
-/// What is to be changed, as it will be.
-fn changed_of(owner: Option<&TenantId>, new: &NewRecords, basis: &Basis, now: UnixMillis) -> Result<Changed, ChangeError> {
+/// The records as they will be after the changes.
+fn changed_of(owner: Option<&TenantId>, new: &NewRecords, basis: &CreationBasis, now: UnixMillis) -> Result<ChangedRecords, ChangeError> {
     let mut owner = owner.cloned();
-    let mut changed = Changed::default();
+    let mut changed = ChangedRecords::default();
     let at = At {
         now,
         watermark: UnixMillis(basis.time.0.saturating_add(1)),
@@ -231,11 +231,11 @@ fn changed_of(owner: Option<&TenantId>, new: &NewRecords, basis: &Basis, now: Un
         let found = basis
             .stored
             .iter()
-            .find(|(kind, own, _)| *kind == Kind::Credentials && own == id.as_str());
+            .find(|(kind, own, _)| *kind == RecordKind::Credentials && own == id.as_str());
         let (_, _, bytes) = found.ok_or_else(|| change::no_credential(id))?;
         let stored = codec::decode_credential(bytes).map_err(StoreError::from)?;
-        // A store that has lost changes holds more than is left: a change of that goes over what is left, or it
-        // would make what has ended live again.
+        // If the store has lost changes, its record grants more than the ending allows. The change is made on the
+        // restricted record; otherwise it would bring back what has ended.
         let seen = basis.credentials.iter().find(|(record, _)| record.id == *id);
         let record = seen.map_or_else(|| stored.clone(), |(record, _)| record.clone());
         let outcome = match change::change_together(&record, owner.as_ref(), &new.changes, at)? {
@@ -246,7 +246,7 @@ fn changed_of(owner: Option<&TenantId>, new: &NewRecords, basis: &Basis, now: Un
         changed.records.push(match outcome {
             Outcome::Unchanged => record,
             Outcome::Changed(record) => {
-                changed.writes.push(ChangedCredential {
+                changed.writes.push(CredentialWrite {
                     id: record.id.clone(),
                     record: codec::encode_credential(&record).map_err(change::unwritable)?,
                     event: encode_event(&change::credential_event(&record))?,
@@ -269,21 +269,21 @@ fn encode_new(record: &CredentialRecord) -> Result<NewCredential, ChangeError> {
     })
 }
 
-fn refused(refusal: Refusal, creation: &Creation, records: &[CredentialRecord]) -> ChangeError {
+fn refused(refusal: ChangeRefusal, creation: &CreateCall, records: &[CredentialRecord]) -> ChangeError {
     let tenant = &creation.tenant;
     match (refusal, records) {
-        (Refusal::NoTenant, _) => change::no_tenant(tenant),
-        (Refusal::TenantTaken, _) => change::tenant_taken(tenant),
-        (Refusal::IdTaken, [only]) => change::id_taken(&only.id),
-        (Refusal::IdTaken, _) => ChangeError::Taken("a credential with one of these ids exists already".into()),
-        (Refusal::FingerprintTaken, _) => change::fingerprint_taken(),
-        (Refusal::TooManyChildren, _) => change::too_many_children(creation.limits),
-        (Refusal::TooManyCredentials, _) => change::too_many_credentials(tenant, creation.limits),
-        (Refusal::Stale | Refusal::Full, _) => contended(),
+        (ChangeRefusal::NoTenant, _) => change::no_tenant(tenant),
+        (ChangeRefusal::TenantTaken, _) => change::tenant_taken(tenant),
+        (ChangeRefusal::IdTaken, [only]) => change::id_taken(&only.id),
+        (ChangeRefusal::IdTaken, _) => ChangeError::Taken("a credential with one of these ids exists already".into()),
+        (ChangeRefusal::FingerprintTaken, _) => change::fingerprint_taken(),
+        (ChangeRefusal::TooManyChildren, _) => change::too_many_children(creation.limits),
+        (ChangeRefusal::TooManyCredentials, _) => change::too_many_credentials(tenant, creation.limits),
+        (ChangeRefusal::Stale | ChangeRefusal::Full, _) => contended(),
     }
 }
 
-/// A random name for the history of a new store.
+/// A random id for the history of a new store.
 fn new_history() -> Result<String, StoreError> {
     let mut bytes = [0; 32];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| StoreError::Unavailable("no random bytes".into()))?;

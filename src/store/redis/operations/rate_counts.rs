@@ -1,8 +1,8 @@
-//! Rate limits counted by all gateways together: one script, on Redis' own time.
+//! Rate limits that all gateways count together: one script, by the clock of Redis.
 //!
-//! The rule is that of [`crate::decide::rate`]; the groups of a window are kept as
-//! `part:last:count;…` under `{durward}:l:<key>`, which Redis forgets by itself after one period. A
-//! store that is flushed forgets its counts: a limit is not a fact.
+//! The rule is that of [`crate::decide::rate`]. The groups of a window are stored as `part:last:count;…` under
+//! `{durward}:l:<key>`, which expires after one period. A store that is flushed loses its counts, which is no fault: a count is
+//! not a fact about a credential.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,18 +14,16 @@ use tokio::task::AbortHandle;
 use crate::decide::rate::{LimitKey, Rate, RateVerdict};
 use crate::store::StoreError;
 use crate::store::redis::scripts::{ADMIT, script};
-use crate::store::redis::topology::{Duty, Fault, Link, Live};
+use crate::store::redis::topology::{Link, LinkRole, LiveLink, StoreFault};
 use crate::store::redis::{RedisStore, spawn_link};
 
-/// Deadline of one command on this connection; callers wait less. Beyond it the connection is not
-/// slow but gone.
+/// Deadline of one command on this connection, longer than callers wait. After it, the connection counts as dead.
 const COMMAND_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// Questions in flight: as many as look-ups may be. More would only wait for each other.
+/// Most questions in flight: the default number of look-ups. More would only wait for each other.
 const MAX_QUESTIONS: usize = 512;
 
-/// Counts in Redis, on a connection of their own: a flood of limited requests never stands in the
-/// way of a look-up of credentials.
+/// Counts in Redis, on a connection of their own: a flood of limited requests never delays a look-up of credentials.
 pub struct SharedCounts {
     link: Arc<Link>,
     task: AbortHandle,
@@ -36,12 +34,17 @@ pub struct SharedCounts {
 }
 
 impl RedisStore {
-    /// Shared counts in the same Redis. They keep their connection by themselves.
+    /// Shared counts in the same Redis, with a supervised connection of their own.
     #[must_use]
     pub fn counts(&self) -> SharedCounts {
-        let link = Arc::new(Link::new(&self.shared.whereabouts, COMMAND_TIMEOUT));
+        let link = Arc::new(Link::new(&self.shared.locator, COMMAND_TIMEOUT));
         SharedCounts {
-            task: spawn_link(&self.control, &link, &self.shared.scripts, Duty::Follow(self.shared.writer.watch())),
+            task: spawn_link(
+                &self.control,
+                &link,
+                &self.shared.scripts,
+                LinkRole::Follow(self.shared.writer.watch()),
+            ),
             link,
             control: self.control.clone(),
             script: Arc::new(script(ADMIT)),
@@ -52,21 +55,20 @@ impl RedisStore {
 }
 
 impl SharedCounts {
-    /// Judges a request of any gateway, and counts it if it is admitted. Fails at once without a
-    /// healthy connection, and when too many are asking. A dropped future may or may not have
-    /// counted.
+    /// Counts a request if it is within the limit. Fails at once without a healthy connection, and when too many questions are
+    /// in flight. Cancel-safe: a dropped future may or may not have counted.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]; [`StoreError::Corrupt`] when something else stands under the key.
     pub async fn admit(&self, key: LimitKey, rate: Rate) -> Result<RateVerdict, StoreError> {
         let live = self.link.live().ok_or_else(|| self.link.last_error())?;
-        let place = Place::take(&self.questions).ok_or_else(|| StoreError::Unavailable("too many are asking".into()))?;
+        let permit = QuestionPermit::take(&self.questions).ok_or_else(|| StoreError::Unavailable("too many are asking".into()))?;
         let (link, script) = (Arc::clone(&self.link), Arc::clone(&self.script));
         let key = format!("{}{}", self.prefix, key.to_hex());
         // The connection's timers belong to the control runtime, whichever worker asks.
         let task = self.control.spawn(async move {
             let answer = ask(&link, &live, &script, &key, rate).await;
-            drop(place);
+            drop(permit);
             answer
         });
         task.await.unwrap_or_else(|_| Err(StoreError::Unavailable("it is closed".into())))
@@ -79,7 +81,7 @@ impl Drop for SharedCounts {
     }
 }
 
-async fn ask(link: &Link, live: &Live, script: &Script, key: &str, rate: Rate) -> Result<RateVerdict, StoreError> {
+async fn ask(link: &Link, live: &LiveLink, script: &Script, key: &str, rate: Rate) -> Result<RateVerdict, StoreError> {
     let mut wire = live.wire.connection.clone();
     let answer: Result<(u8, u32, u64), redis::RedisError> = script
         .key(key)
@@ -94,28 +96,28 @@ async fn ask(link: &Link, live: &Live, script: &Script, key: &str, rate: Rate) -
             reset: Duration::from_millis(millis),
         }),
         Ok((_, _, millis)) => Ok(RateVerdict::Refused {
-            // Never longer than the period, whatever stands there.
+            // Never longer than the period, whatever is stored.
             retry_after: Duration::from_millis(millis.clamp(1, rate.period_millis())),
         }),
         Err(error) => {
-            let fault = Fault::of(&error);
+            let fault = StoreFault::of(&error);
             link.settle(live, &fault);
             Err(fault.error)
         }
     }
 }
 
-/// A question's place; given back when dropped.
-struct Place(Arc<AtomicUsize>);
+/// The permit of one question; released when it is dropped.
+struct QuestionPermit(Arc<AtomicUsize>);
 
-impl Place {
+impl QuestionPermit {
     fn take(questions: &Arc<AtomicUsize>) -> Option<Self> {
-        let place = Self(Arc::clone(questions));
-        (questions.fetch_add(1, Ordering::Relaxed) < MAX_QUESTIONS).then_some(place)
+        let permit = Self(Arc::clone(questions));
+        (questions.fetch_add(1, Ordering::Relaxed) < MAX_QUESTIONS).then_some(permit)
     }
 }
 
-impl Drop for Place {
+impl Drop for QuestionPermit {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

@@ -1,4 +1,5 @@
-//! Receipts and the event log in Redis, all times by Redis' own clock.
+//! Receipts and the event log in Redis. All times are by the clock of Redis. Calls run on the connection that operators read
+//! on, where no change that waits for replicas delays them.
 
 use std::time::Duration;
 
@@ -9,35 +10,33 @@ use crate::base::ids::GatewayId;
 use crate::store::events::ReaderState;
 use crate::store::receipts::{DUPLICATE_AFTER, KEPT_FOR, MAX_EVENTS, MAX_GATEWAYS, shown_entry, shown_version};
 use crate::store::redis::scripts::{ANNOUNCE, EVENTS, RECEIPTS, Scripts, WITHDRAW, script};
-use crate::store::redis::stream::Claim;
-use crate::store::redis::topology::{Fault, Retry, Seen, Server, Wire};
-use crate::store::{Announcement, Departed, EventPage, Receipt, Receipts, Standing, StoreError, ToldEvent, codec};
+use crate::store::redis::stream::AppliedPoint;
+use crate::store::redis::topology::{KnownList, RedisConnection, RetryRead, ServerIdentity, StoreFault};
+use crate::store::{Announcement, DepartedGateway, EventPage, HistoryPoint, LoggedEvent, Receipt, Receipts, StoreError, codec};
 
-use super::{Session, settle};
+use super::{StoreCall, settle};
 
-/// Most entries that are read: as many gateways as there may be, and some that have departed lately.
+/// Most entries that are read: all gateways that there may be, and some that have departed lately.
 const MOST_ENTRIES: usize = MAX_GATEWAYS + 200;
 
-/// What an announcement is answered.
-pub(crate) struct Announced {
-    /// Redis' time.
+/// The reply to an announcement.
+pub(crate) struct AnnounceReply {
     pub(crate) now: UnixMillis,
-    /// How many ids come before this gateway's ...
-    pub(crate) place: u32,
-    /// ... of how many.
+    /// The rank of this gateway by name, for its reconnect slot.
+    pub(crate) rank: u32,
     pub(crate) gateways: u32,
-    /// The number of the list.
+    /// The number of the list of gateways.
     pub(crate) number: u64,
-    /// Whether it tells which of its processes it is.
-    pub(crate) server: Server,
-    /// Why the list was not whole; empty when it was.
+    /// Whether the server tells its process (`run_id`).
+    pub(crate) server: ServerIdentity,
+    /// Why the list was not complete; empty when it was.
     pub(crate) lost: String,
 }
 
-/// What was read of all receipts.
-pub(crate) struct ReceiptsRead {
+/// The reply with all receipts.
+pub(crate) struct ReceiptsReply {
     pub(crate) receipts: Receipts,
-    /// Why the list was not whole; empty when it was.
+    /// Why the list was not complete; empty when it was.
     pub(crate) lost: String,
 }
 
@@ -46,7 +45,6 @@ pub(crate) struct ReceiptScripts {
     meta: String,
     gateways: String,
     events: String,
-    /// As scripts take them.
     peppers: String,
     announce: Script,
     withdraw: Script,
@@ -68,8 +66,14 @@ impl ReceiptScripts {
         }
     }
 
-    /// Writes a receipt with this standing; answers Redis' time, and this gateway's place among how many.
-    pub(crate) async fn announce(&self, wire: &Wire, gateway: &Announcement, applied: &Claim, seen: Seen) -> Result<Announced, Fault> {
+    /// Writes a receipt with this point of the history.
+    pub(crate) async fn announce(
+        &self,
+        wire: &RedisConnection,
+        gateway: &Announcement,
+        applied: &AppliedPoint,
+        known_list: KnownList,
+    ) -> Result<AnnounceReply, StoreFault> {
         let standing = &applied.standing;
         let history = if standing.history.is_empty() { "-" } else { &standing.history };
         let rest = format!(
@@ -90,66 +94,76 @@ impl ReceiptScripts {
             .arg(millis(DUPLICATE_AFTER))
             .arg(millis(KEPT_FOR))
             .arg(MAX_GATEWAYS)
-            .arg(seen.number)
-            .arg(seen.at)
-            .arg(u8::from(!seen.answered))
+            .arg(known_list.number)
+            .arg(known_list.at)
+            .arg(u8::from(!known_list.answered))
             .arg(if applied.entry.is_empty() { "0-0" } else { &applied.entry })
             .arg(applied.counter)
             .arg(&applied.link);
-        let (now, place, gateways, number, hidden, lost): (_, _, _, _, u8, _) = run(wire, &call).await?;
-        Ok(Announced {
+        let (now, rank, gateways, number, hidden, lost): (_, _, _, _, u8, _) = run(wire, &call).await?;
+        Ok(AnnounceReply {
             now: UnixMillis(now),
-            place,
+            rank,
             gateways,
             number,
-            server: if hidden == 0 { Server::Told } else { Server::Hidden },
+            server: if hidden == 0 {
+                ServerIdentity::Visible
+            } else {
+                ServerIdentity::Hidden
+            },
             lost,
         })
     }
 
-    /// Takes a receipt away; answers why the list was not whole.
-    pub(crate) async fn withdraw(&self, wire: &Wire, id: &GatewayId, run_number: u64, seen: Seen) -> Result<String, Fault> {
+    /// Takes a receipt away; answers why the list was not complete, or an empty text.
+    pub(crate) async fn withdraw(
+        &self,
+        wire: &RedisConnection,
+        id: &GatewayId,
+        run_number: u64,
+        known_list: KnownList,
+    ) -> Result<String, StoreFault> {
         let mut call = self.withdraw.key(&self.meta);
         call.key(&self.gateways)
             .arg(&self.peppers)
             .arg(id.as_str())
             .arg(format!("{run_number:016x}"))
-            .arg(seen.number)
-            .arg(seen.at);
+            .arg(known_list.number)
+            .arg(known_list.at);
         run(wire, &call).await
     }
 
-    /// All receipts; `own` is the entry of who asks, who knows this of the list.
-    pub(crate) async fn receipts(&self, wire: &Wire, own: &str, seen: Seen) -> Result<ReceiptsRead, Fault> {
+    /// All receipts. `own` is the entry of this process, and `known_list` what it knows of the list.
+    pub(crate) async fn receipts(&self, wire: &RedisConnection, own: &str, known_list: KnownList) -> Result<ReceiptsReply, StoreFault> {
         let mut call = self.receipts.key(&self.meta);
         call.key(&self.gateways)
             .arg(&self.peppers)
             .arg(millis(KEPT_FOR))
             .arg(MOST_ENTRIES)
             .arg(own)
-            .arg(seen.number)
-            .arg(seen.at);
-        let (now, history, count, whole, lost, entries, rows): Listed = run(wire, &call).await?;
+            .arg(known_list.number)
+            .arg(known_list.at);
+        let (now, history, count, whole, lost, entries, rows): ListReply = run(wire, &call).await?;
         if entries > rows.len() {
-            return Err(Fault::kept(StoreError::Corrupt(
+            return Err(StoreFault::kept(StoreError::Corrupt(
                 "the list of gateways has more entries than there may be gateways: somebody else writes to it".into(),
             )));
         }
         let (mut gateways, mut departed) = (Vec::new(), Vec::new());
         for (name, text) in rows {
             match parse_entry(&name, &text) {
-                Entry::Gateway(receipt) => gateways.push(receipt),
-                Entry::Departed(one) => departed.push(one),
-                // The script has made sure of the form of each; whoever is left out would be taken for none.
-                Entry::Neither => return Err(malformed("a receipt")),
+                GatewayEntry::Gateway(receipt) => gateways.push(receipt),
+                GatewayEntry::Departed(one) => departed.push(one),
+                // The script has checked the form of each entry. An entry that was left out would look like no gateway.
+                GatewayEntry::Neither => return Err(malformed("a receipt")),
             }
         }
         gateways.sort_by(|a: &Receipt, b| (&a.id, a.run).cmp(&(&b.id, b.run)));
-        departed.sort_by(|a: &Departed, b| a.shown.cmp(&b.shown));
-        Ok(ReceiptsRead {
+        departed.sort_by(|a: &DepartedGateway, b| a.shown.cmp(&b.shown));
+        Ok(ReceiptsReply {
             receipts: Receipts {
                 now: UnixMillis(now),
-                head: Standing { history, count },
+                head: HistoryPoint { history, count },
                 gateways,
                 departed,
                 whole_since: (whole > 0).then_some(UnixMillis(whole)),
@@ -158,37 +172,36 @@ impl ReceiptScripts {
         })
     }
 
-    pub(crate) async fn events_after(&self, wire: &Wire, after: Option<u64>, limit: usize) -> Result<EventPage, Fault> {
+    pub(crate) async fn events_after(&self, wire: &RedisConnection, after: Option<u64>, limit: usize) -> Result<EventPage, StoreFault> {
         let mut call = self.read_events.key(&self.meta);
         call.key(&self.events)
             .arg(&self.peppers)
             .arg(after.map(|after| after.to_string()).unwrap_or_default())
             .arg(limit.clamp(1, MAX_EVENTS));
-        let (history, count, oldest, rows): (String, u64, Option<u64>, Vec<Row>) = run(wire, &call).await?;
-        // What is no event is left out: its place in the count shows, and whoever reads the others must.
-        let told = |(count, id, event): Row| {
-            Some(ToldEvent {
+        let (history, count, oldest, rows): (String, u64, Option<u64>, Vec<EventRow>) = run(wire, &call).await?;
+        // An entry that is no event is left out. The gap in the counts shows it, and the other events stay readable.
+        let told = |(count, id, event): EventRow| {
+            Some(LoggedEvent {
                 count,
                 at: time_of(&id),
                 subject: codec::decode_event(&event).ok()?,
             })
         };
         Ok(EventPage {
-            head: Standing { history, count },
+            head: HistoryPoint { history, count },
             oldest,
             events: rows.into_iter().filter_map(told).collect(),
         })
     }
 }
 
-/// Time, history, position, since when the list is whole and why it was not, number of entries, and name and
-/// text of each.
-type Listed = (i64, String, u64, i64, String, usize, Vec<(Vec<u8>, Vec<u8>)>);
+/// Time, history, position, since when the list is complete and why it was not, number of entries, name and text of each.
+type ListReply = (i64, String, u64, i64, String, usize, Vec<(Vec<u8>, Vec<u8>)>);
 
 /// Count, stream id and event.
-type Row = (u64, String, Vec<u8>);
+type EventRow = (u64, String, Vec<u8>);
 
-/// When an entry was written, by Redis' clock: stream ids begin with it.
+/// When an entry was written, by the clock of Redis: stream ids begin with the time.
 pub(crate) fn time_of(stream_id: &str) -> Option<UnixMillis> {
     stream_id
         .split_once('-')
@@ -196,26 +209,26 @@ pub(crate) fn time_of(stream_id: &str) -> Option<UnixMillis> {
         .map(UnixMillis)
 }
 
-/// What stands in the list.
-pub(crate) enum Entry {
+/// An entry of the list of gateways.
+pub(crate) enum GatewayEntry {
     Gateway(Receipt),
-    Departed(Departed),
+    Departed(DepartedGateway),
     Neither,
 }
 
-pub(crate) fn parse_entry(name: &[u8], text: &[u8]) -> Entry {
+pub(crate) fn parse_entry(name: &[u8], text: &[u8]) -> GatewayEntry {
     let Ok(text) = std::str::from_utf8(text) else {
-        return Entry::Neither;
+        return GatewayEntry::Neither;
     };
     let process = std::str::from_utf8(name).ok().and_then(parse_name);
     match (parse_departed(text), process) {
-        (Some((stopped_by, heard_at)), process) => Entry::Departed(Departed {
+        (Some((stopped_by, heard_at)), process) => GatewayEntry::Departed(DepartedGateway {
             shown: process.map_or_else(|| shown_entry(name), |(id, _)| id.as_str().into()),
             heard_at,
             stopped_by,
         }),
-        (None, Some((id, run))) => parse_receipt(id, run, text).map_or(Entry::Neither, Entry::Gateway),
-        (None, None) => Entry::Neither,
+        (None, Some((id, run))) => parse_receipt(id, run, text).map_or(GatewayEntry::Neither, GatewayEntry::Gateway),
+        (None, None) => GatewayEntry::Neither,
     }
 }
 
@@ -224,7 +237,7 @@ fn parse_name(name: &str) -> Option<(GatewayId, u64)> {
     Some((GatewayId::parse(id).ok()?, u64::from_str_radix(run, 16).ok()?))
 }
 
-/// When it must have stopped, and when it was heard of.
+/// When the gateway must have stopped, and when it was last heard of.
 fn parse_departed(text: &str) -> Option<(UnixMillis, Option<UnixMillis>)> {
     let (stop, heard) = text.strip_prefix("- ")?.split_once(' ')?;
     let heard: i64 = heard.parse().ok()?;
@@ -243,7 +256,7 @@ fn parse_receipt(id: GatewayId, run: u64, text: &str) -> Option<Receipt> {
         run,
         since: UnixMillis(since),
         heard_at: UnixMillis(heard_at),
-        applied: Standing {
+        applied: HistoryPoint {
             history: if history == "-" { String::new() } else { history.to_owned() },
             count: next()?.parse().ok()?,
         },
@@ -254,65 +267,65 @@ fn parse_receipt(id: GatewayId, run: u64, text: &str) -> Option<Receipt> {
     })
 }
 
-async fn run<T: FromRedisValue>(wire: &Wire, call: &ScriptInvocation<'_>) -> Result<T, Fault> {
+async fn run<T: FromRedisValue>(wire: &RedisConnection, call: &ScriptInvocation<'_>) -> Result<T, StoreFault> {
     let mut connection = wire.connection.clone();
     call.invoke_async(&mut connection).await.map_err(|e| fault_of(&e))
 }
 
-fn fault_of(error: &RedisError) -> Fault {
-    let refused = |why: &str| Fault {
-        retry: Retry::Registered,
-        ..Fault::kept(StoreError::Unavailable(why.into()))
+fn fault_of(error: &RedisError) -> StoreFault {
+    let refused = |why: &str| StoreFault {
+        retry: RetryRead::Registered,
+        ..StoreFault::kept(StoreError::Unavailable(why.into()))
     };
     match error.code() {
         Some("DUPLICATE") => refused("another gateway goes by the same id: give each an `id` of its own in its configuration"),
         Some("FULL") => refused("1,000 gateways are registered already"),
-        _ => Fault::of(error),
+        _ => StoreFault::of(error),
     }
 }
 
-fn malformed(what: &str) -> Fault {
-    Fault::kept(StoreError::Corrupt(format!("{what} has the wrong form")))
+fn malformed(what: &str) -> StoreFault {
+    StoreFault::kept(StoreError::Corrupt(format!("{what} has the wrong form")))
 }
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-impl Session {
+impl StoreCall {
     pub(crate) async fn announce(&self, gateway: &Announcement) -> Result<UnixMillis, StoreError> {
         let registration = &self.shared.registration;
         let own = registration.is(&gateway.id, gateway.run);
         let announced = self.write_announcement(gateway).await;
         match &announced {
             Ok(announced) if own => registration.note_written(announced.number, announced.now, announced.server),
-            Err(fault) if own && fault.retry == Retry::Registered => registration.note_refused(&fault.error),
+            Err(fault) if own && fault.retry == RetryRead::Registered => registration.note_refused(&fault.error),
             Err(fault) if own => registration.note_failed(&fault.error),
             _ => {}
         }
         let announced = announced.map_err(|fault| fault.error)?;
         raise_if_lost(&announced.lost);
-        self.shared.whereabouts.turn.set(announced.place, announced.gateways);
+        self.shared.locator.reconnect_slot.set(announced.rank, announced.gateways);
         Ok(announced.now)
     }
 
-    async fn write_announcement(&self, gateway: &Announcement) -> Result<Announced, Fault> {
+    async fn write_announcement(&self, gateway: &Announcement) -> Result<AnnounceReply, StoreFault> {
         let applied = self.shared.feed.history.claim(gateway.applied);
-        let live = self.writer().map_err(Fault::kept)?;
-        let seen = self.shared.registration.seen_by(gateway);
-        let written = self.shared.receipts.announce(&live.wire, gateway, &applied, seen).await;
+        let live = self.writer().map_err(StoreFault::kept)?;
+        let known_list = self.shared.registration.known_list_of(gateway);
+        let written = self.shared.receipts.announce(&live.wire, gateway, &applied, known_list).await;
         settle(&self.shared.writer, &live, written)
     }
 
     pub(crate) async fn withdraw(&self, id: &GatewayId, run: u64) -> Result<(), StoreError> {
         let live = self.writer()?;
         let registration = &self.shared.registration;
-        let seen = if registration.is(id, run) {
-            registration.seen()
+        let known_list = if registration.is(id, run) {
+            registration.known_list()
         } else {
-            Seen::default()
+            KnownList::default()
         };
-        let done = self.shared.receipts.withdraw(&live.wire, id, run, seen).await;
+        let done = self.shared.receipts.withdraw(&live.wire, id, run, known_list).await;
         raise_if_lost(&self.settle_writer(&live, done)?);
         Ok(())
     }
@@ -323,7 +336,7 @@ impl Session {
         let read = self
             .shared
             .receipts
-            .receipts(&live.wire, registration.entry(), registration.seen())
+            .receipts(&live.wire, registration.entry(), registration.known_list())
             .await;
         let read = self.settle_writer(&live, read)?;
         raise_if_lost(&read.lost);
@@ -337,7 +350,7 @@ impl Session {
     }
 }
 
-/// Whoever finds the list not whole mends it in the same step, so each loss is told once.
+/// The script that finds an incomplete list repairs it in the same step, so each loss is reported once.
 fn raise_if_lost(why: &str) {
     if !why.is_empty() {
         tracing::error!(
@@ -358,7 +371,7 @@ mod tests {
 
     fn receipt(text: &str) -> Receipt {
         match parse_entry(NAME, text.as_bytes()) {
-            Entry::Gateway(receipt) => receipt,
+            GatewayEntry::Gateway(receipt) => receipt,
             _ => panic!("{text}"),
         }
     }
@@ -377,7 +390,7 @@ mod tests {
     #[test]
     fn who_has_departed_is_named_whatever_the_name_is() {
         let departed = |name: &[u8], text: &str| match parse_entry(name, text.as_bytes()) {
-            Entry::Departed(departed) => Some((departed.shown, departed.stopped_by.0, departed.heard_at)),
+            GatewayEntry::Departed(departed) => Some((departed.shown, departed.stopped_by.0, departed.heard_at)),
             _ => None,
         };
         assert_eq!(departed(NAME, "- 300 200"), Some(("gw-1".into(), 300, Some(UnixMillis(200)))));
@@ -398,10 +411,13 @@ mod tests {
             "0 1 2 abc 7 well 1 1 v",
             "0 1 2 abc 7 live 1",
         ] {
-            assert!(matches!(parse_entry(NAME, bad.as_bytes()), Entry::Neither), "{bad}");
+            assert!(matches!(parse_entry(NAME, bad.as_bytes()), GatewayEntry::Neither), "{bad}");
         }
         for name in ["gw-1", "gw 1/ff", "gw-1/x", "/ff"] {
-            assert!(matches!(parse_entry(name.as_bytes(), GOOD.as_bytes()), Entry::Neither), "{name}");
+            assert!(
+                matches!(parse_entry(name.as_bytes(), GOOD.as_bytes()), GatewayEntry::Neither),
+                "{name}"
+            );
         }
     }
 

@@ -1,26 +1,26 @@
-//! Writes endings again that the store has lost: after a failover to a replica that lagged, or from an
-//! old backup, what any running gateway has seen end ends there as well, for every gateway.
+//! Writes endings again that the store has lost, after a failover to a replica that lagged or from an old backup. What any
+//! running gateway has seen end then ends for every gateway.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::clock::UnixMillis;
 use crate::base::principal::CredentialState;
-use crate::store::redis::Shared;
-use crate::store::redis::stream::{Ending, Whose};
+use crate::store::redis::RedisCore;
+use crate::store::redis::stream::{Ending, RecordRef};
 use crate::store::{ChangeError, CredentialChange, RoleChange, StoreError, TenantState};
 
-use super::Session;
+use super::StoreCall;
 
-/// Between two walks over all endings; each is a read of every record.
+/// Time between two passes over all endings. A pass reads every record.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Restores whatever may have been lost, whenever that is suspected, until its task is aborted.
-pub(crate) async fn restore_for_ever(shared: Arc<Shared>) {
+/// Restores lost endings whenever a loss is suspected, until its task is aborted.
+pub(crate) async fn restore_for_ever(shared: Arc<RedisCore>) {
     let mut suspicions = shared.feed.endings.suspicions();
-    let session = Session::new(Arc::clone(&shared));
+    let call = StoreCall::new(Arc::clone(&shared));
     while suspicions.changed().await.is_ok() {
-        match restore_all(&shared, &session).await {
+        match restore_all(&shared, &call).await {
             Ok(0) => {}
             Ok(restored) => tracing::warn!(restored, "endings that the store had lost were written again"),
             Err(error) => {
@@ -32,22 +32,22 @@ pub(crate) async fn restore_for_ever(shared: Arc<Shared>) {
     }
 }
 
-/// Walks over all endings, the latest first; how many were lost.
-async fn restore_all(shared: &Shared, session: &Session) -> Result<usize, ChangeError> {
+/// One pass over all endings, the latest first. Answers how many were lost.
+async fn restore_all(shared: &RedisCore, call: &StoreCall) -> Result<usize, ChangeError> {
     let mut restored = 0;
     for (whose, ending) in shared.feed.endings.all() {
         let done = match &whose {
-            Whose::Credential(id) => restore_credential(session, id, &ending).await,
-            Whose::Tenant(id) => restore_tenant(session, id, &ending).await,
-            Whose::Role(id) => restore_role(session, id, &ending).await,
+            RecordRef::Credential(id) => restore_credential(call, id, &ending).await,
+            RecordRef::Tenant(id) => restore_tenant(call, id, &ending).await,
+            RecordRef::Role(id) => restore_role(call, id, &ending).await,
         };
         restored += match done {
             Ok(count) => count,
-            // Made, which is what it is about; whether replicas have it is for who made it first.
+            // The ending is written. The caller that made the change first waits for the replicas.
             Err(ChangeError::Unconfirmed(_)) => 1,
-            // Gone, or ended otherwise by somebody else.
+            // The record is gone, or was ended by another change.
             Err(ChangeError::NotFound(_) | ChangeError::Conflict(_) | ChangeError::Taken(_)) => 0,
-            // One that cannot be read keeps no other from being restored.
+            // A record that cannot be read does not stop the others.
             Err(ChangeError::Store(error @ StoreError::Corrupt(_))) => {
                 tracing::error!(alarm = "corrupt_record", ?whose, %error, "its ending cannot be written again");
                 0
@@ -58,8 +58,8 @@ async fn restore_all(shared: &Shared, session: &Session) -> Result<usize, Change
     Ok(restored)
 }
 
-async fn restore_credential(session: &Session, id: &crate::base::ids::CredentialId, ending: &Ending) -> Result<usize, ChangeError> {
-    let Some(record) = session.find_credential(id).await? else {
+async fn restore_credential(call: &StoreCall, id: &crate::base::ids::CredentialId, ending: &Ending) -> Result<usize, ChangeError> {
+    let Some(record) = call.find_credential(id).await? else {
         return Ok(0);
     };
     let mut restricted = record.clone();
@@ -76,7 +76,7 @@ async fn restore_credential(session: &Session, id: &crate::base::ids::Credential
     if restricted.roles() != record.roles() {
         changes.push(CredentialChange::SetRoles(restricted.roles().to_vec()));
     }
-    // Last: a revoked record takes no other change.
+    // Last, because a revoked record takes no other change.
     let mut now = UnixMillis(0);
     match restricted.state {
         state if state == record.state => {}
@@ -88,28 +88,28 @@ async fn restore_credential(session: &Session, id: &crate::base::ids::Credential
         CredentialState::Active => {}
     }
     for change in changes {
-        session.change_credential(id, &change, now).await?;
+        call.change_credential(id, &change, now).await?;
     }
     Ok(1)
 }
 
-async fn restore_tenant(session: &Session, id: &crate::base::ids::TenantId, ending: &Ending) -> Result<usize, ChangeError> {
-    let Some(mut record) = session.find_tenant(id).await? else {
+async fn restore_tenant(call: &StoreCall, id: &crate::base::ids::TenantId, ending: &Ending) -> Result<usize, ChangeError> {
+    let Some(mut record) = call.find_tenant(id).await? else {
         return Ok(0);
     };
     if !ending.restrict_tenant(&mut record) {
         return Ok(0);
     }
-    session.set_tenant_active(id, TenantState::Inactive).await.map(|_| 1)
+    call.set_tenant_active(id, TenantState::Inactive).await.map(|_| 1)
 }
 
-async fn restore_role(session: &Session, id: &crate::base::ids::RoleId, ending: &Ending) -> Result<usize, ChangeError> {
-    let Some(record) = session.find_role(id).await? else {
+async fn restore_role(call: &StoreCall, id: &crate::base::ids::RoleId, ending: &Ending) -> Result<usize, ChangeError> {
+    let Some(record) = call.find_role(id).await? else {
         return Ok(0);
     };
     match ending.restricted_scopes(&record) {
-        None => session.delete_role(id).await.map(|()| 1),
+        None => call.delete_role(id).await.map(|()| 1),
         Some(scopes) if scopes == record.scopes => Ok(0),
-        Some(scopes) => session.change_role(id, &RoleChange::SetScopes(scopes)).await.map(|_| 1),
+        Some(scopes) => call.change_role(id, &RoleChange::SetScopes(scopes)).await.map(|_| 1),
     }
 }

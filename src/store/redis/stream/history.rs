@@ -1,65 +1,64 @@
-//! Which history of the store this process follows, so that positions never go backwards here.
+//! Which history of the store this process follows, so that positions in this process never go backwards.
 //!
-//! A Redis position is a counter in Redis. After a flush, a restored backup or a failover that lost
-//! changes the counter may be lower than facts already read. Therefore a [`Position`] of this store
-//! is a generation, counted here, above the counter: whenever the event reader cannot prove that what
-//! it reads follows what it has read, it starts a new generation and everything read before is
-//! forgotten. A read carries the generation in which it was *sent*.
+//! The position in Redis is a counter. After a flush, a restored backup or a failover that lost changes, the counter may be
+//! lower than that of facts that were read before. Therefore a [`Position`] of this process has a generation above the
+//! counter. Whenever the event reader cannot prove that what it reads follows what it has read, it starts a new generation,
+//! and everything that was read before is forgotten. A read carries the generation in which it was *sent*.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::base::principal::Position;
-use crate::store::redis::scripts::Head;
-use crate::store::{Standing, watch};
+use crate::store::redis::scripts::StreamHead;
+use crate::store::{HistoryPoint, watch};
 
-/// Bits of the counter: 10^12 changes, a thousand a second for 34 years. The 24 bits above count
-/// generations, of which a broken store makes at most one a second.
+/// Bits of the counter: 10^12 changes, which is a thousand a second for 34 years. The 24 bits above it count generations, of
+/// which a broken store makes at most one a second.
 const COUNTER_BITS: u32 = 40;
 
 /// What is known when a read is sent.
 #[derive(Debug, Clone)]
-pub(crate) struct Known {
+pub(crate) struct KnownHistory {
     generation: u64,
-    /// The random name of the store's history; `None` until the reader has read it.
+    /// The random id of the store's history; `None` until the reader has read it.
     id: Option<Arc<str>>,
     /// The counter of the last event applied.
     pub(crate) applied: u64,
 }
 
-impl Known {
-    /// A counter read now, as a position of this process; `None` when it cannot be one.
+impl KnownHistory {
+    /// The position of a counter that is read now; `None` when the counter is too large.
     pub(crate) fn position(&self, counter: u64) -> Option<Position> {
         (counter >> COUNTER_BITS == 0).then_some(Position((self.generation << COUNTER_BITS) | counter))
     }
 
-    /// Whether an answer with this history and counter can follow what is known: same history, and
-    /// not behind events that had arrived before it was asked for.
+    /// Whether an answer with this history and counter can follow what is known: the same history, and not behind events
+    /// that had arrived before the question.
     pub(crate) fn is_followed_by(&self, id: &str, counter: u64) -> bool {
         self.id.as_deref().is_none_or(|known| known == id) && counter >= self.applied
     }
 
-    /// Whether any history is known.
+    /// False until the reader has read a history.
     pub(crate) const fn is_anything(&self) -> bool {
         self.id.is_some()
     }
 
-    /// Whether events of this history continue what is known.
+    /// Whether this is the known history.
     pub(crate) fn continues(&self, id: &str) -> bool {
         self.id.as_deref() == Some(id)
     }
 }
 
 pub(crate) struct History {
-    known: Mutex<Known>,
-    /// The last entry of the stream that was read. It is noted before the sinks hear of its event.
-    entry: Mutex<Entry>,
+    known: Mutex<KnownHistory>,
+    /// The last entry of the stream that was read. It is noted before the sinks get its event.
+    entry: Mutex<LastEntry>,
     applied: watch::Sender<u64>,
 }
 
 impl Default for History {
     fn default() -> Self {
         Self {
-            known: Mutex::new(Known {
+            known: Mutex::new(KnownHistory {
                 generation: 0,
                 id: None,
                 applied: 0,
@@ -70,21 +69,21 @@ impl Default for History {
     }
 }
 
-/// An entry of the stream, and in which generation it was read.
+/// An entry of the stream, and the generation in which it was read.
 #[derive(Debug, Clone, Default)]
-struct Entry {
+struct LastEntry {
     generation: u64,
     id: String,
     counter: u64,
     link: String,
 }
 
-/// How much of the store's history has been applied here, with an entry of its stream as a proof. Without the proof two
-/// branches could be confused: after data went back, both have the same history id and count on from where they parted.
+/// How much of the store's history has been applied in this process, with an entry of the stream as the proof. Without the
+/// proof, two branches could be confused: after data went back, both have the same history id and the same counts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Claim {
-    pub(crate) standing: Standing,
-    /// The stream id of an entry at or after all that was applied.
+pub(crate) struct AppliedPoint {
+    pub(crate) standing: HistoryPoint,
+    /// The stream id of an entry at or after everything that was applied.
     pub(crate) entry: String,
     /// The count of that entry.
     pub(crate) counter: u64,
@@ -93,18 +92,18 @@ pub(crate) struct Claim {
 }
 
 impl History {
-    pub(crate) fn known(&self) -> Known {
+    pub(crate) fn known(&self) -> KnownHistory {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Starts a generation where the store stands; answers where it starts.
-    pub(crate) fn restart(&self, head: &Head) -> Option<Position> {
+    /// Starts a generation at this point of the stream; answers its first position.
+    pub(crate) fn restart(&self, head: &StreamHead) -> Option<Position> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.generation += 1;
         known.id = Some(head.history.as_str().into());
         known.applied = head.counter;
         let position = known.position(head.counter);
-        *self.entry.lock().unwrap_or_else(PoisonError::into_inner) = Entry {
+        *self.entry.lock().unwrap_or_else(PoisonError::into_inner) = LastEntry {
             generation: known.generation,
             id: head.last_id.clone(),
             counter: head.counter,
@@ -115,7 +114,7 @@ impl History {
         position
     }
 
-    /// Notes an entry of the stream that was read, and that follows the last one.
+    /// Notes that this entry of the stream was read. It follows the last one.
     pub(crate) fn note_read(&self, entry: &str, counter: u64, link: &str) {
         let mut last = self.entry.lock().unwrap_or_else(PoisonError::into_inner);
         last.id.clear();
@@ -130,15 +129,15 @@ impl History {
         self.applied.send_replace(counter);
     }
 
-    /// Where a position of this process stands in the history of the store. Nothing is claimed for a position of an earlier
-    /// generation, whose count may be of another history. Nor is anything claimed beyond the last entry that was noted: a
-    /// later event announces again.
-    pub(crate) fn claim(&self, position: Position) -> Claim {
+    /// The point in the store's history of a position of this process. A position of an earlier generation has none, because
+    /// its count may be of another history. The point is never beyond the last entry that was noted; a later event announces
+    /// again.
+    pub(crate) fn claim(&self, position: Position) -> AppliedPoint {
         let entry = self.entry.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let known = self.known();
         match known.id {
-            Some(history) if position.0 >> COUNTER_BITS == known.generation && entry.generation == known.generation => Claim {
-                standing: Standing {
+            Some(history) if position.0 >> COUNTER_BITS == known.generation && entry.generation == known.generation => AppliedPoint {
+                standing: HistoryPoint {
                     history: history.as_ref().to_owned(),
                     count: (position.0 & ((1 << COUNTER_BITS) - 1)).min(entry.counter),
                 },
@@ -146,14 +145,14 @@ impl History {
                 counter: entry.counter,
                 link: entry.link,
             },
-            _ => Claim::default(),
+            _ => AppliedPoint::default(),
         }
     }
 
     /// Waits until the events up to `counter` have reached the sinks.
     pub(crate) async fn applied(&self, counter: u64) {
         let mut applied = self.applied.subscribe();
-        // An error means that the history is gone, and with it everybody who could wait.
+        // An error means that the store was dropped.
         let _ = applied.wait_for(|applied| *applied >= counter).await;
     }
 }
@@ -162,8 +161,8 @@ impl History {
 mod tests {
     use super::*;
 
-    fn head(history: &str, counter: u64, last_id: &str) -> Head {
-        Head {
+    fn head(history: &str, counter: u64, last_id: &str) -> StreamHead {
+        StreamHead {
             history: history.into(),
             counter,
             last_id: last_id.into(),
@@ -199,17 +198,21 @@ mod tests {
     #[test]
     fn a_position_stands_in_the_present_history_or_nowhere() {
         let history = History::default();
-        assert_eq!(history.claim(Position(5)), Claim::default(), "no history is known");
+        assert_eq!(history.claim(Position(5)), AppliedPoint::default(), "no history is known");
         let first = history.restart(&head("a", 10, "9-0")).unwrap();
-        let of = |id: &str, count, entry: &str| Claim {
-            standing: Standing { history: id.into(), count },
+        let of = |id: &str, count, entry: &str| AppliedPoint {
+            standing: HistoryPoint { history: id.into(), count },
             entry: entry.into(),
             counter: count,
             link: format!("l{count}"),
         };
         assert_eq!(history.claim(first), of("a", 10, "9-0"));
         let second = history.restart(&head("b", 3, "9-1")).unwrap();
-        assert_eq!(history.claim(first), Claim::default(), "what was applied of `a` is not of `b`");
+        assert_eq!(
+            history.claim(first),
+            AppliedPoint::default(),
+            "what was applied of `a` is not of `b`"
+        );
         assert_eq!(history.claim(second), of("b", 3, "9-1"));
     }
 

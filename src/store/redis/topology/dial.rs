@@ -1,4 +1,4 @@
-//! Opens one connection to Redis: TLS, socket options, deadlines, who we are.
+//! Opens one connection to Redis: TLS, socket options, deadlines, log-in.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -20,23 +20,23 @@ use tokio_rustls::TlsConnector;
 use crate::store::redis::scripts::Rights;
 use crate::store::{BoxFuture, StoreError, watch};
 
-use super::fault::Fault;
+use super::fault::StoreFault;
 use super::reconnect::{Backoff, Pace};
-use super::reply_guard::Guarded;
+use super::reply_guard::GuardedStream;
 use super::{Endpoint, RedisTls, RedisUser};
 
 /// From the first packet to an authenticated connection. A primary in the same network takes
-/// milliseconds; a second lets one lost packet be sent again.
+/// milliseconds; one second leaves time to send a lost packet again.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long written bytes may stay unacknowledged before the kernel ends the connection: within the
-/// five seconds in which a silent partition must be noticed (hardening F6).
+/// five seconds in which a silent partition must be noticed (docs/threats.md F6).
 const USER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Idle time before the kernel asks whether the peer is there, and between its questions.
+/// TCP keepalive: the idle time before the first probe, and the time between probes.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
-/// Requests that may wait for the socket: as many as look-ups may be in flight by default.
+/// Requests that may wait for the socket: the default number of look-ups in flight.
 const PIPELINE: usize = 512;
 
 /// A connected stream of bytes.
@@ -44,23 +44,23 @@ pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
 
-/// How hosts are reached. The one seam below the client of Redis: sockets, or the network of a
-/// simulation.
+/// How hosts are reached: by TCP, or in the network of a simulation. This is the only thing below the Redis client that a
+/// simulation replaces.
 pub trait Network: Send + Sync + 'static {
-    /// Connects to a host, without TLS. The caller sets the deadline; dropping the future gives up.
+    /// Connects to a host, without TLS and without a deadline of its own. Cancel-safe: a dropped future ends the attempt.
     fn connect(&self, host: &str, port: u16) -> BoxFuture<'_, io::Result<Box<dyn ByteStream>>>;
 }
 
-/// What a store finds around it. A simulation brings its own, so that a run can be repeated.
-pub struct Surroundings {
+/// What a store needs from the machine. A simulation brings its own, so that a run can be repeated.
+pub struct RedisEnvironment {
     network: Arc<dyn Network>,
-    /// Begins the jitter of every connection's pauses.
+    /// The seed of the next connection's jitter.
     seed: AtomicU64,
     rights: Arc<Rights>,
 }
 
-impl Surroundings {
-    /// Another network than the machine's, and jitter that can be repeated.
+impl RedisEnvironment {
+    /// The network of a simulation, and jitter that a seed repeats.
     #[must_use]
     pub fn simulated(network: Arc<dyn Network>, seed: u64) -> Self {
         Self {
@@ -70,40 +70,40 @@ impl Surroundings {
         }
     }
 
-    /// What was refused to this gateway's users.
+    /// The rights that this gateway's users lack.
     pub(crate) const fn rights(&self) -> &Arc<Rights> {
         &self.rights
     }
 
-    /// The pace of all connections together.
+    /// The limit for connection attempts of the whole process.
     pub(crate) fn pace(&self) -> Pace {
         Pace::new(self.seed.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The pauses of one more connection.
+    /// Pauses between the attempts of one connection.
     pub(crate) fn backoff(&self) -> Backoff {
         Backoff::new(self.seed.fetch_add(1, Ordering::Relaxed))
     }
 }
 
-impl Default for Surroundings {
+impl Default for RedisEnvironment {
     fn default() -> Self {
-        // The standard library's hash keys are random and need no generator of our own.
-        Self::simulated(Arc::new(Sockets), RandomState::new().hash_one(0))
+        // The keys of the standard library's hasher are random.
+        Self::simulated(Arc::new(TcpNetwork), RandomState::new().hash_one(0))
     }
 }
 
-/// Who we are towards servers of one kind. Holds a password, so it has no `Debug`.
-pub(crate) struct Caller {
+/// Connects to servers of one kind, with the user and the TLS for them. It holds a password, so it has no `Debug`.
+pub(crate) struct Dialer {
     network: Arc<dyn Network>,
     identity: RedisConnectionInfo,
     tls: Option<(TlsConnector, Option<ServerName<'static>>)>,
     rights: Arc<Rights>,
 }
 
-impl Caller {
-    pub(crate) fn new(around: &Surroundings, user: &RedisUser, database: u32, tls: Option<&RedisTls>) -> Self {
-        // RESP2: replies only, no pushes that a server could weave in between.
+impl Dialer {
+    pub(crate) fn new(environment: &RedisEnvironment, user: &RedisUser, database: u32, tls: Option<&RedisTls>) -> Self {
+        // RESP2 has replies only. RESP3 would let a server push messages between them.
         let mut identity = RedisConnectionInfo::default()
             .set_protocol(ProtocolVersion::RESP2)
             .set_lib_name("durward", env!("CARGO_PKG_VERSION"))
@@ -116,106 +116,104 @@ impl Caller {
         }
         let tls = tls.map(|tls| (TlsConnector::from(Arc::clone(&tls.config)), tls.server_name.clone()));
         Self {
-            network: Arc::clone(&around.network),
+            network: Arc::clone(&environment.network),
             identity,
             tls,
-            rights: Arc::clone(&around.rights),
+            rights: Arc::clone(&environment.rights),
         }
     }
 
-    /// What a server answered that refuses something.
-    pub(crate) fn fault(&self, error: &RedisError) -> Fault {
-        let fault = Fault::of(error);
+    /// Judges an error that a server answered, and notes a missing right.
+    pub(crate) fn fault(&self, error: &RedisError) -> StoreFault {
+        let fault = StoreFault::of(error);
         self.rights.note(&fault);
         fault
     }
 }
 
-/// An open connection. Its driver ends with the last clone.
+/// An open connection. The task that drives it ends with the last clone.
 #[derive(Clone)]
-pub(crate) struct Wire {
+pub(crate) struct RedisConnection {
     pub(crate) connection: MultiplexedConnection,
-    /// Ends with the connection.
     open: watch::Receiver<()>,
-    _driver: Arc<Driver>,
+    _driver: Arc<DriverTask>,
 }
 
-impl Wire {
-    /// Whether the connection has not been closed by the other side.
+impl RedisConnection {
+    /// False once the server has closed the connection.
     pub(crate) fn is_open(&self) -> bool {
         self.open.has_changed().is_ok()
     }
 
-    /// Waits until it is closed.
+    /// Waits until the connection is closed.
     pub(crate) async fn closed(&self) {
         let mut open = self.open.clone();
-        // Nothing is ever sent: this ends with the other half.
+        // No value is ever sent: the wait ends when the driver drops the sender.
         while open.changed().await.is_ok() {}
     }
 }
 
-struct Driver(AbortHandle);
+struct DriverTask(AbortHandle);
 
-impl Drop for Driver {
+impl Drop for DriverTask {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-/// Connects and authenticates, when it is this gateway's turn. Every command on the connection ends within `response_timeout`.
+/// Connects and authenticates. Every command on the connection ends within `response_timeout`.
 ///
 /// # Errors
 /// [`StoreError::Unavailable`], also after [`CONNECT_TIMEOUT`].
-pub(crate) async fn dial(endpoint: &Endpoint, caller: &Caller, response_timeout: Duration) -> Result<Wire, StoreError> {
-    match tokio::time::timeout(CONNECT_TIMEOUT, connect(endpoint, caller, response_timeout)).await {
+pub(crate) async fn dial(endpoint: &Endpoint, dialer: &Dialer, response_timeout: Duration) -> Result<RedisConnection, StoreError> {
+    match tokio::time::timeout(CONNECT_TIMEOUT, connect(endpoint, dialer, response_timeout)).await {
         Ok(result) => result,
         Err(_) => Err(StoreError::Unavailable("Redis did not accept a connection within 1 s".into())),
     }
 }
 
-async fn connect(endpoint: &Endpoint, caller: &Caller, response_timeout: Duration) -> Result<Wire, StoreError> {
-    let stream = open(endpoint, caller)
+async fn connect(endpoint: &Endpoint, dialer: &Dialer, response_timeout: Duration) -> Result<RedisConnection, StoreError> {
+    let stream = open(endpoint, dialer)
         .await
         .map_err(|e| StoreError::Unavailable(format!("no connection to Redis: {e}")))?;
     let config = AsyncConnectionConfig::new()
         .set_response_timeout(Some(response_timeout))
         .set_pipeline_buffer_size(PIPELINE);
-    let (connection, driver) = MultiplexedConnection::new_with_config(&caller.identity, Guarded::new(stream), config)
+    let (connection, driver) = MultiplexedConnection::new_with_config(&dialer.identity, GuardedStream::new(stream), config)
         .await
-        .map_err(|e| caller.fault(&e).error)?;
+        .map_err(|e| dialer.fault(&e).error)?;
     let (closing, open) = watch::channel(());
     let driver = async move {
         driver.await;
         drop(closing);
     };
     let driver = tokio::spawn(driver).abort_handle();
-    Ok(Wire {
+    Ok(RedisConnection {
         connection,
         open,
-        _driver: Arc::new(Driver(driver)),
+        _driver: Arc::new(DriverTask(driver)),
     })
 }
 
-async fn open(endpoint: &Endpoint, caller: &Caller) -> io::Result<Box<dyn ByteStream>> {
+async fn open(endpoint: &Endpoint, dialer: &Dialer) -> io::Result<Box<dyn ByteStream>> {
     let (host, port) = match endpoint {
         Endpoint::Unix(path) => return Ok(Box::new(UnixStream::connect(path).await?)),
         Endpoint::Tcp { host, port } => (host, *port),
     };
-    let Some((connector, name)) = &caller.tls else {
-        return caller.network.connect(host, port).await;
+    let Some((connector, name)) = &dialer.tls else {
+        return dialer.network.connect(host, port).await;
     };
     let name = match name {
         Some(name) => name.clone(),
         None => ServerName::try_from(host.clone()).map_err(io::Error::other)?,
     };
-    let stream = caller.network.connect(host, port).await?;
+    let stream = dialer.network.connect(host, port).await?;
     Ok(Box::new(connector.connect(name, stream).await?))
 }
 
-/// The machine's network.
-struct Sockets;
+struct TcpNetwork;
 
-impl Network for Sockets {
+impl Network for TcpNetwork {
     fn connect(&self, host: &str, port: u16) -> BoxFuture<'_, io::Result<Box<dyn ByteStream>>> {
         let host = host.to_owned();
         Box::pin(async move {
@@ -229,22 +227,22 @@ impl Network for Sockets {
     }
 }
 
-/// From the question to its answer, with a new connection if the kept one is dead. [`CONNECT_TIMEOUT`] for each.
+/// Deadline of one question: [`CONNECT_TIMEOUT`] on the open connection, and as long on a new one if that is dead.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Somebody who is asked, and the connection to it.
+/// A server that says which server is the primary (a sentinel, or a primary of the cluster), and the connection to it.
 pub(crate) struct Witness {
     endpoint: Endpoint,
-    caller: Arc<Caller>,
+    dialer: Arc<Dialer>,
     /// Locked while a question is open.
-    wire: Arc<Mutex<Option<Wire>>>,
+    wire: Arc<Mutex<Option<RedisConnection>>>,
 }
 
 impl Witness {
-    pub(crate) fn new(endpoint: Endpoint, caller: &Arc<Caller>) -> Self {
+    pub(crate) fn new(endpoint: Endpoint, dialer: &Arc<Dialer>) -> Self {
         Self {
             endpoint,
-            caller: Arc::clone(caller),
+            dialer: Arc::clone(dialer),
             wire: Arc::default(),
         }
     }
@@ -253,16 +251,16 @@ impl Witness {
         &self.endpoint
     }
 
-    /// Puts a question. It is sent after the call. Ends within [`QUESTION_TIMEOUT`].
+    /// Sends a question, after the call, and answers the reply. Ends within [`QUESTION_TIMEOUT`].
     ///
-    /// Whoever has enough answers may drop this: the question goes on by itself to its end, so that a connection
-    /// that hangs is found out and replaced whoever waits. There is one such question for each witness at a time.
-    pub(crate) async fn ask(&self, question: Cmd) -> Result<Value, Fault> {
+    /// Cancel-safe: a caller that has enough answers may drop this future. The question goes on to its end, so that a
+    /// connection that hangs is noticed and replaced. Each witness is asked one question at a time.
+    pub(crate) async fn ask(&self, question: Cmd) -> Result<Value, StoreFault> {
         let answered = async {
             let wire = Arc::clone(&self.wire).lock_owned().await;
-            let asked = put(self.endpoint.clone(), Arc::clone(&self.caller), wire, question);
-            let asked = tokio::spawn(async move { tokio::time::timeout(QUESTION_TIMEOUT, asked).await });
-            asked.await.unwrap_or_else(|_| Ok(Err(away("it is closed".into()))))
+            let answer = ask_on(self.endpoint.clone(), Arc::clone(&self.dialer), wire, question);
+            let answer = tokio::spawn(async move { tokio::time::timeout(QUESTION_TIMEOUT, answer).await });
+            answer.await.unwrap_or_else(|_| Ok(Err(away("it is closed".into()))))
         };
         match tokio::time::timeout(QUESTION_TIMEOUT, answered).await {
             Ok(Ok(answer)) => answer,
@@ -271,26 +269,31 @@ impl Witness {
     }
 }
 
-/// Asks on the kept connection, or on a new one if that was closed meanwhile, and keeps what answered.
-async fn put(endpoint: Endpoint, caller: Arc<Caller>, mut kept: OwnedMutexGuard<Option<Wire>>, question: Cmd) -> Result<Value, Fault> {
-    if let Some(wire) = kept.take().filter(Wire::is_open) {
+/// Asks on the open connection, or on a new one if that was closed meanwhile, and keeps the one that answered.
+async fn ask_on(
+    endpoint: Endpoint,
+    dialer: Arc<Dialer>,
+    mut open_connection: OwnedMutexGuard<Option<RedisConnection>>,
+    question: Cmd,
+) -> Result<Value, StoreFault> {
+    if let Some(wire) = open_connection.take().filter(RedisConnection::is_open) {
         match question.query_async(&mut wire.connection.clone()).await {
             Ok(answer) => {
-                *kept = Some(wire);
+                *open_connection = Some(wire);
                 return Ok(answer);
             }
-            Err(error) if error.is_timeout() || error.code().is_some() => return Err(caller.fault(&error)),
-            // Closed in this moment, as by a restart.
+            Err(error) if error.is_timeout() || error.code().is_some() => return Err(dialer.fault(&error)),
+            // The server has just closed it, as in a restart.
             Err(_) => {}
         }
     }
-    let wire = dial(&endpoint, &caller, CONNECT_TIMEOUT).await.map_err(Fault::kept)?;
+    let wire = dial(&endpoint, &dialer, CONNECT_TIMEOUT).await.map_err(StoreFault::kept)?;
     let answer = question.query_async(&mut wire.connection.clone()).await;
-    let answer = answer.map_err(|error| caller.fault(&error))?;
-    *kept = Some(wire);
+    let answer = answer.map_err(|error| dialer.fault(&error))?;
+    *open_connection = Some(wire);
     Ok(answer)
 }
 
-const fn away(why: String) -> Fault {
-    Fault::kept(StoreError::Unavailable(why))
+const fn away(why: String) -> StoreFault {
+    StoreFault::kept(StoreError::Unavailable(why))
 }

@@ -1,4 +1,4 @@
-//! What a failed command means: for the caller, for the connection, for where the primary is.
+//! What a failed command means: for the caller, for the connection, and for the search for the primary.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -14,83 +14,82 @@ use crate::store::redis::scripts::rights;
 
 use super::{Endpoint, registration};
 
-/// Between two lines about one alarm: every refused request would write one otherwise.
+/// Milliseconds between two log lines about one alarm. Otherwise every refused request would write a line.
 const ALARM_INTERVAL: u64 = 10_000;
 
 /// What a failed command means.
 #[derive(Debug)]
-pub(crate) struct Fault {
+pub(crate) struct StoreFault {
     pub(crate) error: StoreError,
-    pub(crate) connection: Connection,
-    pub(crate) retry: Retry,
-    /// The rights of which one is missing. A change that was refused for that has changed nothing.
+    pub(crate) connection: ConnectionFate,
+    pub(crate) retry: RetryRead,
+    /// The rights of which one is missing. A change that is refused for this reason has changed nothing.
     pub(crate) refused: Vec<String>,
-    /// Why the server takes no changes at all. A change that was refused for that has changed nothing.
-    pub(crate) closed: Option<Closed>,
+    /// Why the server takes no changes at all. A change that is refused for this reason has changed nothing.
+    pub(crate) closed: Option<WritesClosed>,
 }
 
 /// Whether a connection may go on being used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Connection {
+pub(crate) enum ConnectionFate {
     Keep,
     Drop,
-    /// It leads to a server that is not our primary (any more): the primary must be looked for, here
-    /// first if this server said where.
-    Astray(Option<Endpoint>),
+    /// The server is not our primary, or not any more. The leader looks for the primary, first at this address if the
+    /// server named one.
+    NotPrimary(Option<Endpoint>),
 }
 
 /// Whether a read may be sent again, on another connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Retry {
+pub(crate) enum RetryRead {
     Elsewhere,
-    /// It is about somebody else: what another connection answers tells whether the store is wrong or this
+    /// The answer is about another credential. The answer on another connection tells whether the store is wrong or this
     /// connection.
     Compare,
-    /// Once this gateway is registered (again).
+    /// After this gateway is registered (again).
     Registered,
     No,
 }
 
-/// What somebody must look at.
+/// What an operator must look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Alarm {
+enum FaultAlarm {
     Credentials,
     NoData,
     DataLost,
     Swapped,
-    /// Why.
     Closed(&'static str),
 }
 
-impl Fault {
-    /// Sorts an error. Nothing here is ever an absence (hardening C4, F9). Of the server's text only
-    /// the code is kept: the rest may repeat arguments.
+impl StoreFault {
+    /// Judges an error. No error is an absence (docs/threats.md C4, F9). Only the code of the server's text is kept: the rest
+    /// may repeat arguments.
     pub(crate) fn of(error: &RedisError) -> Self {
         if is_garbage(error) {
-            // Another connection would only be lost too (hardening F10).
+            // The read is not repeated: another connection would be lost, too (docs/threats.md F10).
             return Self::refused(StoreError::Corrupt("an answer of Redis is none, or too large".into()));
         }
         if error.code() == Some("UNLISTED") {
             return Self {
-                retry: Retry::Registered,
+                retry: RetryRead::Registered,
                 ..Self::kept(registration::unlisted(None))
             };
         }
         let retry = if !error.is_timeout() && (error.is_io_error() || error.is_connection_dropped()) {
-            Retry::Elsewhere
+            RetryRead::Elsewhere
         } else {
-            Retry::No
+            RetryRead::No
         };
         Self {
             error: meaning(error),
             connection: use_of(error),
             retry,
             refused: rights::refused(error),
-            closed: Closed::of(error),
+            closed: WritesClosed::of(error),
         }
     }
 
-    /// Whether it is certain that a change was not made: the server checks these before the first write of a script.
+    /// Whether a change was certainly not made: the server checks these conditions before the first write of a script.
     pub(crate) fn changed_nothing(&self) -> bool {
         !self.refused.is_empty() || self.closed.is_some()
     }
@@ -104,52 +103,52 @@ impl Fault {
         }
     }
 
-    /// An answer that says nothing about its connection.
+    /// An error after which the connection stays in use.
     pub(crate) const fn kept(error: StoreError) -> Self {
         Self {
             error,
-            connection: Connection::Keep,
-            retry: Retry::No,
+            connection: ConnectionFate::Keep,
+            retry: RetryRead::No,
             refused: Vec::new(),
             closed: None,
         }
     }
 
-    /// An answer that costs the connection.
+    /// An error after which the connection is closed.
     pub(crate) const fn refused(error: StoreError) -> Self {
         Self {
             error,
-            connection: Connection::Drop,
-            retry: Retry::No,
+            connection: ConnectionFate::Drop,
+            retry: RetryRead::No,
             refused: Vec::new(),
             closed: None,
         }
     }
 
-    /// An answer to the question of somebody else. Answers of one connection come in the order of the
-    /// questions, so none that it still brings can be trusted; another connection can be asked.
+    /// An answer to another question. Answers on one connection come in the order of the questions, so no later answer on
+    /// this connection can be trusted. Another connection can be asked.
     pub(crate) fn swapped() -> Self {
-        raise(Alarm::Swapped);
+        raise(FaultAlarm::Swapped);
         Self {
-            retry: Retry::Elsewhere,
+            retry: RetryRead::Elsewhere,
             ..Self::refused(StoreError::Corrupt("the answer is to another question".into()))
         }
     }
 
-    /// An answer to the right question that is about somebody else.
+    /// An answer to this question that is about another credential.
     pub(crate) fn about_another(error: StoreError) -> Self {
         Self {
-            retry: Retry::Compare,
+            retry: RetryRead::Compare,
             ..Self::kept(error)
         }
     }
 
-    /// An index that holds what is none of our ids.
+    /// An index holds an entry that is none of our ids.
     pub(crate) fn of_index() -> Self {
         Self::kept(StoreError::Corrupt("an index holds an entry that is none of ours".into()))
     }
 
-    /// An answer that has another form than the question.
+    /// An answer of a form that this question cannot have.
     pub(crate) fn malformed() -> Self {
         Self::refused(StoreError::Corrupt("an answer of Redis has the wrong form".into()))
     }
@@ -158,15 +157,15 @@ impl Fault {
     pub(crate) fn replica() -> Self {
         Self {
             error: StoreError::Unavailable("Redis is a replica here; the primary is needed".into()),
-            connection: Connection::Astray(None),
-            retry: Retry::No,
+            connection: ConnectionFate::NotPrimary(None),
+            retry: RetryRead::No,
             refused: Vec::new(),
             closed: None,
         }
     }
 }
 
-/// Whether the guard refused what arrived.
+/// Whether the reply guard refused the bytes.
 fn is_garbage(error: &RedisError) -> bool {
     error
         .source()
@@ -175,40 +174,40 @@ fn is_garbage(error: &RedisError) -> bool {
         .is_some_and(|cause| cause.kind() == io::ErrorKind::InvalidData)
 }
 
-/// Whether the connection may be used on after this error.
-fn use_of(error: &RedisError) -> Connection {
+/// What becomes of the connection after this error.
+fn use_of(error: &RedisError) -> ConnectionFate {
     match error.kind() {
-        _ if error.is_timeout() || error.is_io_error() || error.is_connection_dropped() => Connection::Drop,
-        // A demoted or cut off primary: this address may lead elsewhere by now.
+        _ if error.is_timeout() || error.is_io_error() || error.is_connection_dropped() => ConnectionFate::Drop,
+        // A primary that was demoted or cut off: the address may lead to another server by now.
         ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown | ServerErrorKind::ClusterDown) => {
-            Connection::Astray(None)
+            ConnectionFate::NotPrimary(None)
         }
-        // While a slot moves, nobody has all of its keys; who asks again later finds the one who does.
-        ErrorKind::Server(ServerErrorKind::TryAgain) => Connection::Astray(None),
+        // While a slot moves, no node has all of its keys. A later question finds the node that has them.
+        ErrorKind::Server(ServerErrorKind::TryAgain) => ConnectionFate::NotPrimary(None),
         ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask) => {
-            Connection::Astray(error.redirect_node().and_then(|(address, _)| Endpoint::parse_redirect(address)))
+            ConnectionFate::NotPrimary(error.redirect_node().and_then(|(address, _)| Endpoint::parse_redirect(address)))
         }
-        ErrorKind::Server(_) | ErrorKind::Extension => Connection::Keep,
-        _ => Connection::Drop,
+        ErrorKind::Server(_) | ErrorKind::Extension => ConnectionFate::Keep,
+        _ => ConnectionFate::Drop,
     }
 }
 
 /// Why a server takes no changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Closed {
+pub(crate) enum WritesClosed {
     Full,
     DiskFails,
     TooFewReplicas,
 }
 
-impl Closed {
-    /// The reason, if the server said that it takes none. What a script met stands in the words after the code; before
-    /// Redis 7.0 the code is `ERR` then.
+impl WritesClosed {
+    /// The reason, if the server said that it takes no changes. Inside a script, Redis before 7.0 answers the code `ERR` and
+    /// names the reason in the words after it.
     fn of(error: &RedisError) -> Option<Self> {
-        const ALL: [(&str, &str, Closed); 3] = [
-            ("OOM", "OOM command not allowed", Closed::Full),
-            ("MISCONF", "MISCONF ", Closed::DiskFails),
-            ("NOREPLICAS", "NOREPLICAS ", Closed::TooFewReplicas),
+        const ALL: [(&str, &str, WritesClosed); 3] = [
+            ("OOM", "OOM command not allowed", WritesClosed::Full),
+            ("MISCONF", "MISCONF ", WritesClosed::DiskFails),
+            ("NOREPLICAS", "NOREPLICAS ", WritesClosed::TooFewReplicas),
         ];
         let (code, detail) = (error.code()?, error.detail().unwrap_or_default());
         ALL.iter()
@@ -216,7 +215,6 @@ impl Closed {
             .map(|(_, _, why)| *why)
     }
 
-    /// What people are told.
     pub(crate) const fn why(self) -> &'static str {
         match self {
             Self::Full => "Redis is full and takes no changes (OOM): its `maxmemory` is reached; raise it, or free memory",
@@ -233,13 +231,13 @@ fn meaning(error: &RedisError) -> StoreError {
     if !refused.is_empty() {
         return lacks(&refused);
     }
-    if let Some(why) = Closed::of(error).map(Closed::why) {
-        raise(Alarm::Closed(why));
+    if let Some(why) = WritesClosed::of(error).map(WritesClosed::why) {
+        raise(FaultAlarm::Closed(why));
         return StoreError::Unavailable(why.into());
     }
     match error.code() {
         Some("WRONGTYPE") => StoreError::Corrupt("a key has the wrong type".into()),
-        // Redis before 7.0 tells what a script met in the words after the code.
+        // Inside a script, Redis before 7.0 names the reason in the words after the code.
         Some("ERR")
             if error
                 .detail()
@@ -247,9 +245,9 @@ fn meaning(error: &RedisError) -> StoreError {
         {
             StoreError::Corrupt("a key has the wrong type".into())
         }
-        Some("BADINDEX") => Fault::of_index().error,
+        Some("BADINDEX") => StoreFault::of_index().error,
         Some("TOOLARGE") => {
-            // Of the server's text an id only.
+            // Only an id is taken from the server's text.
             let id = error
                 .detail()
                 .filter(|id| crate::base::ids::is_valid_id(id))
@@ -263,15 +261,15 @@ fn meaning(error: &RedisError) -> StoreError {
             "this gateway's first pepper was dropped from it, or is being dropped: put another one first and start it again".into(),
         ),
         Some("NODATA") => {
-            raise(Alarm::NoData);
+            raise(FaultAlarm::NoData);
             StoreError::Unavailable("it holds no data: it was never used, or it was flushed; make a tenant, or restore it".into())
         }
         Some("DATALOST") => {
-            raise(Alarm::DataLost);
+            raise(FaultAlarm::DataLost);
             StoreError::Unavailable("it has lost keys: check that maxmemory-policy is noeviction, and restore it".into())
         }
         Some(code @ ("NOAUTH" | "WRONGPASS")) => {
-            raise(Alarm::Credentials);
+            raise(FaultAlarm::Credentials);
             StoreError::Unavailable(format!("Redis refuses this gateway's user ({code})"))
         }
         Some("LOADING") => StoreError::Unavailable("Redis is reading its data after a start (LOADING)".into()),
@@ -279,8 +277,8 @@ fn meaning(error: &RedisError) -> StoreError {
         Some("CROSSSLOT") => StoreError::Unavailable("a key is of another slot of the cluster (CROSSSLOT): see `key_prefix`".into()),
         Some(code) => StoreError::Unavailable(format!("Redis answered {code}")),
         None if error.kind() == ErrorKind::AuthenticationFailed => {
-            // The client tells no more: a server that takes no more connections answers so, too.
-            raise(Alarm::Credentials);
+            // The client says no more than this. A server that takes no more connections answers so, too.
+            raise(FaultAlarm::Credentials);
             StoreError::Unavailable(
                 "Redis refuses this gateway's user: its name or password is not accepted, or there are too many connections".into(),
             )
@@ -299,17 +297,16 @@ fn lacks(refused: &[String]) -> StoreError {
     StoreError::Unavailable(format!("Redis refuses this gateway's user (NOPERM): it lacks the right {right}"))
 }
 
-/// Tells the log which right is missing, at most once in [`ALARM_INTERVAL`] for each: their names are ours, so
-/// they are few.
+/// Logs which right is missing, at most once in [`ALARM_INTERVAL`] for each right. The names are ours, so they are few.
 fn raise_denied(right: &str) {
-    static TOLD: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
+    static LOGGED_AT: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
     let now = SystemClock.now().boot.0;
-    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
-    if told.get(right).is_some_and(|last| now < last.saturating_add(ALARM_INTERVAL)) {
+    let mut logged_at = LOGGED_AT.lock().unwrap_or_else(PoisonError::into_inner);
+    if logged_at.get(right).is_some_and(|last| now < last.saturating_add(ALARM_INTERVAL)) {
         return;
     }
-    told.insert(right.to_owned(), now);
-    drop(told);
+    logged_at.insert(right.to_owned(), now);
+    drop(logged_at);
     tracing::error!(
         alarm = "store_credentials",
         right,
@@ -317,49 +314,49 @@ fn raise_denied(right: &str) {
     );
 }
 
-/// Tells the log, at most once in [`ALARM_INTERVAL`] for each alarm of the process.
-fn raise(alarm: Alarm) {
-    static TOLD: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
+/// Logs an alarm, at most once in [`ALARM_INTERVAL`] for each kind.
+fn raise(alarm: FaultAlarm) {
+    static LOGGED_AT: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
     let now = SystemClock.now().boot.0.saturating_add(ALARM_INTERVAL);
-    let told = match alarm {
-        Alarm::Credentials => &TOLD[0],
-        Alarm::NoData => &TOLD[1],
-        Alarm::DataLost => &TOLD[2],
-        Alarm::Swapped => &TOLD[3],
-        Alarm::Closed(_) => &TOLD[4],
+    let logged_at = match alarm {
+        FaultAlarm::Credentials => &LOGGED_AT[0],
+        FaultAlarm::NoData => &LOGGED_AT[1],
+        FaultAlarm::DataLost => &LOGGED_AT[2],
+        FaultAlarm::Swapped => &LOGGED_AT[3],
+        FaultAlarm::Closed(_) => &LOGGED_AT[4],
     };
     let due = |last: u64| (now >= last.saturating_add(ALARM_INTERVAL)).then_some(now);
-    if told.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due).is_err() {
+    if logged_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due).is_err() {
         return;
     }
     match alarm {
-        Alarm::Credentials => {
+        FaultAlarm::Credentials => {
             tracing::error!(
                 alarm = "store_credentials",
                 "Redis refuses this gateway's user: check name, password and its commands (docs/redis.md)"
             );
         }
-        Alarm::NoData => {
+        FaultAlarm::NoData => {
             tracing::error!(
                 alarm = "store_empty",
                 "the store holds no data: new, or flushed; nobody is admitted and nobody is told to be unknown until it is restored, \
                  or an operator makes a tenant"
             );
         }
-        Alarm::DataLost => {
+        FaultAlarm::DataLost => {
             tracing::error!(
                 alarm = "store_data_lost",
                 "the store has lost keys of ours (evicted, expired or deleted): restore it, and set maxmemory-policy to noeviction"
             );
         }
-        Alarm::Closed(why) => {
+        FaultAlarm::Closed(why) => {
             tracing::error!(
                 alarm = "store_takes_no_changes",
                 why,
                 "the store takes no changes, revocations included, and gateways cannot announce themselves"
             );
         }
-        Alarm::Swapped => {
+        FaultAlarm::Swapped => {
             tracing::error!(
                 alarm = "store_answers_swapped",
                 "a connection to Redis brought somebody else's answer, which nobody was given: it is closed; look at what stands between"
@@ -391,7 +388,7 @@ mod tests {
         ] {
             let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
             let error = value.extract_error().unwrap_err();
-            let fault = Fault::of(&error);
+            let fault = StoreFault::of(&error);
             assert!(matches!(fault.error, StoreError::Unavailable(_)), "{line}: {:?}", fault.error);
             assert!(!fault.error.to_string().contains("canary"), "{}", fault.error);
         }
@@ -401,7 +398,7 @@ mod tests {
     fn a_server_that_takes_no_changes_says_why_and_has_changed_nothing() {
         let fault = |line: &str| {
             let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
-            Fault::of(&value.extract_error().unwrap_err())
+            StoreFault::of(&value.extract_error().unwrap_err())
         };
         for (line, word) in [
             (
@@ -428,12 +425,15 @@ mod tests {
     fn a_server_that_is_not_our_primary_makes_us_look_for_it() {
         let connection = |line: &str| {
             let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
-            Fault::of(&value.extract_error().unwrap_err()).connection
+            StoreFault::of(&value.extract_error().unwrap_err()).connection
         };
-        let told = Endpoint::parse("10.0.0.7:7000");
-        assert_eq!(connection("MOVED 866 10.0.0.7:7000"), Connection::Astray(told.clone()));
-        assert_eq!(connection("ASK 866 10.0.0.7:7000"), Connection::Astray(told));
-        assert_eq!(connection("MOVED 866 ::1:7000"), Connection::Astray(Endpoint::parse("[::1]:7000")));
+        let logged_at = Endpoint::parse("10.0.0.7:7000");
+        assert_eq!(connection("MOVED 866 10.0.0.7:7000"), ConnectionFate::NotPrimary(logged_at.clone()));
+        assert_eq!(connection("ASK 866 10.0.0.7:7000"), ConnectionFate::NotPrimary(logged_at));
+        assert_eq!(
+            connection("MOVED 866 ::1:7000"),
+            ConnectionFate::NotPrimary(Endpoint::parse("[::1]:7000"))
+        );
         for line in [
             "MOVED 866 :7000",
             "MOVED",
@@ -442,10 +442,10 @@ mod tests {
             "CLUSTERDOWN x",
             "TRYAGAIN x",
         ] {
-            assert_eq!(connection(line), Connection::Astray(None), "{line}");
+            assert_eq!(connection(line), ConnectionFate::NotPrimary(None), "{line}");
         }
         for line in ["LOADING x", "OOM x", "BUSY x", "NODATA x", "NOPERM x"] {
-            assert_eq!(connection(line), Connection::Keep, "{line}");
+            assert_eq!(connection(line), ConnectionFate::Keep, "{line}");
         }
     }
 }

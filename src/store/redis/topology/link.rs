@@ -1,5 +1,4 @@
-//! A connection that is supervised: rebuilt when it breaks, asked whether it still lives, and known
-//! to lead to a primary.
+//! A supervised connection: it is rebuilt when it breaks, and a heartbeat checks that it lives and leads to the primary.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,27 +10,26 @@ use crate::store::redis::scripts::Scripts;
 use crate::store::{StoreError, watch};
 
 use super::Endpoint;
-use super::dial::{CONNECT_TIMEOUT, Wire};
-use super::fault::{Connection, Fault};
-use super::primary_locator::{self, Whereabouts};
+use super::dial::{CONNECT_TIMEOUT, RedisConnection};
+use super::fault::{ConnectionFate, StoreFault};
+use super::primary_locator::{self, PrimaryLocator};
 use super::reconnect::Backoff;
 
-/// Time between two questions whether the connection lives and leads to a primary ...
+/// Time between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
-/// ... and how long the answer may take: together a silent partition is noticed within 3 s.
+/// How long the answer to a heartbeat may take. With [`HEARTBEAT`], a silent partition is noticed within 3 s.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// An open connection, numbered so that a report about an older one does no harm.
+/// The open connection of a link. The number tells it from earlier ones, so that a late report about those is ignored.
 #[derive(Clone)]
-pub(crate) struct Live {
-    pub(crate) wire: Wire,
-    /// Where it leads.
+pub(crate) struct LiveLink {
+    pub(crate) wire: RedisConnection,
     pub(crate) endpoint: Arc<Endpoint>,
     number: u64,
 }
 
-impl Live {
+impl LiveLink {
     /// Whether both are the same connection.
     pub(crate) const fn is(&self, other: &Self) -> bool {
         self.number == other.number
@@ -47,19 +45,17 @@ pub(crate) enum LinkState {
     Down,
 }
 
-/// What a link does about where the primary is.
-pub(crate) enum Duty {
-    /// Looks for it.
+/// Whether a link looks for the primary itself.
+pub(crate) enum LinkRole {
     Lead,
-    /// Goes where the leader is, while it is up.
+    /// Connects to the server of the leader, while the leader is up.
     Follow(watch::Receiver<LinkState>),
 }
 
-/// One supervised connection.
 pub(crate) struct Link {
-    whereabouts: Arc<Whereabouts>,
+    locator: Arc<PrimaryLocator>,
     response_timeout: Duration,
-    live: Mutex<Option<Live>>,
+    live: Mutex<Option<LiveLink>>,
     last_error: Mutex<StoreError>,
     next_number: AtomicU64,
     state: watch::Sender<LinkState>,
@@ -67,9 +63,9 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(whereabouts: &Arc<Whereabouts>, response_timeout: Duration) -> Self {
+    pub(crate) fn new(locator: &Arc<PrimaryLocator>, response_timeout: Duration) -> Self {
         Self {
-            whereabouts: Arc::clone(whereabouts),
+            locator: Arc::clone(locator),
             response_timeout,
             live: Mutex::new(None),
             last_error: Mutex::new(StoreError::Unavailable("no connection to Redis yet".into())),
@@ -80,31 +76,30 @@ impl Link {
     }
 
     /// The connection, if there is a healthy one.
-    pub(crate) fn live(&self) -> Option<Live> {
+    pub(crate) fn live(&self) -> Option<LiveLink> {
         let live = self.live.lock().unwrap_or_else(PoisonError::into_inner).clone();
         live.filter(|live| live.wire.is_open())
     }
 
-    /// Why there is none.
     pub(crate) fn last_error(&self) -> StoreError {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What it is doing, now and whenever that changes.
+    /// The state, now and after each change.
     pub(crate) fn watch(&self) -> watch::Receiver<LinkState> {
         self.state.subscribe()
     }
 
-    /// Ends a connection that failed or answered what it must not, if the fault says so.
-    pub(crate) fn settle(&self, failed: &Live, fault: &Fault) {
-        self.whereabouts.note(fault);
-        if fault.connection == Connection::Keep {
+    /// Ends the connection if this fault says that it must not be used again.
+    pub(crate) fn settle(&self, failed: &LiveLink, fault: &StoreFault) {
+        self.locator.note(fault);
+        if fault.connection == ConnectionFate::Keep {
             return;
         }
         self.drop_connection(failed, &fault.error);
     }
 
-    fn drop_connection(&self, failed: &Live, why: &StoreError) {
+    fn drop_connection(&self, failed: &LiveLink, why: &StoreError) {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         if live.as_ref().is_some_and(|l| l.number == failed.number) {
             *live = None;
@@ -114,8 +109,8 @@ impl Link {
         }
     }
 
-    fn publish(&self, endpoint: &Endpoint, wire: Wire) -> Live {
-        let live = Live {
+    fn publish(&self, endpoint: &Endpoint, wire: RedisConnection) -> LiveLink {
+        let live = LiveLink {
             wire,
             endpoint: Arc::new(endpoint.clone()),
             number: self.next_number.fetch_add(1, Ordering::Relaxed),
@@ -129,18 +124,18 @@ impl Link {
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = why.clone();
     }
 
-    /// Keeps the link up until its task is aborted. All links but the leader wait for the leader, so
-    /// that an unreachable Redis sees one attempt at a time from each gateway.
-    pub(crate) async fn supervise(self: Arc<Self>, scripts: Arc<Scripts>, mut duty: Duty) {
-        let mut backoff = self.whereabouts.backoff();
-        let mut course = self.whereabouts.course();
+    /// Keeps the link up until its task is aborted. All other links wait for the leader, so that an unreachable Redis sees
+    /// one attempt at a time from each gateway.
+    pub(crate) async fn supervise(self: Arc<Self>, scripts: Arc<Scripts>, mut duty: LinkRole) {
+        let mut backoff = self.locator.backoff();
+        let mut primary = self.locator.primary();
         loop {
-            if let Duty::Follow(leader) = &mut duty
+            if let LinkRole::Follow(leader) = &mut duty
                 && leader.wait_for(|state| *state == LinkState::Up).await.is_err()
             {
                 return;
             }
-            let tried = course.take_latest();
+            let tried = primary.take_latest();
             let pause = match self.connect(&scripts, &duty).await {
                 Ok((endpoint, wire)) => {
                     let live = self.publish(&endpoint, wire);
@@ -153,19 +148,19 @@ impl Link {
                     self.remember(&error);
                     self.state.send_replace(LinkState::Down);
                     tracing::debug!(%error, "no connection to Redis");
-                    // Others have lost it too: the leaders try one after the other.
+                    // Other gateways may have lost it too: each tries in its own reconnect slot.
                     match duty {
-                        Duty::Lead => self.whereabouts.turn.lengthen(backoff.next(), backoff.fraction()),
-                        Duty::Follow(_) => backoff.next(),
+                        LinkRole::Lead => self.locator.reconnect_slot.lengthen(backoff.next(), backoff.fraction()),
+                        LinkRole::Follow(_) => backoff.next(),
                     }
                 }
             };
             match duty {
-                Duty::Lead => tokio::time::sleep(pause).await,
-                // What was wrong was wrong with the server before: the one that the leader has found since is tried at
-                // once. Otherwise a gateway whose leader came late would have no connection for look-ups for seconds.
-                Duty::Follow(_) => {
-                    let elsewhere = course.wait_for(|now| now.is_some() && *now != tried);
+                LinkRole::Lead => tokio::time::sleep(pause).await,
+                // The pause is about the server that failed. Another server that the leader has found since is tried at
+                // once: otherwise look-ups would have no connection for seconds.
+                LinkRole::Follow(_) => {
+                    let elsewhere = primary.wait_for(|now| now.is_some() && *now != tried);
                     if let Ok(Ok(_)) = tokio::time::timeout(pause, elsewhere).await {
                         backoff.reset();
                     }
@@ -174,15 +169,15 @@ impl Link {
         }
     }
 
-    async fn connect(&self, scripts: &Scripts, duty: &Duty) -> Result<(Endpoint, Wire), StoreError> {
+    async fn connect(&self, scripts: &Scripts, duty: &LinkRole) -> Result<(Endpoint, RedisConnection), StoreError> {
         let endpoint = match duty {
-            Duty::Lead => self.whereabouts.locate().await?,
-            Duty::Follow(_) => match &self.whereabouts.course().take_latest() {
+            LinkRole::Lead => self.locator.locate().await?,
+            LinkRole::Follow(_) => match &self.locator.primary().take_latest() {
                 Some(endpoint) => Endpoint::clone(endpoint),
                 None => return Err(StoreError::Unavailable("the primary of Redis is not known".into())),
             },
         };
-        let wire = self.whereabouts.dial(&endpoint, self.response_timeout).await?;
+        let wire = self.locator.dial(&endpoint, self.response_timeout).await?;
         let check = async {
             scripts.check_primary(&wire).await?;
             scripts.claim(&wire).await
@@ -190,29 +185,29 @@ impl Link {
         match tokio::time::timeout(CONNECT_TIMEOUT, check).await {
             Ok(Ok(())) => {}
             Ok(Err(fault)) => {
-                self.whereabouts.note(&fault);
+                self.locator.note(&fault);
                 return Err(fault.error);
             }
             Err(_) => return Err(StoreError::Unavailable("Redis did not answer in time".into())),
         }
-        if matches!(duty, Duty::Lead) {
-            self.whereabouts.vouch_for(&endpoint).await?;
-            self.whereabouts.set_course(endpoint.clone());
+        if matches!(duty, LinkRole::Lead) {
+            self.locator.confirm_reached(&endpoint).await?;
+            self.locator.set_primary(endpoint.clone());
         }
         Ok((endpoint, wire))
     }
 
     /// Returns when the connection is no longer to be used.
-    async fn keep(&self, live: &Live, endpoint: &Endpoint, scripts: &Scripts, duty: &Duty, backoff: &mut Backoff) {
-        let mut course = self.whereabouts.course();
-        let mut astray = self.whereabouts.astray();
+    async fn keep(&self, live: &LiveLink, endpoint: &Endpoint, scripts: &Scripts, duty: &LinkRole, backoff: &mut Backoff) {
+        let mut primary = self.locator.primary();
+        let mut redirected = self.locator.redirected();
         loop {
             let ended = tokio::select! {
                 biased;
                 () = self.broken.notified() => None,
                 () = live.wire.closed() => Some(StoreError::Unavailable("Redis closed the connection".into())),
-                () = primary_locator::left(&mut course, endpoint) => Some(elsewhere()),
-                _ = astray.changed(), if matches!(duty, Duty::Lead) => Some(elsewhere()),
+                () = primary_locator::primary_moved(&mut primary, endpoint) => Some(elsewhere()),
+                _ = redirected.changed(), if matches!(duty, LinkRole::Lead) => Some(elsewhere()),
                 beat = self.beat(live, endpoint, scripts, duty) => {
                     backoff.reset();
                     beat.err()
@@ -228,25 +223,25 @@ impl Link {
     }
 
     /// One heartbeat: after a pause, whether the connection lives and leads to the primary.
-    async fn beat(&self, live: &Live, endpoint: &Endpoint, scripts: &Scripts, duty: &Duty) -> Result<(), StoreError> {
+    async fn beat(&self, live: &LiveLink, endpoint: &Endpoint, scripts: &Scripts, duty: &LinkRole) -> Result<(), StoreError> {
         tokio::time::sleep(HEARTBEAT).await;
-        // On a link of changes the question waits its turn behind those that wait for replicas; that the
-        // server is gone is the leader's to notice.
+        // On the link of changes the heartbeat waits behind commands that wait for replicas. The leader notices a
+        // server that is gone.
         let patience = match duty {
-            Duty::Lead => HEARTBEAT_TIMEOUT,
-            Duty::Follow(_) => HEARTBEAT_TIMEOUT.max(self.response_timeout),
+            LinkRole::Lead => HEARTBEAT_TIMEOUT,
+            LinkRole::Follow(_) => HEARTBEAT_TIMEOUT.max(self.response_timeout),
         };
         match tokio::time::timeout(patience, scripts.check_primary(&live.wire)).await {
             Ok(Ok(())) => {}
             Ok(Err(fault)) => {
-                self.whereabouts.note(&fault);
+                self.locator.note(&fault);
                 return Err(fault.error);
             }
             Err(_) => return Err(StoreError::Unavailable("Redis did not answer in time".into())),
         }
         match duty {
-            Duty::Lead => self.whereabouts.check(endpoint).await,
-            Duty::Follow(_) => Ok(()),
+            LinkRole::Lead => self.locator.check(endpoint).await,
+            LinkRole::Follow(_) => Ok(()),
         }
     }
 }

@@ -1,4 +1,6 @@
-//! Turns: gateways that lost their store in the same moment come back one after the other.
+//! When a gateway connects to Redis again: slots that keep gateways apart, a rate limit, and growing pauses.
+//!
+//! Gateways that lose their store in the same moment must not all come back in the same moment.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,44 +9,42 @@ use std::time::{Duration, Instant};
 use crate::base::clock;
 use crate::base::clock::Clock;
 
-/// Length of a turn: with [`SPREAD`], two neighbours begin at least 150 ms apart, which leaves 50 ms of the
-/// 100 ms that reconnects must be apart (hardening F8) to clocks that differ.
-const TURN: u64 = 200;
+/// Length of a slot in milliseconds. With [`SPREAD`], the attempts of two neighbours begin at least 150 ms apart. Reconnects
+/// must be 100 ms apart (docs/threats.md F8); the other 50 ms are for clocks that differ.
+const SLOT: u64 = 200;
 
-/// A try may begin this late in its turn, in milliseconds. Gateways that share a turn are spread over it.
+/// An attempt begins at most this late in its slot, in milliseconds. Gateways that share a slot are spread over it.
 const SPREAD: u64 = 50;
 
-/// Most turns: nobody waits longer than 1.6 s for the next of its own, so that with the longest pause a
-/// recovery stays well under its five seconds. Of more gateways, some share a turn.
+/// Most slots in a round: a gateway waits at most 1.6 s for its slot, so that with the longest pause a recovery stays well
+/// under its five seconds. With more gateways, some share a slot.
 const MOST: u64 = 8;
 
-/// This gateway's turn among those that announce themselves. Turns go by the wall clock, which is all that
-/// gateways share while their store is away; a gateway whose clock is wrong has another turn, and no harm
-/// comes of it.
-pub(crate) struct Turn {
+/// This gateway's slot among the registered gateways. Slots go by the wall clock, which is all that gateways share while
+/// their store is away. A gateway whose clock is wrong has another slot, which does no harm.
+pub(crate) struct ReconnectSlot {
     clock: Arc<dyn Clock>,
-    /// Place and number of gateways, 32 bits each; no gateways while nobody has said.
-    place: AtomicU64,
+    /// Rank of this gateway and number of gateways, 32 bits each; zero while they are not known.
+    rank: AtomicU64,
 }
 
-impl Turn {
+impl ReconnectSlot {
     pub(crate) const fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
             clock,
-            place: AtomicU64::new(0),
+            rank: AtomicU64::new(0),
         }
     }
 
-    /// The store has said which place this gateway has among so many.
-    pub(crate) fn set(&self, place: u32, gateways: u32) {
-        let both = u64::from(place) << 32 | u64::from(gateways);
-        self.place.store(both, Ordering::Relaxed);
+    /// Sets the rank of this gateway among the registered ones, as the store answered it.
+    pub(crate) fn set(&self, rank: u32, gateways: u32) {
+        let both = u64::from(rank) << 32 | u64::from(gateways);
+        self.rank.store(both, Ordering::Relaxed);
     }
 
-    /// A pause before another try, lengthened until it ends in this gateway's turn. `drawn` is from
-    /// nought to one.
+    /// Lengthens a pause until it ends in this gateway's slot. `drawn`, from 0 to 1, says how late in the slot.
     pub(crate) fn lengthen(&self, pause: Duration, drawn: f64) -> Duration {
-        let both = self.place.load(Ordering::Relaxed);
+        let both = self.rank.load(Ordering::Relaxed);
         let wall = u64::try_from(self.clock.now().wall.0).unwrap_or(0);
         let ends = wall.saturating_add(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
         let wait = until_turn(both >> 32, both & u64::from(u32::MAX), ends);
@@ -55,37 +55,34 @@ impl Turn {
     }
 }
 
-/// Milliseconds from `at` until the next turn of a place among so many begins; nought if it is there.
-const fn until_turn(place: u64, gateways: u64, at: u64) -> u64 {
+/// Milliseconds from `at` until the next slot of this rank begins; 0 inside the first part of that slot.
+const fn until_turn(rank: u64, gateways: u64, at: u64) -> u64 {
     if gateways < 2 {
         return 0;
     }
     let turns = if gateways < MOST { gateways } else { MOST };
-    let round = turns * TURN;
-    let begins = place % turns * TURN;
+    let round = turns * SLOT;
+    let begins = rank % turns * SLOT;
     let since = (at % round + round - begins) % round;
     if since < SPREAD { 0 } else { round - since }
 }
 
-/// Connects of one gateway: one a second (hardening F8) ...
+/// A gateway connects once in this time (docs/threats.md F8).
 const EVERY: Duration = Duration::from_secs(1);
 
-/// ... and as many at once as a start or a recovery needs: each connection once, and a try or two
-/// before the server is back.
+/// Burst: what a start or a recovery needs, which is each connection once and a few attempts before the server is back.
 const AT_ONCE: f64 = 8.0;
 
-/// Whoever had to wait waits this much longer at most, as drawn: gateways that lost their store in the
-/// same moment must not come back in step.
+/// An attempt that had to wait waits up to this much longer, drawn at random, so that gateways do not come back in step.
 const JITTER: Duration = Duration::from_millis(500);
 
-/// Gives out the moments at which this gateway may connect.
+/// A token bucket for the connection attempts of this gateway.
 pub(crate) struct Pace {
     left: Mutex<Option<(f64, Instant)>>,
     drawn: Mutex<Backoff>,
 }
 
 impl Pace {
-    /// Draws from this.
     pub(crate) const fn new(seed: u64) -> Self {
         Self {
             left: Mutex::new(None),
@@ -93,20 +90,20 @@ impl Pace {
         }
     }
 
-    /// Waits for the next moment, which comes in this gateway's turn. Whoever goes away while waiting has
-    /// used it up.
-    pub(crate) async fn wait(&self, turn: &Turn) {
+    /// Waits for the next token, and then for this gateway's slot. A future that is dropped while it waits has used up its
+    /// token.
+    pub(crate) async fn wait(&self, slot: &ReconnectSlot) {
         let wait = self.reserve(clock::runtime_instant());
         if !wait.is_zero() {
             let (drawn, fraction) = {
                 let mut backoff = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
                 (backoff.part_of(JITTER), backoff.fraction())
             };
-            tokio::time::sleep(turn.lengthen(wait + drawn, fraction)).await;
+            tokio::time::sleep(slot.lengthen(wait + drawn, fraction)).await;
         }
     }
 
-    /// Allows so many connects at once from now on, for a server that was not connected to before and is not burdened yet.
+    /// Fills the bucket up to this many tokens, for a server to which this gateway was not connected before.
     pub(crate) fn allow(&self, connects: f64) {
         if let Some((left, _)) = &mut *self.left.lock().unwrap_or_else(PoisonError::into_inner) {
             *left = left.max(connects);
@@ -123,12 +120,10 @@ impl Pace {
     }
 }
 
-/// First and longest pause before a connection is tried again. Two seconds keep recovery within
-/// five; the jitter, from a quarter of the pause to the whole, keeps gateways apart that lost their
-/// connections in the same moment.
+/// First and longest pause before the next attempt. Two seconds keep a recovery within five seconds. The jitter, from a
+/// quarter of the pause to the whole, keeps gateways apart.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(400), Duration::from_secs(2));
 
-/// Growing pauses with jitter.
 pub(crate) struct Backoff {
     attempts: u32,
     random: u64,
@@ -143,7 +138,7 @@ impl Backoff {
         self.attempts = 0;
     }
 
-    /// Between a quarter and the whole of 400 ms, 800 ms, ... 2 s.
+    /// The next pause: between a quarter and the whole of 400 ms, 800 ms, 1.6 s, then 2 s.
     pub(crate) fn next(&mut self) -> Duration {
         let (first, longest) = BACKOFF;
         let whole = first.saturating_mul(1 << self.attempts.min(8)).min(longest);
@@ -151,17 +146,17 @@ impl Backoff {
         whole / 4 + self.part_of(whole.mul_f64(0.75))
     }
 
-    /// Some part of this, drawn.
+    /// A random part of this.
     pub(crate) fn part_of(&mut self, whole: Duration) -> Duration {
         whole.mul_f64(self.fraction())
     }
 
-    /// From nought to one, drawn.
+    /// A random number from 0 to 1.
     pub(crate) fn fraction(&mut self) -> f64 {
         f64::from(self.draw() % 1_000) / 1_000.0
     }
 
-    /// `SplitMix64`, upper half: neighbouring seeds give unlike pauses.
+    /// The upper half of `SplitMix64`: neighbouring seeds give different pauses.
     fn draw(&mut self) -> u32 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -191,11 +186,11 @@ mod tests {
         for gateways in [2, 3, 8] {
             for wall in (1_800_000_000_000_i64..).step_by(37).take(100) {
                 let mut tries: Vec<u128> = (0..gateways)
-                    .map(|place| {
-                        let turn = Turn::new(Arc::new(Stopped(wall)));
-                        turn.set(place, gateways);
-                        // The one that differs most: one is late in its turn, the next one early.
-                        turn.lengthen(Duration::from_millis(300), f64::from(place % 2)).as_millis()
+                    .map(|rank| {
+                        let slot = ReconnectSlot::new(Arc::new(Stopped(wall)));
+                        slot.set(rank, gateways);
+                        // The worst case: one is late in its slot, and the next one early.
+                        slot.lengthen(Duration::from_millis(300), f64::from(rank % 2)).as_millis()
                     })
                     .collect();
                 tries.sort_unstable();
@@ -210,13 +205,13 @@ mod tests {
 
     #[test]
     fn who_is_alone_or_unknown_waits_for_nobody() {
-        let turn = Turn::new(Arc::new(Stopped(1_800_000_000_123)));
+        let slot = ReconnectSlot::new(Arc::new(Stopped(1_800_000_000_123)));
         let pause = Duration::from_millis(300);
-        assert_eq!(turn.lengthen(pause, 1.0), pause);
-        turn.set(0, 1);
-        assert_eq!(turn.lengthen(pause, 1.0), pause);
-        turn.set(1, 2);
-        assert!(turn.lengthen(pause, 1.0) > pause);
+        assert_eq!(slot.lengthen(pause, 1.0), pause);
+        slot.set(0, 1);
+        assert_eq!(slot.lengthen(pause, 1.0), pause);
+        slot.set(1, 2);
+        assert!(slot.lengthen(pause, 1.0) > pause);
     }
 
     #[test]

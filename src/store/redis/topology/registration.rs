@@ -1,4 +1,4 @@
-//! Whether this gateway stands in the list of those that admit: without that proof nothing it reads is used.
+//! Whether this gateway is registered in the list of gateways. Look-ups of a gateway that is not registered fail.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,97 +11,96 @@ use crate::base::ids::GatewayId;
 use crate::store::concerns::Concern;
 use crate::store::{Announcement, StoreError, watch};
 
-/// Who a store's user is registered as.
+/// The gateway that a store is opened for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registered {
-    /// The gateway's name.
     pub id: GatewayId,
     /// Tells two processes of one name apart.
     pub run: u64,
 }
 
-/// What is known when the list does not have an entry that was written.
+/// The reason when the entry was written and is no longer in the list.
 const GONE: &str = "its entry is not in the list of gateways";
 
-/// An entry's name in the list.
+/// The name of an entry in the list: `id/run`.
 pub(crate) fn entry(id: &GatewayId, run: u64) -> String {
     format!("{id}/{run:016x}")
 }
 
-/// What this process knows of the list, for scripts.
+/// What this process knows of the list, as the scripts take it.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Seen {
-    /// The number of the list at the last announcement; nought for none.
+pub(crate) struct KnownList {
+    /// The number of the list at the last announcement; 0 before the first one.
     pub(crate) number: u64,
-    /// When that was, by the store's clock.
+    /// The time of the last announcement, by the store's clock.
     pub(crate) at: i64,
-    /// The store has answered it, for or against.
+    /// The store has accepted or refused an announcement of this process.
     pub(crate) answered: bool,
 }
 
-/// Whether a server tells which of its processes it is.
+/// Whether `INFO` of the server tells its process (`run_id`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Server {
+pub(crate) enum ServerIdentity {
     #[default]
-    Told,
-    /// Every moment may be the first of another process: its list is never known to be whole.
+    Visible,
+    /// A restart of the server cannot be noticed, so its list is never known to be complete.
     Hidden,
 }
 
-/// Whether this process is registered, and who waits for that.
-pub(crate) struct Registration {
+/// Whether this process is registered, and the look-ups that wait for that.
+pub(crate) struct GatewayRegistration {
     own: Option<Registered>,
-    /// The entry's name; empty for what admits nobody.
+    /// The name of the entry; empty for a process that admits no requests.
     entry: String,
-    state: Mutex<State>,
-    /// How often it was registered.
+    state: Mutex<RegistrationState>,
+    /// How often the entry was written.
     written: watch::Sender<u64>,
-    wanted: Notify,
+    announcement_needed: Notify,
 }
 
 #[derive(Default)]
-struct State {
-    seen: Seen,
+struct RegistrationState {
+    known_list: KnownList,
     written: u64,
-    server: Server,
-    /// Why it is not registered; nothing while it is.
+    server: ServerIdentity,
+    /// Why this process is not registered; `None` while it is.
     missing: Option<String>,
 }
 
-impl Registration {
+impl GatewayRegistration {
     pub(crate) fn new(own: Option<Registered>) -> Self {
         let missing = own.as_ref().map(|_| "it has not announced itself yet".to_owned());
         Self {
             entry: own.as_ref().map_or_else(String::new, |own| entry(&own.id, own.run)),
             own,
-            state: Mutex::new(State {
+            state: Mutex::new(RegistrationState {
                 missing,
-                ..State::default()
+                ..RegistrationState::default()
             }),
             written: watch::channel(0).0,
-            wanted: Notify::new(),
+            announcement_needed: Notify::new(),
         }
     }
 
-    /// What a look-up must find in the list; empty for what admits nobody.
+    /// The entry that a look-up must find in the list; empty for a process that admits no requests.
     pub(crate) fn entry(&self) -> &str {
         &self.entry
     }
 
-    /// What this process knows of the list; nothing if it announces somebody else.
-    pub(crate) fn seen_by(&self, gateway: &Announcement) -> Seen {
+    /// What this process knows of the list; nothing if the announcement is of another gateway.
+    pub(crate) fn known_list_of(&self, gateway: &Announcement) -> KnownList {
         if self.is(&gateway.id, gateway.run) {
-            self.seen()
+            self.known_list()
         } else {
-            Seen::default()
+            KnownList::default()
         }
     }
 
-    pub(crate) fn seen(&self) -> Seen {
-        self.state().seen
+    pub(crate) fn known_list(&self) -> KnownList {
+        self.state().known_list
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, RegistrationState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -109,14 +108,13 @@ impl Registration {
         self.own.as_ref().is_some_and(|own| own.id == *id && own.run == run)
     }
 
-    /// The announcement was written.
-    pub(crate) fn note_written(&self, number: u64, at: UnixMillis, server: Server) {
+    pub(crate) fn note_written(&self, number: u64, at: UnixMillis, server: ServerIdentity) {
         let mut state = self.state();
-        if server != state.server && server == Server::Hidden {
+        if server != state.server && server == ServerIdentity::Hidden {
             tracing::warn!(concern = Concern::ServerHidden.word(), "{}", Concern::ServerHidden);
         }
         state.server = server;
-        state.seen = Seen {
+        state.known_list = KnownList {
             number,
             at: at.0,
             answered: true,
@@ -126,14 +124,14 @@ impl Registration {
         self.written.send_replace(state.written);
     }
 
-    /// The store refused to list this process.
+    /// The store refused to register this process.
     pub(crate) fn note_refused(&self, why: &StoreError) {
         let mut state = self.state();
-        state.seen.answered = true;
+        state.known_list.answered = true;
         state.missing = Some(reason(why));
     }
 
-    /// The announcement failed; whether it is listed is as it was.
+    /// The announcement failed. The process stays registered if it was.
     pub(crate) fn note_failed(&self, why: &StoreError) {
         let mut state = self.state();
         if state.missing.is_some() {
@@ -141,12 +139,12 @@ impl Registration {
         }
     }
 
-    /// What an operator should change.
+    /// What an operator should change about the server.
     pub(crate) fn concern(&self) -> Option<Concern> {
-        (self.state().server == Server::Hidden).then_some(Concern::ServerHidden)
+        (self.state().server == ServerIdentity::Hidden).then_some(Concern::ServerHidden)
     }
 
-    /// Why this process may not admit, unless it may.
+    /// Why this process may not admit requests; `None` while it may.
     pub(crate) fn missing(&self) -> Option<String> {
         self.state().missing.clone()
     }
@@ -156,21 +154,21 @@ impl Registration {
         self.state().written
     }
 
-    /// Returns when somebody needs an announcement.
-    pub(crate) async fn wanted(&self) {
-        self.wanted.notified().await;
+    /// Returns when a look-up needs an announcement.
+    pub(crate) async fn announcement_needed(&self) {
+        self.announcement_needed.notified().await;
     }
 
     fn ask(&self, written: u64) {
         let mut state = self.state();
         if state.written == written {
             state.missing.get_or_insert_with(|| GONE.to_owned());
-            self.wanted.notify_one();
+            self.announcement_needed.notify_one();
         }
     }
 
-    /// A look-up that was sent after `written` announcements found no entry. Asks for another announcement
-    /// and waits for it.
+    /// For a look-up that was sent after `written` announcements and found no entry: asks for another announcement and waits
+    /// for it.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] with the reason when it is not there in time.
@@ -184,14 +182,14 @@ impl Registration {
     }
 }
 
-/// The store's own words, without whose they are.
+/// The text of the error, without its kind.
 fn reason(error: &StoreError) -> String {
     match error {
         StoreError::Unavailable(why) | StoreError::Corrupt(why) | StoreError::Foreign(why) => why.clone(),
     }
 }
 
-/// What a look-up fails with that nobody may be admitted by.
+/// The error of a look-up while this gateway is not registered.
 pub(crate) fn unlisted(why: Option<&str>) -> StoreError {
     StoreError::Unavailable(format!(
         "this gateway is not registered, and may admit nobody: {}",

@@ -1,9 +1,11 @@
-//! Asks sentinels where the primary is: what more than half of them say counts, and only for a while.
+//! Asks sentinels where the primary is, and which replicas could be promoted.
 //!
-//! One sentinel may be cut off together with the old primary and go on naming it. Reading from that
-//! one would admit what was revoked on the new one for as long as the partition lasts. So a primary is
-//! used only while a majority of the configured sentinels names it, and what it says is as old as
-//! their word ([`vouching`](super::vouching)).
+//! One sentinel may be cut off together with the old primary and go on naming it. A gateway that believed it would admit what
+//! was revoked on the new primary, for as long as the partition lasts. So a primary is used only while a majority of the
+//! configured sentinels names it, and what is read from it is as old as their answer ([`majority`](super::majority)).
+//!
+//! The primary lists only the replicas that it has a connection to. A replica that it has lost is missing there, and is
+//! promoted all the same when the primary dies. So the sentinels are asked for replicas, too.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,13 +18,13 @@ use tokio::time::timeout;
 
 use crate::store::StoreError;
 
-use super::dial::{Caller, Surroundings, Witness};
-use super::fault::Fault;
-use super::replicas::{Naming, Peer, Wanted};
+use super::dial::{Dialer, RedisEnvironment, Witness};
+use super::fault::StoreFault;
+use super::replicas::{Naming, PromotableReplicas, ReplicaAddress};
 use super::{Endpoint, SentinelAccess};
 
-/// How long the other sentinels may take to tell of replicas when a majority has. Healthy ones answer within
-/// milliseconds, and one more may name one more replica; one that hangs must not hold up every change for longer.
+/// How long the other sentinels may take to list replicas after a majority has answered. Healthy sentinels answer within
+/// milliseconds, and each may name one more replica. A sentinel that hangs must not delay every change.
 const GRACE: Duration = Duration::from_millis(20);
 
 /// The sentinels of one primary.
@@ -36,16 +38,16 @@ pub(crate) struct Sentinels {
 type Vote = Result<Option<Endpoint>, StoreError>;
 
 impl Sentinels {
-    pub(crate) fn new(around: &Surroundings, access: SentinelAccess) -> Self {
-        let caller = Arc::new(Caller::new(around, &access.user, 0, access.tls.as_ref()));
+    pub(crate) fn new(environment: &RedisEnvironment, access: SentinelAccess) -> Self {
+        let dialer = Arc::new(Dialer::new(environment, &access.user, 0, access.tls.as_ref()));
         Self {
-            witnesses: access.addresses.into_iter().map(|address| Witness::new(address, &caller)).collect(),
+            witnesses: access.addresses.into_iter().map(|address| Witness::new(address, &dialer)).collect(),
             service: access.service,
         }
     }
 
-    /// Where the primary is, in the eyes of a majority. All are asked at once, after the call; ends when enough
-    /// have answered, within two seconds.
+    /// Where the primary is, as a majority says. All sentinels are asked at once, after the call. Ends when enough have
+    /// answered, within two seconds.
     pub(crate) async fn ask(&self) -> Result<Endpoint, StoreError> {
         let mut open: FuturesUnordered<_> = self.witnesses.iter().map(|witness| self.ask_one(witness)).collect();
         let all = self.witnesses.len();
@@ -59,15 +61,14 @@ impl Sentinels {
         Err(why_none(&votes, &self.service))
     }
 
-    /// The replicas of this primary that could be promoted: all that any of a majority calls so which names it. All are
-    /// asked after the call; ends within four seconds. The replicas of another primary say nothing about what
-    /// this one wrote.
+    /// The replicas of this primary that could be promoted: those that any sentinel lists which names this primary, if these
+    /// sentinels are a majority. All are asked after the call. Ends within four seconds.
     ///
     /// # Errors
-    /// Why nobody knows.
-    pub(crate) async fn promotable(&self, primary: &Endpoint) -> Result<Wanted, String> {
+    /// Why that is not known.
+    pub(crate) async fn promotable(&self, primary: &Endpoint) -> Result<PromotableReplicas, String> {
         let mut open: FuturesUnordered<_> = self.witnesses.iter().map(|witness| self.account_of(witness)).collect();
-        let mut tally = Tally::new(self.witnesses.len(), primary);
+        let mut tally = ReportTally::new(self.witnesses.len(), primary);
         loop {
             let next = if tally.is_decided() {
                 timeout(GRACE, open.next()).await.unwrap_or(None)
@@ -81,15 +82,15 @@ impl Sentinels {
         }
     }
 
-    async fn account_of(&self, sentinel: &Witness) -> Result<Account, (Fault, String)> {
-        let named = |fault: Fault| {
+    async fn account_of(&self, sentinel: &Witness) -> Result<SentinelReport, (StoreFault, String)> {
+        let named = |fault: StoreFault| {
             let why = format!("the sentinel {}: {}", sentinel.endpoint(), fault.error);
             (fault, why)
         };
-        // Replicas first: a primary that is named after them was the primary when they were listed, or has become it since.
+        // Replicas first: the primary that is named afterwards was the primary when they were listed, or has become it since.
         let replicas = sentinel.ask(self.question("REPLICAS")).await.map_err(named)?;
         let primary = sentinel.ask(self.question("GET-MASTER-ADDR-BY-NAME")).await.map_err(named)?;
-        Account::read(primary, replicas).ok_or_else(|| named(Fault::malformed()))
+        SentinelReport::read(primary, replicas).ok_or_else(|| named(StoreFault::malformed()))
     }
 
     fn question(&self, what: &str) -> redis::Cmd {
@@ -111,13 +112,13 @@ impl Sentinels {
     }
 }
 
-/// The endpoint that more than half of all sentinels name, whoever has not answered yet.
+/// The endpoint that more than half of all sentinels name, those that have not answered included.
 fn winner(votes: &[Vote], all: usize) -> Option<&Endpoint> {
     let named = || votes.iter().filter_map(|vote| vote.as_ref().ok()?.as_ref());
     named().find(|endpoint| named().filter(|other| other == endpoint).count() > all / 2)
 }
 
-/// Why no majority names any.
+/// Why no majority names a primary.
 fn why_none(votes: &[Vote], service: &str) -> StoreError {
     let all = votes.len();
     let needed = all / 2 + 1;
@@ -134,22 +135,21 @@ fn why_none(votes: &[Vote], service: &str) -> StoreError {
     })
 }
 
-/// What one sentinel knows.
-pub(crate) struct Account {
+pub(crate) struct SentinelReport {
     pub(crate) primary: Endpoint,
-    pub(crate) promotable: Vec<Peer>,
+    pub(crate) promotable: Vec<ReplicaAddress>,
 }
 
-impl Account {
-    /// Reads where a sentinel says that the primary is, and its list of replicas; `None` when either is none.
+impl SentinelReport {
+    /// Reads the address of the primary and the list of replicas; `None` when either has another form.
     pub(crate) fn read(primary: Value, replicas: Value) -> Option<Self> {
         let (host, port): (String, u16) = redis::from_redis_value(primary).ok()?;
         if !matches!(replicas, Value::Array(_)) {
-            // Read as a list, nothing would be an empty one.
+            // The client would read nil as an empty list.
             return None;
         }
         let listed: Vec<HashMap<String, String>> = redis::from_redis_value(replicas).ok()?;
-        let promotable: Option<Vec<Option<Peer>>> = listed.iter().map(promotable).collect();
+        let promotable: Option<Vec<Option<ReplicaAddress>>> = listed.iter().map(promotable).collect();
         Some(Self {
             primary: Endpoint::tcp(&host, port)?,
             promotable: promotable?.into_iter().flatten().collect(),
@@ -158,24 +158,24 @@ impl Account {
 }
 
 /// What sentinels have said of one primary's replicas so far.
-pub(crate) struct Tally<'a> {
+pub(crate) struct ReportTally<'a> {
     all: usize,
     primary: &'a Endpoint,
     /// How many name this primary.
     agreed: usize,
-    wanted: Wanted,
+    wanted: PromotableReplicas,
     elsewhere: Option<Endpoint>,
     failed: Option<String>,
 }
 
-impl<'a> Tally<'a> {
-    /// Of so many sentinels, asked about this primary.
+impl<'a> ReportTally<'a> {
+    /// For this number of sentinels, asked about this primary.
     pub(crate) const fn new(all: usize, primary: &'a Endpoint) -> Self {
         Self {
             all,
             primary,
             agreed: 0,
-            wanted: Wanted::new(Naming::OfThePrimary),
+            wanted: PromotableReplicas::new(Naming::OfThePrimary),
             elsewhere: None,
             failed: None,
         }
@@ -185,26 +185,25 @@ impl<'a> Tally<'a> {
         self.all / 2 + 1
     }
 
-    /// Whether enough have answered.
     pub(crate) const fn is_decided(&self) -> bool {
         self.agreed >= self.needed()
     }
 
-    pub(crate) fn count(&mut self, answer: Result<Account, (Fault, String)>) {
+    pub(crate) fn count(&mut self, answer: Result<SentinelReport, (StoreFault, String)>) {
         match answer {
             Ok(account) if account.primary == *self.primary => {
                 self.agreed += 1;
                 self.wanted.add(account.promotable);
             }
             Ok(account) => self.elsewhere = Some(account.primary),
-            // A right that is missing is for somebody to give; that one is away is not.
+            // An operator can grant a missing right, so that reason goes before an unreachable sentinel.
             Err((fault, why)) if self.failed.is_none() || !fault.refused.is_empty() => self.failed = Some(why),
             Err(_) => {}
         }
     }
 
-    /// All that any of a majority calls promotable, or why nobody knows.
-    pub(crate) fn outcome(self) -> Result<Wanted, String> {
+    /// All replicas that a sentinel of the majority lists, or why they are not known.
+    pub(crate) fn outcome(self) -> Result<PromotableReplicas, String> {
         let (agreed, all, needed, primary) = (self.agreed, self.all, self.needed(), self.primary);
         match (self.elsewhere, self.failed) {
             _ if agreed >= needed => Ok(self.wanted),
@@ -219,13 +218,13 @@ impl<'a> Tally<'a> {
     }
 }
 
-/// Whether this sentinel could promote a replica: one that it finds down, or whose priority is 0, it never does. One
-/// whose link to the primary is down it may. One to which it has no connection itself it would not promote at this
-/// moment, but a promotion begins by closing these connections: a replica that is becoming the primary looks so.
+/// The replica's address if this sentinel could promote it. A sentinel never promotes a replica that it finds down, or whose
+/// priority is 0. It may promote one whose link to the primary is down. It would not promote one to which it has no connection
+/// at this moment; but a promotion begins by closing these connections, so a replica that is becoming the primary looks so.
 /// The outer `None` is an answer of another form.
 #[expect(clippy::option_option, reason = "an answer that says no, and one that cannot be read")]
-fn promotable(fields: &HashMap<String, String>) -> Option<Option<Peer>> {
-    let peer = Peer::new(fields.get("ip")?, fields.get("port")?.parse().ok()?)?;
+fn promotable(fields: &HashMap<String, String>) -> Option<Option<ReplicaAddress>> {
+    let peer = ReplicaAddress::new(fields.get("ip")?, fields.get("port")?.parse().ok()?)?;
     let is_down = |flag: &str| matches!(flag, "s_down" | "o_down");
     let never = fields.get("flags")?.split(',').any(is_down) || fields.get("slave-priority")? == "0";
     Some((!never).then_some(peer))
@@ -297,7 +296,11 @@ mod tests {
             ("master-link-status", "err"),
             ("flags", "slave,promoted"),
         ] {
-            assert_eq!(promotable(&told(&[might])), Some(Peer::new("10.0.0.2", 6379)), "{might:?}");
+            assert_eq!(
+                promotable(&told(&[might])),
+                Some(ReplicaAddress::new("10.0.0.2", 6379)),
+                "{might:?}"
+            );
         }
     }
 
@@ -313,7 +316,7 @@ mod tests {
         }
         let text = |text: &str| Value::BulkString(text.into());
         let primary = || Value::Array(vec![text("10.0.0.1"), text("6379")]);
-        let read = |primary: Value, replicas: Value| Account::read(primary, replicas).map(|account| account.promotable.len());
+        let read = |primary: Value, replicas: Value| SentinelReport::read(primary, replicas).map(|account| account.promotable.len());
         assert_eq!(read(primary(), Value::Array(vec![])), Some(0));
         assert_eq!(read(Value::Nil, Value::Array(vec![])), None);
         assert_eq!(read(primary(), Value::Nil), None);
@@ -324,18 +327,18 @@ mod tests {
         );
     }
 
-    type Answer = Result<Account, (Fault, String)>;
+    type Answer = Result<SentinelReport, (StoreFault, String)>;
 
     fn account(primary: &str, promotable: &[&str]) -> Answer {
-        Ok(Account {
+        Ok(SentinelReport {
             primary: Endpoint::parse(primary).unwrap(),
-            promotable: promotable.iter().map(|host| Peer::new(host, 6379).unwrap()).collect(),
+            promotable: promotable.iter().map(|host| ReplicaAddress::new(host, 6379).unwrap()).collect(),
         })
     }
 
     fn failed(line: &str) -> Answer {
         let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
-        let fault = Fault::of(&value.extract_error().unwrap_err());
+        let fault = StoreFault::of(&value.extract_error().unwrap_err());
         let why = fault.error.to_string();
         Err((fault, why))
     }
@@ -346,7 +349,7 @@ mod tests {
 
     fn outcome(answers: Vec<Answer>) -> Result<String, String> {
         let primary = Endpoint::parse("a:1").unwrap();
-        let mut tally = Tally::new(answers.len(), &primary);
+        let mut tally = ReportTally::new(answers.len(), &primary);
         answers.into_iter().for_each(|answer| tally.count(answer));
         tally.outcome().map(|wanted| wanted.to_string())
     }
@@ -360,7 +363,7 @@ mod tests {
             Ok("")
         );
         assert_eq!(outcome(vec![account("a:1", &["b"])]).as_deref(), Ok("b:6379"));
-        // What another primary's replicas are says nothing of ours.
+        // The replicas of another primary say nothing about ours.
         let one_elsewhere = outcome(vec![account("a:1", &["b"]), account("a:1", &[]), account("z:1", &["d"])]);
         assert_eq!(one_elsewhere.as_deref(), Ok("b:6379"));
     }
@@ -378,7 +381,7 @@ mod tests {
             two_away.contains("1 of 3 sentinels said") && two_away.contains("2 must"),
             "{two_away}"
         );
-        // Of two reasons the one that somebody can mend.
+        // Of two reasons, the one that an operator can mend.
         let denied = "NOPERM User durward has no permissions to run the 'sentinel|replicas' command";
         let told = why(vec![no_account(), failed(denied), no_account()]);
         assert!(told.contains("sentinel|replicas"), "{told}");

@@ -117,7 +117,7 @@ fn expiry_watermark_and_roles_are_taken_at_their_strictest() {
 #[test]
 fn the_newest_ending_of_a_record_is_kept_and_the_number_of_records_is_bounded() {
     let endings = Endings::default();
-    let whose = |name: &str| Whose::Credential(CredentialId::parse(name).unwrap());
+    let whose = |name: &str| RecordRef::Credential(CredentialId::parse(name).unwrap());
     for (epoch, state) in [
         (2, CredentialState::Disabled),
         (3, CredentialState::Active),
@@ -144,7 +144,7 @@ fn the_newest_ending_of_a_record_is_kept_and_the_number_of_records_is_bounded() 
 #[test]
 fn two_branches_of_a_history_with_one_number_leave_what_both_took_away() {
     let endings = Endings::default();
-    let whose = Whose::Credential(sample().id);
+    let whose = RecordRef::Credential(sample().id);
     endings.note(whose.clone(), ending(2, CredentialState::Disabled));
     let mut other = record(2, CredentialState::Active);
     (other.valid_after, other.expires_at) = (at(50), at(300));
@@ -200,9 +200,9 @@ fn facts() -> FoundFacts {
 #[test]
 fn tenant_ancestors_and_roles_are_restricted_too_and_suspicion_is_raised() {
     let narrow: ScopeSet = std::iter::once(Scope::parse("a:read").unwrap()).collect();
-    let role = Whose::Role(RoleId::of_name("viewer"));
+    let role = RecordRef::Role(RoleId::of_name("viewer"));
     let cases = [
-        (Whose::Tenant(facts().tenant.id), Ending::Tenant { epoch: 2, active: false }),
+        (RecordRef::Tenant(facts().tenant.id), Ending::Tenant { epoch: 2, active: false }),
         (
             role.clone(),
             Ending::Role {
@@ -211,7 +211,7 @@ fn tenant_ancestors_and_roles_are_restricted_too_and_suspicion_is_raised() {
             },
         ),
         (role, Ending::RoleDeleted),
-        (Whose::Credential(sample().id), ending(2, REVOKED)),
+        (RecordRef::Credential(sample().id), ending(2, REVOKED)),
     ];
     for (i, (whose, ending)) in cases.into_iter().enumerate() {
         let endings = Endings::default();
