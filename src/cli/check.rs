@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::config::error::Weight;
+use crate::config::error::ProblemSeverity;
 use crate::config::{self, Problems, Purpose, json_schema};
 
 use super::descriptors::{self, DescriptorBudget, DescriptorDemand};
@@ -70,7 +70,7 @@ pub(crate) fn run(config: &Path, printer: &Printer) -> Result<(), Failure> {
 
 /// How many warnings there are. Notes only say what will happen, and do not count.
 fn warnings(problems: &Problems) -> usize {
-    problems.iter().filter(|d| d.problem.weight == Weight::Warning).count()
+    problems.iter().filter(|d| d.problem.weight == ProblemSeverity::Warning).count()
 }
 
 fn count(number: usize, of: &str) -> String {

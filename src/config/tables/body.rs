@@ -29,7 +29,7 @@ table! {
         max: Option<Located<u64>> = absent("255 characters; of a `list` each item; `integer` and `number`: 4294967295; `any`: 4096 bytes"), count(1, 4_294_967_295);
         /// `any`: how deep objects and lists may be nested; 0 allows only a plain value.
         depth: Option<Located<u64>> = default("8"), count(0, 32);
-        /// `object`: its fields, written like those of the body. Sources, templates and mistakes name them with dots:
+        /// `object`: its fields, written like those of the body. SourceFiles, templates and mistakes name them with dots:
         /// `body.address.city`. Objects may be nested at most four deep.
         fields: Named<FieldTable> = absent("required for `object`");
         /// `list`: most items.
@@ -84,7 +84,6 @@ const DEFAULT_TEXT: u64 = 255;
 const DEFAULT_SECRET: u64 = 128;
 /// Longest e-mail address (RFC 5321, section 4.5.3.1.3, less the brackets).
 const MAX_EMAIL: u64 = 254;
-/// Longest id of ours.
 const MAX_ID: u64 = 128;
 /// Most fields of one body, those of its objects included.
 const MAX_FIELDS: usize = 64;
@@ -300,7 +299,6 @@ impl Builder<'_> {
 }
 
 impl MessagesTable {
-    /// Those that are written.
     pub fn all(&self) -> impl Iterator<Item = &Located<String>> {
         let all = [&self.required, &self.kind, &self.format, &self.min, &self.max, &self.one_of];
         all.into_iter().flatten()

@@ -3,7 +3,7 @@
 use crate::base::ids::is_valid_id;
 use crate::config::declare::Member;
 use crate::config::reader::shorten;
-use crate::config::source::{Located, Place};
+use crate::config::source::{Located, Span};
 use crate::decide::headers::IdentityNames;
 use crate::wire::framing::is_token;
 
@@ -155,7 +155,7 @@ impl Builder<'_> {
             self.report.error(
                 &name.at,
                 format!("`{}` is not a header name", shorten(&name.value)),
-                Some("1 to 64 letters, digits and `-`, for example `X-Api-Key`".to_owned()),
+                Some("1 to 64 letters, digits and `-`, for example `X-Api-Setting`".to_owned()),
             );
         }
         fits
@@ -235,7 +235,7 @@ fn credential_headers(surface: &Member<SurfaceTable>) -> impl Iterator<Item = St
     credential_header_places(surface).into_iter().map(|(name, _)| name)
 }
 
-fn credential_header_places(surface: &Member<SurfaceTable>) -> Vec<(String, Place)> {
+fn credential_header_places(surface: &Member<SurfaceTable>) -> Vec<(String, Span)> {
     let all = surface.kind.headers().into_iter();
     all.map(|(name, at)| (folded(name), at.clone())).collect()
 }

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use crate::config::declare::{Named, Pairs, Table, Value, absent, choice, count, default, duration, form, required, table, tagged};
-use crate::config::reader::{Entry, shorten};
+use crate::config::declare::{
+    DeclaredTable, Named, Pairs, SettingValue, absent, choice, count, default, duration, form, required, table, tagged,
+};
+use crate::config::reader::{RawEntry, shorten};
 use crate::config::report::suggest;
-use crate::config::schema::Kind;
-use crate::config::source::{Located, Place};
+use crate::config::schema::ValueKind;
+use crate::config::source::{Located, Span};
 use crate::config::units::secs;
 use crate::decide::method::Method;
 use crate::decide::route::{Access, Destination, ServedRouteIndex, UpstreamIndex};
@@ -22,8 +24,8 @@ use super::Builder;
 use super::body::FieldTable;
 use super::hooks::{HookTable, hook_names, is_of_hook};
 use super::mints::MintTable;
-use super::routes::{AccessTable, RouteAccess, RouteTable, Shared};
-use super::sources::{Parents, SourceScope, Wanted};
+use super::routes::{AccessTable, RouteAccess, RouteInputs, RouteTable};
+use super::sources::{FieldRequirement, ParentPresence, SourceScope};
 
 table! {
     /// A route with `serve`. The body of its requests is JSON of at most 16 KiB (`max_body` up to 64 KiB).
@@ -46,7 +48,7 @@ table! {
         /// What is answered.
         answer: AnswerTable = absent("204");
         /// A request to a service before or after what the gateway does.
-        hook: Option<HookTable> = absent("no service is asked or told");
+        hook: Located<Option<HookTable>> = absent("no service is asked or told");
         ..action: Option<Located<ActionTable>>;
     }
 }
@@ -227,13 +229,13 @@ pub enum ReachValue {
     Claim(ReachTable),
 }
 
-impl Value for ReachValue {
-    const KIND: Kind = Kind::Either(
+impl SettingValue for ReachValue {
+    const KIND: ValueKind = ValueKind::Either(
         "`tenant`, `children`, `path.<parameter>`, or a table",
-        &[Kind::Text, Kind::Table(ReachTable::schema)],
+        &[ValueKind::Text, ValueKind::Table(ReachTable::schema)],
     );
 
-    fn parse(entry: &Entry<'_>) -> Option<Self> {
+    fn parse(entry: &RawEntry<'_>) -> Option<Self> {
         match entry.value {
             DeValue::String(word) => Some(Self::Word(word.clone().into_owned())),
             _ => ReachTable::parse(entry).map(Self::Claim),
@@ -242,7 +244,6 @@ impl Value for ReachValue {
 }
 
 impl ServeTable {
-    /// What is made.
     pub fn mints(&self) -> &[MintTable] {
         match self.action.as_ref().map(|action| &action.value) {
             Some(ActionTable::Mint(mint)) => &mint.mint,
@@ -263,7 +264,6 @@ impl ServeTable {
     }
 }
 
-/// Statuses of an answer.
 const STATUSES: [u16; 4] = [200, 201, 202, 204];
 
 impl Builder<'_> {
@@ -271,20 +271,21 @@ impl Builder<'_> {
     /// cannot be built at all, the destination leads nowhere.
     pub(super) fn issuer(
         &self,
-        (shared, upstream): (&Shared<'_>, Option<UpstreamIndex>),
+        shared: &RouteInputs<'_>,
+        upstream: Option<UpstreamIndex>,
         access: &Access,
         written: &RouteTable,
         serve: &ServeTable,
     ) -> Destination {
         let mut in_scope = SourceScope::new(shared.surfaces, shared.claims, access, written);
         in_scope.fields = self.fields(&in_scope, serve);
-        self.check_served(shared, &in_scope, (access, written), serve);
+        self.check_served(shared, &in_scope, access, written, serve);
         self.check_messages(serve);
         // Without an action there is a mistake in its keys, which was reported.
         let Some(action) = serve.action.as_ref().and_then(|action| self.action(&in_scope, action)) else {
             return Destination::Served(ServedRouteIndex(0));
         };
-        let hook = self.hook(shared, upstream, &in_scope, (serve, &action));
+        let hook = self.hook(shared, upstream, &in_scope, serve, &action);
         self.check_forms(serve, &action);
         let answer = self.answer(&in_scope, serve, &action);
         // What no template speaks of is not read.
@@ -342,7 +343,14 @@ impl Builder<'_> {
     }
 
     /// What every served route must be.
-    fn check_served(&self, shared: &Shared<'_>, in_scope: &SourceScope<'_>, (access, written): (&Access, &RouteTable), serve: &ServeTable) {
+    fn check_served(
+        &self,
+        shared: &RouteInputs<'_>,
+        in_scope: &SourceScope<'_>,
+        access: &Access,
+        written: &RouteTable,
+        serve: &ServeTable,
+    ) {
         self.check_callers(in_scope, written);
         let reads = |m: &Located<String>| matches!(Method::parse(m.value.as_bytes()), Ok(Method::Get | Method::Head));
         let with_get = written.methods.as_ref().is_none_or(|methods| methods.iter().any(reads));
@@ -393,21 +401,21 @@ impl Builder<'_> {
             },
             ActionTable::Revoke(RevokeTable { record, .. }) => Action::Revoke {
                 surface: self.record_surface(in_scope, &record.surface)?,
-                id: self.check_source(in_scope, &record.id, Parents::None),
+                id: self.check_source(in_scope, &record.id, ParentPresence::None),
                 reach: self.reach(in_scope, record.reach.as_ref()),
                 grants: self.scopes(&record.grants),
             },
             ActionTable::Rotate(RotateTable { grace, record, .. }) => Action::Rotate {
                 surface: self.rotatable(in_scope, &record.surface)?,
-                id: self.check_source(in_scope, &record.id, Parents::None),
+                id: self.check_source(in_scope, &record.id, ParentPresence::None),
                 reach: self.reach(in_scope, record.reach.as_ref()),
                 grace: *grace,
                 grants: self.scopes(&record.grants),
             },
             ActionTable::SetRoles(SetRolesTable { roles, record, .. }) => Action::SetRoles {
                 surface: self.record_surface(in_scope, &record.surface)?,
-                id: self.check_source(in_scope, &record.id, Parents::None),
-                roles: self.body_source(in_scope, roles, Wanted::List)?,
+                id: self.check_source(in_scope, &record.id, ParentPresence::None),
+                roles: self.body_source(in_scope, roles, FieldRequirement::List)?,
                 reach: self.reach(in_scope, record.reach.as_ref()),
                 grants: self.scopes(&record.grants),
             },
@@ -442,7 +450,7 @@ impl Builder<'_> {
             value: ValueSource::Path(name.to_owned()),
             at: at.at.clone(),
         };
-        self.check_source(in_scope, &source, Parents::None);
+        self.check_source(in_scope, &source, ParentPresence::None);
         name.to_owned()
     }
 
@@ -471,7 +479,7 @@ impl Builder<'_> {
             },
             ReachValue::Claim(ReachTable { claim, from, .. }) => Reach::Claim {
                 claim: claim.value.clone(),
-                from: self.check_source(in_scope, from, Parents::None),
+                from: self.check_source(in_scope, from, ParentPresence::None),
             },
         }
     }
@@ -491,7 +499,7 @@ impl Builder<'_> {
     }
 
     /// A token without a record of its own cannot be ended alone.
-    fn extent(&self, in_scope: &SourceScope<'_>, extent: Extent, at: &Place) -> Extent {
+    fn extent(&self, in_scope: &SourceScope<'_>, extent: Extent, at: &Span) -> Extent {
         if extent == Extent::Everywhere {
             return extent;
         }
@@ -509,7 +517,7 @@ impl Builder<'_> {
         Extent::This
     }
 
-    fn set_password(&self, in_scope: &SourceScope<'_>, serve: &SetPasswordTable, at: &Place) -> Option<Action> {
+    fn set_password(&self, in_scope: &SourceScope<'_>, serve: &SetPasswordTable, at: &Span) -> Option<Action> {
         let surface = self.account_surface(in_scope, &serve.surface)?;
         let presented = !in_scope.accepted.is_empty() && in_scope.accepted.iter().all(|own| *own == surface);
         if serve.current.is_none() && !presented {
@@ -521,8 +529,11 @@ impl Builder<'_> {
         }
         Some(Action::SetPassword {
             surface,
-            current: serve.current.as_ref().and_then(|c| self.body_source(in_scope, c, Wanted::Secret)),
-            new: self.body_source(in_scope, &serve.new, Wanted::Secret)?,
+            current: serve
+                .current
+                .as_ref()
+                .and_then(|c| self.body_source(in_scope, c, FieldRequirement::Secret)),
+            new: self.body_source(in_scope, &serve.new, FieldRequirement::Secret)?,
             sessions: serve.sessions,
             grants: self.scopes(&serve.grants),
         })
@@ -556,7 +567,7 @@ impl Builder<'_> {
             body: written
                 .body
                 .as_ref()
-                .and_then(|body| self.answer_template(in_scope, (body, serve), action)),
+                .and_then(|body| self.answer_template(in_scope, body, serve, action)),
             headers: written
                 .headers
                 .iter()
@@ -569,7 +580,8 @@ impl Builder<'_> {
     fn answer_template(
         &self,
         in_scope: &SourceScope<'_>,
-        (body, serve): (&Located<String>, &ServeTable),
+        body: &Located<String>,
+        serve: &ServeTable,
         action: &Action,
     ) -> Option<AnswerTemplate> {
         let names = AnswerNames {
@@ -587,7 +599,7 @@ impl Builder<'_> {
         }
         match &error {
             TemplateError::Unknown(_, name) if is_of_hook(name) && names.hook == HookNames::None => {
-                let help = if serve.hook.is_some() {
+                let help = if serve.hook.value.is_some() {
                     "the answer of a service is used only with `when = \"before\"`"
                 } else {
                     "no service is asked: add `[routes.hook]` with `when = \"before\"`"

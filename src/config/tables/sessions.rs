@@ -8,7 +8,7 @@ use crate::config::declare::{Member, Pairs, absent, choice, default, duration, r
 use crate::config::reader::shorten;
 use crate::config::report::suggest;
 use crate::config::secret::Reference;
-use crate::config::source::{Located, Place};
+use crate::config::source::{Located, Span};
 use crate::config::units::{millis, secs, write_duration};
 use crate::decide::cors::OriginRule;
 use crate::decide::surface::{Carrier, CookieSpec, Minting, Refresh, SameSite, SessionRecord, SessionSurface, SurfaceKind};
@@ -96,7 +96,7 @@ choice! {
 }
 
 /// Whose secret a hash is, for the search for equal ones.
-pub(super) type Owners = HashMap<[u8; 32], (String, Place)>;
+pub(super) type Owners = HashMap<[u8; 32], (String, Span)>;
 
 impl Builder<'_> {
     pub(super) fn session(

@@ -229,7 +229,7 @@ const OF_FORM: &[&str] = &[
     "cannot be this number",
     "does not belong to",
     "is missing",
-    "must be 1",
+    "must be 1 to ",
     "is not a duration",
     "is not a size",
     "is not an address with a port",
