@@ -25,9 +25,6 @@ fn password(record: &CredentialRecord) -> Option<&PasswordHash> {
 }
 
 impl CredentialKind for AccountSurface {
-    const WORD: &'static str = "account";
-    const KEYS: &'static [&'static str] = &["login_field", "password_field", "login_max", "password_max"];
-
     fn carry(&self) -> Carry<'_> {
         self.fields.as_ref().map_or(Carry::Never, Carry::Login)
     }

@@ -42,9 +42,6 @@ impl ApiKeySurface {
 }
 
 impl CredentialKind for ApiKeySurface {
-    const WORD: &'static str = "api_key";
-    const KEYS: &'static [&'static str] = &["carry", "prefixes", "keys", "random", "claim_headers"];
-
     fn carry(&self) -> Carry<'_> {
         Carry::Whole(&self.carriers)
     }

@@ -88,9 +88,6 @@ fn with_both<T>(encoded: &[u8], with: impl FnOnce(&[u8], &[u8]) -> T) -> Option<
 }
 
 impl CredentialKind for BasicSurface {
-    const WORD: &'static str = "basic";
-    const KEYS: &'static [&'static str] = &["key_prefixes", "secret_prefixes", "keys", "password"];
-
     fn carry(&self) -> Carry<'_> {
         Carry::Whole(CARRIERS)
     }

@@ -43,9 +43,6 @@ pub enum Verified<'s> {
 }
 
 impl CredentialKind for ExternalSurface {
-    const WORD: &'static str = "external_jwt";
-    const KEYS: &'static [&'static str] = &["carry", "issuers", "skew", "max_token", "claim_headers", "claim_lists"];
-
     fn carry(&self) -> Carry<'_> {
         Carry::Whole(&self.carriers)
     }

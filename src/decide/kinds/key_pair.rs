@@ -78,19 +78,6 @@ impl KeyPairSurface {
 }
 
 impl CredentialKind for KeyPairSurface {
-    const WORD: &'static str = "key_pair";
-    const KEYS: &'static [&'static str] = &[
-        "key_header",
-        "secret_header",
-        "key_field",
-        "secret_field",
-        "key_max",
-        "secret_max",
-        "key_prefixes",
-        "secret_prefixes",
-        "keys",
-    ];
-
     fn carry(&self) -> Carry<'_> {
         match &self.halves {
             HalfCarriers::Headers { key, secret } => Carry::Halves { key, secret },

@@ -50,9 +50,6 @@ macro_rules! kinds {
             $($(#[$doc])* $kind($surface),)*
         }
 
-        /// The word of each kind in the configuration.
-        pub const WORDS: [&str; [$($surface::WORD),*].len()] = [$($surface::WORD),*];
-
         /// Asks the kind that a surface is of.
         macro_rules! ask {
             ($d of:expr, $d kind:ident => $d answer:expr) => {
@@ -93,11 +90,6 @@ kinds! { $
 
 /// The questions that every kind of credential answers.
 pub trait CredentialKind {
-    /// The word of the kind in the configuration.
-    const WORD: &'static str;
-    /// The settings of `[surfaces.<name>]` that the kind takes, besides `kind` and `mode`.
-    const KEYS: &'static [&'static str];
-
     // -------------------------------------------------------------------- where it stands, and what it looks like
 
     /// Where a request carries the credential.

@@ -100,23 +100,6 @@ impl SessionSurface {
 }
 
 impl CredentialKind for SessionSurface {
-    const WORD: &'static str = "session_jwt";
-    const KEYS: &'static [&'static str] = &[
-        "carry",
-        "token_kind",
-        "secrets",
-        "issuer",
-        "audience",
-        "skew",
-        "scopes_claim",
-        "record",
-        "record_surface",
-        "claim_headers",
-        "lifetime",
-        "cookie",
-        "refresh",
-    ];
-
     fn carry(&self) -> Carry<'_> {
         Carry::Whole(&self.carriers)
     }

@@ -21,9 +21,6 @@ pub struct SigningSecretSurface {
 }
 
 impl CredentialKind for SigningSecretSurface {
-    const WORD: &'static str = "signing_secret";
-    const KEYS: &'static [&'static str] = &["prefixes"];
-
     fn carry(&self) -> Carry<'_> {
         Carry::Never
     }

@@ -21,8 +21,8 @@
 -- (66,000) in a list that is whole. `write` keeps what was found; `whole` is since when. `read` answers a gateway's entry, `depart`
 -- turns one into the other form. An entry heard, or begun, more than a minute ahead is none: nobody would have
 -- been heard so for longer than the two seconds between two announcements. 60,000 is the hard bound.
-local told = redis.pcall('INFO', 'server')
-local here = type(told) == 'string' and string.match(told, 'run_id:(%x+)') or '-'
+local info = redis.pcall('INFO', 'server')
+local here = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or '-'
 local whole, number, head, copy, moved = now, 0, nil, nil, false
 local function check(own, known, at)
   known, at = tonumber(known), tonumber(at)
