@@ -239,10 +239,10 @@ pub const MARKED: usize = MAC_LEN + CHECKSUM_LEN;
 pub fn mac_holds(text: &[u8], peppers: &Peppers) -> bool {
     let parts = text.len().checked_sub(MARKED).and_then(|at| text.split_at_checked(at));
     let Some((beginning, tail)) = parts else { return false };
-    let said = number_of(&tail[..MAC_LEN]);
+    let presented = number_of(&tail[..MAC_LEN]);
     let mut holds = 0_u8;
     for pepper in peppers.iter() {
-        holds |= (pepper.mark(beginning) % MACS).ct_eq(&said).unwrap_u8();
+        holds |= (pepper.mark(beginning) % MACS).ct_eq(&presented).unwrap_u8();
     }
     holds == 1
 }

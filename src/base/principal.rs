@@ -66,8 +66,8 @@ impl Facts {
     pub fn fetch(&self) {
         let lines = &self.lines;
         let texts = (
-            lines.kept.get().map_or(0, |(_, lines)| lines.fetch()),
-            lines.logged.get().map_or(0, Beside::fetch),
+            lines.header_lines.get().map_or(0, |(_, lines)| lines.fetch()),
+            lines.logged.get().map_or(0, InlineText::fetch),
         );
         let records = (
             self.tenant.active,
@@ -139,8 +139,8 @@ impl Clone for Reading {
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct IdentityLines {
-    kept: OnceLock<(u64, Beside<LINES>)>,
-    logged: OnceLock<Beside<LOGGED>>,
+    header_lines: OnceLock<(u64, InlineText<LINES>)>,
+    logged: OnceLock<InlineText<LOGGED>>,
     outdated: AtomicBool,
 }
 
@@ -152,13 +152,13 @@ const LOGGED: usize = 118;
 
 /// A text that is stored inline, in the same cache lines as the facts, and on the heap only if it is long.
 #[derive(Debug, Clone)]
-struct Beside<const N: usize> {
+struct InlineText<const N: usize> {
     len: u16,
     short: [u8; N],
     long: Box<[u8]>,
 }
 
-impl<const N: usize> Beside<N> {
+impl<const N: usize> InlineText<N> {
     fn new(text: &[u8]) -> Self {
         let mut short = [0; N];
         let (len, long) = match (short.get_mut(..text.len()), u16::try_from(text.len())) {
@@ -188,7 +188,7 @@ impl IdentityLines {
     /// The lines, if these rules wrote them.
     #[must_use]
     pub fn written_by(&self, rules: u64) -> Option<&[u8]> {
-        let (by, lines) = self.kept.get()?;
+        let (by, lines) = self.header_lines.get()?;
         if *by == rules {
             return Some(lines.text());
         }
@@ -199,12 +199,12 @@ impl IdentityLines {
     /// Keeps the lines that these rules wrote, unless lines are kept already.
     pub fn keep(&self, rules: u64, lines: &[u8]) {
         // A second writer has written the same lines.
-        let _ = self.kept.set((rules, Beside::new(lines)));
+        let _ = self.header_lines.set((rules, InlineText::new(lines)));
     }
 
     /// The text of access lines about the caller. `write` writes it the first time.
     pub fn logged(&self, write: impl FnOnce() -> Vec<u8>) -> &[u8] {
-        self.logged.get_or_init(|| Beside::new(&write())).text()
+        self.logged.get_or_init(|| InlineText::new(&write())).text()
     }
 
     /// Whether other rules than those that wrote the lines have asked for them.
@@ -217,7 +217,7 @@ impl IdentityLines {
 impl Clone for IdentityLines {
     fn clone(&self) -> Self {
         Self {
-            kept: self.kept.clone(),
+            header_lines: self.header_lines.clone(),
             logged: self.logged.clone(),
             outdated: AtomicBool::new(self.are_outdated()),
         }

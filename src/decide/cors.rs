@@ -26,7 +26,7 @@ pub const REQUEST_HEADERS: &[&str] = &["accept", "accept-language", "authorizati
 pub const RESPONSE_HEADERS: &[&str] = &["X-Request-Id", "Retry-After", "RateLimit", "RateLimit-Policy"];
 
 /// Most headers that one preflight may ask for. Pages send about twelve; the bound keeps the work of a refusal small.
-pub const MAX_ASKED: usize = 64;
+pub const MAX_REQUESTED_HEADERS: usize = 64;
 
 /// Whether cookies of a listed origin are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,8 +152,8 @@ impl CorsPolicy {
     /// [`Denial::CorsOrigin`], [`Denial::CorsHeader`].
     pub fn grant(&self, preflight: &Preflight<'_>, methods: &str) -> Result<Fields, Denial> {
         let listed = self.find(preflight.origin).ok_or(Denial::CorsOrigin)?;
-        let mut asked = preflight.headers().take(MAX_ASKED + 1);
-        if asked.by_ref().take(MAX_ASKED).any(|name| !self.takes_header(name)) || asked.next().is_some() {
+        let mut requested = preflight.headers().take(MAX_REQUESTED_HEADERS + 1);
+        if requested.by_ref().take(MAX_REQUESTED_HEADERS).any(|name| !self.takes_header(name)) || requested.next().is_some() {
             return Err(Denial::CorsHeader);
         }
         let mut answer = Fields::default();
@@ -261,8 +261,8 @@ impl Cors {
         find: impl Fn(Method) -> Option<RouteIndex>,
     ) -> Result<Option<(Fields, RouteIndex)>, (Denial, RouteIndex)> {
         let wanted = Method::parse(preflight.method).ok().and_then(&find);
-        let asked = wanted.or_else(|| self.neighbour(&find));
-        let Some((route, policy)) = asked.and_then(|route| Some((route, self.of_route(route)?))) else {
+        let requested = wanted.or_else(|| self.neighbour(&find));
+        let Some((route, policy)) = requested.and_then(|route| Some((route, self.of_route(route)?))) else {
             return Ok(None);
         };
         if policy.find(preflight.origin).is_none() {

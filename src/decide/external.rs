@@ -263,16 +263,16 @@ impl ExternalIssuer {
             && self.max_age == other.max_age
     }
 
-    fn takes_type(&self, told: Option<&str>) -> bool {
+    fn takes_type(&self, named_type: Option<&str>) -> bool {
         // RFC 7515, section 4.1.9: media types without `application/`, in any case.
-        let is = |told: &str, wanted: &str| {
-            let short = told.get(..12).filter(|begin| begin.eq_ignore_ascii_case("application/"));
-            let told = short.map_or(told, |begin| &told[begin.len()..]);
-            told.eq_ignore_ascii_case(wanted)
+        let is = |named_type: &str, expected: &str| {
+            let short = named_type.get(..12).filter(|begin| begin.eq_ignore_ascii_case("application/"));
+            let named_type = short.map_or(named_type, |begin| &named_type[begin.len()..]);
+            named_type.eq_ignore_ascii_case(expected)
         };
         match &self.token_type {
-            Some(wanted) => told.is_some_and(|told| is(told, wanted)),
-            None => told.is_none_or(|told| USUAL_TYPES.iter().any(|usual| is(told, usual))),
+            Some(wanted) => named_type.is_some_and(|named_type| is(named_type, wanted)),
+            None => named_type.is_none_or(|named_type| USUAL_TYPES.iter().any(|usual| is(named_type, usual))),
         }
     }
 

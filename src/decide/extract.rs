@@ -42,14 +42,14 @@ pub fn extract<'h>(fields: &'h Fields, surfaces: &[Surface], accepted: &[Surface
     match find_explicit(fields, surfaces)? {
         Explicit::One { name, value } if name.eq_ignore_ascii_case(b"authorization") => match AuthScheme::split(value) {
             Some((scheme, rest)) if request.is_used(HeaderLocation::Authorization(scheme)) => {
-                let place = HeaderLocation::Authorization(scheme);
-                request.classify(place, request.excuse_elsewhere(place, behind_scheme(rest))?)
+                let location = HeaderLocation::Authorization(scheme);
+                request.classify(location, request.excuse_elsewhere(location, behind_scheme(rest))?)
             }
             _ => request.extract_cookie(fields),
         },
         Explicit::One { name, value } => {
-            let place = HeaderLocation::Header(name);
-            request.classify(place, request.excuse_elsewhere(place, check_single(value))?)
+            let location = HeaderLocation::Header(name);
+            request.classify(location, request.excuse_elsewhere(location, check_single(value))?)
         }
         Explicit::Pair {
             surface,
@@ -165,36 +165,38 @@ impl<'s> Request<'s> {
     }
 
     /// Every surface whose credentials, or halves of them, stand in this header.
-    fn users_of(self, place: HeaderLocation<'_>) -> impl Iterator<Item = (SurfaceIndex, &'s Surface)> {
-        self.each().filter(move |(_, s)| s.kind.carry().is_at(place))
+    fn users_of(self, location: HeaderLocation<'_>) -> impl Iterator<Item = (SurfaceIndex, &'s Surface)> {
+        self.each().filter(move |(_, s)| s.kind.carry().is_at(location))
     }
 
-    fn is_used(self, place: HeaderLocation<'_>) -> bool {
-        self.users_of(place).next().is_some()
+    fn is_used(self, location: HeaderLocation<'_>) -> bool {
+        self.users_of(location).next().is_some()
     }
 
     /// Decides to which surface the text of a header belongs.
-    fn classify<'h>(self, place: HeaderLocation<'_>, text: &'h [u8]) -> Result<Extracted<'h>, Denial> {
-        let Some((index, surface, prefix)) = longest_owner(self.users_of(place), text) else {
-            return self.classify_unprefixed(place, text);
+    fn classify<'h>(self, location: HeaderLocation<'_>, text: &'h [u8]) -> Result<Extracted<'h>, Denial> {
+        let Some((index, surface, prefix)) = longest_owner(self.users_of(location), text) else {
+            return self.classify_unprefixed(location, text);
         };
         if !self.accepts(index) {
-            return Err(self.foreign_in(place));
+            return Err(self.foreign_in(location));
         }
         self.admit(index, surface.kind.read(text, prefix)?, prefix.mode)
     }
 
     /// Decides about a text that has no key prefix of its header: it is a token, or not good.
-    fn classify_unprefixed<'h>(self, place: HeaderLocation<'_>, text: &'h [u8]) -> Result<Extracted<'h>, Denial> {
-        let mut sessions = self.users_of(place).filter(|(index, s)| s.takes_tokens() && self.accepts(*index));
+    fn classify_unprefixed<'h>(self, location: HeaderLocation<'_>, text: &'h [u8]) -> Result<Extracted<'h>, Denial> {
+        let mut sessions = self
+            .users_of(location)
+            .filter(|(index, s)| s.takes_tokens() && self.accepts(*index));
         if is_token_shaped(text)
             && let Some((surface, _)) = sessions.next()
         {
             let origin = TokenOrigin::Header;
             return self.admit(surface, Credential::Jwt { token: text, origin }, None);
         }
-        Err(match (self.is_foreign(text), self.is_accepted_in(place)) {
-            (true, _) => self.foreign_in(place),
+        Err(match (self.is_foreign(text), self.is_accepted_in(location)) {
+            (true, _) => self.foreign_in(location),
             (false, true) => Denial::MalformedCredential,
             // No accepted surface uses this header, and no surface has credentials of this form: the text is not for
             // us.
@@ -203,22 +205,22 @@ impl<'s> Request<'s> {
     }
 
     /// A malformed text counts as malformed in a header that the route looks at, and as no credential in any other.
-    fn excuse_elsewhere<T>(self, place: HeaderLocation<'_>, read: Result<T, Denial>) -> Result<T, Denial> {
+    fn excuse_elsewhere<T>(self, location: HeaderLocation<'_>, read: Result<T, Denial>) -> Result<T, Denial> {
         read.map_err(|denial| match denial {
-            Denial::MalformedCredential if !self.is_accepted_in(place) => Denial::MissingCredential,
+            Denial::MalformedCredential if !self.is_accepted_in(location) => Denial::MissingCredential,
             other => other,
         })
     }
 
     /// Whether a surface of the route has its credential in this header.
-    fn is_accepted_in(self, place: HeaderLocation<'_>) -> bool {
-        self.users_of(place).any(|(index, _)| self.accepts(index))
+    fn is_accepted_in(self, location: HeaderLocation<'_>) -> bool {
+        self.users_of(location).any(|(index, _)| self.accepts(index))
     }
 
     /// The denial for a credential of another surface, by the header in which it came. For a caller whose API
     /// documents one header only, a credential elsewhere may count as none.
-    fn foreign_in(self, place: HeaderLocation<'_>) -> Denial {
-        if self.is_accepted_in(place) {
+    fn foreign_in(self, location: HeaderLocation<'_>) -> Denial {
+        if self.is_accepted_in(location) {
             Denial::WrongSurface
         } else {
             Denial::MisplacedCredential

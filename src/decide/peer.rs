@@ -36,19 +36,19 @@ impl ClientOrigin {
     /// connection.
     #[must_use]
     pub fn scheme(&self, fields: &Fields, connection: UriScheme) -> UriScheme {
-        let told = if self.trusted { forwarded_scheme(fields) } else { None };
-        told.unwrap_or(connection)
+        let forwarded = if self.trusted { forwarded_scheme(fields) } else { None };
+        forwarded.unwrap_or(connection)
     }
 
     /// The authority that the client asked for: the `X-Forwarded-Host` of a trusted proxy, else that of the request.
     #[must_use]
     pub fn authority<'f>(&self, fields: &'f Fields, own: &'f str) -> &'f str {
-        let told = || {
+        let forwarded = || {
             let host = fields.one("x-forwarded-host").ok().flatten()?;
             Authority::parse(host).ok()?;
             std::str::from_utf8(host).ok()
         };
-        if self.trusted { told().unwrap_or(own) } else { own }
+        if self.trusted { forwarded().unwrap_or(own) } else { own }
     }
 }
 
@@ -84,10 +84,12 @@ impl PeerPolicy {
 /// that field, the `proto` of the last element of `Forwarded`, which the proxy itself added. `None` if values differ,
 /// or are no scheme of HTTP or WebSocket.
 fn forwarded_scheme(fields: &Fields) -> Option<UriScheme> {
-    let mut told = fields.all("x-forwarded-proto").flat_map(|value| value.split(|b| *b == b','));
-    if let Some(first) = told.next() {
+    let mut forwarded = fields.all("x-forwarded-proto").flat_map(|value| value.split(|b| *b == b','));
+    if let Some(first) = forwarded.next() {
         let first = parse_scheme(first.trim_ascii())?;
-        return told.all(|next| parse_scheme(next.trim_ascii()) == Some(first)).then_some(first);
+        return forwarded
+            .all(|next| parse_scheme(next.trim_ascii()) == Some(first))
+            .then_some(first);
     }
     let last = fields.all("forwarded").flat_map(list).last()?;
     let mut pairs = last.split(|b| *b == b';').map(<[u8]>::trim_ascii);

@@ -157,8 +157,8 @@ impl Window {
     /// Counts an admitted request, whether this gateway or another one admitted it.
     pub fn count(&mut self, rate: Rate, now: BootMillis) {
         let part = now.0 / rate.part_millis();
-        let place = usize::try_from(part % GROUPS as u64).unwrap_or(0);
-        let Some(group) = self.0.get_mut(place) else { return };
+        let index = usize::try_from(part % GROUPS as u64).unwrap_or(0);
+        let Some(group) = self.0.get_mut(index) else { return };
         if group.part < part || !group.counts(rate, now.0) {
             *group = Group {
                 part,

@@ -102,13 +102,13 @@ pub fn context(call: &ServedCall, data: &AnswerData) -> Result<Json, Denial> {
 /// fields are left out.
 fn body(call: &ServedCall) -> Result<Json, Denial> {
     let schema = &call.served_route()?.body;
-    let kept = schema.unknown_fields == UnknownFields::Kept;
-    let mut shown = if kept { call.body.to_json() } else { Map::new().into() };
+    let keeps_unknown = schema.unknown_fields == UnknownFields::Kept;
+    let mut shown = if keeps_unknown { call.body.to_json() } else { Map::new().into() };
     for field in &schema.fields {
         let value = call.body.value(&field.name);
         match (&field.kind, value) {
             (FieldKind::Secret { .. }, _) => remove(&mut shown, &field.name),
-            (FieldKind::Object, Some(_)) if kept => {}
+            (FieldKind::Object, Some(_)) if keeps_unknown => {}
             (FieldKind::Object, _) => put(&mut shown, &field.name, Map::new().into()),
             (_, value) => put(&mut shown, &field.name, value.map(BodyMember::to_json).unwrap_or_default()),
         }

@@ -138,12 +138,12 @@ pub fn read(fields: &HookFields, body: &[u8]) -> Result<Json, Denial> {
         return Ok(answer.into());
     };
     let answer = Json::from(answer);
-    let mut kept = Json::Object(Map::new());
+    let mut selected = Json::Object(Map::new());
     for name in names {
         let value = name.split('.').try_fold(&answer, |at, member| at.get(member));
-        put(&mut kept, name, value.cloned().unwrap_or_default());
+        put(&mut selected, name, value.cloned().unwrap_or_default());
     }
-    Ok(kept)
+    Ok(selected)
 }
 
 /// The data for the template if the service could not answer: every named field is `null`.

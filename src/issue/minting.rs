@@ -31,7 +31,7 @@ pub struct MintedCredential {
     /// The record. A token without a record has here what its record would say, under the id of its parent.
     pub record: CredentialRecord,
     /// Whether the record is to be stored.
-    pub kept: RecordStorage,
+    pub storage: RecordStorage,
     /// A key, or the publishable half of a pair.
     pub key: Option<GeneratedKey>,
     pub secret: Option<GeneratedKey>,
@@ -81,9 +81,9 @@ pub fn make(call: &ServedCall, mint: &Mint, ready: MintInputs<'_>) -> Result<Min
     let mode = find_mode(call, mint, surface, parent)?;
     let scopes = find_scopes(call, mint, parent)?;
     let empty = ScopeSet::default();
-    let held = call.caller.as_ref().map_or(&empty, |caller| caller.scopes());
-    for asked in [&scopes, &ready.role_scopes] {
-        check_scopes(asked, held, &mint.grants)?;
+    let callers_scopes = call.caller.as_ref().map_or(&empty, |caller| caller.scopes());
+    for requested in [&scopes, &ready.role_scopes] {
+        check_scopes(requested, callers_scopes, &mint.grants)?;
     }
     if let Some(base) = ready.parent {
         // The new record could never use more than its parent may do, so it is not given more.
@@ -252,7 +252,7 @@ pub fn finish(
     pepper: &Pepper,
 ) -> Result<MintedCredential, MakeError> {
     let mut made = MintedCredential {
-        kept: RecordStorage::Stored,
+        storage: RecordStorage::Stored,
         key: None,
         secret: None,
         token: None,
@@ -285,7 +285,7 @@ pub fn finish(
                 made.token = Some(signed(
                     TokenFacts::alone(&record, parent, latest).and_then(|facts| sign(rules, &facts)),
                 )?);
-                made.kept = RecordStorage::TokenAlone;
+                made.storage = RecordStorage::TokenAlone;
                 record.id = parent.id.clone();
             }
         },
@@ -319,11 +319,11 @@ pub fn signing_secret(surface: &Surface, record: &CredentialRecord, peppers: &Pe
     let Recipe::Signing(prefixes) = surface.kind.recipe() else {
         return None;
     };
-    let kept = record.secret_fingerprint?;
+    let storage = record.secret_fingerprint?;
     peppers.iter().find_map(|pepper| {
         let secret = derive_secret(prefixes, record, pepper)?;
         let fingerprint = pepper.fingerprint(&surface.name, CredentialPart::Secret, secret.expose().as_bytes());
-        (fingerprint == kept).then_some(secret)
+        (fingerprint == storage).then_some(secret)
     })
 }
 
@@ -348,7 +348,7 @@ fn find_mode(call: &ServedCall, mint: &Mint, surface: &Surface, parent: Option<&
         ModeSource::From(source) => call.refuse(source, rule, Denial::InsufficientScope),
         _ => Denial::Internal.into(),
     };
-    let asked = match &mint.mode {
+    let requested = match &mint.mode {
         ModeSource::Caller => own,
         ModeSource::CallerOr(mode) => own.or(Some(*mode)),
         ModeSource::Unset => None,
@@ -363,7 +363,7 @@ fn find_mode(call: &ServedCall, mint: &Mint, surface: &Surface, parent: Option<&
         .map(|p| p.mode)
         .filter(|mode| surface.mode.is_none_or(|pinned| *mode == Some(pinned)))
         .collect();
-    let resolved = resolve_mode(asked, &modes).ok_or_else(|| refused(FieldRule::OneOf))?;
+    let resolved = resolve_mode(requested, &modes).ok_or_else(|| refused(FieldRule::OneOf))?;
     let pinned = surface.mode.is_none_or(|pinned| resolved.is_none_or(|mode| mode == pinned));
     if !pinned || !mode_reaches(own, resolved) {
         return Err(refused(FieldRule::OneOf));

@@ -6,12 +6,12 @@ use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
 use crate::base::scope::{Mode, ScopeSet};
 
-/// Allows the scopes in `asked` if the maker holds each of them or the route may grant it.
+/// Allows the scopes in `requested` if the maker holds each of them or the route may grant it.
 ///
 /// # Errors
 /// [`Denial::InsufficientScope`] when a scope is neither held nor granted.
-pub fn check_scopes(asked: &ScopeSet, held: &ScopeSet, grants: &ScopeSet) -> Result<(), Denial> {
-    if asked.iter().all(|scope| held.contains(scope) || grants.contains(scope)) {
+pub fn check_scopes(requested: &ScopeSet, held: &ScopeSet, grants: &ScopeSet) -> Result<(), Denial> {
+    if requested.iter().all(|scope| held.contains(scope) || grants.contains(scope)) {
         Ok(())
     } else {
         Err(Denial::InsufficientScope)
@@ -21,16 +21,16 @@ pub fn check_scopes(asked: &ScopeSet, held: &ScopeSet, grants: &ScopeSet) -> Res
 /// The mode of a new credential on a surface with these modes: the requested one, or the only one there is. `None` if
 /// the surface has no such mode.
 #[must_use]
-pub fn resolve_mode(asked: Option<Mode>, modes: &[Option<Mode>]) -> Option<Option<Mode>> {
+pub fn resolve_mode(requested: Option<Mode>, modes: &[Option<Mode>]) -> Option<Option<Mode>> {
     let mut known: Vec<Option<Mode>> = modes.to_vec();
     known.sort_unstable();
     known.dedup();
-    match (asked, known.as_slice()) {
+    match (requested, known.as_slice()) {
         // Accounts and sessions have no prefixes, so they take any mode or none.
-        (asked, []) => Some(asked),
-        (Some(_), known) if known.contains(&asked) => Some(asked),
+        (requested, []) => Some(requested),
+        (Some(_), known) if known.contains(&requested) => Some(requested),
         // The keys of this surface do not show a mode, so its records may have any mode.
-        (asked, [None]) => Some(asked),
+        (requested, [None]) => Some(requested),
         (None, [only]) => Some(*only),
         _ => None,
     }
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn a_key_can_never_grant_what_neither_it_nor_the_operator_gives() {
-        let judge = |asked: &str| check_scopes(&set(asked), &set("read write"), &set("view"));
+        let judge = |requested: &str| check_scopes(&set(requested), &set("read write"), &set("view"));
         for good in ["", "read", "read write view", "view"] {
             assert_eq!(judge(good), Ok(()), "{good}");
         }

@@ -44,8 +44,8 @@ impl PageRequest {
                 "limit" | "after" => errors.push(name, format!("The {name} field is there twice.")),
                 _ => {
                     let name = decode(name).unwrap_or_else(|| name.to_owned());
-                    let told = unknown.unwrap_or("The {field} field is not known.");
-                    errors.push(&name, told.replace("{field}", &name.replace('_', " ")));
+                    let template = unknown.unwrap_or("The {field} field is not known.");
+                    errors.push(&name, template.replace("{field}", &name.replace('_', " ")));
                 }
             }
         }
@@ -63,8 +63,8 @@ impl PageRequest {
     /// [`FieldErrors`] when no item has the id in `after`.
     pub fn cut<T>(&self, mut items: Vec<T>, id_of: impl Fn(&T) -> String) -> Result<(Vec<T>, Option<String>), FieldErrors> {
         if let Some(after) = &self.after {
-            let place = items.iter().position(|item| id_of(item) == *after);
-            items.drain(..=place.ok_or_else(|| self.bad_after())?);
+            let position = items.iter().position(|item| id_of(item) == *after);
+            items.drain(..=position.ok_or_else(|| self.bad_after())?);
         }
         let more = items.len() > self.limit;
         items.truncate(self.limit);
@@ -94,7 +94,7 @@ impl PageRequest {
 mod tests {
     use super::*;
 
-    fn asked(limit: usize, after: Option<&str>) -> PageRequest {
+    fn page(limit: usize, after: Option<&str>) -> PageRequest {
         PageRequest {
             limit,
             after: after.map(str::to_owned),
@@ -104,11 +104,11 @@ mod tests {
     #[test]
     fn a_query_says_how_many_and_after_what() {
         for (query, expected) in [
-            (None, asked(1_000, None)),
-            (Some(""), asked(1_000, None)),
-            (Some("limit=1"), asked(1, None)),
-            (Some("limit=1000&after=key_1"), asked(1_000, Some("key_1"))),
-            (Some("after=ur%6E%3Ax&"), asked(1_000, Some("urn:x"))),
+            (None, page(1_000, None)),
+            (Some(""), page(1_000, None)),
+            (Some("limit=1"), page(1, None)),
+            (Some("limit=1000&after=key_1"), page(1_000, Some("key_1"))),
+            (Some("after=ur%6E%3Ax&"), page(1_000, Some("urn:x"))),
         ] {
             assert_eq!(PageRequest::parse(query, None), Ok(expected), "{query:?}");
         }
@@ -145,17 +145,17 @@ mod tests {
         let items = || vec!["a", "b", "c"];
         let id = |item: &&str| (*item).to_owned();
         for (page, expected, next) in [
-            (asked(3, None), &["a", "b", "c"][..], None),
-            (asked(2, None), &["a", "b"][..], Some("b")),
-            (asked(2, Some("b")), &["c"][..], None),
-            (asked(1, Some("a")), &["b"][..], Some("b")),
-            (asked(9, Some("c")), &[][..], None),
+            (page(3, None), &["a", "b", "c"][..], None),
+            (page(2, None), &["a", "b"][..], Some("b")),
+            (page(2, Some("b")), &["c"][..], None),
+            (page(1, Some("a")), &["b"][..], Some("b")),
+            (page(9, Some("c")), &[][..], None),
         ] {
-            let (cut, told) = page.cut(items(), id).unwrap();
-            assert_eq!((cut.as_slice(), told.as_deref()), (expected, next), "{page:?}");
+            let (cut, last) = page.cut(items(), id).unwrap();
+            assert_eq!((cut.as_slice(), last.as_deref()), (expected, next), "{page:?}");
         }
-        assert!(asked(2, Some("z")).cut(items(), id).is_err());
-        assert_eq!(asked(2, None).link("a:b/c"), "<?after=a%3Ab%2Fc&limit=2>; rel=\"next\"");
-        assert_eq!(asked(2, None).link("b"), "<?after=b&limit=2>; rel=\"next\"");
+        assert!(page(2, Some("z")).cut(items(), id).is_err());
+        assert_eq!(page(2, None).link("a:b/c"), "<?after=a%3Ab%2Fc&limit=2>; rel=\"next\"");
+        assert_eq!(page(2, None).link("b"), "<?after=b&limit=2>; rel=\"next\"");
     }
 }

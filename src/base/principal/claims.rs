@@ -99,8 +99,8 @@ impl RecordClaims {
     /// The claim of this name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&ClaimValue> {
-        let place = self.0.binary_search_by(|(own, _)| own.as_str().cmp(name)).ok()?;
-        self.0.get(place).map(|(_, value)| value)
+        let index = self.0.binary_search_by(|(own, _)| own.as_str().cmp(name)).ok()?;
+        self.0.get(index).map(|(_, value)| value)
     }
 
     /// All claims in the order of their names.

@@ -80,8 +80,8 @@ impl Roles {
     /// The role of this id.
     #[must_use]
     pub fn find(&self, id: &RoleId) -> Option<&RoleRecord> {
-        let place = self.0.binary_search_by(|role| role.id.cmp(id)).ok()?;
-        self.0.get(place)
+        let index = self.0.binary_search_by(|role| role.id.cmp(id)).ok()?;
+        self.0.get(index)
     }
 
     /// The role of this name.

@@ -36,7 +36,7 @@ const TOLD: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IgnoredKey {
     /// The index in the set.
-    pub place: usize,
+    pub index: usize,
     /// The first 64 characters of its `kid`, if that is a text.
     pub kid: Option<String>,
     /// Why it is not used.
@@ -45,7 +45,7 @@ pub struct IgnoredKey {
 
 impl fmt::Display for IgnoredKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "keys[{}]", self.place)?;
+        write!(f, "keys[{}]", self.index)?;
         if let Some(kid) = &self.kid {
             write!(f, " ({})", kid.escape_default())?;
         }
@@ -198,10 +198,10 @@ impl RawJwk {
     }
 
     /// The report about this key when it is not used.
-    pub(super) fn ignore(&self, place: usize, why: KeyFault) -> IgnoredKey {
+    pub(super) fn ignore(&self, index: usize, why: KeyFault) -> IgnoredKey {
         let kid = self.member("kid").and_then(Value::as_str);
         IgnoredKey {
-            place,
+            index,
             kid: kid.map(|kid| kid.chars().take(TOLD).collect()),
             why,
         }

@@ -187,12 +187,12 @@ impl KeySet {
             return Err(KeySetError::Private);
         }
         let mut read = Self::default();
-        for (place, written) in set.keys.iter().enumerate() {
+        for (index, written) in set.keys.iter().enumerate() {
             match written.read(unnamed_rsa) {
                 Ok(key) if read.trusts(key.mark) => {}
-                Ok(_) if read.keys.len() == MAX_KEYS => read.ignored.push(written.ignore(place, KeyFault::TooMany)),
+                Ok(_) if read.keys.len() == MAX_KEYS => read.ignored.push(written.ignore(index, KeyFault::TooMany)),
                 Ok(key) => read.keys.push(key),
-                Err(why) => read.ignored.push(written.ignore(place, why)),
+                Err(why) => read.ignored.push(written.ignore(index, why)),
             }
         }
         Ok(read)

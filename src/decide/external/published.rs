@@ -61,9 +61,9 @@ impl KeyUrl {
     }
 
     fn is_same(&self, other: &Self) -> bool {
-        let place = |url: &Self| (url.host.clone(), url.port, url.target.clone());
+        let location = |url: &Self| (url.host.clone(), url.port, url.target.clone());
         let rules = |url: &Self| (url.trust, url.addresses, url.unnamed_rsa, url.refresh, url.keep);
-        place(self) == place(other) && rules(self) == rules(other)
+        location(self) == location(other) && rules(self) == rules(other)
     }
 }
 
@@ -85,9 +85,9 @@ pub struct PublishedKeys {
     /// The number of fetches that ended, with success or without.
     attempts: AtomicU64,
     /// When an unknown key last caused a fetch, in milliseconds plus one; 0 for never ...
-    asked_at: AtomicU64,
+    unknown_key_at: AtomicU64,
     /// ... and how many fetches had ended by then.
-    asked_after: AtomicU64,
+    unknown_key_attempts: AtomicU64,
 }
 
 /// Shortest time between two fetches that unknown keys cause, whatever became of the last one: with an empty set or a
@@ -103,8 +103,8 @@ impl PublishedKeys {
             current: RwLock::new(Some((Arc::new(keys), BootMillis(0)))),
             version: AtomicU64::new(1),
             attempts: AtomicU64::new(0),
-            asked_at: AtomicU64::new(0),
-            asked_after: AtomicU64::new(0),
+            unknown_key_at: AtomicU64::new(0),
+            unknown_key_attempts: AtomicU64::new(0),
         }
     }
 
@@ -116,8 +116,8 @@ impl PublishedKeys {
             current: RwLock::new(None),
             version: AtomicU64::new(0),
             attempts: AtomicU64::new(0),
-            asked_at: AtomicU64::new(0),
-            asked_after: AtomicU64::new(0),
+            unknown_key_at: AtomicU64::new(0),
+            unknown_key_attempts: AtomicU64::new(0),
         }
     }
 
@@ -145,9 +145,9 @@ impl PublishedKeys {
         young.then(|| keys.clone())
     }
 
-    /// Puts a set in force. Its age counts from `asked_at`, when the fetch was sent.
-    pub fn replace(&self, keys: KeySet, asked_at: BootMillis) {
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some((Arc::new(keys), asked_at));
+    /// Puts a set in force. Its age counts from `unknown_key_at`, when the fetch was sent.
+    pub fn replace(&self, keys: KeySet, unknown_key_at: BootMillis) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some((Arc::new(keys), unknown_key_at));
         self.version.fetch_add(1, Ordering::Release);
     }
 
@@ -177,17 +177,17 @@ impl PublishedKeys {
     /// Whether an unknown key may cause a fetch now. True once in [`ASK_PAUSE`].
     #[must_use]
     pub fn may_ask(&self, now: BootMillis) -> bool {
-        let last = self.asked_at.load(Ordering::Acquire);
+        let last = self.unknown_key_at.load(Ordering::Acquire);
         let pause = u64::try_from(ASK_PAUSE.as_millis()).unwrap_or(u64::MAX);
         if last > 0 && now.0 < (last - 1).saturating_add(pause) {
             return false;
         }
         let mine = self
-            .asked_at
+            .unknown_key_at
             .compare_exchange(last, now.0.saturating_add(1), Ordering::AcqRel, Ordering::Acquire)
             .is_ok();
         if mine {
-            self.asked_after.store(self.attempts(), Ordering::Release);
+            self.unknown_key_attempts.store(self.attempts(), Ordering::Release);
         }
         mine
     }
@@ -195,7 +195,7 @@ impl PublishedKeys {
     /// Whether the fetch that an unknown key caused is still under way.
     #[must_use]
     pub fn is_asking(&self) -> bool {
-        self.asked_at.load(Ordering::Acquire) > 0 && self.asked_after.load(Ordering::Acquire) == self.attempts()
+        self.unknown_key_at.load(Ordering::Acquire) > 0 && self.unknown_key_attempts.load(Ordering::Acquire) == self.attempts()
     }
 
     /// When the fetch of the set in force was sent.

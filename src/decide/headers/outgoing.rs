@@ -137,12 +137,12 @@ fn write_identity_anew(policy: &HeaderPolicy, principal: &Principal, surface: &S
         push_id(out, &names.credential_id, credential.id.as_str())?;
     }
     if surface.takes_tokens() {
-        let wanted = surface.claim_headers();
+        let claim_headers = surface.claim_headers();
         let values = principal.token.as_ref().map_or(&[][..], |token| &token.headers);
-        if values.len() != wanted.len() {
+        if values.len() != claim_headers.len() {
             return Err(Denial::CorruptRecord);
         }
-        for (claim, value) in wanted.iter().zip(values) {
+        for (claim, value) in claim_headers.iter().zip(values) {
             let Some(value) = value else { continue };
             if !is_header_text(value) {
                 return Err(Denial::CorruptRecord);
@@ -151,10 +151,10 @@ fn write_identity_anew(policy: &HeaderPolicy, principal: &Principal, surface: &S
         }
         return Ok(());
     }
-    for wanted in surface.claim_headers() {
+    for claim_header in surface.claim_headers() {
         // An empty list is treated like an absent claim.
         let value = credential
-            .claim(&wanted.claim)
+            .claim(&claim_header.claim)
             .map(ClaimValue::joined)
             .filter(|value| !value.is_empty());
         let Some(value) = value else { continue };
@@ -162,7 +162,7 @@ fn write_identity_anew(policy: &HeaderPolicy, principal: &Principal, surface: &S
             return Err(Denial::CorruptRecord);
         }
         // The value is encoded like a claim of a token, so that a service decodes both alike.
-        out.extend_from_slice(wanted.header.as_bytes());
+        out.extend_from_slice(claim_header.header.as_bytes());
         out.extend_from_slice(b": ");
         push_encoded_words(out, &value);
         out.extend_from_slice(b"\r\n");

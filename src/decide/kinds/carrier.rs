@@ -76,8 +76,8 @@ impl Carrier {
 
     /// Whether a text in this header is in this carrier.
     #[must_use]
-    pub fn is_at(&self, place: HeaderLocation<'_>) -> bool {
-        match (self, place) {
+    pub fn is_at(&self, location: HeaderLocation<'_>) -> bool {
+        match (self, location) {
             (Self::Authorization(own), HeaderLocation::Authorization(scheme)) => *own == scheme,
             (Self::Header(own), HeaderLocation::Header(name)) => name.eq_ignore_ascii_case(own.as_bytes()),
             (Self::Authorization(_), HeaderLocation::Header(_))
@@ -154,9 +154,9 @@ impl<'s> Carry<'s> {
 
     /// Whether a text in this header may be the credential, or a half of it.
     #[must_use]
-    pub fn is_at(self, place: HeaderLocation<'_>) -> bool {
-        match (self, place) {
-            (Self::Whole(carriers), place) => carriers.iter().any(|carrier| carrier.is_at(place)),
+    pub fn is_at(self, location: HeaderLocation<'_>) -> bool {
+        match (self, location) {
+            (Self::Whole(carriers), location) => carriers.iter().any(|carrier| carrier.is_at(location)),
             (Self::Halves { .. }, HeaderLocation::Header(name)) => self.uses_header(name),
             (Self::Halves { .. }, HeaderLocation::Authorization(_)) | (Self::BodyHalves { .. } | Self::Login(_) | Self::Never, _) => false,
         }

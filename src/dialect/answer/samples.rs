@@ -48,11 +48,11 @@ impl Filling {
             (HookNames::None, _) | (HookNames::Whole, Self::Sparse) => serde_json::Value::Null,
             (HookNames::Whole, Self::Full) => json!({ "id": "id", "member": { "of": [1, true, null] } }),
             (HookNames::Named(names), _) => {
-                let mut told = json!({});
+                let mut members = json!({});
                 for name in names {
-                    put(&mut told, name, (self == Self::Full).then_some(name.as_str()).into());
+                    put(&mut members, name, (self == Self::Full).then_some(name.as_str()).into());
                 }
-                told
+                members
             }
         }
     }

@@ -67,7 +67,7 @@ impl Engine {
         let issued = answer::render(call, data)?;
         let credentials = made
             .into_iter()
-            .filter(|one| one.kept == RecordStorage::Stored)
+            .filter(|one| one.storage == RecordStorage::Stored)
             .map(|one| one.record);
         // This step runs for tokens without a record too: it compares the facts that they rest on.
         let new = NewRecords {
@@ -164,7 +164,9 @@ impl Engine {
 
 /// The records that are stored.
 fn stored(made: &[MintedCredential]) -> impl Iterator<Item = &CredentialRecord> {
-    made.iter().filter(|one| one.kept == RecordStorage::Stored).map(|one| &one.record)
+    made.iter()
+        .filter(|one| one.storage == RecordStorage::Stored)
+        .map(|one| &one.record)
 }
 
 fn session_cookie(call: &ServedCall, mints: &[Mint], made: &[MintedCredential], index: usize, now: UnixMillis) -> Result<String, Denial> {

@@ -18,7 +18,7 @@ type Entering = Pin<Box<dyn Future<Output = Result<QueuePermit, QueueFull>>>>;
 struct Asker {
     flow: u8,
     entering: Option<Entering>,
-    told: Option<Result<QueuePermit, QueueFull>>,
+    outcome: Option<Result<QueuePermit, QueueFull>>,
 }
 
 fn ask(queue: &FairQueue, n: u8) -> Asker {
@@ -26,7 +26,7 @@ fn ask(queue: &FairQueue, n: u8) -> Asker {
     let mut asker = Asker {
         flow: n,
         entering: Some(Box::pin(async move { queue.enter(flow(n)).await })),
-        told: None,
+        outcome: None,
     };
     asker.look();
     asker
@@ -36,20 +36,20 @@ impl Asker {
     /// Looks whether there is an answer.
     fn look(&mut self) {
         let Some(entering) = &mut self.entering else { return };
-        if let Poll::Ready(told) = entering.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            self.told = Some(told);
+        if let Poll::Ready(outcome) = entering.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            self.outcome = Some(outcome);
             self.entering = None;
         }
     }
 
     fn has_place(&mut self) -> bool {
         self.look();
-        matches!(self.told, Some(Ok(_)))
+        matches!(self.outcome, Some(Ok(_)))
     }
 
     fn is_refused(&mut self) -> bool {
         self.look();
-        matches!(self.told, Some(Err(QueueFull)))
+        matches!(self.outcome, Some(Err(QueueFull)))
     }
 }
 
@@ -189,7 +189,7 @@ fn whatever_happens_the_bounds_hold_no_place_is_lost_and_nobody_waits_beside_a_f
             askers.retain_mut(|asker| !asker.is_refused());
             let working = askers.iter_mut().filter_map(|asker| asker.has_place().then_some(())).count();
             let waiting = askers.len() - working;
-            let of_one = |n: u8| askers.iter().filter(|a| a.flow == n && a.told.is_none()).count();
+            let of_one = |n: u8| askers.iter().filter(|a| a.flow == n && a.outcome.is_none()).count();
             let longest = [0, 1, 2, 3, 101, 104].map(of_one).into_iter().max().unwrap();
             let case = format!("seed {seed}, step {step}: {places} places, room for {room}");
             assert!(working <= places && waiting <= room && longest <= room.div_ceil(2), "{case}");

@@ -32,7 +32,7 @@ type Networks = VecDeque<KnownNetwork>;
 #[derive(Debug, Clone, Copy)]
 struct KnownNetwork {
     network: CustomerNetwork,
-    seen: BootMillis,
+    last_login: BootMillis,
     /// Attempts since the last right password. They are counted here, so a full table of counts does not matter to
     /// them.
     tries: AttemptCount,
@@ -56,7 +56,7 @@ impl KnownNetworks {
             None => self.older.get_mut(&account)?,
         };
         let known = networks.iter_mut().find(|known| known.network == network)?;
-        (now.since(known.seen) < known_for).then_some(&mut known.tries)
+        (now.since(known.last_login) < known_for).then_some(&mut known.tries)
     }
 
     /// Notes that the right password came from this network just now.
@@ -68,7 +68,7 @@ impl KnownNetworks {
         networks.retain(|known| known.network != network);
         networks.push_front(KnownNetwork {
             network,
-            seen: now,
+            last_login: now,
             tries: AttemptCount::default(),
         });
         networks.truncate(MAX_NETWORKS);
