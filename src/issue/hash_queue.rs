@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use crate::base::network::ClientNetwork;
+use crate::base::network::CustomerNetwork;
 
 /// A bounded number of permits, and a bounded number of waiters. Clones share both.
 #[derive(Debug, Clone)]
@@ -28,8 +28,8 @@ pub struct FairQueue(Arc<QueueShared>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
     /// Callers who have proven before who they are.
-    Known(ClientNetwork),
-    Stranger(ClientNetwork),
+    Known(CustomerNetwork),
+    Stranger(CustomerNetwork),
 }
 
 /// The queue was full, or a caller with a better claim took the room of this waiter.
@@ -70,7 +70,7 @@ struct QueuedWaiter {
     permit: oneshot::Sender<QueuePermit>,
 }
 
-enum QueueEntry {
+enum EnterResult {
     Free,
     Waiting {
         number: u64,
@@ -99,8 +99,8 @@ impl FairQueue {
     /// [`QueueFull`], at once or while the caller waits.
     pub async fn enter(&self, flow: Flow) -> Result<QueuePermit, QueueFull> {
         match self.0.enter(flow)? {
-            QueueEntry::Free => Ok(QueuePermit(self.0.clone())),
-            QueueEntry::Waiting { number, permit } => {
+            EnterResult::Free => Ok(QueuePermit(self.0.clone())),
+            EnterResult::Waiting { number, permit } => {
                 let _leaving = LeaveOnDrop {
                     shared: &self.0,
                     flow,
@@ -112,6 +112,7 @@ impl FairQueue {
     }
 
     #[cfg(test)]
+    #[must_use]
     pub fn waiting(&self) -> usize {
         self.0.lock().waiting
     }
@@ -122,11 +123,11 @@ impl QueueShared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enter(&self, flow: Flow) -> Result<QueueEntry, QueueFull> {
+    fn enter(&self, flow: Flow) -> Result<EnterResult, QueueFull> {
         let mut state = self.lock();
         if state.free > 0 {
             state.free -= 1;
-            return Ok(QueueEntry::Free);
+            return Ok(EnterResult::Free);
         }
         let own = state.count_of(flow);
         // Half of the room: an office behind one address is served, and other networks always find room.
@@ -152,7 +153,7 @@ impl QueueState {
         queue.map_or(0, |queue| queue.waiters.len())
     }
 
-    fn push(&mut self, flow: Flow) -> QueueEntry {
+    fn push(&mut self, flow: Flow) -> EnterResult {
         let number = self.next_number;
         self.next_number += 1;
         let (sender, permit) = oneshot::channel();
@@ -165,7 +166,7 @@ impl QueueState {
             }),
         }
         self.waiting += 1;
-        QueueEntry::Waiting { number, permit }
+        EnterResult::Waiting { number, permit }
     }
 
     /// Removes the last waiter of the longest flow that has a weaker claim than one more waiter of the flow

@@ -24,7 +24,7 @@ use crate::base::clock::BootMillis;
 use crate::base::fingerprint::Fingerprint;
 use crate::snapshot::LogInSettings;
 
-use crate::base::network::ClientNetwork;
+use crate::base::network::CustomerNetwork;
 
 use counts::{AttemptCounts, Charge, CountKey};
 use known_networks::KnownNetworks;
@@ -75,9 +75,9 @@ pub enum AttemptKind {
 /// it up.
 #[must_use]
 #[derive(Debug)]
-pub struct Attempt {
+pub struct PasswordAttempt {
     account: Fingerprint,
-    network: ClientNetwork,
+    network: CustomerNetwork,
     charged: Charged,
 }
 
@@ -89,7 +89,7 @@ enum Charged {
     Counts(Vec<Charge>),
 }
 
-impl Attempt {
+impl PasswordAttempt {
     /// Whether the right password of this account came from this network before.
     #[must_use]
     pub const fn is_of_known_network(&self) -> bool {
@@ -123,8 +123,14 @@ impl Throttle {
     ///
     /// # Errors
     /// [`TooManyAttempts`]: nothing is counted, and the password must not be checked.
-    pub fn attempt(&self, door: AttemptKind, account: Fingerprint, address: IpAddr, now: BootMillis) -> Result<Attempt, TooManyAttempts> {
-        let network = ClientNetwork::of(address);
+    pub fn attempt(
+        &self,
+        door: AttemptKind,
+        account: Fingerprint,
+        address: IpAddr,
+        now: BootMillis,
+    ) -> Result<PasswordAttempt, TooManyAttempts> {
+        let network = CustomerNetwork::of(address);
         let mut table = self.lock();
         let ThrottleTable { counts, known, logged_at } = &mut *table;
         let known = known.find(account, network, now).filter(|_| door == AttemptKind::LogIn);
@@ -149,11 +155,11 @@ impl Throttle {
             refuse(longest)?;
             Charged::Counts(limits.iter().map(|(counted, _)| counts.charge(*counted, now)).collect())
         };
-        Ok(Attempt { account, network, charged })
+        Ok(PasswordAttempt { account, network, charged })
     }
 
     /// The password could not be checked: takes back this one attempt.
-    pub fn withdraw(&self, attempt: Attempt, now: BootMillis) {
+    pub fn withdraw(&self, attempt: PasswordAttempt, now: BootMillis) {
         let mut table = self.lock();
         let ThrottleTable { counts, known, .. } = &mut *table;
         match attempt.charged {
@@ -168,7 +174,7 @@ impl Throttle {
 
     /// The password was right: clears the failures of this account from this network, takes this attempt back from
     /// the other counts, and remembers the network.
-    pub fn succeed(&self, attempt: Attempt, now: BootMillis) {
+    pub fn succeed(&self, attempt: PasswordAttempt, now: BootMillis) {
         let mut table = self.lock();
         let ThrottleTable { counts, known, .. } = &mut *table;
         if let Charged::Counts(charges) = attempt.charged {
@@ -182,7 +188,7 @@ impl Throttle {
     }
 
     /// The counts that an attempt from an unknown network goes to, each with its limit.
-    fn limits(&self, door: AttemptKind, account: Fingerprint, network: ClientNetwork) -> Vec<(CountKey, u32)> {
+    fn limits(&self, door: AttemptKind, account: Fingerprint, network: CustomerNetwork) -> Vec<(CountKey, u32)> {
         match door {
             AttemptKind::LogIn => vec![
                 (CountKey::Pair(account, network), self.per_account_and_address),

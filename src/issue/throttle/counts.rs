@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::base::clock::BootMillis;
 use crate::base::fingerprint::Fingerprint;
-use crate::base::network::ClientNetwork;
+use crate::base::network::CustomerNetwork;
 
 /// Counts with a slot of their own: 13 MiB. A failed attempt creates three counts at most and costs a hash of about
 /// 20 ms. Four processors, the most that hash by default, take seven minutes to fill the table.
@@ -27,13 +27,13 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum CountKey {
     /// Log-ins to one account from one network.
-    Pair(Fingerprint, ClientNetwork),
+    Pair(Fingerprint, CustomerNetwork),
     /// Log-ins from one network, to whatever account.
-    Network(ClientNetwork),
+    Network(CustomerNetwork),
     /// Log-ins to one account from networks that are not known for it.
     Account(Fingerprint),
     /// Passwords that sessions of this account tried from one network.
-    SessionPair(Fingerprint, ClientNetwork),
+    SessionPair(Fingerprint, CustomerNetwork),
     /// Passwords that sessions of this account tried from any network.
     SessionAccount(Fingerprint),
 }

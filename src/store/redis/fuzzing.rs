@@ -1,7 +1,7 @@
 //! The entries for fuzzing: every parser of what Redis servers and sentinels answer.
 
 use crate::base::fingerprint::{Fingerprint, PepperMark};
-use crate::store::{FoundFacts, StoreError};
+use crate::store::{StoreError, StoredFacts};
 
 use super::operations::lookups::{FindReply, judge};
 use super::operations::receipts::parse_entry;
@@ -14,7 +14,7 @@ use super::topology::{Endpoint, Replication, StoreFault, reply_guard};
 ///
 /// # Errors
 /// The bytes are no answer to exactly this question.
-pub fn judge_bytes(fingerprint: &Fingerprint, bytes: &[u8]) -> Result<Option<FoundFacts>, StoreError> {
+pub fn judge_bytes(fingerprint: &Fingerprint, bytes: &[u8]) -> Result<Option<StoredFacts>, StoreError> {
     reply_guard::check(bytes).map_err(|reason| StoreError::Unavailable(reason.into()))?;
     let value = redis::parse_redis_value(bytes).map_err(|error| StoreFault::of(&error).error)?;
     let value = value.extract_error().map_err(|error| StoreFault::of(&error).error)?;
