@@ -12,7 +12,7 @@ use crate::config::source::Located;
 use crate::config::units::{secs, write_duration};
 use crate::decide::surface::{Minting, Recipe, SessionRecord, SessionSurface, Surface, SurfaceIndex};
 use crate::dialect::answer::MAX_MINTED;
-use crate::snapshot::served_route::{Lifetime, Mint, ModeSource, ParentSource, ScopeSource, ValueSource};
+use crate::snapshot::served_route::{Mint, MintLifetime, ModeSource, ParentSource, ScopeSource, ValueSource};
 
 use super::Builder;
 use super::sources::{FieldRequirement, ParentPresence, SOURCE_FORMS, SourceScope};
