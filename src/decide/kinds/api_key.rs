@@ -9,13 +9,12 @@ use crate::base::ids::SurfaceName;
 use crate::base::key::{IdKind, MAX_KEY_LEN};
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
-use crate::decide::external::ExternalIssuer;
 use crate::decide::token::ClaimHeader;
 
 use super::proof::whole_key;
 use super::{
-    Carrier, Carry, CredentialKind, FindBy, KeyForm, KeyOrigin, KeyPrefix, Maker, Presentation, Proof, Recipe, Records, SessionSurface,
-    Verified, longest_prefix,
+    Carrier, Carry, CredentialKind, FindBy, KeyForm, KeyOrigin, KeyPrefix, Maker, Presentation, Proof, Recipe, Records, Verified,
+    longest_prefix,
 };
 
 #[derive(Debug)]
@@ -45,10 +44,6 @@ impl ApiKeySurface {
 impl CredentialKind for ApiKeySurface {
     fn carry(&self) -> Carry<'_> {
         Carry::Whole(&self.carriers)
-    }
-
-    fn cookies(&self) -> &[Carrier] {
-        &[]
     }
 
     fn prefixes(&self) -> &[KeyPrefix] {
@@ -145,17 +140,5 @@ impl CredentialKind for ApiKeySurface {
 
     fn present(&self, key: &str, _: Option<&str>) -> Option<(String, String)> {
         self.carriers.iter().find_map(|carrier| carrier.field(key))
-    }
-
-    fn session(&self) -> Option<&SessionSurface> {
-        None
-    }
-
-    fn issuers(&self) -> &[ExternalIssuer] {
-        &[]
-    }
-
-    fn issuers_mut(&mut self) -> &mut [ExternalIssuer] {
-        &mut []
     }
 }

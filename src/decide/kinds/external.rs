@@ -13,7 +13,7 @@ use crate::base::scope::Mode;
 use crate::decide::external::{ExternalIssuer, ExternalRules, PublishedKeys, Unverified};
 use crate::decide::token::{ClaimHeader, is_token_shaped};
 
-use super::{Carrier, Carry, CredentialKind, FindBy, KeyPrefix, Maker, Presentation, Proof, Recipe, Records, SessionSurface};
+use super::{Carrier, Carry, CredentialKind, FindBy, KeyPrefix, Maker, Presentation, Proof, Recipe, Records};
 
 /// A token signed by an issuer that is not ours.
 #[derive(Debug)]
@@ -45,10 +45,6 @@ pub enum Verified<'s> {
 impl CredentialKind for ExternalSurface {
     fn carry(&self) -> Carry<'_> {
         Carry::Whole(&self.carriers)
-    }
-
-    fn cookies(&self) -> &[Carrier] {
-        &[]
     }
 
     fn prefixes(&self) -> &[KeyPrefix] {
@@ -140,14 +136,6 @@ impl CredentialKind for ExternalSurface {
 
     fn recipe(&self) -> Recipe<'_> {
         Recipe::Elsewhere
-    }
-
-    fn present(&self, _: &str, _: Option<&str>) -> Option<(String, String)> {
-        None
-    }
-
-    fn session(&self) -> Option<&SessionSurface> {
-        None
     }
 
     fn issuers(&self) -> &[ExternalIssuer] {

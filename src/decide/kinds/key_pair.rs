@@ -9,13 +9,12 @@ use crate::base::ids::SurfaceName;
 use crate::base::key::{IdKind, MAX_KEY_LEN};
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
-use crate::decide::external::ExternalIssuer;
 use crate::decide::token::ClaimHeader;
 
 use super::proof::{compare_secret, same_secret};
 use super::{
-    BodyField, Carrier, Carry, CredentialKind, DEFAULT_RANDOM, FindBy, KeyForm, KeyOrigin, KeyPrefix, Maker, Presentation, Proof, Recipe,
-    Records, SessionSurface, Verified, longest_prefix,
+    BodyField, Carry, CredentialKind, DEFAULT_RANDOM, FindBy, KeyForm, KeyOrigin, KeyPrefix, Maker, Presentation, Proof, Recipe, Records,
+    Verified, longest_prefix,
 };
 
 #[derive(Debug)]
@@ -84,10 +83,6 @@ impl CredentialKind for KeyPairSurface {
             HalfCarriers::Headers { key, secret } => Carry::Halves { key, secret },
             HalfCarriers::Body { key, secret } => Carry::BodyHalves { key, secret },
         }
-    }
-
-    fn cookies(&self) -> &[Carrier] {
-        &[]
     }
 
     fn prefixes(&self) -> &[KeyPrefix] {
@@ -183,21 +178,5 @@ impl CredentialKind for KeyPairSurface {
             secret: Some(secret),
             origin: self.keys,
         }
-    }
-
-    fn present(&self, _: &str, _: Option<&str>) -> Option<(String, String)> {
-        None
-    }
-
-    fn session(&self) -> Option<&SessionSurface> {
-        None
-    }
-
-    fn issuers(&self) -> &[ExternalIssuer] {
-        &[]
-    }
-
-    fn issuers_mut(&mut self) -> &mut [ExternalIssuer] {
-        &mut []
     }
 }

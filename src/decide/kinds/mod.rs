@@ -1,7 +1,7 @@
 //! The kinds of credential. Each kind has one file, which holds everything that is asked of it.
 //!
-//! [`CredentialKind`] has no default methods, and every question reaches a kind by one exhaustive match. A kind
-//! without an answer to how it is proven does not compile.
+//! Every question reaches a kind by one exhaustive match. A question has a default answer only where "none" is safe: a
+//! kind without an answer to how it is found and proven does not compile.
 
 use std::time::Duration;
 
@@ -97,7 +97,9 @@ pub trait CredentialKind {
 
     /// The cookies that the credential is read from. Only tokens are read from cookies: a browser attaches cookies by
     /// itself, so they need the same-site proof, which only tokens are asked for.
-    fn cookies(&self) -> &[Carrier];
+    fn cookies(&self) -> &[Carrier] {
+        &[]
+    }
 
     /// The prefixes of keys, or of the publishable halves of pairs.
     fn prefixes(&self) -> &[KeyPrefix];
@@ -176,16 +178,24 @@ pub trait CredentialKind {
 
     /// The one request field that presents these texts, as a client sends it; `None` if more than one field, a body
     /// or a browser is needed.
-    fn present(&self, key: &str, secret: Option<&str>) -> Option<(String, String)>;
+    fn present(&self, _key: &str, _secret: Option<&str>) -> Option<(String, String)> {
+        None
+    }
 
     /// The settings of session tokens.
-    fn session(&self) -> Option<&SessionSurface>;
+    fn session(&self) -> Option<&SessionSurface> {
+        None
+    }
 
     /// The issuers, if other issuers sign the tokens.
-    fn issuers(&self) -> &[ExternalIssuer];
+    fn issuers(&self) -> &[ExternalIssuer] {
+        &[]
+    }
 
     /// The issuers, for a new configuration that keeps the known keys.
-    fn issuers_mut(&mut self) -> &mut [ExternalIssuer];
+    fn issuers_mut(&mut self) -> &mut [ExternalIssuer] {
+        &mut []
+    }
 }
 
 /// What a record is found by.
