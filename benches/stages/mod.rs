@@ -177,10 +177,10 @@ impl Bench {
         let found = match recalled {
             Recall::Known(found) => black_box(found),
             // Only the first time: the store is asked.
-            Recall::Unsure(unsure) => {
+            Recall::Incomplete(missing) => {
                 let asked = self
                     .runtime
-                    .block_on(resolver.resolve(surface, (&extracted, IpAddr::V4(Ipv4Addr::LOCALHOST)), unsure));
+                    .block_on(resolver.resolve(surface, &extracted, IpAddr::V4(Ipv4Addr::LOCALHOST), missing));
                 asked.map_err(|d| d.denial.label())?
             }
         };

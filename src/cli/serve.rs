@@ -13,7 +13,7 @@ use super::output::Printer;
 use crate::config::error::ProblemSeverity;
 use crate::config::{self, Problems, Purpose, RenderStyle};
 use crate::snapshot::LogFormat;
-use crate::telemetry::diagnostics::{Diagnostics, Format};
+use crate::telemetry::diagnostics::{Diagnostics, DiagnosticsFormat};
 
 mod chores;
 mod identity;
@@ -53,8 +53,8 @@ pub(crate) fn run(config: &Path, printer: &Printer) -> Result<(), Failure> {
 pub(crate) fn start(config: &Path, lines: AccessLines, printer: &Printer) -> Result<ServingGateway, Failure> {
     let loaded = config::load(config, Purpose::Serve).map_err(|errors| printer.mistakes(config, &errors.problems, RenderStyle::Plain))?;
     let format = match loaded.settings.log.format {
-        LogFormat::Json => Format::Json,
-        LogFormat::Pretty => Format::Pretty,
+        LogFormat::Json => DiagnosticsFormat::Json,
+        LogFormat::Pretty => DiagnosticsFormat::Pretty,
     };
     let diagnostics = Diagnostics::install(format).map_err(failed)?;
     warn(&loaded.warnings);
@@ -73,7 +73,7 @@ pub(crate) fn start(config: &Path, lines: AccessLines, printer: &Printer) -> Res
             tracing::error!(%error, "the gateway does not start");
             diagnostics.flush(FLUSH_TIME);
             // In this form standard error is a log of JSON lines, and must not get a line of another form.
-            let logged = format == Format::Json;
+            let logged = format == DiagnosticsFormat::Json;
             Err(Failure { logged, ..failed(error) })
         }
     }

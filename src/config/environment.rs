@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use crate::base::fingerprint::sha256;
 
 /// Largest file that is read: a certificate bundle has 200 KiB; anything of this size is a mistake
-/// (hardening D14).
+/// (docs/threats.md D14).
 pub(super) const MAX_FILE: u64 = 4 << 20;
 
 pub trait Environment {

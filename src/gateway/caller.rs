@@ -7,22 +7,21 @@ use crate::decide::authorize::{AccessRequest, Carried, Permit, authorize, author
 use crate::decide::extract::{Extracted, extract};
 use crate::decide::route::{Access, NamedTenant};
 use crate::decide::surface::Surface;
-use crate::resolver::{Recall, Resolved, Unsure};
+use crate::resolver::{Missing, Recall, Resolved};
 
 use super::{AccessRecord, Examined, RequestContext, limits};
 
 /// What is known of the caller without waiting.
 pub(super) enum Identification<'a> {
-    /// The route is public.
     Anybody,
-    Known(PresentedCredential<'a>, Resolved),
+    Known(CallerCredential<'a>, Resolved),
     /// The store or an external service must be asked.
-    Unsure(PresentedCredential<'a>, Unsure<'a>),
+    Incomplete(CallerCredential<'a>, Missing<'a>),
 }
 
 /// A credential and the surface it was presented on.
 #[derive(Clone, Copy)]
-pub(super) struct PresentedCredential<'a> {
+pub(super) struct CallerCredential<'a> {
     surface: &'a Surface,
     extracted: Extracted<'a>,
 }
@@ -46,11 +45,11 @@ pub(super) fn identify<'a>(
     let extracted = extract(&context.head.fields, surfaces, accepted)?;
     let surface = &surfaces[extracted.surface.0];
     access.note_surface(extracted.surface);
-    let presented = PresentedCredential { surface, extracted };
+    let presented = CallerCredential { surface, extracted };
     let recalled = context.worker.resolver.recall(surface, &extracted, access.now());
     Ok(match recalled.map_err(|why| access.note_unproven(why))? {
         Recall::Known(resolved) => Identification::Known(presented, resolved),
-        Recall::Unsure(unsure) => Identification::Unsure(presented, unsure),
+        Recall::Incomplete(missing) => Identification::Incomplete(presented, missing),
     })
 }
 
@@ -63,13 +62,13 @@ fn requested_authority<'a>(context: RequestContext<'a>, examined: &'a Examined<'
 pub(super) async fn look_up(
     context: RequestContext<'_>,
     examined: &Examined<'_>,
-    presented: PresentedCredential<'_>,
-    unsure: Unsure<'_>,
+    presented: CallerCredential<'_>,
+    missing: Missing<'_>,
     access: &mut AccessRecord,
 ) -> Result<Permit, Denial> {
-    let PresentedCredential { surface, extracted } = &presented;
+    let CallerCredential { surface, extracted } = &presented;
     let client = examined.origin.client;
-    let resolved = context.worker.resolver.resolve(surface, (extracted, client), unsure).await;
+    let resolved = context.worker.resolver.resolve(surface, extracted, client, missing).await;
     let resolved = resolved.map_err(|why| access.note_unproven(why))?;
     access.note_wait();
     admit(context, examined, presented, resolved, access)
@@ -80,7 +79,7 @@ pub(super) async fn permit(context: RequestContext<'_>, examined: &Examined<'_>,
     match identify(context, examined, access)? {
         Identification::Anybody => authorize_public(examined.route),
         Identification::Known(presented, resolved) => admit(context, examined, presented, resolved, access),
-        Identification::Unsure(presented, unsure) => look_up(context, examined, presented, unsure, access).await,
+        Identification::Incomplete(presented, missing) => look_up(context, examined, presented, missing, access).await,
     }
 }
 
@@ -88,11 +87,11 @@ pub(super) async fn permit(context: RequestContext<'_>, examined: &Examined<'_>,
 pub(super) fn admit(
     context: RequestContext<'_>,
     examined: &Examined<'_>,
-    presented: PresentedCredential<'_>,
+    presented: CallerCredential<'_>,
     resolved: Resolved,
     access: &mut AccessRecord,
 ) -> Result<Permit, Denial> {
-    let PresentedCredential { surface, extracted } = presented;
+    let CallerCredential { surface, extracted } = presented;
     let Resolved { principal, proof, now } = resolved;
     access.note_principal(&principal);
     let fields = &context.head.fields;

@@ -14,9 +14,9 @@ use crate::base::ids::{CredentialId, GatewayId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, Position, RoleRecord, TenantRecord};
 
 use super::{
-    Again, Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, EventPage, EventSink, Found,
-    FoundAgain, MAX_LIST, NewRecords, PepperList, Receipts, RoleChange, StoreError, StoreStatus, TenantState, Writes, change, concerns,
-    events, peppers, receipts,
+    Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, EventPage, EventSink, LookupQuery,
+    LookupReply, MAX_LIST, NewRecords, PepperList, Receipts, RefreshReply, RoleChange, StoreError, StoreStatus, TenantState, Writes,
+    change, concerns, events, peppers, receipts,
 };
 
 /// A store with all three parts. Every type that has the parts is one. This text is a security contract:
@@ -49,17 +49,17 @@ impl<S: FactStore + RecordStore + ReceiptStore> CredentialStore for S {}
 pub trait FactStore: Send + Sync + 'static {
     /// Looks a credential up by any of its fingerprints (key, or id), or a tenant by its own
     /// ([`Fingerprint::of_tenant`]), which answers [`CredentialRecord::of_tenant`].
-    fn find(&self, fingerprint: Fingerprint) -> BoxFuture<'_, Result<Found, StoreError>>;
+    fn find(&self, fingerprint: Fingerprint) -> BoxFuture<'_, Result<LookupReply, StoreError>>;
 
     /// Reads several credentials again, each as [`find`](Self::find) does, in about the time of one. Answers are in the
     /// order of `asked`.
     ///
     /// A store whose positions count every change, in one history that cannot be left, may answer that nothing has changed
     /// since a known position. The default reads.
-    fn find_again(&self, asked: Vec<Again>) -> BoxFuture<'_, Vec<Result<FoundAgain, StoreError>>> {
+    fn find_many(&self, asked: Vec<LookupQuery>) -> BoxFuture<'_, Vec<Result<RefreshReply, StoreError>>> {
         let reads = asked
             .into_iter()
-            .map(|again| async move { self.find(again.fingerprint).await.map(FoundAgain::Read) });
+            .map(|again| async move { self.find(again.fingerprint).await.map(RefreshReply::Read) });
         Box::pin(join_all(reads))
     }
 
@@ -130,7 +130,7 @@ pub trait RecordStore: Send + Sync + 'static {
     fn list_credentials(&self, filter: CredentialFilter) -> BoxFuture<'_, Result<Vec<CredentialRecord>, StoreError>>;
 
     /// One page of the list, for requests of callers. The page says exactly whether more follow, and reads at most
-    /// [`MAX_READ`](super::MAX_READ) records. The default reads without that bound.
+    /// [`MAX_READ`](super::filter::MAX_READ) records. The default reads without that bound.
     fn page_credentials(&self, filter: CredentialFilter) -> BoxFuture<'_, Result<CredentialPage, StoreError>> {
         Box::pin(async move {
             let limit = filter.limit.clamp(1, MAX_LIST - 1);

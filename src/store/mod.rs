@@ -19,22 +19,22 @@ mod contract;
 pub mod embedded;
 pub mod events;
 mod filter;
-mod found;
+mod lookup;
 mod peppers;
 pub mod receipts;
 pub mod redis;
 mod rests_on;
-mod status;
 pub mod sweep;
 mod watch;
 
+pub use concerns::Writes;
 pub use contract::{CredentialStore, FactStore, ReceiptStore, RecordStore};
-pub use filter::{CredentialFilter, CredentialPage, Ids, MAX_READ};
-pub use found::{Again, Found, FoundAgain, FoundFacts};
-pub use peppers::{Listed, PepperList, UnderPepper, find_any, pepper_of};
+pub use events::StoreStatus;
+pub use filter::{CredentialFilter, CredentialPage, IdFilter, MAX_READ};
+pub use lookup::{LookupQuery, LookupReply, RefreshReply, StoredFacts};
+pub use peppers::{ListedPepper, PepperList, UnderPepper, find_any, pepper_of};
 pub use receipts::{Announcement, DepartedGateway, EventPage, HistoryPoint, LoggedEvent, Receipt, Receipts};
 pub use rests_on::RestsOn;
-pub use status::{StoreStatus, Writes};
 
 /// A boxed future; stores are never on the hot path.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

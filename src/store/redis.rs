@@ -21,8 +21,9 @@ use crate::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
 use super::concerns::Concern;
 use super::peppers::stamp;
 use super::{
-    Again, Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, EventPage, EventSink, FactStore,
-    Found, FoundAgain, NewRecords, PepperList, ReceiptStore, Receipts, RecordStore, RoleChange, StoreError, StoreStatus, TenantState,
+    Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, EventPage, EventSink, FactStore, LookupQuery,
+    LookupReply, NewRecords, PepperList, ReceiptStore, Receipts, RecordStore, RefreshReply, RoleChange, StoreError, StoreStatus,
+    TenantState,
 };
 pub use fuzzing::{judge_bytes, parse_bytes};
 pub use operations::SharedCounts;
@@ -253,17 +254,17 @@ impl RedisCore {
 }
 
 impl FactStore for RedisStore {
-    fn find(&self, fingerprint: Fingerprint) -> BoxFuture<'_, Result<Found, StoreError>> {
+    fn find(&self, fingerprint: Fingerprint) -> BoxFuture<'_, Result<LookupReply, StoreError>> {
         let call = self.call();
         self.run(async move { call.find(&fingerprint).await })
     }
 
-    fn find_again(&self, asked: Vec<Again>) -> BoxFuture<'_, Vec<Result<FoundAgain, StoreError>>> {
+    fn find_many(&self, asked: Vec<LookupQuery>) -> BoxFuture<'_, Vec<Result<RefreshReply, StoreError>>> {
         let call = self.call();
         Box::pin(async move {
             let asked: Vec<Fingerprint> = asked.iter().map(|again| again.fingerprint).collect();
             let found = call.find_all(&asked).await;
-            found.into_iter().map(|found| found.map(FoundAgain::Read)).collect()
+            found.into_iter().map(|found| found.map(RefreshReply::Read)).collect()
         })
     }
 

@@ -12,7 +12,7 @@ use crate::config::source::Located;
 use crate::config::units::{secs, write_duration};
 use crate::decide::surface::{Minting, Recipe, SessionRecord, SessionSurface, Surface, SurfaceIndex};
 use crate::dialect::answer::MAX_MINTED;
-use crate::snapshot::served_route::{Lifetime, Mint, ModeSource, ParentSource, ScopeSource, ValueSource};
+use crate::snapshot::served_route::{Mint, MintLifetime, ModeSource, ParentSource, ScopeSource, ValueSource};
 
 use super::Builder;
 use super::sources::{FieldRequirement, ParentPresence, SOURCE_FORMS, SourceScope};
@@ -470,7 +470,7 @@ impl Builder<'_> {
         }
     }
 
-    fn lifetime(&self, in_scope: &SourceScope<'_>, surface: &Surface, written: &MintTable) -> Lifetime {
+    fn lifetime(&self, in_scope: &SourceScope<'_>, surface: &Surface, written: &MintTable) -> MintLifetime {
         let from = written
             .lifetime_from
             .as_ref()
@@ -493,7 +493,7 @@ impl Builder<'_> {
             self.report.error(&own.at, message, None);
         }
         let of_surface = minting(surface).map(|m| m.lifetime);
-        Lifetime {
+        MintLifetime {
             default: written.lifetime.as_ref().map(|l| l.value).or(of_surface),
             max: written.max_lifetime.as_ref().map(|l| l.value),
             from: from.map(ValueSource::Body),

@@ -72,7 +72,7 @@ const NOT_IN_ANSWERS: &[&str] = &[
 ];
 
 /// What two names have in common when some upstream cannot tell them apart: many map every
-/// character but letters and digits to `_` (hardening H2).
+/// character but letters and digits to `_` (docs/threats.md H2).
 pub(super) fn folded(name: &str) -> String {
     name.chars()
         .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })

@@ -253,7 +253,7 @@ impl Builder<'_> {
         }
     }
 
-    /// A secret long enough, and of no other surface (hardening J4).
+    /// A secret long enough, and of no other surface (docs/threats.md J4).
     fn token_secret(
         &self,
         surface: &Located<String>,

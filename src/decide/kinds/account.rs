@@ -12,8 +12,7 @@ use crate::decide::external::ExternalIssuer;
 use crate::decide::token::ClaimHeader;
 
 use super::{
-    AccountFields, Carrier, Carry, CredentialKind, FindBy, KeyPrefix, Maker, PresentedCredential, Proof, Recipe, Records, SessionSurface,
-    Verified,
+    AccountFields, Carrier, Carry, CredentialKind, FindBy, KeyPrefix, Maker, Presentation, Proof, Recipe, Records, SessionSurface, Verified,
 };
 
 /// The surface of accounts, which have further records below them. An account is found by its id, or by the
@@ -29,9 +28,6 @@ fn password(record: &CredentialRecord) -> Option<&PasswordHash> {
 }
 
 impl CredentialKind for AccountSurface {
-    const WORD: &'static str = "account";
-    const KEYS: &'static [&'static str] = &["login_field", "password_field", "login_max", "password_max"];
-
     fn carry(&self) -> Carry<'_> {
         self.fields.as_ref().map_or(Carry::Never, Carry::Login)
     }
@@ -86,7 +82,7 @@ impl CredentialKind for AccountSurface {
         Ok(Verified::NoToken)
     }
 
-    fn prove(&self, _: PresentedCredential<'_>, _: Option<&CredentialRecord>) -> Proof {
+    fn prove(&self, _: Presentation<'_>, _: Option<&CredentialRecord>) -> Proof {
         Proof::NONE
     }
 

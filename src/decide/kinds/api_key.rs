@@ -14,8 +14,8 @@ use crate::decide::token::ClaimHeader;
 
 use super::proof::whole_key;
 use super::{
-    Carrier, Carry, CredentialKind, FindBy, KeyForm, KeyOrigin, KeyPrefix, Maker, PresentedCredential, Proof, Recipe, Records,
-    SessionSurface, Verified, longest_prefix,
+    Carrier, Carry, CredentialKind, FindBy, KeyForm, KeyOrigin, KeyPrefix, Maker, Presentation, Proof, Recipe, Records, SessionSurface,
+    Verified, longest_prefix,
 };
 
 #[derive(Debug)]
@@ -43,9 +43,6 @@ impl ApiKeySurface {
 }
 
 impl CredentialKind for ApiKeySurface {
-    const WORD: &'static str = "api_key";
-    const KEYS: &'static [&'static str] = &["carry", "prefixes", "keys", "random", "claim_headers"];
-
     fn carry(&self) -> Carry<'_> {
         Carry::Whole(&self.carriers)
     }
@@ -109,7 +106,7 @@ impl CredentialKind for ApiKeySurface {
     }
 
     /// Finding the record is the proof: it is looked up by nothing but the keyed hash of the key.
-    fn prove(&self, presented: PresentedCredential<'_>, record: Option<&CredentialRecord>) -> Proof {
+    fn prove(&self, presented: Presentation<'_>, record: Option<&CredentialRecord>) -> Proof {
         let (Credential::Key(_), Some(record)) = (presented.credential, record) else {
             return Proof::NONE;
         };

@@ -14,8 +14,8 @@ use crate::decide::token::ClaimHeader;
 
 use super::proof::{compare_secret, same_secret};
 use super::{
-    BodyField, Carrier, Carry, CredentialKind, DEFAULT_RANDOM, FindBy, KeyForm, KeyOrigin, KeyPrefix, Maker, PresentedCredential, Proof,
-    Recipe, Records, SessionSurface, Verified, longest_prefix,
+    BodyField, Carrier, Carry, CredentialKind, DEFAULT_RANDOM, FindBy, KeyForm, KeyOrigin, KeyPrefix, Maker, Presentation, Proof, Recipe,
+    Records, SessionSurface, Verified, longest_prefix,
 };
 
 #[derive(Debug)]
@@ -79,19 +79,6 @@ impl KeyPairSurface {
 }
 
 impl CredentialKind for KeyPairSurface {
-    const WORD: &'static str = "key_pair";
-    const KEYS: &'static [&'static str] = &[
-        "key_header",
-        "secret_header",
-        "key_field",
-        "secret_field",
-        "key_max",
-        "secret_max",
-        "key_prefixes",
-        "secret_prefixes",
-        "keys",
-    ];
-
     fn carry(&self) -> Carry<'_> {
         match &self.halves {
             HalfCarriers::Headers { key, secret } => Carry::Halves { key, secret },
@@ -160,7 +147,7 @@ impl CredentialKind for KeyPairSurface {
     }
 
     /// An unknown publishable half costs the same comparison as a known one.
-    fn prove(&self, presented: PresentedCredential<'_>, record: Option<&CredentialRecord>) -> Proof {
+    fn prove(&self, presented: Presentation<'_>, record: Option<&CredentialRecord>) -> Proof {
         let Credential::Pair { secret, .. } = presented.credential else {
             return Proof::NONE;
         };

@@ -50,9 +50,6 @@ macro_rules! kinds {
             $($(#[$doc])* $kind($surface),)*
         }
 
-        /// The word of each kind in the configuration.
-        pub const WORDS: [&str; [$($surface::WORD),*].len()] = [$($surface::WORD),*];
-
         /// Asks the kind that a surface is of.
         macro_rules! ask {
             ($d of:expr, $d kind:ident => $d answer:expr) => {
@@ -93,11 +90,6 @@ kinds! { $
 
 /// The questions that every kind of credential answers.
 pub trait CredentialKind {
-    /// The word of the kind in the configuration.
-    const WORD: &'static str;
-    /// The settings of `[surfaces.<name>]` that the kind takes, besides `kind` and `mode`.
-    const KEYS: &'static [&'static str];
-
     // -------------------------------------------------------------------- where it stands, and what it looks like
 
     /// Where a request carries the credential.
@@ -154,7 +146,7 @@ pub trait CredentialKind {
     fn verify(&self, credential: Credential<'_>, now: Now) -> Result<Verified<'_>, Unproven>;
 
     /// What presenting this credential proves about the record that was found.
-    fn prove(&self, presented: PresentedCredential<'_>, record: Option<&CredentialRecord>) -> Proof;
+    fn prove(&self, presented: Presentation<'_>, record: Option<&CredentialRecord>) -> Proof;
 
     /// Checks that the proof is the one that this kind requires for this record.
     ///
@@ -228,7 +220,7 @@ pub enum Maker {
 
 /// A presented credential, with the claims that its signature verified.
 #[derive(Debug, Clone, Copy)]
-pub struct PresentedCredential<'p> {
+pub struct Presentation<'p> {
     /// The surface that the credential was presented for.
     pub surface: &'p SurfaceName,
     pub credential: Credential<'p>,
@@ -338,7 +330,7 @@ impl SurfaceKind {
     }
 
     #[must_use]
-    pub fn prove(&self, presented: PresentedCredential<'_>, record: Option<&CredentialRecord>) -> Proof {
+    pub fn prove(&self, presented: Presentation<'_>, record: Option<&CredentialRecord>) -> Proof {
         ask!(self, kind => kind.prove(presented, record))
     }
 

@@ -12,7 +12,7 @@ use crate::base::scope::Mode;
 use crate::decide::external::ExternalIssuer;
 use crate::decide::token::{ClaimHeader, TokenRules, is_token_shaped};
 
-use super::{Carrier, Carry, CredentialKind, FindBy, KeyPrefix, Maker, PresentedCredential, Proof, Recipe, Records, Verified};
+use super::{Carrier, Carry, CredentialKind, FindBy, KeyPrefix, Maker, Presentation, Proof, Recipe, Records, Verified};
 
 /// A signed session token that hangs on a record.
 #[derive(Debug)]
@@ -101,23 +101,6 @@ impl SessionSurface {
 }
 
 impl CredentialKind for SessionSurface {
-    const WORD: &'static str = "session_jwt";
-    const KEYS: &'static [&'static str] = &[
-        "carry",
-        "token_kind",
-        "secrets",
-        "issuer",
-        "audience",
-        "skew",
-        "scopes_claim",
-        "record",
-        "record_surface",
-        "claim_headers",
-        "lifetime",
-        "cookie",
-        "refresh",
-    ];
-
     fn carry(&self) -> Carry<'_> {
         Carry::Whole(&self.carriers)
     }
@@ -180,7 +163,7 @@ impl CredentialKind for SessionSurface {
         })))
     }
 
-    fn prove(&self, presented: PresentedCredential<'_>, _: Option<&CredentialRecord>) -> Proof {
+    fn prove(&self, presented: Presentation<'_>, _: Option<&CredentialRecord>) -> Proof {
         let (Credential::Jwt { .. }, Some(_)) = (presented.credential, presented.claims) else {
             return Proof::NONE;
         };

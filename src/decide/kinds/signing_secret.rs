@@ -11,9 +11,7 @@ use crate::base::scope::Mode;
 use crate::decide::external::ExternalIssuer;
 use crate::decide::token::ClaimHeader;
 
-use super::{
-    Carrier, Carry, CredentialKind, FindBy, KeyPrefix, Maker, PresentedCredential, Proof, Recipe, Records, SessionSurface, Verified,
-};
+use super::{Carrier, Carry, CredentialKind, FindBy, KeyPrefix, Maker, Presentation, Proof, Recipe, Records, SessionSurface, Verified};
 
 /// The surface of signing secrets. They are made, listed, rotated and revoked like keys, but authenticate nobody:
 /// nothing carries them, nothing that is presented finds them, and they prove nothing.
@@ -24,9 +22,6 @@ pub struct SigningSecretSurface {
 }
 
 impl CredentialKind for SigningSecretSurface {
-    const WORD: &'static str = "signing_secret";
-    const KEYS: &'static [&'static str] = &["prefixes"];
-
     fn carry(&self) -> Carry<'_> {
         Carry::Never
     }
@@ -79,7 +74,7 @@ impl CredentialKind for SigningSecretSurface {
         Ok(Verified::NoToken)
     }
 
-    fn prove(&self, _: PresentedCredential<'_>, _: Option<&CredentialRecord>) -> Proof {
+    fn prove(&self, _: Presentation<'_>, _: Option<&CredentialRecord>) -> Proof {
         Proof::NONE
     }
 

@@ -1,7 +1,7 @@
 //! The entries for fuzzing: every parser of what Redis servers and sentinels answer.
 
 use crate::base::fingerprint::{Fingerprint, PepperMark};
-use crate::store::{FoundFacts, StoreError};
+use crate::store::{StoreError, StoredFacts};
 
 use super::operations::{FindReply, judge, parse_entry};
 use super::stream::{Ending, Endings, History};
@@ -11,7 +11,7 @@ use super::topology::{Endpoint, Replication, SentinelReport, StoreFault, parse_s
 ///
 /// # Errors
 /// The bytes are no answer to exactly this question.
-pub fn judge_bytes(fingerprint: &Fingerprint, bytes: &[u8]) -> Result<Option<FoundFacts>, StoreError> {
+pub fn judge_bytes(fingerprint: &Fingerprint, bytes: &[u8]) -> Result<Option<StoredFacts>, StoreError> {
     reply_guard::check(bytes).map_err(|reason| StoreError::Unavailable(reason.into()))?;
     let value = redis::parse_redis_value(bytes).map_err(|error| StoreFault::of(&error).error)?;
     let value = value.extract_error().map_err(|error| StoreFault::of(&error).error)?;

@@ -100,7 +100,7 @@ impl StoreCall {
                 .await?;
             let full = page.len() == PAGE;
             for (id, stored) in page {
-                let read = change::listed(&id, credential_of(&id, stored));
+                let read = change::expect_listed(&id, credential_of(&id, stored));
                 after = Some(id);
                 let record = match read {
                     Err(error @ StoreError::Corrupt(_)) if filter.passes_over_broken => {
@@ -126,7 +126,7 @@ impl StoreCall {
             let after = Some(after.as_str()).filter(|after| !after.is_empty());
             let page = self.page(RecordKind::Credentials, tenant, after, PAGE).await?;
             let read = |(id, stored): (String, StoredRecord)| {
-                let record = change::listed(&id, credential_of(&id, stored));
+                let record = change::expect_listed(&id, credential_of(&id, stored));
                 (id, record)
             };
             Ok(page.into_iter().map(read).collect())
@@ -146,7 +146,7 @@ impl StoreCall {
             let full = page.len() == size;
             for (id, (bytes, _)) in page {
                 let tenant = bytes.map(|bytes| codec::decode_tenant(&bytes)).transpose();
-                listed.push(change::listed(&id, tenant.map_err(StoreError::from))?);
+                listed.push(change::expect_listed(&id, tenant.map_err(StoreError::from))?);
             }
             after = listed.last().map(|t| t.id.clone());
             if !full {

@@ -7,7 +7,7 @@ use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{CredentialId, TenantId};
 use crate::base::principal::CredentialRecord;
-use crate::store::peppers::{Admission, PepperList};
+use crate::store::peppers::{PepperAdmission, PepperList};
 use crate::store::redis::operations::FindReply;
 use crate::store::redis::topology::{RedisConnection, Replication, RetryRead, StoreFault};
 use crate::store::{MAX_TENANT_ROLES, StoreError, change};
@@ -419,13 +419,13 @@ impl Scripts {
                 }
             };
             match list.admit(&self.own).map_err(StoreFault::refused)? {
-                Admission::Listed => return Ok(()),
+                PepperAdmission::Listed => return Ok(()),
                 // What is there can be served. Scripts that would make a fingerprint refuse.
-                Admission::Gone(why) => {
+                PepperAdmission::Gone(why) => {
                     tracing::error!(alarm = "pepper_dropped", error = %why, "no new credentials can be made");
                     return Ok(());
                 }
-                Admission::Joins(joined) => {
+                PepperAdmission::Joins(joined) => {
                     if self.set_peppers(wire, &list, &joined).await? {
                         tracing::info!(pepper = %self.own.first().mark(), "new fingerprints are made under a new pepper");
                         return Ok(());

@@ -9,9 +9,9 @@ use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
-use crate::store::change::{self, Outcome};
+use crate::store::change::{self, ChangeOutcome};
 use crate::store::events::ReaderState;
-use crate::store::peppers::{Admission, PepperList, move_event, moved};
+use crate::store::peppers::{PepperAdmission, PepperList, move_event, moved};
 use crate::store::redis::scripts::{ChangeCall, ChangeRefusal, ChangeReply, RecordKind};
 use crate::store::redis::stream::{Ending, RecordRef};
 use crate::store::redis::topology::{LiveLink, WaitReplicas};
@@ -46,8 +46,8 @@ impl StoreCall {
             let read = self.read_tenant(id).await.map_err(nothing_written)?;
             let (record, before) = read.ok_or_else(|| change::no_tenant(id))?;
             let changed = match change::change_tenant(&record, state)? {
-                Outcome::Unchanged => return self.confirm(record).await,
-                Outcome::Changed(changed) => changed,
+                ChangeOutcome::Unchanged => return self.confirm(record).await,
+                ChangeOutcome::Changed(changed) => changed,
             };
             let bytes = codec::encode_tenant(&changed).map_err(change::unwritable)?;
             let event = encode_event(&EventSubject::Tenant { id: id.clone() })?;
@@ -171,8 +171,8 @@ impl StoreCall {
             let read = self.read_role(id).await.map_err(nothing_written)?;
             let (role, before) = read.ok_or_else(|| change::no_role(id))?;
             let changed = match change::change_role(&role, change)? {
-                Outcome::Unchanged => return self.confirm(role).await,
-                Outcome::Changed(changed) => changed,
+                ChangeOutcome::Unchanged => return self.confirm(role).await,
+                ChangeOutcome::Changed(changed) => changed,
             };
             let bytes = codec::encode_role(&changed).map_err(change::unwritable)?;
             let event = encode_event(&EventSubject::Role { id: id.clone() })?;
@@ -228,7 +228,7 @@ impl StoreCall {
             let full = page.len() == PAGE;
             for (id, (bytes, _)) in page {
                 let role = bytes.map(|bytes| codec::decode_role(&bytes)).transpose();
-                listed.push(change::listed(&id, role.map_err(StoreError::from))?);
+                listed.push(change::expect_listed(&id, role.map_err(StoreError::from))?);
             }
             if !full {
                 break;
@@ -263,7 +263,7 @@ impl StoreCall {
     /// [`StoreError::Foreign`] if its first pepper was dropped. A store that does not answer is no error here.
     pub(crate) async fn check_first_pepper(&self) -> Result<(), StoreError> {
         match self.peppers().await.map(|list| list.admit(&self.shared.peppers)) {
-            Ok(Ok(Admission::Gone(why))) => Err(why),
+            Ok(Ok(PepperAdmission::Gone(why))) => Err(why),
             _ => Ok(()),
         }
     }
@@ -281,8 +281,8 @@ impl StoreCall {
             let read = self.read_credential(id).await.map_err(nothing_written)?;
             let (record, before) = read.ok_or_else(|| change::no_credential(id))?;
             let after = match moved(&record, fingerprint, self.shared.peppers.first().mark())? {
-                Outcome::Unchanged => return self.confirm(record).await,
-                Outcome::Changed(after) => after,
+                ChangeOutcome::Unchanged => return self.confirm(record).await,
+                ChangeOutcome::Changed(after) => after,
             };
             let bytes = codec::encode_credential(&after).map_err(change::unwritable)?;
             let event = encode_event(&move_event(&record, &after))?;

@@ -4,7 +4,7 @@ use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::TenantId;
 use crate::base::principal::{CredentialRecord, MAX_ANCESTORS, Parent};
-use crate::store::change::{At, Outcome};
+use crate::store::change::{ChangeOutcome, ChangeTimes};
 use crate::store::redis::scripts::{ChangeRefusal, ChangeReply, CreateCall, CredentialWrite, NewCredential, RecordKind};
 use crate::store::redis::stream::{Ending, RecordRef};
 use crate::store::rests_on::check_epoch;
@@ -43,7 +43,7 @@ impl StoreCall {
     /// Reads what the call depends on, decides by the rules that all stores share, and writes only if all of it still is what
     /// was read. Otherwise it begins again.
     pub(crate) async fn create(&self, new: NewRecords, now: UnixMillis) -> Result<Vec<CredentialRecord>, ChangeError> {
-        let (owner, records) = change::first_of(&new)?;
+        let (owner, records) = change::check_creation(&new)?;
         let made: Vec<NewCredential> = records.iter().map(encode_new).collect::<Result<_, _>>()?;
         let history = new_history()?;
         for _ in 0..TRIES {
@@ -220,7 +220,7 @@ fn chain_in(basis: &CreationBasis, parent: &Parent) -> Option<AncestorChain> {
 fn changed_of(owner: Option<&TenantId>, new: &NewRecords, basis: &CreationBasis, now: UnixMillis) -> Result<ChangedRecords, ChangeError> {
     let mut owner = owner.cloned();
     let mut changed = ChangedRecords::default();
-    let at = At {
+    let at = ChangeTimes {
         now,
         watermark: UnixMillis(basis.time.0.saturating_add(1)),
     };
@@ -239,13 +239,13 @@ fn changed_of(owner: Option<&TenantId>, new: &NewRecords, basis: &CreationBasis,
         let seen = basis.credentials.iter().find(|(record, _)| record.id == *id);
         let record = seen.map_or_else(|| stored.clone(), |(record, _)| record.clone());
         let outcome = match change::change_together(&record, owner.as_ref(), &new.changes, at)? {
-            Outcome::Unchanged if record != stored => Outcome::Changed(change::again(&record)?),
+            ChangeOutcome::Unchanged if record != stored => ChangeOutcome::Changed(change::rewritten(&record)?),
             outcome => outcome,
         };
         owner = Some(record.tenant.clone());
         changed.records.push(match outcome {
-            Outcome::Unchanged => record,
-            Outcome::Changed(record) => {
+            ChangeOutcome::Unchanged => record,
+            ChangeOutcome::Changed(record) => {
                 changed.writes.push(CredentialWrite {
                     id: record.id.clone(),
                     record: codec::encode_credential(&record).map_err(change::unwritable)?,

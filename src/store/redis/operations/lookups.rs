@@ -12,7 +12,7 @@ use crate::base::principal::CredentialRecord;
 use crate::store::redis::scripts::StoredRecord;
 use crate::store::redis::stream::{Endings, KnownHistory};
 use crate::store::redis::topology::{Link, LiveLink, RetryRead, StoreFault};
-use crate::store::{Found, FoundFacts, StoreError, change, codec};
+use crate::store::{LookupReply, StoreError, StoredFacts, change, codec, lookup};
 
 use super::{StoreCall, settle};
 
@@ -24,12 +24,12 @@ const HEDGE_AFTER: Duration = Duration::from_millis(100);
 /// reason.
 const PATIENCE_TO_BE_LISTED: f64 = 0.8;
 
-type ConnectionAnswer = Result<Found, StoreFault>;
+type ConnectionAnswer = Result<LookupReply, StoreFault>;
 
 impl StoreCall {
     /// Looks one fingerprint up. If this gateway is not registered, the look-up waits until it is registered again, and asks
     /// once more.
-    pub(crate) async fn find(&self, fingerprint: &Fingerprint) -> Result<Found, StoreError> {
+    pub(crate) async fn find(&self, fingerprint: &Fingerprint) -> Result<LookupReply, StoreError> {
         let registration = &self.shared.registration;
         let written = registration.written();
         let answered = match self.find_now(fingerprint).await {
@@ -44,7 +44,7 @@ impl StoreCall {
     }
 
     /// Looks several fingerprints up together. Those whose answers leave a doubt are looked up once more, one by one.
-    pub(crate) async fn find_all(&self, asked: &[Fingerprint]) -> Vec<Result<Found, StoreError>> {
+    pub(crate) async fn find_all(&self, asked: &[Fingerprint]) -> Vec<Result<LookupReply, StoreError>> {
         if let [one] = asked {
             return vec![self.find(one).await];
         }
@@ -106,7 +106,7 @@ impl StoreCall {
         };
         let judged = asked.iter().zip(replies).map(|(fingerprint, reply)| {
             let found = reply.and_then(|reply| judge(fingerprint, &known, &self.shared.feed.endings, reply));
-            settle(link, live, found).map(|found| Found { primary_at, ..found })
+            settle(link, live, found).map(|found| LookupReply { primary_at, ..found })
         });
         Ok(judged.collect())
     }
@@ -152,7 +152,7 @@ impl StoreCall {
         let known = self.shared.feed.history.known();
         let reply = self.shared.scripts.find(&live.wire, fingerprint).await;
         let found = reply.and_then(|reply| judge(fingerprint, &known, &self.shared.feed.endings, reply));
-        settle(link, live, found).map(|found| Found { primary_at, ..found })
+        settle(link, live, found).map(|found| LookupReply { primary_at, ..found })
     }
 }
 
@@ -263,7 +263,12 @@ impl FindReply {
 }
 
 /// Turns a reply into facts and applies the endings, or says why the reply cannot be trusted.
-pub(crate) fn judge(fingerprint: &Fingerprint, known: &KnownHistory, endings: &Endings, reply: FindReply) -> Result<Found, StoreFault> {
+pub(crate) fn judge(
+    fingerprint: &Fingerprint,
+    known: &KnownHistory,
+    endings: &Endings,
+    reply: FindReply,
+) -> Result<LookupReply, StoreFault> {
     if !known.is_followed_by(&reply.history, reply.position) {
         return Err(StoreFault::kept(StoreError::Unavailable(
             "it has lost changes this gateway has seen; reading it again".into(),
@@ -273,7 +278,7 @@ pub(crate) fn judge(fingerprint: &Fingerprint, known: &KnownHistory, endings: &E
         .position(reply.position)
         .ok_or_else(|| corrupt("its position is out of range"))?;
     let Some(led_to) = reply.led_to else {
-        return Ok(Found {
+        return Ok(LookupReply {
             position,
             facts: None,
             primary_at: None,
@@ -281,7 +286,7 @@ pub(crate) fn judge(fingerprint: &Fingerprint, known: &KnownHistory, endings: &E
     };
     let ids = led_to.ids.clone();
     let mut facts = facts_of(led_to).map_err(|error| StoreFault::kept(naming(&ids, error)))?;
-    if !change::answers(&facts.credential, fingerprint) {
+    if !lookup::answers(&facts.credential, fingerprint) {
         // Either the index is wrong, or this reply belongs to another question (docs/threats.md C3).
         return Err(StoreFault::about_another(StoreError::Corrupt(format!(
             "the index of fingerprints leads to the credential {} of the tenant {}, which is found by another one",
@@ -289,7 +294,7 @@ pub(crate) fn judge(fingerprint: &Fingerprint, known: &KnownHistory, endings: &E
         ))));
     }
     endings.restrict(&mut facts);
-    Ok(Found {
+    Ok(LookupReply {
         position,
         facts: Some(facts),
         primary_at: None,
@@ -306,14 +311,14 @@ fn naming(ids: &str, error: StoreError) -> StoreError {
     }
 }
 
-fn facts_of(led_to: LedTo) -> Result<FoundFacts, StoreError> {
+fn facts_of(led_to: LedTo) -> Result<StoredFacts, StoreError> {
     let tenant = led_to
         .tenant
         .ok_or_else(|| StoreError::Corrupt("the tenant of a credential is missing".into()))?;
     let tenant = codec::decode_tenant(&tenant)?;
     let mut records = led_to.records.into_iter();
     let Some(first) = records.next() else {
-        return change::assemble(CredentialRecord::of_tenant(&tenant), tenant, Vec::new(), Vec::new());
+        return lookup::assemble(CredentialRecord::of_tenant(&tenant), tenant, Vec::new(), Vec::new());
     };
     let credential = record_of(first)?.ok_or_else(|| StoreError::Corrupt("a fingerprint points to no credential".into()))?;
     let mut ancestors = Vec::new();
@@ -324,7 +329,7 @@ fn facts_of(led_to: LedTo) -> Result<FoundFacts, StoreError> {
     for role in led_to.roles.into_iter().flatten() {
         roles.push(codec::decode_role(&role)?);
     }
-    change::assemble(credential, tenant, ancestors, roles)
+    lookup::assemble(credential, tenant, ancestors, roles)
 }
 
 /// Decodes a stored credential and its last use.
@@ -338,7 +343,7 @@ fn record_of(stored: StoredRecord) -> Result<Option<CredentialRecord>, StoreErro
             .map(UnixMillis)
             .ok_or_else(|| StoreError::Corrupt("a last use is not a time".into()))
     });
-    Ok(Some(change::used(record, used.transpose()?)))
+    Ok(Some(change::with_last_use(record, used.transpose()?)))
 }
 
 /// Decodes the credential that is stored under this id.
@@ -359,7 +364,7 @@ mod tests {
     use crate::base::principal::Position;
 
     fn found() -> ConnectionAnswer {
-        Ok(Found {
+        Ok(LookupReply {
             position: Position(1),
             primary_at: None,
             facts: None,

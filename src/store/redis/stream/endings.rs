@@ -13,7 +13,7 @@ use crate::base::clock::UnixMillis;
 use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, CredentialState, RoleRecord, TenantRecord};
 use crate::base::scope::{Scope, ScopeSet};
-use crate::store::{EventSubject, FoundFacts, watch};
+use crate::store::{EventSubject, StoredFacts, watch};
 
 /// Most endings kept, the newest ones: 20 MiB at 300 bytes each, and nearly a day at one revocation a second. No replica
 /// should lag by as much as the age of what is dropped.
@@ -289,7 +289,7 @@ fn parse_time(word: &str) -> Option<Option<UnixMillis>> {
 pub(crate) struct Endings {
     table: Mutex<EndingTable>,
     /// Changes when the store may have lost endings.
-    suspicions: watch::Sender<u64>,
+    suspicions: watch::WatchSender<u64>,
 }
 
 #[derive(Default)]
@@ -329,7 +329,7 @@ impl Endings {
     }
 
     /// Applies all endings to what a look-up brought. If that takes something away, the store has lost changes.
-    pub(crate) fn restrict(&self, facts: &mut FoundFacts) {
+    pub(crate) fn restrict(&self, facts: &mut StoredFacts) {
         let table = self.table();
         if table.endings.is_empty() {
             return;
@@ -394,7 +394,7 @@ impl Endings {
     }
 
     /// Changes whenever the store may have lost endings.
-    pub(crate) fn suspicions(&self) -> watch::Receiver<u64> {
+    pub(crate) fn suspicions(&self) -> watch::WatchReceiver<u64> {
         self.suspicions.subscribe()
     }
 

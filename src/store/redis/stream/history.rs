@@ -52,7 +52,7 @@ pub(crate) struct History {
     known: Mutex<KnownHistory>,
     /// The last entry of the stream that was read. It is noted before the sinks get its event.
     entry: Mutex<LastEntry>,
-    applied: watch::Sender<u64>,
+    applied: watch::WatchSender<u64>,
 }
 
 impl Default for History {

@@ -135,7 +135,7 @@ impl Dialer {
 #[derive(Clone)]
 pub(crate) struct RedisConnection {
     pub(crate) connection: MultiplexedConnection,
-    open: watch::Receiver<()>,
+    open: watch::WatchReceiver<()>,
     _driver: Arc<DriverTask>,
 }
 
