@@ -228,7 +228,7 @@ const OF_FORM: &[&str] = &[
     "cannot be a ",
     "cannot be this number",
     "does not belong to",
-    "is missing",
+    "` is missing",
     "must be 1 to ",
     "is not a duration",
     "is not a size",
