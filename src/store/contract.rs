@@ -130,7 +130,7 @@ pub trait RecordStore: Send + Sync + 'static {
     fn list_credentials(&self, filter: CredentialFilter) -> BoxFuture<'_, Result<Vec<CredentialRecord>, StoreError>>;
 
     /// One page of the list, for requests of callers. The page says exactly whether more follow, and reads at most
-    /// [`MAX_READ`](super::MAX_READ) records. The default reads without that bound.
+    /// [`MAX_READ`](super::filter::MAX_READ) records. The default reads without that bound.
     fn page_credentials(&self, filter: CredentialFilter) -> BoxFuture<'_, Result<CredentialPage, StoreError>> {
         Box::pin(async move {
             let limit = filter.limit.clamp(1, MAX_LIST - 1);
