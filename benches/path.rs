@@ -7,7 +7,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 fn path(criterion: &mut Criterion) {
     let mut bench = match stages::Bench::new() {
         Ok(bench) => bench,
-        Err(error) => return criterion_is_told(&error.to_string()),
+        Err(error) => return fail(&error.to_string()),
     };
     let mut group = criterion.benchmark_group("path");
     for stage in stages::STAGES {
@@ -19,7 +19,7 @@ fn path(criterion: &mut Criterion) {
 
 /// Reports a benchmark that cannot be set up, which must not look like a fast one.
 #[expect(clippy::panic, reason = "the only way to fail a criterion run")]
-fn criterion_is_told(why: &str) {
+fn fail(why: &str) {
     panic!("{why}");
 }
 

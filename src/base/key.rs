@@ -63,7 +63,7 @@ pub enum KeyFormError {
 
 /// The parts of a generated key. The length of a key shows its shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyShape {
+pub enum KeyLayout {
     /// Prefix, random characters, checksum, as older versions made keys. Nothing tells such a key from a guess.
     Unmarked,
     /// Prefix, random characters, MAC, checksum.
@@ -212,11 +212,11 @@ pub fn checksum_holds(text: &[u8], prefix: &str) -> Result<(), KeyFormError> {
 ///
 /// # Errors
 /// [`KeyFormError`], the first thing that is wrong.
-pub fn shape_of(text: &[u8], prefix: &str, random: usize) -> Result<KeyShape, KeyFormError> {
+pub fn shape_of(text: &[u8], prefix: &str, random: usize) -> Result<KeyLayout, KeyFormError> {
     let body = text.strip_prefix(prefix.as_bytes()).ok_or(KeyFormError::Prefix)?;
     let shape = match body.len().checked_sub(random) {
-        Some(CHECKSUM_LEN) => KeyShape::Unmarked,
-        Some(MARKED) => KeyShape::Marked,
+        Some(CHECKSUM_LEN) => KeyLayout::Unmarked,
+        Some(MARKED) => KeyLayout::Marked,
         _ => return Err(KeyFormError::Length),
     };
     if !every(body, |b| b.is_ascii_alphanumeric()) {
@@ -233,7 +233,7 @@ pub fn shape_of(text: &[u8], prefix: &str, random: usize) -> Result<KeyShape, Ke
 /// Characters after the random ones of a marked key.
 pub const MARKED: usize = MAC_LEN + CHECKSUM_LEN;
 
-/// Whether the MAC of a key of [`KeyShape::Marked`] was made under one of these peppers. It is compared under each of
+/// Whether the MAC of a key of [`KeyLayout::Marked`] was made under one of these peppers. It is compared under each of
 /// them, in constant time. The result does not say whether the key still exists.
 #[must_use]
 pub fn mac_holds(text: &[u8], peppers: &Peppers) -> bool {

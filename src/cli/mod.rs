@@ -23,13 +23,13 @@ mod output;
 mod password;
 mod peppers;
 mod roles;
-mod schema;
-pub mod serve;
+mod serve;
 mod sessions;
 mod tenants;
 mod wait;
 
-pub use failure::{Exit, Failure};
+pub use failure::Exit;
+use failure::Failure;
 use output::{Form, Printer};
 
 use accounts::AccountCommand;
@@ -72,7 +72,7 @@ pub(crate) enum Command {
     /// Print the JSON Schema of a configuration file, for editors.
     Schema {
         /// Which file.
-        file: schema::SchemaFile,
+        file: check::SchemaFile,
     },
     /// Permit the next start to begin with an empty store although the pepper exists already.
     NewStore,
@@ -142,7 +142,7 @@ fn dispatch(cli: &Cli, printer: &Printer) -> Result<(), Failure> {
     match &cli.command {
         Command::Serve => serve::run(&cli.config, printer),
         Command::Check => check::run(&cli.config, printer),
-        Command::Schema { file } => schema::run(*file, printer),
+        Command::Schema { file } => check::print_schema(*file, printer),
         Command::NewStore => serve::permit_new_store(&cli.config, printer),
         Command::Demo => demo::run(printer),
         Command::Tenants(command) => tenants::run(&OperatorClient::of_config(&cli.config)?, command, printer),

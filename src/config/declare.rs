@@ -45,7 +45,7 @@
 //! | `Named<T>` | tables under names that the operator chooses; each member has its `name` besides |
 //! | [`Pairs`] | texts under such names; `Pairs<T>`: other values |
 //!
-//! Whatever has a form of its own implements [`Value`]: `KIND` for people and for the JSON Schema, `parse` for
+//! Whatever has a form of its own implements [`SettingValue`]: `KIND` for people and for the JSON Schema, `parse` for
 //! what is written. A struct whose value is checked later keeps `Located`, so that the check can point at it.
 //!
 //! # Alternatives
@@ -79,10 +79,10 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::reader::{Entry, Section};
-use super::schema::{Fallback, Key, Kind, Part, Schema};
+use super::reader::{RawEntry, Section};
+use super::schema::{Fallback, Schema, SchemaPart, Setting, ValueKind};
 use super::secret::Reference;
-use super::source::{Located, Place};
+use super::source::{Located, Span};
 use super::units::{parse_duration, parse_size, write_duration, write_size};
 
 /// The key must be there.
@@ -101,33 +101,32 @@ pub const fn absent(meaning: &'static str) -> Fallback {
 }
 
 /// A whole number within bounds.
-pub const fn count(min: u64, max: u64) -> Kind {
-    Kind::Count { min, max }
+pub const fn count(min: u64, max: u64) -> ValueKind {
+    ValueKind::Count { min, max }
 }
 
 /// A number of bytes within bounds: a number, or text with a unit.
-pub const fn size(min: u64, max: u64) -> Kind {
-    Kind::Size { min, max }
+pub const fn size(min: u64, max: u64) -> ValueKind {
+    ValueKind::Size { min, max }
 }
 
-/// A duration within bounds.
-pub const fn duration(min: Duration, max: Duration) -> Kind {
-    Kind::Duration { min, max }
+pub const fn duration(min: Duration, max: Duration) -> ValueKind {
+    ValueKind::Duration { min, max }
 }
 
 /// A text that is a path; relative ones count from the directory of the configuration file.
-pub const fn path() -> Kind {
-    Kind::Path
+pub const fn path() -> ValueKind {
+    ValueKind::Path
 }
 
 /// A reference to a URL, or a URL without a password.
-pub const fn url() -> Kind {
-    Kind::Url
+pub const fn url() -> ValueKind {
+    ValueKind::Url
 }
 
 /// A text of a form that is checked later, as people call the form.
-pub const fn form(text: &'static str) -> Kind {
-    Kind::Either(text, &[Kind::Text])
+pub const fn form(text: &'static str) -> ValueKind {
+    ValueKind::Either(text, &[ValueKind::Text])
 }
 
 /// Joined lines of a doc comment, as a text.
@@ -136,31 +135,29 @@ pub const fn prose(doc: &'static str) -> &'static str {
 }
 
 /// What a key's value becomes.
-pub trait Value: Sized {
-    /// What may be written.
-    const KIND: Kind;
+pub trait SettingValue: Sized {
+    const KIND: ValueKind;
 
     /// Reads what is written. `None` when it is wrong; that is reported.
-    fn parse(entry: &Entry<'_>) -> Option<Self>;
+    fn parse(entry: &RawEntry<'_>) -> Option<Self>;
 
     /// What holds without the key, and where its value is wrong. `None` for a value that is required.
-    fn fallback(section: &Section<'_>, key: &'static Key) -> Option<Self> {
+    fn fallback(section: &Section<'_>, key: &'static Setting) -> Option<Self> {
         let Fallback::Value(text) = key.default else { return None };
         let value = match key.kind {
-            Kind::Count { .. } | Kind::Flag => DeValue::parse(text).ok().map(Spanned::into_inner)?,
+            ValueKind::Count { .. } | ValueKind::Flag => DeValue::parse(text).ok().map(Spanned::into_inner)?,
             _ => DeValue::String(text.into()),
         };
-        Self::parse(&Entry {
+        Self::parse(&RawEntry {
             section: *section,
             key,
             value: &value,
-            at: section.place_of(key.name),
+            at: section.span_of(key.name),
         })
     }
 }
 
-/// A declared table.
-pub trait Table: Sized {
+pub trait DeclaredTable: Sized {
     const SCHEMA: &'static Schema;
 
     fn schema() -> &'static Schema {
@@ -173,7 +170,7 @@ pub trait Table: Sized {
 
 /// Keys that belong to a table besides its own.
 pub trait PartOf: Sized {
-    const PART: Part;
+    const PART: SchemaPart;
 
     fn read(section: &Section<'_>) -> Option<Self>;
 }
@@ -198,26 +195,25 @@ pub struct Member<T> {
 pub struct Pairs<T = String>(Vec<(Located<String>, Located<T>)>);
 
 /// The value of one key.
-pub fn value<T: Value>(section: &Section<'_>, name: &str) -> Option<T> {
+pub fn value<T: SettingValue>(section: &Section<'_>, name: &str) -> Option<T> {
     let key = section.key(name)?;
     let written = section.entry(key).and_then(|entry| T::parse(&entry));
     written.or_else(|| T::fallback(section, key))
 }
 
-/// A whole file.
-pub fn file<T: Table>(table: &DeTable<'_>, at: &Place, report: &super::report::Report) -> Option<T> {
+pub fn file<T: DeclaredTable>(table: &DeTable<'_>, at: &Span, report: &super::report::ProblemReport) -> Option<T> {
     T::read(&Section::open(T::SCHEMA, table, at, report))
 }
 
-impl<T: Table> Value for T {
-    const KIND: Kind = Kind::Table(T::schema);
+impl<T: DeclaredTable> SettingValue for T {
+    const KIND: ValueKind = ValueKind::Table(T::schema);
 
-    fn parse(entry: &Entry<'_>) -> Option<Self> {
+    fn parse(entry: &RawEntry<'_>) -> Option<Self> {
         T::read(&entry.section(T::SCHEMA)?)
     }
 
     /// An empty table, so that defaults come from one path only.
-    fn fallback(section: &Section<'_>, key: &'static Key) -> Option<Self> {
+    fn fallback(section: &Section<'_>, key: &'static Setting) -> Option<Self> {
         if matches!(key.default, Fallback::Required) {
             return None;
         }
@@ -225,24 +221,24 @@ impl<T: Table> Value for T {
     }
 }
 
-impl<T: Table> PartOf for T {
-    const PART: Part = Part::Keys(T::SCHEMA);
+impl<T: DeclaredTable> PartOf for T {
+    const PART: SchemaPart = SchemaPart::Keys(T::SCHEMA);
 
     fn read(section: &Section<'_>) -> Option<Self> {
         T::read(&section.part(T::SCHEMA))
     }
 }
 
-impl Value for Reference {
-    const KIND: Kind = Kind::Secret;
+impl SettingValue for Reference {
+    const KIND: ValueKind = ValueKind::Secret;
 
-    fn parse(entry: &Entry<'_>) -> Option<Self> {
+    fn parse(entry: &RawEntry<'_>) -> Option<Self> {
         Self::read(entry)
     }
 }
 
 impl<T: PartOf> PartOf for Option<T> {
-    const PART: Part = T::PART;
+    const PART: SchemaPart = T::PART;
 
     fn read(section: &Section<'_>) -> Option<Self> {
         Some(T::read(section))
@@ -251,18 +247,18 @@ impl<T: PartOf> PartOf for Option<T> {
 
 /// Alternatives, with the place of their tag.
 impl<T: PartOf> PartOf for Located<T> {
-    const PART: Part = T::PART;
+    const PART: SchemaPart = T::PART;
 
     fn read(section: &Section<'_>) -> Option<Self> {
         let at = match T::PART {
-            Part::Choice(choice) => section.place_of(choice.tag.name),
-            Part::Keys(_) => section.at(),
+            SchemaPart::Choice(choice) => section.span_of(choice.tag.name),
+            SchemaPart::Keys(_) => section.at(),
         };
         T::read(section).map(|value| Self { value, at })
     }
 }
 
-impl<T: Table> Table for Box<T> {
+impl<T: DeclaredTable> DeclaredTable for Box<T> {
     const SCHEMA: &'static Schema = T::SCHEMA;
 
     fn read(section: &Section<'_>) -> Option<Self> {
@@ -270,48 +266,48 @@ impl<T: Table> Table for Box<T> {
     }
 }
 
-impl<T: Value> Value for Located<T> {
-    const KIND: Kind = T::KIND;
+impl<T: SettingValue> SettingValue for Located<T> {
+    const KIND: ValueKind = T::KIND;
 
-    fn parse(entry: &Entry<'_>) -> Option<Self> {
+    fn parse(entry: &RawEntry<'_>) -> Option<Self> {
         let at = entry.at.clone();
         T::parse(entry).map(|value| Self { value, at })
     }
 
-    fn fallback(section: &Section<'_>, key: &'static Key) -> Option<Self> {
-        let at = section.place_of(key.name);
+    fn fallback(section: &Section<'_>, key: &'static Setting) -> Option<Self> {
+        let at = section.span_of(key.name);
         T::fallback(section, key).map(|value| Self { value, at })
     }
 }
 
-impl<T: Value> Value for Option<T> {
-    const KIND: Kind = T::KIND;
+impl<T: SettingValue> SettingValue for Option<T> {
+    const KIND: ValueKind = T::KIND;
 
-    fn parse(entry: &Entry<'_>) -> Option<Self> {
+    fn parse(entry: &RawEntry<'_>) -> Option<Self> {
         T::parse(entry).map(Some)
     }
 
-    fn fallback(_: &Section<'_>, _: &'static Key) -> Option<Self> {
+    fn fallback(_: &Section<'_>, _: &'static Setting) -> Option<Self> {
         Some(None)
     }
 }
 
-impl<T: Value> Value for Vec<T> {
-    const KIND: Kind = T::KIND.listed();
+impl<T: SettingValue> SettingValue for Vec<T> {
+    const KIND: ValueKind = T::KIND.listed();
 
-    fn parse(entry: &Entry<'_>) -> Option<Self> {
+    fn parse(entry: &RawEntry<'_>) -> Option<Self> {
         let is_list = matches!(entry.value, DeValue::Array(_));
-        if matches!(entry.key.kind, Kind::Secrets) && !is_list {
+        if matches!(entry.key.kind, ValueKind::Secrets) && !is_list {
             return T::parse(entry).map(|one| vec![one]);
         }
         let items = entry.items()?;
         let name = entry.key.name;
         match (entry.key.kind, entry.key.default) {
-            (Kind::Tables(_), Fallback::Required) if items.is_empty() => {
+            (ValueKind::Tables(_), Fallback::Required) if items.is_empty() => {
                 let help = format!("at least one is needed; {}", entry.key.about);
                 entry.error::<()>(format!("`{name}` is empty"), help);
             }
-            (Kind::Secrets, _) if items.is_empty() => {
+            (ValueKind::Secrets, _) if items.is_empty() => {
                 entry.error::<()>(format!("`{name}` is empty"), "name at least one secret".to_owned());
             }
             _ => {}
@@ -319,7 +315,7 @@ impl<T: Value> Value for Vec<T> {
         Some(items.iter().filter_map(T::parse).collect())
     }
 
-    fn fallback(section: &Section<'_>, key: &'static Key) -> Option<Self> {
+    fn fallback(section: &Section<'_>, key: &'static Setting) -> Option<Self> {
         let Fallback::Value(_) = key.default else {
             return Some(Self::new());
         };
@@ -327,13 +323,13 @@ impl<T: Value> Value for Vec<T> {
     }
 }
 
-impl<T: Table> Value for Named<T> {
-    const KIND: Kind = T::KIND.named();
+impl<T: DeclaredTable> SettingValue for Named<T> {
+    const KIND: ValueKind = T::KIND.named();
 
-    fn parse(entry: &Entry<'_>) -> Option<Self> {
+    fn parse(entry: &RawEntry<'_>) -> Option<Self> {
         let members = entry.members()?;
         let names = members.iter().map(|(name, _)| name.value.clone()).collect();
-        let read = |(name, member): (_, Entry<'_>)| {
+        let read = |(name, member): (_, RawEntry<'_>)| {
             Some(Member {
                 name,
                 table: T::parse(&member)?,
@@ -343,7 +339,7 @@ impl<T: Table> Value for Named<T> {
         Some(Self { members, names })
     }
 
-    fn fallback(_: &Section<'_>, _: &'static Key) -> Option<Self> {
+    fn fallback(_: &Section<'_>, _: &'static Setting) -> Option<Self> {
         Some(Self {
             members: Vec::new(),
             names: Vec::new(),
@@ -351,17 +347,19 @@ impl<T: Table> Value for Named<T> {
     }
 }
 
-impl<T: Value> Value for Pairs<T> {
-    const KIND: Kind = T::KIND.named();
+impl<T: SettingValue> SettingValue for Pairs<T> {
+    const KIND: ValueKind = T::KIND.named();
 
-    fn parse(entry: &Entry<'_>) -> Option<Self> {
+    fn parse(entry: &RawEntry<'_>) -> Option<Self> {
         let members = entry.members()?.into_iter();
         Some(Self(
-            members.filter_map(|(name, member)| Some((name, Value::parse(&member)?))).collect(),
+            members
+                .filter_map(|(name, member)| Some((name, SettingValue::parse(&member)?)))
+                .collect(),
         ))
     }
 
-    fn fallback(_: &Section<'_>, _: &'static Key) -> Option<Self> {
+    fn fallback(_: &Section<'_>, _: &'static Setting) -> Option<Self> {
         Some(Self(Vec::new()))
     }
 }
@@ -408,18 +406,18 @@ impl<'n, T> IntoIterator for &'n Pairs<T> {
     }
 }
 
-impl Value for String {
-    const KIND: Kind = Kind::Text;
+impl SettingValue for String {
+    const KIND: ValueKind = ValueKind::Text;
 
-    fn parse(entry: &Entry<'_>) -> Option<Self> {
+    fn parse(entry: &RawEntry<'_>) -> Option<Self> {
         entry.text().map(str::to_owned)
     }
 }
 
-impl Value for bool {
-    const KIND: Kind = Kind::Flag;
+impl SettingValue for bool {
+    const KIND: ValueKind = ValueKind::Flag;
 
-    fn parse(entry: &Entry<'_>) -> Option<Self> {
+    fn parse(entry: &RawEntry<'_>) -> Option<Self> {
         match entry.value {
             DeValue::Boolean(flag) => Some(*flag),
             _ => entry.wrong(),
@@ -427,10 +425,10 @@ impl Value for bool {
     }
 }
 
-impl Value for SocketAddr {
-    const KIND: Kind = Kind::Address;
+impl SettingValue for SocketAddr {
+    const KIND: ValueKind = ValueKind::Address;
 
-    fn parse(entry: &Entry<'_>) -> Option<Self> {
+    fn parse(entry: &RawEntry<'_>) -> Option<Self> {
         let address = entry.text()?.parse().ok();
         address.or_else(|| {
             entry.error(
@@ -441,13 +439,13 @@ impl Value for SocketAddr {
     }
 }
 
-impl Value for Duration {
-    const KIND: Kind = Kind::Duration {
+impl SettingValue for Duration {
+    const KIND: ValueKind = ValueKind::Duration {
         min: Self::ZERO,
         max: Self::MAX,
     };
 
-    fn parse(entry: &Entry<'_>) -> Option<Self> {
+    fn parse(entry: &RawEntry<'_>) -> Option<Self> {
         let Some(duration) = parse_duration(entry.text()?) else {
             return entry.error(
                 format!("`{}` is not a duration", entry.key.name),
@@ -455,22 +453,24 @@ impl Value for Duration {
             );
         };
         match entry.key.kind {
-            Kind::Duration { min, max } if duration < min || duration > max => entry.outside(&write_duration(min), &write_duration(max)),
+            ValueKind::Duration { min, max } if duration < min || duration > max => {
+                entry.outside(&write_duration(min), &write_duration(max))
+            }
             _ => Some(duration),
         }
     }
 }
 
-impl Value for u64 {
-    const KIND: Kind = Kind::Count { min: 0, max: Self::MAX };
+impl SettingValue for u64 {
+    const KIND: ValueKind = ValueKind::Count { min: 0, max: Self::MAX };
 
-    fn parse(entry: &Entry<'_>) -> Option<Self> {
+    fn parse(entry: &RawEntry<'_>) -> Option<Self> {
         match entry.key.kind {
-            Kind::Size { min, max } => match parse_bytes(entry)? {
+            ValueKind::Size { min, max } => match parse_bytes(entry)? {
                 size if (min..=max).contains(&size) => Some(size),
                 _ => entry.outside(&write_size(min), &write_size(max)),
             },
-            Kind::Count { min, max } => match entry.number() {
+            ValueKind::Count { min, max } => match entry.number() {
                 Some(number) if (min..=max).contains(&number) => Some(number),
                 Some(_) => entry.outside(&min.to_string(), &max.to_string()),
                 None => entry.wrong(),
@@ -480,7 +480,7 @@ impl Value for u64 {
     }
 }
 
-fn parse_bytes(entry: &Entry<'_>) -> Option<u64> {
+fn parse_bytes(entry: &RawEntry<'_>) -> Option<u64> {
     let size = match entry.value {
         DeValue::String(text) => parse_size(text),
         _ => entry.number(),
@@ -496,10 +496,10 @@ fn parse_bytes(entry: &Entry<'_>) -> Option<u64> {
 /// Smaller numbers; bounds that do not fit into one are a mistake of the declaration, and count as its largest.
 macro_rules! numbers {
     ($($number:ty),*) => {$(
-        impl Value for $number {
-            const KIND: Kind = u64::KIND;
+        impl SettingValue for $number {
+            const KIND: ValueKind = u64::KIND;
 
-            fn parse(entry: &Entry<'_>) -> Option<Self> {
+            fn parse(entry: &RawEntry<'_>) -> Option<Self> {
                 u64::parse(entry).map(|number| Self::try_from(number).unwrap_or(Self::MAX))
             }
         }
@@ -516,9 +516,8 @@ macro_rules! table {
     }) => {
         #[derive(Debug)]
         $vis struct $table {
-            /// Where the table stands.
             #[allow(dead_code, reason = "not every table is pointed at")]
-            pub at: $crate::config::source::Place,
+            pub at: $crate::config::source::Span,
             $(pub $field: $type,)*
             $(pub $part: $part_type,)*
         }
@@ -541,12 +540,12 @@ macro_rules! table {
         $($([$doc:literal])* $field:ident [$($name:literal)?] [$type:ty] [$fallback:expr] [$($kind:expr)?])*;
         $($part:ident [$part_type:ty])*
     ) => {
-        impl $crate::config::declare::Table for $table {
+        impl $crate::config::declare::DeclaredTable for $table {
             const SCHEMA: &'static $crate::config::schema::Schema = {
                 static SCHEMA: $crate::config::schema::Schema = $crate::config::schema::Schema {
                     name: $title,
                     about: $crate::config::declare::prose(concat!($($about),*)),
-                    keys: &[$($crate::config::schema::Key {
+                    keys: &[$($crate::config::schema::Setting {
                         name: $crate::config::declare::table!(@name $field $($name)?),
                         kind: $crate::config::declare::table!(@kind $type, $($kind)?),
                         default: $fallback,
@@ -571,7 +570,7 @@ macro_rules! table {
     };
     (@name $field:ident) => { stringify!($field) };
     (@name $field:ident $name:literal) => { $name };
-    (@kind $type:ty,) => { <$type as $crate::config::declare::Value>::KIND };
+    (@kind $type:ty,) => { <$type as $crate::config::declare::SettingValue>::KIND };
     (@kind $type:ty, $kind:expr) => { $kind };
 }
 
@@ -585,7 +584,6 @@ macro_rules! choice {
 
         #[allow(dead_code, reason = "not every word is shown")]
         impl $choice {
-            /// Its word.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word),* }
             }
@@ -594,10 +592,10 @@ macro_rules! choice {
         $crate::config::declare::choice! { for $choice { $($variant = $word),* } }
     };
     (for $choice:ty { $($variant:ident = $word:literal),* $(,)? }) => {
-        impl $crate::config::declare::Value for $choice {
-            const KIND: $crate::config::schema::Kind = $crate::config::schema::Kind::Choice(&[$($word),*]);
+        impl $crate::config::declare::SettingValue for $choice {
+            const KIND: $crate::config::schema::ValueKind = $crate::config::schema::ValueKind::Choice(&[$($word),*]);
 
-            fn parse(entry: &$crate::config::reader::Entry<'_>) -> Option<Self> {
+            fn parse(entry: &$crate::config::reader::RawEntry<'_>) -> Option<Self> {
                 match entry.word()? {
                     $($word => Some(Self::$variant),)*
                     _ => None,
@@ -619,19 +617,19 @@ macro_rules! tagged {
         #[allow(dead_code, reason = "not every declaration is a part of another one")]
         impl $choice {
             pub const WORDS: &'static [&'static str] = &[$($word),*];
-            pub const TAG: $crate::config::schema::Key = $crate::config::schema::Key {
+            pub const TAG: $crate::config::schema::Setting = $crate::config::schema::Setting {
                 name: $tag,
-                kind: $crate::config::schema::Kind::Choice(Self::WORDS),
+                kind: $crate::config::schema::ValueKind::Choice(Self::WORDS),
                 default: $fallback,
                 about: $crate::config::declare::prose(concat!($($about),*)),
             };
-            const CHOICE: &'static $crate::config::schema::Choice = {
-                static CHOICE: $crate::config::schema::Choice = $crate::config::schema::Choice {
+            const CHOICE: &'static $crate::config::schema::TaggedChoice = {
+                static CHOICE: $crate::config::schema::TaggedChoice = $crate::config::schema::TaggedChoice {
                     tag: $choice::TAG,
                     alternatives: &[$($crate::config::schema::Alternative {
                         words: &[$word],
                         label: $label,
-                        schema: <$table as $crate::config::declare::Table>::SCHEMA,
+                        schema: <$table as $crate::config::declare::DeclaredTable>::SCHEMA,
                     }),*],
                 };
                 &CHOICE
@@ -639,7 +637,7 @@ macro_rules! tagged {
         }
 
         impl $crate::config::declare::PartOf for $choice {
-            const PART: $crate::config::schema::Part = $crate::config::schema::Part::Choice(Self::CHOICE);
+            const PART: $crate::config::schema::SchemaPart = $crate::config::schema::SchemaPart::Choice(Self::CHOICE);
 
             fn read(section: &$crate::config::reader::Section<'_>) -> Option<Self> {
                 match section.tag(&Self::CHOICE.tag)? {

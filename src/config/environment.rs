@@ -1,16 +1,19 @@
-//! What loading needs of the outside: files and environment variables; a disk, or a table in tests and fuzzing.
+//! What loading needs of the outside: files and environment variables; and a record of what was read, so that a change
+//! of any of it is noticed.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use crate::base::fingerprint::sha256;
+
 /// Largest file that is read: a certificate bundle has 200 KiB; anything of this size is a mistake
-/// (hardening D14).
+/// (docs/threats.md D14).
 pub(super) const MAX_FILE: u64 = 4 << 20;
 
-/// Files and variables.
 pub trait Environment {
     /// Reads a whole file of at most [`MAX_FILE`] bytes.
     ///
@@ -24,7 +27,6 @@ pub trait Environment {
     /// As `std::fs::read_dir`.
     fn list_toml(&self, directory: &Path) -> io::Result<Vec<PathBuf>>;
 
-    /// An environment variable.
     fn variable(&self, name: &str) -> Option<Zeroizing<String>>;
 
     /// Whether a file is there and not empty; for files that are not part of the configuration.
@@ -34,7 +36,6 @@ pub trait Environment {
     fn system_authorities(&self) -> Vec<Vec<u8>>;
 }
 
-/// The machine.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Disk;
 
@@ -82,15 +83,93 @@ impl Environment for Disk {
     }
 }
 
-/// A table of files and variables.
+/// Hashes of everything that was read; equal when nothing changed. Symlink swaps, missing files
+/// that appear and files added to a directory all count.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Watch {
+    files: BTreeMap<PathBuf, Option<[u8; 32]>>,
+    directories: BTreeMap<PathBuf, Option<Vec<PathBuf>>>,
+}
+
+impl Watch {
+    /// Looks at everything again: whether it is still as it was.
+    #[must_use]
+    pub fn is_current(&self, environment: &dyn Environment) -> bool {
+        self.again(environment) == *self
+    }
+
+    /// What the same files hold now.
+    #[must_use]
+    pub fn again(&self, environment: &dyn Environment) -> Self {
+        let hash = |path: &PathBuf| environment.read(path).ok().map(|bytes| sha256(&bytes));
+        let list = |path: &PathBuf| environment.list_toml(path).ok();
+        Self {
+            files: self.files.keys().map(|path| (path.clone(), hash(path))).collect(),
+            directories: self.directories.keys().map(|path| (path.clone(), list(path))).collect(),
+        }
+    }
+}
+
+/// An environment that remembers what was read from it.
+pub(super) struct Recording<'s> {
+    inner: &'s dyn Environment,
+    seen: RefCell<Watch>,
+}
+
+impl<'s> Recording<'s> {
+    #[must_use]
+    pub(super) fn new(inner: &'s dyn Environment) -> Self {
+        Self {
+            inner,
+            seen: RefCell::default(),
+        }
+    }
+
+    #[must_use]
+    pub(super) fn into_watch(self) -> Watch {
+        self.seen.into_inner()
+    }
+}
+
+impl Environment for Recording<'_> {
+    fn read(&self, path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+        let result = self.inner.read(path);
+        let hash = result.as_ref().ok().map(|bytes| sha256(bytes));
+        self.seen.borrow_mut().files.insert(path.to_owned(), hash);
+        result
+    }
+
+    fn list_toml(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        let result = self.inner.list_toml(directory);
+        self.seen
+            .borrow_mut()
+            .directories
+            .insert(directory.to_owned(), result.as_ref().ok().cloned());
+        result
+    }
+
+    fn variable(&self, name: &str) -> Option<Zeroizing<String>> {
+        self.inner.variable(name)
+    }
+
+    fn holds_something(&self, path: &Path) -> bool {
+        self.inner.holds_something(path)
+    }
+
+    fn system_authorities(&self) -> Vec<Vec<u8>> {
+        self.inner.system_authorities()
+    }
+}
+
+/// Files and variables in memory, for tests and fuzzing.
+#[cfg(any(test, feature = "internals"))]
 #[derive(Debug, Clone, Default)]
 pub struct InMemory {
-    /// Files by path.
     pub files: BTreeMap<PathBuf, Vec<u8>>,
-    /// Environment variables.
     pub variables: BTreeMap<String, String>,
 }
 
+#[cfg(any(test, feature = "internals"))]
 impl Environment for InMemory {
     fn read(&self, path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
         let bytes = self.files.get(path).ok_or(io::ErrorKind::NotFound)?;

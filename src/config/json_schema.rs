@@ -4,8 +4,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::declare::Table;
-use super::schema::{Alternative, Choice, Fallback, Key, Kind, Part, Schema};
+use super::declare::DeclaredTable;
+use super::schema::{Alternative, Fallback, Schema, SchemaPart, Setting, TaggedChoice, ValueKind};
 use super::tables::gateway::GatewayTable;
 use super::tables::upstreams::UpstreamTable;
 
@@ -15,7 +15,6 @@ const ADDRESS: &str = r"^([0-9.]+|\[[0-9A-Fa-f:.]+\]):[0-9]+$";
 const SECRET: &str = "^((file|generate):.+|env:[A-Za-z_][A-Za-z0-9_]*)$";
 const URL: &str = "^((file|generate|rediss?|valkeys?):.+|env:[A-Za-z_][A-Za-z0-9_]*|[^@]+:[0-9]+)$";
 
-/// The schema of `gateway.toml`.
 #[must_use]
 pub fn gateway() -> Value {
     document(GatewayTable::SCHEMA)
@@ -74,8 +73,8 @@ fn collect(
     }
     for part in schema.parts {
         match part {
-            Part::Keys(schema) => collect(schema, properties, required, all_of, definitions),
-            Part::Choice(choice) => {
+            SchemaPart::Keys(schema) => collect(schema, properties, required, all_of, definitions),
+            SchemaPart::Choice(choice) => {
                 add(&choice.tag, properties, required, definitions);
                 for key in choice.alternatives.iter().flat_map(|one| one.schema.all_keys()) {
                     properties.entry(key.name).or_insert(json!(true));
@@ -86,7 +85,7 @@ fn collect(
     }
 }
 
-fn add(key: &'static Key, properties: &mut Map<String, Value>, required: &mut Vec<&'static str>, definitions: &mut Map<String, Value>) {
+fn add(key: &'static Setting, properties: &mut Map<String, Value>, required: &mut Vec<&'static str>, definitions: &mut Map<String, Value>) {
     properties.insert(key.name.to_owned(), property(key, definitions));
     if matches!(key.default, Fallback::Required) {
         required.push(key.name);
@@ -94,7 +93,7 @@ fn add(key: &'static Key, properties: &mut Map<String, Value>, required: &mut Ve
 }
 
 /// If this alternative is chosen, its keys are there and those of the others are not.
-fn consequence(choice: &'static Choice, one: &'static Alternative, definitions: &mut Map<String, Value>) -> Value {
+fn consequence(choice: &'static TaggedChoice, one: &'static Alternative, definitions: &mut Map<String, Value>) -> Value {
     let tag = choice.tag.name;
     let condition = match (one.words, choice.tag.default) {
         ([], _) => json!({ "not": { "required": [tag] } }),
@@ -112,17 +111,21 @@ fn consequence(choice: &'static Choice, one: &'static Alternative, definitions: 
     json!({ "if": condition, "then": then })
 }
 
-fn property(key: &'static Key, definitions: &mut Map<String, Value>) -> Value {
+fn property(key: &'static Setting, definitions: &mut Map<String, Value>) -> Value {
     let mut property = value(&key.kind, definitions);
     if let Some(object) = property.as_object_mut() {
-        object.insert("description".to_owned(), json!(key.about));
+        let about = match key.default {
+            Fallback::Absent(meaning) => format!("{} Without it: {meaning}.", key.about),
+            Fallback::Required | Fallback::Value(_) => key.about.to_owned(),
+        };
+        object.insert("description".to_owned(), json!(about));
         match key.default {
             Fallback::Value(text) => {
-                let typed = matches!(key.kind, Kind::Count { .. } | Kind::Flag);
+                let typed = matches!(key.kind, ValueKind::Count { .. } | ValueKind::Flag);
                 let parsed = typed.then(|| serde_json::from_str(text).ok()).flatten();
                 object.insert("default".to_owned(), parsed.unwrap_or_else(|| json!(text)));
             }
-            Fallback::Required if matches!(key.kind, Kind::Tables(_)) => {
+            Fallback::Required if matches!(key.kind, ValueKind::Tables(_)) => {
                 object.insert("minItems".to_owned(), json!(1));
             }
             Fallback::Required | Fallback::Absent(_) => {}
@@ -131,34 +134,34 @@ fn property(key: &'static Key, definitions: &mut Map<String, Value>) -> Value {
     property
 }
 
-fn value(kind: &Kind, definitions: &mut Map<String, Value>) -> Value {
+fn value(kind: &ValueKind, definitions: &mut Map<String, Value>) -> Value {
     match kind {
-        Kind::Text | Kind::Path => json!({ "type": "string" }),
-        Kind::Address => json!({ "type": "string", "pattern": ADDRESS }),
-        Kind::Flag => json!({ "type": "boolean" }),
-        Kind::Count { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
-        Kind::Duration { .. } => json!({ "type": "string", "pattern": DURATION }),
-        Kind::Size { min, max } => json!({ "anyOf": [
+        ValueKind::Text | ValueKind::Path => json!({ "type": "string" }),
+        ValueKind::Address => json!({ "type": "string", "pattern": ADDRESS }),
+        ValueKind::Flag => json!({ "type": "boolean" }),
+        ValueKind::Count { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        ValueKind::Duration { .. } => json!({ "type": "string", "pattern": DURATION }),
+        ValueKind::Size { min, max } => json!({ "anyOf": [
             { "type": "integer", "minimum": min, "maximum": max },
             { "type": "string", "pattern": SIZE },
         ] }),
-        Kind::Choice(words) => json!({ "enum": words }),
-        Kind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
-        Kind::Secret => json!({ "type": "string", "pattern": SECRET }),
-        Kind::Secrets => json!({ "anyOf": [
+        ValueKind::Choice(words) => json!({ "enum": words }),
+        ValueKind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
+        ValueKind::Secret => json!({ "type": "string", "pattern": SECRET }),
+        ValueKind::Secrets => json!({ "anyOf": [
             { "type": "string", "pattern": SECRET },
             { "type": "array", "items": { "type": "string", "pattern": SECRET }, "minItems": 1 },
         ] }),
-        Kind::Url => json!({ "type": "string", "pattern": URL }),
-        Kind::Pairs => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
-        Kind::Sources => json!({ "type": "object", "additionalProperties": { "anyOf": [
+        ValueKind::Url => json!({ "type": "string", "pattern": URL }),
+        ValueKind::Pairs => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
+        ValueKind::Sources => json!({ "type": "object", "additionalProperties": { "anyOf": [
             { "type": "string" },
             { "type": "array", "items": { "type": "string" } },
         ] } }),
-        Kind::Table(schema) => reference(schema(), definitions),
-        Kind::Tables(schema) => json!({ "type": "array", "items": reference(schema(), definitions) }),
-        Kind::Named(schema) => json!({ "type": "object", "additionalProperties": reference(schema(), definitions) }),
-        Kind::Either(_, forms) => {
+        ValueKind::Table(schema) => reference(schema(), definitions),
+        ValueKind::Tables(schema) => json!({ "type": "array", "items": reference(schema(), definitions) }),
+        ValueKind::Named(schema) => json!({ "type": "object", "additionalProperties": reference(schema(), definitions) }),
+        ValueKind::Either(_, forms) => {
             let forms: Vec<Value> = forms.iter().map(|form| value(form, definitions)).collect();
             match <[Value; 1]>::try_from(forms) {
                 Ok([one]) => one,

@@ -23,19 +23,19 @@ pub mod source;
 
 mod tables;
 pub mod units;
-mod watch;
 
-pub use environment::{Disk, Environment, InMemory};
-pub use error::{ConfigErrors, Diagnosis, Problem, Problems, Style};
-pub use watch::Watch;
+#[cfg(any(test, feature = "internals"))]
+pub use environment::InMemory;
+pub use environment::{Disk, Environment, Watch};
+pub use error::{ConfigErrors, Problems, RenderStyle};
 
-use declare::Table;
-use report::Report;
-use source::{Place, Source, SourceId, Sources};
+use declare::DeclaredTable;
+use environment::Recording;
+use report::ProblemReport;
+use source::{SourceFile, SourceFiles, SourceId, Span};
 use tables::Builder;
 use tables::gateway::GatewayTable;
 use tables::upstreams::UpstreamTable;
-use watch::Recording;
 
 /// What a configuration is loaded for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,12 +49,10 @@ pub enum Purpose {
     Reload,
 }
 
-/// A configuration without errors.
 #[derive(Debug)]
 pub struct Loaded {
     /// What only a restart changes.
     pub settings: Settings,
-    /// What a reload replaces.
     pub snapshot: Snapshot,
     /// What is probably not as it was meant.
     pub warnings: Problems,
@@ -70,14 +68,14 @@ pub fn load(path: &Path, purpose: Purpose) -> Result<Loaded, ConfigErrors> {
     load_from(path, purpose, &Disk)
 }
 
-/// Loads a configuration from this environment. With [`Purpose::Check`] and a [`InMemory`] it
+/// Loads a configuration from this environment. With [`Purpose::Check`] and [`InMemory`] it
 /// touches nothing outside: the entry for fuzzing.
 ///
 /// # Errors
 /// As [`load`].
 pub fn load_from(path: &Path, purpose: Purpose, environment: &dyn Environment) -> Result<Loaded, ConfigErrors> {
     let recording = Recording::new(environment);
-    let report = Report::default();
+    let report = ProblemReport::default();
     let texts = read_texts(path, &recording, &report);
     let loaded = {
         let gateway: Option<GatewayTable> = texts.gateway.as_ref().and_then(|text| read_file(text, &report));
@@ -107,7 +105,7 @@ pub fn load_from(path: &Path, purpose: Purpose, environment: &dyn Environment) -
 }
 
 /// One file's text and its number.
-struct Text {
+struct FileText {
     id: SourceId,
     path: PathBuf,
     text: String,
@@ -115,28 +113,28 @@ struct Text {
 
 /// The texts of one load. Sources are numbered in the order they are read.
 #[derive(Default)]
-struct Texts {
-    gateway: Option<Text>,
-    upstreams: Vec<Text>,
+struct FileTexts {
+    gateway: Option<FileText>,
+    upstreams: Vec<FileText>,
 }
 
-impl Texts {
-    fn into_sources(self) -> Sources {
-        let mut sources = Sources::default();
+impl FileTexts {
+    fn into_sources(self) -> SourceFiles {
+        let mut sources = SourceFiles::default();
         for text in self.gateway.into_iter().chain(self.upstreams) {
-            sources.add(Source::new(text.path, text.text));
+            sources.add(SourceFile::new(text.path, text.text));
         }
         sources
     }
 }
 
-fn read_texts(path: &Path, environment: &dyn Environment, report: &Report) -> Texts {
-    let mut texts = Texts::default();
+fn read_texts(path: &Path, environment: &dyn Environment, report: &ProblemReport) -> FileTexts {
+    let mut texts = FileTexts::default();
     let Some(text) = read_text(path, environment, report, "name another file with `--config`") else {
         return texts;
     };
     let directory = upstreams_directory(path, &text);
-    texts.gateway = Some(Text {
+    texts.gateway = Some(FileText {
         id: SourceId(0),
         path: path.to_owned(),
         text,
@@ -145,7 +143,7 @@ fn read_texts(path: &Path, environment: &dyn Environment, report: &Report) -> Te
         Ok(paths) => {
             for path in paths {
                 if let Some(text) = read_text(&path, environment, report, "every `*.toml` file of the directory is read") {
-                    texts.upstreams.push(Text {
+                    texts.upstreams.push(FileText {
                         id: SourceId(texts.upstreams.len() + 1),
                         path,
                         text,
@@ -162,7 +160,7 @@ fn read_texts(path: &Path, environment: &dyn Environment, report: &Report) -> Te
     texts
 }
 
-fn read_text(path: &Path, environment: &dyn Environment, report: &Report, help: &str) -> Option<String> {
+fn read_text(path: &Path, environment: &dyn Environment, report: &ProblemReport, help: &str) -> Option<String> {
     match environment.read(path) {
         Ok(bytes) => match std::str::from_utf8(&bytes) {
             Ok(text) => Some(text.to_owned()),
@@ -187,16 +185,16 @@ fn upstreams_directory(path: &Path, text: &str) -> PathBuf {
     tables::beside(path, name.unwrap_or("upstreams"))
 }
 
-fn read_file<T: Table>(text: &Text, report: &Report) -> Option<T> {
+fn read_file<T: DeclaredTable>(text: &FileText, report: &ProblemReport) -> Option<T> {
     let (document, errors) = DeTable::parse_recoverable(&text.text);
     report_syntax(text, &errors, report);
-    let at = Place::new(text.id, &(0..0));
+    let at = Span::new(text.id, &(0..0));
     declare::file(document.get_ref(), &at, report)
 }
 
-fn report_syntax(text: &Text, errors: &[toml::de::Error], report: &Report) {
+fn report_syntax(text: &FileText, errors: &[toml::de::Error], report: &ProblemReport) {
     for error in errors {
-        let at = Place::new(text.id, &error.span().unwrap_or(0..0));
+        let at = Span::new(text.id, &error.span().unwrap_or(0..0));
         for mask in source::suspects(&text.text, &at) {
             report.mask(&mask);
         }

@@ -3,12 +3,11 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::report::{Report, closest, suggest};
-use super::schema::{Alternative, Fallback, Key, Kind, Part, Schema};
+use super::report::{ProblemReport, closest, suggest};
+use super::schema::{Alternative, Fallback, Schema, SchemaPart, Setting, ValueKind};
 use super::secret::Reference;
-use super::source::{Located, Place, SourceId};
+use super::source::{Located, SourceId, Span};
 
-/// A table being read.
 #[derive(Debug, Clone, Copy)]
 pub struct Section<'d> {
     schema: &'static Schema,
@@ -16,22 +15,21 @@ pub struct Section<'d> {
     source: SourceId,
     start: usize,
     end: usize,
-    report: &'d Report,
+    report: &'d ProblemReport,
 }
 
 /// A key's value while it is read, or one item of it.
 #[derive(Debug, Clone)]
-pub struct Entry<'d> {
+pub struct RawEntry<'d> {
     pub section: Section<'d>,
-    /// The key's declaration.
-    pub key: &'static Key,
+    pub key: &'static Setting,
     pub value: &'d DeValue<'d>,
-    pub at: Place,
+    pub at: Span,
 }
 
 /// A key that a table may have by what its tags say, with the alternative that it is a key of.
-struct Row {
-    key: &'static Key,
+struct SettingRow {
+    key: &'static Setting,
     of: Option<&'static Alternative>,
 }
 
@@ -39,7 +37,7 @@ impl<'d> Section<'d> {
     /// Begins to read a table: keys that are unknown, that belong to another alternative, and that are
     /// missing are reported now.
     #[must_use]
-    pub fn open(schema: &'static Schema, table: &'d DeTable<'d>, at: &Place, report: &'d Report) -> Self {
+    pub fn open(schema: &'static Schema, table: &'d DeTable<'d>, at: &Span, report: &'d ProblemReport) -> Self {
         let section = Self {
             schema,
             table,
@@ -63,7 +61,7 @@ impl<'d> Section<'d> {
                 misspelt.extend(section.unknown(name, key.span(), value, &rows));
             }
         }
-        for Row { key, of } in &rows {
+        for SettingRow { key, of } in &rows {
             let missing = matches!(key.default, Fallback::Required) && !table.contains_key(key.name);
             if missing && !misspelt.contains(&key.name) {
                 section.missing(key, *of);
@@ -78,37 +76,35 @@ impl<'d> Section<'d> {
         Self { schema, ..*self }
     }
 
-    /// Where the table stands.
     #[must_use]
-    pub fn at(&self) -> Place {
-        Place {
+    pub fn at(&self) -> Span {
+        Span {
             source: self.source,
             start: self.start,
             end: self.end,
         }
     }
 
-    /// Where problems go.
     #[must_use]
-    pub const fn report(&self) -> &'d Report {
+    pub const fn report(&self) -> &'d ProblemReport {
         self.report
     }
 
     /// What is written at a key.
     #[must_use]
-    pub fn entry(&self, key: &'static Key) -> Option<Entry<'d>> {
+    pub fn entry(&self, key: &'static Setting) -> Option<RawEntry<'d>> {
         let value = self.table.get(key.name)?;
-        Some(Entry {
+        Some(RawEntry {
             section: *self,
             key,
             value: value.get_ref(),
-            at: self.place(value),
+            at: self.span(value),
         })
     }
 
     /// The declaration of a key of this table.
     #[must_use]
-    pub fn key(&self, name: &str) -> Option<&'static Key> {
+    pub fn key(&self, name: &str) -> Option<&'static Setting> {
         let key = self.schema.find(name);
         debug_assert!(key.is_some(), "{name} is not declared in {}", self.schema.name);
         key
@@ -116,7 +112,7 @@ impl<'d> Section<'d> {
 
     /// The word of a tag, or its default. A wrong word is reported.
     #[must_use]
-    pub fn tag(&self, tag: &'static Key) -> Option<&'static str> {
+    pub fn tag(&self, tag: &'static Setting) -> Option<&'static str> {
         match (self.entry(tag), tag.default) {
             (Some(entry), _) => entry.word(),
             (None, Fallback::Value(word)) => Some(word),
@@ -126,34 +122,43 @@ impl<'d> Section<'d> {
 
     /// The text of a tag, if it is there and one.
     #[must_use]
-    pub fn word(&self, tag: &Key) -> Option<&'d str> {
+    pub fn word(&self, tag: &Setting) -> Option<&'d str> {
         self.table.get(tag.name)?.get_ref().as_str()
+    }
+
+    /// Whether a key is there, whatever its value is.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.table.contains_key(name)
     }
 
     /// Where the value of a key stands; the table, if the key is not there.
     #[must_use]
-    pub fn place_of(&self, name: &str) -> Place {
-        self.table.get(name).map_or_else(|| self.at(), |value| self.place(value))
+    pub fn span_of(&self, name: &str) -> Span {
+        self.table.get(name).map_or_else(|| self.at(), |value| self.span(value))
     }
 
-    fn place(&self, value: &Spanned<DeValue<'_>>) -> Place {
-        Place::new(self.source, &value.span())
+    fn span(&self, value: &Spanned<DeValue<'_>>) -> Span {
+        Span::new(self.source, &value.span())
     }
 
     /// The keys that this table may have. Where a tag is missing or wrong, those of all alternatives, and none
     /// of them is demanded.
-    fn collect_rows(&self, schema: &'static Schema, of: Option<&'static Alternative>, rows: &mut Vec<Row>) {
-        rows.extend(schema.keys.iter().map(|key| Row { key, of }));
+    fn collect_rows(&self, schema: &'static Schema, of: Option<&'static Alternative>, rows: &mut Vec<SettingRow>) {
+        rows.extend(schema.keys.iter().map(|key| SettingRow { key, of }));
         for part in schema.parts {
             match part {
-                Part::Keys(schema) => self.collect_rows(schema, of, rows),
-                Part::Choice(choice) => {
-                    rows.push(Row { key: &choice.tag, of });
+                SchemaPart::Keys(schema) => self.collect_rows(schema, of, rows),
+                SchemaPart::Choice(choice) => {
+                    rows.push(SettingRow { key: &choice.tag, of });
                     match choice.chosen(self.table.get(choice.tag.name).map(|_| self.word(&choice.tag).unwrap_or(""))) {
                         Some(one) => self.collect_rows(one.schema, Some(one), rows),
                         None => {
                             let all = choice.alternatives.iter().flat_map(|one| one.schema.all_keys());
-                            rows.extend(all.filter(|key| self.table.contains_key(key.name)).map(|key| Row { key, of }));
+                            rows.extend(
+                                all.filter(|key| self.table.contains_key(key.name))
+                                    .map(|key| SettingRow { key, of }),
+                            );
                         }
                     }
                 }
@@ -161,7 +166,7 @@ impl<'d> Section<'d> {
         }
     }
 
-    fn missing(&self, key: &Key, of: Option<&Alternative>) {
+    fn missing(&self, key: &Setting, of: Option<&Alternative>) {
         match of {
             Some(one) => self.report.error(
                 &self.at(),
@@ -180,7 +185,7 @@ impl<'d> Section<'d> {
     fn foreign(&self, name: &str, value: &Spanned<DeValue<'_>>) {
         let owners = owners(self.schema, name);
         self.report.error(
-            &self.place(value),
+            &self.span(value),
             format!(
                 "`{name}` does not belong to {}",
                 self.alternative_without(self.schema, name).unwrap_or(self.schema.name)
@@ -192,8 +197,8 @@ impl<'d> Section<'d> {
     /// What was chosen instead of the alternative with this key.
     fn alternative_without(&self, schema: &Schema, name: &str) -> Option<&'static str> {
         schema.parts.iter().find_map(|part| match part {
-            Part::Keys(schema) => self.alternative_without(schema, name),
-            Part::Choice(choice) => {
+            SchemaPart::Keys(schema) => self.alternative_without(schema, name),
+            SchemaPart::Choice(choice) => {
                 let chosen = choice.chosen(self.word(&choice.tag))?;
                 if chosen.schema.may_have(name) {
                     return self.alternative_without(chosen.schema, name);
@@ -205,14 +210,14 @@ impl<'d> Section<'d> {
     }
 
     /// Reports a key that does not exist; answers the one that was probably meant.
-    fn unknown(&self, key: &str, span: std::ops::Range<usize>, value: &Spanned<DeValue<'_>>, rows: &[Row]) -> Option<&'static str> {
+    fn unknown(&self, key: &str, span: std::ops::Range<usize>, value: &Spanned<DeValue<'_>>, rows: &[SettingRow]) -> Option<&'static str> {
         let names = rows.iter().map(|row| row.key.name);
         // A misspelt `secrets` may hold what its author took for a secret.
         if matches!(value.get_ref(), DeValue::String(_) | DeValue::Array(_) | DeValue::Table(_)) {
-            self.report.mask(&self.place(value));
+            self.report.mask(&self.span(value));
         }
         // A line of a secret that was pasted without quotes is a key to the parser.
-        let place = Place::new(self.source, &span);
+        let place = Span::new(self.source, &span);
         let named = if is_key_like(key) {
             format!("`{key}`")
         } else {
@@ -229,8 +234,8 @@ impl<'d> Section<'d> {
 
     /// Hides what may be a secret, whatever will be said about it.
     fn mask_value(&self, schema: &Schema, name: &str, value: &Spanned<DeValue<'_>>) {
-        let is_secret = |key: &&Key| key.name == name && matches!(key.kind, Kind::Secret | Kind::Secrets | Kind::Url);
-        if schema.all_keys().iter().any(|key| is_secret(&*key)) {
+        let is_secret = |key: &Setting| key.name == name && matches!(key.kind, ValueKind::Secret | ValueKind::Secrets | ValueKind::Url);
+        if schema.all_keys().iter().any(|key| is_secret(key)) {
             self.mask_literals(value);
         } else {
             self.mask_pasted(value);
@@ -240,7 +245,7 @@ impl<'d> Section<'d> {
     /// Where a path belongs, somebody may have pasted the file.
     fn mask_pasted(&self, value: &Spanned<DeValue<'_>>) {
         if matches!(value.get_ref(), DeValue::String(text) if text.contains("-----BEGIN ")) {
-            self.report.mask(&self.place(value));
+            self.report.mask(&self.span(value));
         }
     }
 
@@ -249,17 +254,17 @@ impl<'d> Section<'d> {
         match value.get_ref() {
             DeValue::String(text) if Reference::parse(text).is_ok() => {}
             DeValue::Array(items) => items.iter().for_each(|item| self.mask_literals(item)),
-            _ => self.report.mask(&self.place(value)),
+            _ => self.report.mask(&self.span(value)),
         }
     }
 }
 
-impl<'d> Entry<'d> {
+impl<'d> RawEntry<'d> {
     /// An item of this value.
     fn item(&self, value: &'d Spanned<DeValue<'d>>) -> Self {
         Self {
             value: value.get_ref(),
-            at: self.section.place(value),
+            at: self.section.span(value),
             ..self.clone()
         }
     }
@@ -285,7 +290,6 @@ impl<'d> Entry<'d> {
         self.error(format!("`{}` must be {min} to {max}", self.key.name), about)
     }
 
-    /// A text.
     #[must_use]
     pub fn text(&self) -> Option<&'d str> {
         match self.value {
@@ -298,7 +302,9 @@ impl<'d> Entry<'d> {
     #[must_use]
     pub fn word(&self) -> Option<&'static str> {
         let text = self.text()?;
-        let Kind::Choice(words) = self.key.kind else { return self.wrong() };
+        let ValueKind::Choice(words) = self.key.kind else {
+            return self.wrong();
+        };
         let found = words.iter().copied().find(|word| *word == text);
         found.or_else(|| {
             let name = self.key.name;
@@ -334,7 +340,7 @@ impl<'d> Entry<'d> {
         let mut members: Vec<_> = table
             .iter()
             .map(|(name, value)| {
-                let at = Place::new(self.section.source, &name.span());
+                let at = Span::new(self.section.source, &name.span());
                 let mut member = self.item(value);
                 if matches!(member.value, DeValue::Table(_)) {
                     member.at.clone_from(&at);
@@ -362,8 +368,8 @@ fn owners(schema: &Schema, name: &str) -> Vec<&'static str> {
     let mut found = Vec::new();
     for part in schema.parts {
         match part {
-            Part::Keys(schema) => found.extend(owners(schema, name)),
-            Part::Choice(choice) => {
+            SchemaPart::Keys(schema) => found.extend(owners(schema, name)),
+            SchemaPart::Choice(choice) => {
                 for one in choice.alternatives.iter().filter(|one| one.schema.may_have(name)) {
                     let inner = owners(one.schema, name);
                     if inner.is_empty() {

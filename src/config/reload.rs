@@ -4,10 +4,9 @@ use std::path::Path;
 
 use crate::snapshot::{Settings, Snapshot};
 
-use super::environment::{Disk, Environment};
+use super::environment::{Disk, Environment, Watch};
 use super::error::{ConfigErrors, Problems};
 use super::tables::external::keep_keys;
-use super::watch::Watch;
 use super::{Loaded, Purpose, load_from};
 
 /// A configuration that was read while another one runs.

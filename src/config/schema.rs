@@ -11,51 +11,44 @@ use super::units::{write_duration, write_size};
 pub struct Schema {
     /// How the documentation calls it, e.g. `[store]`.
     pub name: &'static str,
-    /// What it is for.
     pub about: &'static str,
     /// Its keys, in the order of the documentation.
-    pub keys: &'static [Key],
+    pub keys: &'static [Setting],
     /// Further keys that stand in the same table.
-    pub parts: &'static [Part],
+    pub parts: &'static [SchemaPart],
 }
 
 /// Keys that a table has besides its own.
 #[derive(Debug, Clone, Copy)]
-pub enum Part {
+pub enum SchemaPart {
     /// All keys of another declaration.
     Keys(&'static Schema),
     /// The keys of one alternative, chosen by the value of a key.
-    Choice(&'static Choice),
+    Choice(&'static TaggedChoice),
 }
 
 /// Alternatives of which a table is one: its `kind`, or what it serves.
 #[derive(Debug)]
-pub struct Choice {
+pub struct TaggedChoice {
     /// The key that chooses; with the default of a key that may be left out.
-    pub tag: Key,
-    /// The alternatives.
+    pub tag: Setting,
     pub alternatives: &'static [Alternative],
 }
 
-/// One alternative.
 #[derive(Debug)]
 pub struct Alternative {
     /// The words of the tag that choose it. None: it is chosen by the absence of the tag.
     pub words: &'static [&'static str],
     /// The table as a message calls it: "a surface of kind `api_key`".
     pub label: &'static str,
-    /// Its keys.
     pub schema: &'static Schema,
 }
 
-/// One key.
 #[derive(Debug, Clone, Copy)]
-pub struct Key {
-    /// Its name.
+pub struct Setting {
     pub name: &'static str,
     /// What its value may be.
-    pub kind: Kind,
-    /// What holds without it.
+    pub kind: ValueKind,
     pub default: Fallback,
     /// What it does, and why its bounds are these.
     pub about: &'static str,
@@ -63,8 +56,7 @@ pub struct Key {
 
 /// What a value may be.
 #[derive(Debug, Clone, Copy)]
-pub enum Kind {
-    /// A text.
+pub enum ValueKind {
     Text,
     /// A path; relative ones count from the directory of the configuration file.
     Path,
@@ -72,30 +64,20 @@ pub enum Kind {
     Address,
     /// `true` or `false`.
     Flag,
-    /// A whole number.
     Count {
-        /// Least.
         min: u64,
-        /// Most.
         max: u64,
     },
-    /// A duration as text.
     Duration {
-        /// Shortest.
         min: Duration,
-        /// Longest.
         max: Duration,
     },
     /// A number of bytes, or text with a unit.
     Size {
-        /// Least.
         min: u64,
-        /// Most.
         max: u64,
     },
-    /// One of these words.
     Choice(&'static [&'static str]),
-    /// A list of texts.
     Texts,
     /// A reference to a secret.
     Secret,
@@ -109,40 +91,37 @@ pub enum Kind {
     Sources,
     /// A table. A function, since a table may hold tables of its own kind.
     Table(fn() -> &'static Schema),
-    /// A list of tables.
     Tables(fn() -> &'static Schema),
     /// Tables under names of the operator's choice.
     Named(fn() -> &'static Schema),
     /// Something that has more than one form: the text for people, and the forms.
-    Either(&'static str, &'static [Kind]),
+    Either(&'static str, &'static [ValueKind]),
 }
 
 /// What holds when a key is absent.
 #[derive(Debug, Clone, Copy)]
 pub enum Fallback {
-    /// It must be there.
     Required,
     /// As if this had been written.
     Value(&'static str),
-    /// What its absence means.
     Absent(&'static str),
 }
 
 impl Schema {
     /// The key of a name, among its own.
     #[must_use]
-    pub fn find(&self, name: &str) -> Option<&'static Key> {
+    pub fn find(&self, name: &str) -> Option<&'static Setting> {
         self.keys.iter().find(|k| k.name == name)
     }
 
     /// Every key that a table of this kind may have, whatever its tags say.
     #[must_use]
-    pub fn all_keys(&self) -> Vec<&'static Key> {
-        let mut keys: Vec<&'static Key> = self.keys.iter().collect();
+    pub fn all_keys(&self) -> Vec<&'static Setting> {
+        let mut keys: Vec<&'static Setting> = self.keys.iter().collect();
         for part in self.parts {
             match part {
-                Part::Keys(schema) => keys.extend(schema.all_keys()),
-                Part::Choice(choice) => {
+                SchemaPart::Keys(schema) => keys.extend(schema.all_keys()),
+                SchemaPart::Choice(choice) => {
                     keys.push(&choice.tag);
                     keys.extend(choice.alternatives.iter().flat_map(|one| one.schema.all_keys()));
                 }
@@ -158,7 +137,7 @@ impl Schema {
     }
 }
 
-impl Choice {
+impl TaggedChoice {
     /// The alternative that the tag chooses; `None` for a word that is none, and for a tag that is missing.
     #[must_use]
     pub fn chosen(&self, tag: Option<&str>) -> Option<&'static Alternative> {
@@ -173,7 +152,7 @@ impl Choice {
     }
 }
 
-impl Kind {
+impl ValueKind {
     /// The table this kind leads to.
     #[must_use]
     pub fn table(&self) -> Option<&'static Schema> {
@@ -205,7 +184,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ValueKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text => f.write_str("text"),

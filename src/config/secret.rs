@@ -1,16 +1,14 @@
 //! References to secrets: configuration says where a secret is, never what it is.
 
-use super::reader::Entry;
-use super::schema::Kind;
+use super::reader::RawEntry;
+use super::schema::ValueKind;
 
 /// Where a secret comes from.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Reference {
-    /// A file.
     File(String),
     /// A file that `durward serve` creates when it is not there.
     Generate(String),
-    /// An environment variable.
     Variable(String),
     /// Written in the configuration: only for URLs without a password.
     Public(String),
@@ -53,12 +51,12 @@ impl Reference {
     }
 
     /// Reads a reference, or where the key takes one, a URL without a password. A literal is reported.
-    pub(super) fn read(entry: &Entry<'_>) -> Option<Self> {
+    pub(super) fn read(entry: &RawEntry<'_>) -> Option<Self> {
         let text = entry.text()?;
         if let Ok(reference) = Self::parse(text) {
             return Some(reference);
         }
-        if matches!(entry.key.kind, Kind::Url) && is_public_url(text) {
+        if matches!(entry.key.kind, ValueKind::Url) && is_public_url(text) {
             return Some(Self::Public(text.to_owned()));
         }
         let message = format!("`{}` must be a reference, not the secret itself", entry.key.name);

@@ -106,7 +106,7 @@ fn the_shipped_configuration_is_right_before_anything_exists() {
     }
     let loaded = check(&files).unwrap_or_else(|errors| panic!("{errors}"));
     for diagnosis in loaded.warnings.iter() {
-        assert_eq!(diagnosis.problem.weight, error::Weight::Note, "{diagnosis}");
+        assert_eq!(diagnosis.problem.weight, error::ProblemSeverity::Note, "{diagnosis}");
         assert!(diagnosis.problem.message.ends_with("is not there yet"), "{diagnosis}");
     }
     assert_eq!(loaded.snapshot.routes.len(), 4);
@@ -116,18 +116,18 @@ fn the_shipped_configuration_is_right_before_anything_exists() {
 #[test]
 fn every_default_of_the_tables_lies_within_its_bounds() {
     for key in documentation::schemas().iter().flat_map(|schema| schema.all_keys()) {
-        use schema::{Fallback, Kind};
+        use schema::{Fallback, ValueKind};
         let Fallback::Value(text) = key.default else {
             assert!(!key.about.is_empty(), "{}", key.name);
             continue;
         };
         let within = match key.kind {
-            Kind::Count { min, max } => (min..=max).contains(&text.parse().unwrap()),
-            Kind::Duration { min, max } => (min..=max).contains(&units::parse_duration(text).unwrap()),
-            Kind::Size { min, max } => (min..=max).contains(&units::parse_size(text).unwrap()),
-            Kind::Choice(words) => words.contains(&text),
-            Kind::Flag => matches!(text, "true" | "false"),
-            Kind::Text | Kind::Path | Kind::Secrets | Kind::Either(..) => !text.is_empty(),
+            ValueKind::Count { min, max } => (min..=max).contains(&text.parse().unwrap()),
+            ValueKind::Duration { min, max } => (min..=max).contains(&units::parse_duration(text).unwrap()),
+            ValueKind::Size { min, max } => (min..=max).contains(&units::parse_size(text).unwrap()),
+            ValueKind::Choice(words) => words.contains(&text),
+            ValueKind::Flag => matches!(text, "true" | "false"),
+            ValueKind::Text | ValueKind::Path | ValueKind::Secrets | ValueKind::Either(..) => !text.is_empty(),
             _ => false,
         };
         assert!(within, "{}", key.name);

@@ -55,7 +55,7 @@ impl Surface {
         record: Option<&CredentialRecord>,
         peppers: &Peppers,
     ) -> Proof {
-        let presented = PresentedCredential {
+        let presented = Presentation {
             surface: &self.name,
             credential,
             claims,

@@ -100,6 +100,7 @@ impl TokenKeys {
 
     /// Whether both have a secret in common.
     #[cfg(test)]
+    #[must_use]
     pub fn shares_secret_with(&self, other: &Self) -> bool {
         self.0.iter().any(|(_, a)| other.trusts(*a))
     }

@@ -73,7 +73,6 @@ pub(super) struct RecordFields {
 }
 
 impl RecordFields {
-    /// An empty record.
     pub(super) fn new() -> Self {
         let state = Rc::<RequestState>::default();
         let holder: Rc<dyn QuotaHolder> = state.clone();

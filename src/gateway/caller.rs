@@ -13,16 +13,15 @@ use super::{AccessRecord, Examined, RequestContext, limits};
 
 /// What is known of the caller without waiting.
 pub(super) enum Identification<'a> {
-    /// The route is public.
     Anybody,
-    Known(PresentedCredential<'a>, Resolved),
+    Known(CallerCredential<'a>, Resolved),
     /// The store or an external service must be asked.
-    Incomplete(PresentedCredential<'a>, Missing<'a>),
+    Incomplete(CallerCredential<'a>, Missing<'a>),
 }
 
 /// A credential and the surface it was presented on.
 #[derive(Clone, Copy)]
-pub(super) struct PresentedCredential<'a> {
+pub(super) struct CallerCredential<'a> {
     surface: &'a Surface,
     extracted: Extracted<'a>,
 }
@@ -46,7 +45,7 @@ pub(super) fn identify<'a>(
     let extracted = extract(&context.head.fields, surfaces, accepted)?;
     let surface = &surfaces[extracted.surface.0];
     access.note_surface(extracted.surface);
-    let presented = PresentedCredential { surface, extracted };
+    let presented = CallerCredential { surface, extracted };
     let recalled = context.worker.resolver.recall(surface, &extracted, access.now());
     Ok(match recalled.map_err(|why| access.note_unproven(why))? {
         Recall::Known(resolved) => Identification::Known(presented, resolved),
@@ -63,11 +62,11 @@ fn requested_authority<'a>(context: RequestContext<'a>, examined: &'a Examined<'
 pub(super) async fn look_up(
     context: RequestContext<'_>,
     examined: &Examined<'_>,
-    presented: PresentedCredential<'_>,
+    presented: CallerCredential<'_>,
     missing: Missing<'_>,
     access: &mut AccessRecord,
 ) -> Result<Permit, Denial> {
-    let PresentedCredential { surface, extracted } = &presented;
+    let CallerCredential { surface, extracted } = &presented;
     let client = examined.origin.client;
     let resolved = context.worker.resolver.resolve(surface, extracted, client, missing).await;
     let resolved = resolved.map_err(|why| access.note_unproven(why))?;
@@ -88,11 +87,11 @@ pub(super) async fn permit(context: RequestContext<'_>, examined: &Examined<'_>,
 pub(super) fn admit(
     context: RequestContext<'_>,
     examined: &Examined<'_>,
-    presented: PresentedCredential<'_>,
+    presented: CallerCredential<'_>,
     resolved: Resolved,
     access: &mut AccessRecord,
 ) -> Result<Permit, Denial> {
-    let PresentedCredential { surface, extracted } = presented;
+    let CallerCredential { surface, extracted } = presented;
     let Resolved { principal, proof, now } = resolved;
     access.note_principal(&principal);
     let fields = &context.head.fields;

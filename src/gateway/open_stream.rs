@@ -270,7 +270,7 @@ impl Worker {
             None => {
                 self.watcher.requests.borrow_mut().retain(|request| request.strong_count() > 0);
                 let matured_at = if versions == pass.versions {
-                    pass.matured_at.filter(|position| now.boot < *position)
+                    pass.matured_at.filter(|at| now.boot < *at)
                 } else {
                     Some(now.boot.plus(STREAM_AGE))
                 };
@@ -298,7 +298,7 @@ impl Worker {
                 CHECK_INTERVAL
             };
             let next = now.boot.plus(wait);
-            pass.next = pass.matured_at.map_or(next, |position| next.min(position));
+            pass.next = pass.matured_at.map_or(next, |at| next.min(at));
         }
         self.watcher.pass.set(pass);
     }
@@ -306,7 +306,7 @@ impl Worker {
     /// Ends the request in flight whose client has read nothing for longest, if it has been stalled for long enough.
     /// Says whether there was one.
     pub(super) fn end_longest_stalled(&self, now: Instant) -> bool {
-        if self.watcher.next_stall_search.get().is_some_and(|position| now < position) {
+        if self.watcher.next_stall_search.get().is_some_and(|at| now < at) {
             return false;
         }
         let requests = self.watcher.requests.borrow();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::net::TcpStream;
 
-use super::context::Context;
+use super::context::WorkerContext;
 use super::counters::WorkerCounters;
 use super::listener::AcceptedConnection;
 use super::service::Service;
@@ -15,7 +15,7 @@ use crate::decide::headers::UriScheme;
 use crate::gateway::ConnectionInfo;
 
 /// Serves an accepted connection to its end. `tls` belongs to its listener, if that has TLS.
-pub(super) async fn serve<S: Service>(arrival: AcceptedConnection, tls: Option<Arc<TlsListener>>, context: Rc<Context<S>>) {
+pub(super) async fn serve<S: Service>(arrival: AcceptedConnection, tls: Option<Arc<TlsListener>>, context: Rc<WorkerContext<S>>) {
     let AcceptedConnection {
         stream,
         peer,

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::base::network::ClientNetwork;
 use crate::snapshot::Limits;
 
 /// Counts open connections. Its lock is taken when a connection opens and when it closes, never for a request.
@@ -18,7 +19,7 @@ pub(super) struct ConnectionLimiter {
 #[derive(Debug, Default)]
 struct OpenCounts {
     total: usize,
-    by_address: HashMap<ClientNetwork, usize>,
+    by_network: HashMap<ClientNetwork, usize>,
 }
 
 /// Which limit a connection would exceed.
@@ -26,25 +27,6 @@ struct OpenCounts {
 pub(super) enum LimitReached {
     Total,
     Address,
-}
-
-/// What counts as one client: an IPv4 address, or an IPv6 /64, the smallest network that a host is given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum ClientNetwork {
-    V4([u8; 4]),
-    V6([u16; 4]),
-}
-
-impl ClientNetwork {
-    fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(v4) => Self::V4(v4.octets()),
-            IpAddr::V6(v6) => {
-                let [a, b, c, d, ..] = v6.segments();
-                Self::V6([a, b, c, d])
-            }
-        }
-    }
 }
 
 impl ConnectionLimiter {
@@ -58,31 +40,31 @@ impl ConnectionLimiter {
 
     /// Admits a connection from this address, if the limits allow it.
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<ConnectionPermit, LimitReached> {
-        let origin = ClientNetwork::of(address);
+        let network = ClientNetwork::of(address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.total >= self.max_total {
             return Err(LimitReached::Total);
         }
-        let of_address = open.by_address.entry(origin).or_default();
-        if *of_address >= self.max_per_address {
+        let of_network = open.by_network.entry(network).or_default();
+        if *of_network >= self.max_per_address {
             return Err(LimitReached::Address);
         }
-        *of_address += 1;
+        *of_network += 1;
         open.total += 1;
         Ok(ConnectionPermit {
             limiter: Arc::clone(self),
-            origin,
+            network,
             load: None,
         })
     }
 
-    fn linger(&self, origin: ClientNetwork) {
+    fn release(&self, network: ClientNetwork) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.total = open.total.saturating_sub(1);
-        if let Some(of_address) = open.by_address.get_mut(&origin) {
-            *of_address = of_address.saturating_sub(1);
-            if *of_address == 0 {
-                open.by_address.remove(&origin);
+        if let Some(of_network) = open.by_network.get_mut(&network) {
+            *of_network = of_network.saturating_sub(1);
+            if *of_network == 0 {
+                open.by_network.remove(&network);
             }
         }
     }
@@ -92,7 +74,7 @@ impl ConnectionLimiter {
 #[derive(Debug)]
 pub(super) struct ConnectionPermit {
     limiter: Arc<ConnectionLimiter>,
-    origin: ClientNetwork,
+    network: ClientNetwork,
     load: Option<Arc<AtomicUsize>>,
 }
 
@@ -108,7 +90,7 @@ impl ConnectionPermit {
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.limiter.linger(self.origin);
+        self.limiter.release(self.network);
         if let Some(load) = &self.load {
             load.fetch_sub(1, Ordering::Relaxed);
         }
@@ -156,7 +138,7 @@ mod tests {
         let places = [ip("192.0.2.1"), ip("192.0.2.2")].map(|a| limiter.admit(a).unwrap());
         assert_eq!(limiter.admit(ip("192.0.2.3")).err(), Some(LimitReached::Total));
         drop(places);
-        assert!(limiter.open.lock().unwrap().by_address.is_empty());
+        assert!(limiter.open.lock().unwrap().by_network.is_empty());
         assert!(limiter.admit(ip("192.0.2.3")).is_ok());
     }
 

@@ -17,7 +17,7 @@ use crate::snapshot::Limits;
 const MAX_LINGERING: usize = 64;
 
 /// The service, limits, counters and signals of one worker.
-pub(super) struct Context<S> {
+pub(super) struct WorkerContext<S> {
     pub(super) service: S,
     pub(super) limits: Limits,
     pub(super) counters: Arc<WorkerCounters>,
@@ -29,7 +29,7 @@ pub(super) struct Context<S> {
     sequence: Cell<u32>,
 }
 
-impl<S> Context<S> {
+impl<S> WorkerContext<S> {
     /// `share` is this worker's part of the requests in flight.
     pub(super) fn new(service: S, limits: Limits, counters: Arc<WorkerCounters>, share: usize) -> Self {
         Self {
@@ -57,7 +57,7 @@ impl<S> Context<S> {
     }
 
     /// Takes one of the [`MAX_LINGERING`] slots. `None` if all are taken.
-    pub(super) fn linger(&self) -> Option<LingerSlot> {
+    pub(super) fn acquire_linger_slot(&self) -> Option<LingerSlot> {
         let others = self.lingering.get();
         if others >= MAX_LINGERING {
             return None;
@@ -88,7 +88,7 @@ fn spread(base: Duration, n: u32) -> Duration {
     base.mul_f64(0.9 + 0.2 * fraction)
 }
 
-impl<S: Service> Context<S> {
+impl<S: Service> WorkerContext<S> {
     /// Takes a slot among the requests in flight: a free one, or that of a request whose client reads nothing.
     pub(super) fn acquire_slot(&self) -> Option<InFlightSlot> {
         self.admit(|| self.service.shed_stalled())
@@ -99,7 +99,7 @@ impl<S: Service> Context<S> {
 pub(super) struct InFlightSlot(Option<Rc<Cell<usize>>>);
 
 impl InFlightSlot {
-    pub(super) fn linger(&mut self) {
+    pub(super) fn release(&mut self) {
         if let Some(in_flight) = self.0.take() {
             in_flight.set(in_flight.get().saturating_sub(1));
         }
@@ -108,7 +108,7 @@ impl InFlightSlot {
 
 impl Drop for InFlightSlot {
     fn drop(&mut self) {
-        self.linger();
+        self.release();
     }
 }
 
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn no_more_requests_are_admitted_than_the_share_until_one_leaves() {
-        let context = Context::new((), Limits::default(), Arc::default(), 2);
+        let context = WorkerContext::new((), Limits::default(), Arc::default(), 2);
         let admit = || context.admit(|| false);
         let (first, _second) = (admit(), admit());
         assert!(first.is_some() && admit().is_none());
@@ -183,12 +183,12 @@ mod tests {
 
     #[test]
     fn a_request_that_makes_room_lets_another_in() {
-        let context = Context::new((), Limits::default(), Arc::default(), 1);
+        let context = WorkerContext::new((), Limits::default(), Arc::default(), 1);
         let mut stalled = context.admit(|| false);
         let _other = context.admit(|| true).expect("the place that is given up");
         assert!(context.admit(|| false).is_none());
         if let Some(stalled) = &mut stalled {
-            stalled.linger();
+            stalled.release();
         }
         drop(stalled);
         assert_eq!(context.in_flight.get(), 1, "left once");
@@ -196,11 +196,13 @@ mod tests {
 
     #[test]
     fn so_many_linger_for_long_and_no_more() {
-        let context = Context::new((), Limits::default(), Arc::default(), 1);
-        let mut all: Vec<_> = (0..MAX_LINGERING).map(|_| context.linger().expect("a place")).collect();
-        assert!(context.linger().is_none());
+        let context = WorkerContext::new((), Limits::default(), Arc::default(), 1);
+        let mut all: Vec<_> = (0..MAX_LINGERING)
+            .map(|_| context.acquire_linger_slot().expect("a place"))
+            .collect();
+        assert!(context.acquire_linger_slot().is_none());
         all.pop();
-        assert!(context.linger().is_some());
+        assert!(context.acquire_linger_slot().is_some());
     }
 
     #[test]

@@ -131,13 +131,13 @@ mod tests {
     use super::*;
     use crate::base::clock;
 
-    fn deadline() -> TransferTimeout {
+    fn timeout() -> TransferTimeout {
         TransferTimeout::new(&Limits::default())
     }
 
     #[test]
     fn a_body_may_stand_still_for_the_idle_time_and_no_longer() {
-        let (mut p, t) = (deadline(), clock::instant());
+        let (mut p, t) = (timeout(), clock::instant());
         p.note_transfer(1 << 20, || t);
         assert_eq!(p.deadline(t), t + Duration::from_secs(30));
         assert_eq!(
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_trickle_is_cut_off_when_its_grace_is_used_up() {
-        let (mut p, mut t) = (deadline(), clock::instant());
+        let (mut p, mut t) = (timeout(), clock::instant());
         let start = t;
         while p.deadline(t) > t + Duration::from_secs(1) {
             t += Duration::from_secs(1);
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_body_at_twice_the_least_rate_is_not_cut_off() {
-        let (mut p, mut t) = (deadline(), clock::instant());
+        let (mut p, mut t) = (timeout(), clock::instant());
         for _ in 0..3_600 {
             assert!(p.deadline(t) > t + Duration::from_secs(1));
             t += Duration::from_secs(1);
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn time_the_upstream_needs_is_not_the_clients() {
-        let (mut p, t) = (deadline(), clock::instant());
+        let (mut p, t) = (timeout(), clock::instant());
         p.note_transfer(1, || t + Duration::from_secs(1_000));
         assert_eq!(p.deadline(t + Duration::from_secs(1_000)), t + Duration::from_secs(1_010));
     }

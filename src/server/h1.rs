@@ -5,14 +5,14 @@ use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context as TaskContext, Poll, ready};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use self::request_body::{H1Body, MAX_DRAINED};
 use self::response_head::{FramingRules, SentFraming};
 use self::response_writer::{ResponseWriter, WriteError};
 use self::socket::{H1Socket, H1StreamControl, ResettableStream};
-use super::context::Context;
+use super::context::WorkerContext;
 use super::drain::DrainPhase;
 use super::service::{ResponseObserver, Service};
 use crate::base::clock;
@@ -42,7 +42,7 @@ const FIRST_REQUEST: Duration = Duration::from_secs(2);
 /// Dropping the future closes the connection and the upstream connection that its request uses.
 pub(super) async fn serve<Io: ResettableStream, S: Service>(
     io: Io,
-    context: Rc<Context<S>>,
+    context: Rc<WorkerContext<S>>,
     connection: ConnectionInfo,
     accepted_at: Instant,
 ) {
@@ -50,7 +50,7 @@ pub(super) async fn serve<Io: ResettableStream, S: Service>(
     let first_deadline = accepted_at + context.limits.head_timeout;
     let socket = H1Socket::new(io, &context.limits, first_deadline);
     let h1_control = poll_fn(|cx| Poll::Ready(H1StreamControl::new(cx.waker().clone(), socket.stall_clock()))).await;
-    let conversation = H1Connection {
+    let h1_connection = H1Connection {
         socket: Rc::new(RefCell::new(socket)),
         retire_at: accepted_at + age,
         expected_until: accepted_at + FIRST_REQUEST.min(context.limits.head_timeout),
@@ -60,19 +60,19 @@ pub(super) async fn serve<Io: ResettableStream, S: Service>(
         control: h1_control.clone(),
         h1_control,
     };
-    conversation.run(first_deadline).await;
+    h1_connection.run(first_deadline).await;
 }
 
 /// Serves the requests of one connection, one after the other.
 struct H1Connection<Io, S> {
     socket: Rc<RefCell<H1Socket<Io>>>,
-    context: Rc<Context<S>>,
+    context: Rc<WorkerContext<S>>,
     connection: ConnectionInfo,
     retire_at: Instant,
     /// Until then the first request is awaited, even while the gateway drains.
     expected_until: Instant,
     idle: Duration,
-    /// Aborts the current request.
+    /// Aborts the request that the connection is serving.
     h1_control: Rc<H1StreamControl>,
     /// The same handle, in the form in which the service takes it.
     control: Rc<dyn StreamControl>,
@@ -92,8 +92,8 @@ struct HeadWait {
 #[derive(Default, PartialEq, Eq)]
 enum EmptyLine {
     #[default]
-    NotMet,
-    Taken,
+    None,
+    Skipped,
 }
 
 /// The result of reading a head.
@@ -124,7 +124,7 @@ enum ServiceOutcome<A> {
 
 impl<Io: ResettableStream, S: Service> H1Connection<Io, S> {
     async fn run(&self, first_deadline: Instant) {
-        let _registration = poll_fn(|cx| Poll::Ready(self.context.drain.subscribe(cx.waker().clone()))).await;
+        let _subscription = poll_fn(|cx| Poll::Ready(self.context.drain.subscribe(cx.waker().clone()))).await;
         let mut head = RequestHead::default();
         let mut idle_deadline = first_deadline;
         let mut served: u64 = 0;
@@ -157,19 +157,13 @@ impl<Io: ResettableStream, S: Service> H1Connection<Io, S> {
         }
     }
 
-    fn poll_head(
-        &self,
-        cx: &mut TaskContext<'_>,
-        head: &mut RequestHead,
-        idle_deadline: Instant,
-        wait: &mut HeadWait,
-    ) -> Poll<HeadOutcome> {
+    fn poll_head(&self, cx: &mut Context<'_>, head: &mut RequestHead, idle_deadline: Instant, wait: &mut HeadWait) -> Poll<HeadOutcome> {
         let mut socket = self.socket.borrow_mut();
         loop {
-            if socket.input.first() == Some(&b'\r') && wait.empty_line == EmptyLine::NotMet {
+            if socket.input.first() == Some(&b'\r') && wait.empty_line == EmptyLine::None {
                 if socket.input.starts_with(&EMPTY_LINE) {
                     bytes::Buf::advance(&mut socket.input, EMPTY_LINE.len());
-                    wait.empty_line = EmptyLine::Taken;
+                    wait.empty_line = EmptyLine::Skipped;
                     continue;
                 }
                 if socket.input.len() > 1 {
@@ -210,7 +204,6 @@ impl<Io: ResettableStream, S: Service> H1Connection<Io, S> {
         }
     }
 
-    /// Serves one request.
     async fn serve_request(&self, head: &RequestHead, requested: Persistence) -> RequestEnd {
         let number = self.socket.borrow_mut().request_body.begin(head);
         let rules = FramingRules::of(head);
@@ -237,7 +230,7 @@ impl<Io: ResettableStream, S: Service> H1Connection<Io, S> {
         // The response to an aborted request is sent like any other.
         self.h1_control.reset();
         if response.frees_slot {
-            in_flight.linger();
+            in_flight.release();
         }
         let Some(tunnel) = response.tunnel.take() else {
             return self.send_response(response, rules, requested).await;
@@ -260,7 +253,7 @@ impl<Io: ResettableStream, S: Service> H1Connection<Io, S> {
             let date = self.context.date.text();
             let mut socket = self.socket.borrow_mut();
             rules.write_head(&response.head, sent, persistence, &date, socket.write_buffer.buffer());
-            socket.begin_answer();
+            socket.begin_response();
         }
         response.observer.recycle(response.head);
         let mut writer = ResponseWriter::new(Rc::clone(&self.socket), response.body, sent);
@@ -272,10 +265,10 @@ impl<Io: ResettableStream, S: Service> H1Connection<Io, S> {
         let bytes = writer.bytes();
         // The upstream connection and the rest of the request body are released here.
         drop(writer);
-        if let Err(broken) = written {
-            let is_slow = matches!(&broken, WriteError::Client(error) if error.kind() == std::io::ErrorKind::TimedOut);
+        if let Err(error) = written {
+            let is_slow = matches!(&error, WriteError::Client(error) if error.kind() == std::io::ErrorKind::TimedOut);
             response.observer.abort(bytes, is_slow.then_some(StreamEnd::Slow));
-            return match broken {
+            return match error {
                 WriteError::Client(_) if is_slow => {
                     self.context.counters.stalled_writes.add_one();
                     RequestEnd::CutOff(sent)

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::rc::Rc;
-use std::task::{Context as TaskContext, Poll};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
@@ -15,7 +15,7 @@ use self::guarded_io::{GuardedIo, HyperIo};
 use self::request_body::H2Body;
 use self::response::{H2ResponseBody, StreamError};
 use self::streams::Streams;
-use super::context::Context;
+use super::context::WorkerContext;
 use super::deadline::DeadlineTimer;
 use super::service::Service;
 use super::tls::ClientStream;
@@ -59,7 +59,7 @@ const KEPT_HEADS: usize = 8;
 /// Serves one connection until it ends. The first deadline counts from `began_at`.
 ///
 /// Dropping the future closes the connection and the upstream connections that its streams use.
-pub(super) async fn serve<S: Service>(io: ClientStream, context: Rc<Context<S>>, connection: ConnectionInfo, began_at: Instant) {
+pub(super) async fn serve<S: Service>(io: ClientStream, context: Rc<WorkerContext<S>>, connection: ConnectionInfo, began_at: Instant) {
     let streams = Streams::default();
     let guarded_io = GuardedIo::new(io, began_at);
     let shared = Rc::new(ConnectionState {
@@ -76,7 +76,7 @@ pub(super) async fn serve<S: Service>(io: ClientStream, context: Rc<Context<S>>,
     let library = builder(&context, streams.clone()).serve_connection(TokioIo::new(HyperIo(Rc::clone(&guarded_io))), answering);
     let mut library = Box::pin(library);
     let _end_with_us = AbortStreamsOnDrop(streams);
-    let _registration = poll_fn(|cx| Poll::Ready(context.drain.subscribe(cx.waker().clone()))).await;
+    let _subscription = poll_fn(|cx| Poll::Ready(context.drain.subscribe(cx.waker().clone()))).await;
     let mut monitor = ConnectionMonitor::new(Rc::clone(&shared), Rc::clone(&guarded_io), began_at);
     poll_fn(|cx| {
         loop {
@@ -107,7 +107,7 @@ impl Drop for AbortStreamsOnDrop {
     }
 }
 
-fn builder<S>(context: &Context<S>, streams: Streams) -> http2::Builder<Streams> {
+fn builder<S>(context: &WorkerContext<S>, streams: Streams) -> http2::Builder<Streams> {
     let mut builder = http2::Builder::new(streams);
     builder
         .timer(TokioTimer::new())
@@ -126,7 +126,7 @@ fn builder<S>(context: &Context<S>, streams: Streams) -> http2::Builder<Streams>
 
 /// What the streams of a connection share.
 struct ConnectionState<S> {
-    context: Rc<Context<S>>,
+    context: Rc<WorkerContext<S>>,
     connection: ConnectionInfo,
     streams: Streams,
     heads: RefCell<Vec<RequestHead>>,
@@ -140,7 +140,7 @@ async fn serve_stream<S: Service>(shared: Rc<ConnectionState<S>>, request: http:
     let context = &shared.context;
     shared.served.set(shared.served.get() + 1);
     context.counters.h2_requests.add_one();
-    let handle = shared.streams.handle(&context.limits);
+    let handle = shared.streams.new_handle(&context.limits);
     let (parts, request_body) = request.into_parts();
     let body = H2Body::new(request_body, &context.limits);
     let follows = if crate::wire::body::BodySource::is_end(&body) {
@@ -196,7 +196,7 @@ struct ConnectionMonitor<S> {
     idle: Duration,
     /// Since when no stream has been served.
     idle_since: Option<Instant>,
-    swept_at: Instant,
+    checked_at: Instant,
     goaway_at: Option<Instant>,
 }
 
@@ -212,7 +212,7 @@ impl<S: Service> ConnectionMonitor<S> {
             retire_at: began_at + age,
             idle,
             idle_since: Some(began_at),
-            swept_at: began_at,
+            checked_at: began_at,
             goaway_at: None,
         }
     }
@@ -235,7 +235,7 @@ impl<S: Service> ConnectionMonitor<S> {
     }
 
     /// Ready when the connection is to be ended. Otherwise the task is woken when the next deadline passes.
-    fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<ConnectionAction> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionAction> {
         loop {
             let now = clock::instant();
             self.note_idle(now);
@@ -289,37 +289,37 @@ impl<S: Service> ConnectionMonitor<S> {
             return None;
         }
         let every = self.shared.context.limits.body_idle / 8;
-        if now >= self.swept_at + every {
-            self.swept_at = now;
+        if now >= self.checked_at + every {
+            self.checked_at = now;
             for _ in 0..self.shared.streams.abort_slow(now) {
                 self.shared.context.counters.stalled_writes.add_one();
             }
         }
-        Some(self.swept_at + every)
+        Some(self.checked_at + every)
     }
 
     /// When the connection as a whole comes to its end.
     fn connection_deadline(&mut self, now: Instant) -> Result<Instant, ConnectionAction> {
-        if let Some(said_at) = self.goaway_at {
+        if let Some(sent_at) = self.goaway_at {
             let Some(idle_since) = self.idle_since else {
                 return Ok(now + CLOSE_TIME);
             };
-            let deadline = if self.shared.context.drain.is_closing() {
+            let time_left = if self.shared.context.drain.is_closing() {
                 CLOSE_TIME
             } else {
                 self.shared.context.limits.body_idle
             };
-            let connection_deadline = said_at.max(idle_since).max(self.guarded_io.borrow().wrote_at) + deadline;
-            return if connection_deadline <= now {
+            let deadline = sent_at.max(idle_since).max(self.guarded_io.borrow().wrote_at) + time_left;
+            return if deadline <= now {
                 Err(ConnectionAction::Abort)
             } else {
-                Ok(connection_deadline)
+                Ok(deadline)
             };
         }
         let context = &self.shared.context;
-        let worn = self.shared.served.get() >= context.limits.requests_per_connection || self.retire_at <= now;
+        let is_worn_out = self.shared.served.get() >= context.limits.requests_per_connection || self.retire_at <= now;
         let idle_at = self.idle_since.map(|since| since + self.idle);
-        if worn || context.drain.is_closing() || idle_at.is_some_and(|at| at <= now) {
+        if is_worn_out || context.drain.is_closing() || idle_at.is_some_and(|at| at <= now) {
             self.goaway_at = Some(now);
             return Err(ConnectionAction::GoAway);
         }

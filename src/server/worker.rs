@@ -14,7 +14,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 
 use super::connection;
-use super::context::Context;
+use super::context::WorkerContext;
 use super::counters::WorkerCounters;
 use super::drain::DrainPhase;
 use super::listener::{AcceptedConnection, WorkerHandle};
@@ -116,7 +116,7 @@ async fn work<S: Service, F: FnOnce() -> S>(plan: WorkerPlan, factory: F, mut ar
         mut phase,
         ..
     } = plan;
-    let context = Rc::new(Context::new(factory(), limits, counters, share));
+    let context = Rc::new(WorkerContext::new(factory(), limits, counters, share));
     let mut connections = JoinSet::new();
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

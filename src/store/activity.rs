@@ -59,7 +59,7 @@ pub struct Activity {
 }
 
 /// What the table counted since it was made.
-#[cfg(any(test, feature = "internals"))]
+#[cfg(test)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ActivityFigures {
     /// Uses written to the store.
@@ -218,8 +218,7 @@ impl Activity {
         due
     }
 
-    #[cfg(any(test, feature = "internals"))]
-    #[must_use]
+    #[cfg(test)]
     pub fn figures(&self) -> ActivityFigures {
         let held = |shard: &Mutex<HashMap<CredentialId, Use>>| shard.lock().unwrap_or_else(PoisonError::into_inner).len();
         ActivityFigures {

@@ -62,11 +62,6 @@ impl RestsOn {
             .chain(self.roles.iter().map(|(_, epoch)| epoch));
         self.credentials.iter().map(|(_, epoch)| epoch).chain(others).copied()
     }
-
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.credentials.is_empty() && self.tenants.is_empty() && self.roles.is_empty()
-    }
 }
 
 /// Two epochs of one record stay both: then one of them is not the store's, and the change is not made.

@@ -291,13 +291,19 @@ pub(crate) fn register(metrics: &Metrics, totals: &Arc<Totals>) {
     metrics.histogram_fn(
         "durward_request_duration_seconds",
         "From the request head to the end of the response",
-        move || histogram(&BOUNDS, t.durations()),
+        move || {
+            let (sum, counts) = t.durations();
+            histogram(&BOUNDS, sum, counts)
+        },
     );
     let t = Arc::clone(totals);
     metrics.histogram_fn(
         "durward_facts_age_seconds",
         "How old the facts were by which a request was judged, counted from when their read was sent; never above store.max_age",
-        move || histogram(&AGES, t.facts_ages()),
+        move || {
+            let (sum, counts) = t.facts_ages();
+            histogram(&AGES, sum, counts)
+        },
     );
     let t = Arc::clone(totals);
     metrics.gauge_fn("durward_requests_in_flight", "Requests begun and not ended", &[], move || {
@@ -348,7 +354,7 @@ fn register_streams(metrics: &Metrics, totals: &Arc<Totals>) {
     );
 }
 
-fn histogram(bounds: &[Duration], (sum, counts): (Duration, Vec<u64>)) -> HistogramSample {
+fn histogram(bounds: &[Duration], sum: Duration, counts: Vec<u64>) -> HistogramSample {
     let bounds = bounds.iter().map(Duration::as_secs_f64).chain([f64::INFINITY]);
     HistogramSample {
         sum: sum.as_secs_f64(),

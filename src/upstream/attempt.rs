@@ -22,7 +22,7 @@ use crate::wire::yield_once::YieldOnce;
 const MAX_INTERIM: u32 = 5;
 
 /// An attempt whose answer has not ended.
-pub(super) struct Attempt<B> {
+pub(super) struct EndpointAttempt<B> {
     lease: Lease,
     request_writer: RequestWriter<B>,
     kind: RequestKind,
@@ -121,7 +121,7 @@ pub(super) enum RetryScope {
     Never,
 }
 
-impl<B: BodySource + Unpin> Attempt<B> {
+impl<B: BodySource + Unpin> EndpointAttempt<B> {
     /// Puts the head into the connection's buffer. Nothing is written before the first poll. `allowance` is the time
     /// for the answer, counted from when the request is sent: all attempts together have as much as one.
     pub(super) fn new(

@@ -97,7 +97,6 @@ impl UpstreamConnection {
         }
     }
 
-    /// Ends the sending side.
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.transport {
             EndpointStream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::attempt::{Attempt, AttemptError, AttemptTiming, RetryScope};
+use super::attempt::{AttemptError, AttemptTiming, EndpointAttempt, RetryScope};
 use super::balance::TriedEndpoints;
 use super::lease::ConnectionOrigin;
 use super::pool::{CheckoutError, RequestOwner, UpstreamPool};
@@ -65,7 +65,7 @@ pub(super) async fn forward<B: BodySource + Unpin>(
         }
         let timing = timing_of(request, number, now);
         let host = host(pool, request, endpoint);
-        let mut attempt = Attempt::new(lease, request_writer, request, host, timing);
+        let mut attempt = EndpointAttempt::new(lease, request_writer, request, host, timing);
         let error = match poll_fn(|cx| attempt.poll_head(cx)).await {
             Ok((head, framing)) => return Ok(answered(attempt, head, framing, request, number, endpoint)),
             Err(error) => error,
@@ -98,7 +98,7 @@ fn timing_of(request: &Outgoing<'_>, number: u32, now: Instant) -> AttemptTiming
 
 /// The result of an attempt whose response head has arrived.
 fn answered<B: BodySource + Unpin>(
-    attempt: Box<Attempt<B>>,
+    attempt: Box<EndpointAttempt<B>>,
     head: ResponseHead,
     framing: Framing,
     request: &Outgoing<'_>,

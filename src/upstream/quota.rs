@@ -7,6 +7,8 @@ use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::base::network::ClientNetwork;
+
 /// While others wait, a client may read nothing of its response for this long. A phone that loses packets sends them
 /// again within some hundred milliseconds. One that changes networks is silent for seconds, and is not cut off as long
 /// as no request waits.
@@ -18,7 +20,7 @@ const FREE_SLOT: u64 = u64::MAX;
 /// The caller of a request, as far as quotas are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuotaKey {
-    address: u64,
+    network: u64,
     credential: Option<NonZeroU64>,
 }
 
@@ -26,18 +28,15 @@ impl QuotaKey {
     /// The key of an address: an IPv4 address, or an IPv6 /64, the smallest network that a host is given.
     #[must_use]
     pub fn at(address: IpAddr) -> Self {
-        let address = match address.to_canonical() {
-            IpAddr::V4(v4) => u64::from(u32::from(v4)),
-            // The first 64 bits. A number below 2^32 is no network that a host is given, so it cannot collide with an
-            // IPv4 address.
-            IpAddr::V6(v6) => v6.segments().iter().take(4).fold(0, |sum, part| sum << 16 | u64::from(*part)),
-        };
-        Self { address, credential: None }
+        Self {
+            network: ClientNetwork::of(address).bits(),
+            credential: None,
+        }
     }
 
     /// Whether both have the same address.
     pub(super) const fn is_of_address(self, other: Self) -> bool {
-        self.address == other.address
+        self.network == other.network
     }
 
     /// Adds a credential to the key. `mark` tells credentials apart.
@@ -128,10 +127,10 @@ impl CallerQuota {
                 slots.holders.get_mut(free),
             )
         {
-            (*address, *credential, *holder) = (key.address, key.credential, held);
+            (*address, *credential, *holder) = (key.network, key.credential, held);
             return QuotaSlot(free);
         }
-        slots.addresses.push(key.address);
+        slots.addresses.push(key.network);
         slots.credentials.push(key.credential);
         slots.holders.push(held);
         QuotaSlot(slots.holders.len() - 1)
@@ -169,7 +168,7 @@ impl CallerQuota {
             return Some(ExceededQuota::Credential);
         }
         if taken >= self.most_of_address {
-            let held = slots.addresses.iter().filter(|a| **a == key.address).count();
+            let held = slots.addresses.iter().filter(|a| **a == key.network).count();
             return count(held, self.most_of_address).then_some(ExceededQuota::Address);
         }
         None
@@ -178,7 +177,7 @@ impl CallerQuota {
     /// How many slots the caller's address uses.
     pub(super) fn held_by_address(&self, key: QuotaKey) -> usize {
         let slots = self.slots.borrow();
-        slots.addresses.iter().filter(|a| **a == key.address).count()
+        slots.addresses.iter().filter(|a| **a == key.network).count()
     }
 
     /// The request that has been stalled for longest, if any is stalled for longer than the grace time. For a caller
@@ -189,7 +188,7 @@ impl CallerQuota {
         let keys = slots.addresses.iter().zip(&slots.credentials);
         let fitting = keys.zip(&slots.holders).filter(|((address, credential), _)| match exceeded {
             None => true,
-            Some(ExceededQuota::Address) => **address == key.address,
+            Some(ExceededQuota::Address) => **address == key.network,
             Some(ExceededQuota::Credential) => **credential == key.credential,
         });
         let stalled = fitting.filter_map(|(_, holder)| {

@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll};
 
-use super::attempt::{Attempt, KeepAlive};
+use super::attempt::{EndpointAttempt, KeepAlive};
 use crate::decide::route::Trailers;
 use crate::wire::body::{BodyError, BodySource, Chunk};
 use crate::wire::chunked::{BodyDecoder, Decoded};
@@ -16,7 +16,7 @@ use crate::wire::head::ResponseHead;
 /// body that is cut off ends in an error, so that it never looks complete.
 pub struct UpstreamBody<B> {
     /// `None` once the answer is complete or has failed.
-    attempt: Option<Box<Attempt<B>>>,
+    attempt: Option<Box<EndpointAttempt<B>>>,
     decoder: BodyDecoder,
     /// A chunk that was decoded in order to find out whether the answer is complete.
     ahead: Option<Chunk>,
@@ -34,7 +34,7 @@ enum ReadWait {
 }
 
 impl<B: BodySource + Unpin> UpstreamBody<B> {
-    pub(super) fn new(attempt: Box<Attempt<B>>, framing: Framing, head: &ResponseHead, trailers: Trailers) -> Self {
+    pub(super) fn new(attempt: Box<EndpointAttempt<B>>, framing: Framing, head: &ResponseHead, trailers: Trailers) -> Self {
         let mut body = Self {
             attempt: Some(attempt),
             decoder: BodyDecoder::new(framing),
@@ -53,7 +53,6 @@ impl<B: BodySource + Unpin> UpstreamBody<B> {
         body
     }
 
-    /// An empty body.
     pub(super) const fn nothing() -> Self {
         Self {
             attempt: None,

@@ -55,7 +55,6 @@ pub struct Frames {
     close_sent: CloseSent,
     /// The part of a head that has passed, when a write ended within a head ...
     partial_head: [u8; MAX_HEAD],
-    /// ... and its length.
     partial_len: usize,
 }
 

@@ -28,7 +28,7 @@ use durward::resolver::{CachedFacts, Resolver};
 use durward::snapshot::Snapshot;
 use durward::snapshot::body_schema::{BodySchema, FieldKind, FieldMessages, FieldPresence, FieldSpec, TextFormat};
 use durward::snapshot::served_route::{
-    Action, AnswerSpec, Extent, Lifetime, Mint, ModeSource, ParentSource, Reach, ScopeSource, ServedRoute, TenantSource, ValueSource,
+    Action, AnswerSpec, Extent, Mint, MintLifetime, ModeSource, ParentSource, Reach, ScopeSource, ServedRoute, TenantSource, ValueSource,
 };
 
 use crate::cast::{ACCOUNT_SURFACE, Cast, KEY_SURFACE, email};
@@ -276,7 +276,7 @@ pub(crate) fn snapshot(surfaces: Vec<durward::decide::surface::Surface>) -> Snap
         grants: ScopeSet::default(),
         roles: None,
         claims: Vec::new(),
-        lifetime: Lifetime::default(),
+        lifetime: MintLifetime::default(),
         idle: None,
     };
     let free = Mint {

@@ -84,7 +84,6 @@ const DEFAULT_TEXT: u64 = 255;
 const DEFAULT_SECRET: u64 = 128;
 /// Longest e-mail address (RFC 5321, section 4.5.3.1.3, less the brackets).
 const MAX_EMAIL: u64 = 254;
-/// Longest id of ours.
 const MAX_ID: u64 = 128;
 /// Most fields of one body, those of its objects included.
 const MAX_FIELDS: usize = 64;
@@ -300,7 +299,6 @@ impl Builder<'_> {
 }
 
 impl MessagesTable {
-    /// Those that are written.
     pub fn all(&self) -> impl Iterator<Item = &Located<String>> {
         let all = [&self.required, &self.kind, &self.format, &self.min, &self.max, &self.one_of];
         all.into_iter().flatten()

@@ -5,18 +5,18 @@ use crate::base::principal::{ClaimValue, MAX_ROLES, RecordClaims, RoleRecord};
 use crate::base::scope::{Mode, Scope, ScopeSet};
 use crate::config::reader::shorten;
 use crate::config::report::suggest;
-use crate::config::source::{Located, Place};
+use crate::config::source::{Located, Span};
 use crate::issue::minting::MAX_NAME;
 use crate::snapshot::served_route::{Mint, ParentSource, ScopeSource, TextOrList, ValueSource};
 
 use super::Builder;
 use super::mints::{MintTable, ModeValue, ScopesValue};
 use super::serve::ServeTable;
-use super::sources::{Parents, SourceScope};
+use super::sources::{ParentPresence, SourceScope};
 
 impl Builder<'_> {
     /// Where a mint's roles come from. Those that are written down are found by id or by name.
-    pub(super) fn role_source(&self, in_scope: &SourceScope<'_>, written: &MintTable, parents: Parents) -> Option<ValueSource> {
+    pub(super) fn role_source(&self, in_scope: &SourceScope<'_>, written: &MintTable, parents: ParentPresence) -> Option<ValueSource> {
         let roles = written.roles.as_ref()?;
         let ValueSource::Constant(value) = &roles.value else {
             self.check_given(in_scope, &roles.at, written);
@@ -26,7 +26,7 @@ impl Builder<'_> {
         for word in words(value) {
             let at = self.word_in(&roles.at, &word);
             let Some(role) = self.configured_role(&word, &at) else { continue };
-            self.check_granted(in_scope, (&word, &at), &role.scopes, &written.grants);
+            self.check_granted(in_scope, &word, &at, &role.scopes, &written.grants);
             ids.push(role.id.as_str().to_owned());
         }
         if ids.len() > MAX_ROLES {
@@ -36,7 +36,7 @@ impl Builder<'_> {
         Some(ValueSource::Constant(TextOrList::List(ids)))
     }
 
-    fn configured_role(&self, word: &str, at: &Place) -> Option<RoleRecord> {
+    fn configured_role(&self, word: &str, at: &Span) -> Option<RoleRecord> {
         let roles = self.known_roles.borrow();
         let by_id = RoleId::parse(word).ok().and_then(|id| roles.find(&id).cloned());
         let found = by_id.or_else(|| roles.named(word).cloned());
@@ -55,7 +55,7 @@ impl Builder<'_> {
     }
 
     /// On a public route nobody holds a scope: what a role holds there must be granted.
-    fn check_granted(&self, in_scope: &SourceScope<'_>, (word, at): (&str, &Place), scopes: &ScopeSet, grants: &[Located<String>]) {
+    fn check_granted(&self, in_scope: &SourceScope<'_>, word: &str, at: &Span, scopes: &ScopeSet, grants: &[Located<String>]) {
         let missing = |scope: &&Scope| !grants.iter().any(|g| g.value == scope.as_str());
         if in_scope.has_caller() {
             return;
@@ -78,7 +78,7 @@ impl Builder<'_> {
     }
 
     /// On a public route nothing can be chosen that is not granted.
-    fn check_given(&self, in_scope: &SourceScope<'_>, at: &Place, written: &MintTable) {
+    fn check_given(&self, in_scope: &SourceScope<'_>, at: &Span, written: &MintTable) {
         if !in_scope.has_caller() && written.grants.is_empty() {
             self.report.error(
                 at,
@@ -89,7 +89,7 @@ impl Builder<'_> {
     }
 
     /// Scopes that are one constant text are those of a list.
-    pub(super) fn constant_scopes(&self, in_scope: &SourceScope<'_>, value: &TextOrList, at: &Place, written: &MintTable) -> ScopeSource {
+    pub(super) fn constant_scopes(&self, in_scope: &SourceScope<'_>, value: &TextOrList, at: &Span, written: &MintTable) -> ScopeSource {
         let list: Vec<Located<String>> = words(value)
             .into_iter()
             .map(|word| {
@@ -103,7 +103,7 @@ impl Builder<'_> {
 
     /// Constants that no record could have.
     pub(super) fn check_constants(&self, in_scope: &SourceScope<'_>, written: &MintTable) {
-        let wrong = |at: &Place, what: &str, help: &str| self.report.error(at, format!("this cannot be {what}"), Some(help.to_owned()));
+        let wrong = |at: &Span, what: &str, help: &str| self.report.error(at, format!("this cannot be {what}"), Some(help.to_owned()));
         for (source, what) in [
             (&written.subject, "a subject"),
             (&written.name, "a name"),
@@ -211,11 +211,11 @@ impl Builder<'_> {
     }
 
     /// Where a word of a value stands, if that can be told.
-    fn word_in(&self, at: &Place, word: &str) -> Place {
+    fn word_in(&self, at: &Span, word: &str) -> Span {
         let found = self.source_text(at).and_then(|raw| raw.find(&format!("\"{word}\"")));
         found.map_or_else(
             || at.clone(),
-            |start| Place {
+            |start| Span {
                 source: at.source,
                 start: at.start + start,
                 end: at.start + start + word.len() + 2,
@@ -224,7 +224,7 @@ impl Builder<'_> {
     }
 }
 
-fn constant(source: Option<&Located<ValueSource>>) -> Option<(&TextOrList, &Place)> {
+fn constant(source: Option<&Located<ValueSource>>) -> Option<(&TextOrList, &Span)> {
     match source {
         Some(Located {
             value: ValueSource::Constant(value),

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use crate::config::declare::{Table, Value, absent, default, duration, required, table};
-use crate::config::reader::{Entry, shorten};
-use crate::config::schema::Kind;
+use crate::config::declare::{DeclaredTable, SettingValue, absent, default, duration, required, table};
+use crate::config::reader::{RawEntry, shorten};
+use crate::config::schema::ValueKind;
 use crate::config::source::Located;
 use crate::config::units::secs;
 use crate::decide::cors::{Cors, CorsCookies, CorsPolicy, CorsRules, OriginRule};
@@ -51,10 +51,13 @@ pub enum RouteCors {
     Own(CorsTable),
 }
 
-impl Value for RouteCors {
-    const KIND: Kind = Kind::Either("`\"none\"`, or a table", &[Kind::Choice(&["none"]), Kind::Table(CorsTable::schema)]);
+impl SettingValue for RouteCors {
+    const KIND: ValueKind = ValueKind::Either(
+        "`\"none\"`, or a table",
+        &[ValueKind::Choice(&["none"]), ValueKind::Table(CorsTable::schema)],
+    );
 
-    fn parse(entry: &Entry<'_>) -> Option<Self> {
+    fn parse(entry: &RawEntry<'_>) -> Option<Self> {
         match entry.value {
             DeValue::String(word) if word == "none" => Some(Self::None),
             DeValue::String(word) => entry.error(
@@ -67,7 +70,6 @@ impl Value for RouteCors {
 }
 
 impl CorsTable {
-    /// Whether cookies are used.
     pub fn uses_cookies(&self) -> bool {
         self.credentials.as_ref().is_some_and(|flag| flag.value)
     }
@@ -105,7 +107,8 @@ impl Builder<'_> {
     pub(super) fn cors(
         &self,
         gateway: &GatewayTable,
-        (written, routes): (&[&RouteTable], &[Route]),
+        written: &[&RouteTable],
+        routes: &[Route],
         surfaces: &[Surface],
         names: &IdentityNames,
     ) -> Cors {

@@ -4,7 +4,7 @@ use crate::base::denial::{DENIALS, Denial};
 use crate::config::declare::{Member, Named, Pairs, absent, count, default, table};
 use crate::config::reader::shorten;
 use crate::config::report::suggest;
-use crate::config::source::{Located, Place};
+use crate::config::source::{Located, Span};
 use crate::dialect::Dialect;
 use crate::dialect::pieces::VARIABLES;
 use crate::dialect::spec::{Applies, BuiltInDialect, DialectSpec, Override};
@@ -265,7 +265,7 @@ impl Builder<'_> {
     }
 
     /// Where a part of a text's value stands in its file, if it can be told: escapes move positions.
-    fn inside(&self, text: &Located<String>, part: std::ops::Range<usize>) -> Place {
+    fn inside(&self, text: &Located<String>, part: std::ops::Range<usize>) -> Span {
         let offset = self.source_text(&text.at).and_then(|raw| raw.find(text.value.trim_end()));
         let word = || text.value.get(part.clone());
         let found = match offset {
@@ -274,7 +274,7 @@ impl Builder<'_> {
         };
         found.map_or_else(
             || text.at.clone(),
-            |start| Place {
+            |start| Span {
                 source: text.at.source,
                 start: text.at.start + start,
                 end: text.at.start + start + part.len(),

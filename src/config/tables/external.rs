@@ -10,7 +10,7 @@ use crate::base::principal::TENANT_SURFACE;
 use crate::base::scope::{Scope, ScopeSet};
 use crate::config::declare::{Member, Pairs, absent, choice, default, duration, path, required, size, table};
 use crate::config::reader::shorten;
-use crate::config::source::{Located, Place};
+use crate::config::source::{Located, Span};
 use crate::config::units::secs;
 use crate::decide::external::{
     ExternalIssuer, ExternalRules, FetchAddresses, IssuerAlgorithm, KeySet, KeyUrl, MAX_EXTERNAL_TOKEN, PublishedKeys, Tenants,
@@ -218,7 +218,7 @@ impl Builder<'_> {
     }
 
     fn key_file(&self, written: &IssuerTable) -> Option<PublishedKeys> {
-        let own = |at: &Place| *at == written.at;
+        let own = |at: &Span| *at == written.at;
         let of_url = [
             ("refresh", Some(&written.refresh.at).filter(|at| !own(at))),
             ("keep", Some(&written.keep.at).filter(|at| !own(at))),

@@ -28,10 +28,11 @@ use super::surfaces::SurfaceTable;
 table! {
     /// The gateway itself. Services and their routes are in the files of the `upstreams` directory.
     pub struct GatewayTable = "`gateway.toml`" {
-        /// This gateway's name in receipts (`durward gateways`, `--wait`). No two that share a store may have the same:
-        /// the later one admits nobody. One that is restarted takes its own over.
+        /// This gateway's name in receipts (`durward gateways`, `--wait`). Two gateways that share a store must have
+        /// different names: of two with the same name, the one that started later admits nobody. A gateway that is
+        /// restarted takes its own name over.
         id: Option<Located<String>> = absent("made of the host's name, the process id and a random part");
-        /// Threads that carry requests. More than cores only costs memory.
+        /// Threads that carry requests. More threads than cores only cost memory.
         workers: Option<usize> = absent("one for each core"), count(1, 256);
         /// The directory with one `*.toml` file for each service, read in the order of their names.
         upstreams: Located<String> = default("upstreams"), path();
@@ -67,8 +68,8 @@ table! {
         surfaces: Named<SurfaceTable> = absent("none: only public routes are possible");
         /// Named sets of scopes that every tenant may give its keys. Roles of one tenant are in the store.
         roles: Named<RoleTable> = absent("none");
-        /// Routes that the gateway serves itself. Those that forward are in the file of their service; it may have served
-        /// ones too.
+        /// Routes that the gateway serves itself. Routes that forward stand in the file of their service, which may have
+        /// served routes too.
         routes: Vec<RouteTable> = absent("none");
         /// How refusals are written. `problem` (RFC 9457) and `plain` are always there.
         dialects: Named<DialectTable> = absent("the built-in `problem` and `plain`");
@@ -78,10 +79,11 @@ table! {
 table! {
     /// A revocation that was acknowledged holds everywhere after this time, whatever fails.
     pub struct RevocationTable = "`[revocation]`" {
-        /// 60 s is the promise and can only be tightened; below 10 s a short outage of the store would refuse everybody.
+        /// The longest time until a revocation holds everywhere. 60 s is the promise, and the setting can only make it
+        /// shorter. With less than 10 s a short outage of the store would refuse everybody.
         bound: Located<Duration> = default("60s"), duration(secs(10), secs(60));
-        /// How often a stream that is still open (WebSocket, events, a long body) is judged again, besides whenever
-        /// something changes. With `store.max_age` at most the bound less 5 s.
+        /// How often an open stream (WebSocket, events, a long body) is authorized again. A stream is also authorized
+        /// again whenever something changes. Together with `store.max_age` at most the bound less 5 s.
         stream_check: Option<Located<Duration>> = absent("15s, or what `bound` leaves"), duration(secs(1), secs(55));
     }
 }
@@ -93,7 +95,7 @@ table! {
         socket: Located<String> = default("state/admin.sock"), path();
         /// TCP address for `/livez`, `/readyz` and `/metrics`, and nothing else.
         probes: Option<Located<SocketAddr>> = absent("probes and metrics only on the socket");
-        /// Allows probes on an address that is not loopback: figures are then readable without a credential.
+        /// Allows probes on an address that is not loopback. Everybody who reaches the address can then read the metrics.
         insecure_probes: bool = default("false");
     }
 }
@@ -103,13 +105,13 @@ table! {
     for LogSettings = "`[log]`" {
         /// JSON lines, or text for people.
         format: LogFormat = default("json");
-        /// One line for each request. Counters go on without it.
+        /// Whether each request is logged in one line. Metrics do not depend on it.
         access: AccessLog = default("on");
     }
 }
 
 table! {
-    /// What upstreams read. Each is set exactly once or absent.
+    /// Names of the headers that tell services who calls. Each header is set exactly once, or is absent.
     pub struct IdentityTable = "`[identity]`" {
         /// The tenant.
         tenant: Located<String> = default("X-Tenant-Id");
@@ -127,8 +129,8 @@ table! {
 }
 
 table! {
-    /// `X-Forwarded-*`, `Forwarded`, `X-Request-Id` and `traceparent` count only from these peers; from everybody else
-    /// they are dropped.
+    /// Proxies in front of the gateway. `X-Forwarded-*`, `Forwarded`, `X-Request-Id` and `traceparent` are believed only
+    /// from these addresses, and dropped from all others.
     pub struct ProxiesTable = "`[proxies]`" {
         /// Addresses or networks, for example "10.0.0.0/8".
         trusted: Vec<Located<String>> = absent("nobody");
@@ -228,7 +230,6 @@ impl Builder<'_> {
         names
     }
 
-    /// The operator's side.
     pub(super) fn admin(&self, gateway: &GatewayTable) -> Option<AdminSettings> {
         let AdminTable {
             socket: path,
@@ -268,7 +269,6 @@ impl Builder<'_> {
         })
     }
 
-    /// Trusted proxies.
     pub(super) fn peers(&self, gateway: &GatewayTable) -> PeerPolicy {
         let proxies = &gateway.proxies;
         let trusted = proxies.trusted.iter().filter_map(|text| {

@@ -15,9 +15,9 @@ use crate::snapshot::served_route::{Action, AnswerSpec, Hook, HookFields, HookVa
 use crate::config::units::{millis, secs};
 
 use super::Builder;
-use super::routes::Shared;
+use super::routes::RouteInputs;
 use super::serve::{ServeTable, answer_names};
-use super::sources::{self, Parents, SourceScope};
+use super::sources::{self, ParentPresence, SourceScope};
 
 table! {
     /// One request to a service, over the connections that forwarded requests use. It has the identity headers, the
@@ -88,8 +88,12 @@ const MAX_FIELDS: usize = 64;
 
 /// What the template of an answer may use of the service that is asked.
 pub(super) fn hook_names(serve: &ServeTable) -> HookNames {
-    let Some(hook) = serve.hook.as_ref().filter(|hook| hook.when.value == When::Before) else {
-        return HookNames::None;
+    let Located { value, at } = &serve.hook;
+    let hook = match value {
+        Some(hook) if hook.when.value == When::Before => hook,
+        // What is wrong with it was reported: nothing more can be said of it.
+        None if *at != serve.at => return HookNames::Whole,
+        Some(_) | None => return HookNames::None,
     };
     match &hook.fields {
         None => HookNames::Whole,
@@ -106,12 +110,13 @@ impl Builder<'_> {
     /// What a route asks or tells, if it does.
     pub(super) fn hook(
         &self,
-        shared: &Shared<'_>,
+        shared: &RouteInputs<'_>,
         upstream: Option<UpstreamIndex>,
         in_scope: &SourceScope<'_>,
-        (serve, action): (&ServeTable, &Action),
+        serve: &ServeTable,
+        action: &Action,
     ) -> Option<Hook> {
-        let written = serve.hook.as_ref()?;
+        let written = serve.hook.value.as_ref()?;
         let when = written.when.value;
         self.check_hook(written, when, action);
         let names = AnswerNames {
@@ -147,7 +152,7 @@ impl Builder<'_> {
         if answer.body.as_ref().is_some_and(|body| body.uses("hook")) {
             return hook;
         }
-        if let Some(fields) = serve.hook.as_ref().and_then(|hook| hook.fields.as_ref()?.first()) {
+        if let Some(fields) = serve.hook.value.as_ref().and_then(|hook| hook.fields.as_ref()?.first()) {
             self.report.warning(
                 &fields.at,
                 "the template of the answer does not use `fields`",
@@ -217,7 +222,7 @@ impl Builder<'_> {
         }
     }
 
-    fn hook_upstream(&self, shared: &Shared<'_>, own: Option<UpstreamIndex>, written: &HookTable) -> Option<UpstreamIndex> {
+    fn hook_upstream(&self, shared: &RouteInputs<'_>, own: Option<UpstreamIndex>, written: &HookTable) -> Option<UpstreamIndex> {
         let known = || shared.upstreams.iter().map(String::as_str);
         match (&written.upstream, own, shared.upstreams) {
             (Some(name), _, all) => {
@@ -309,7 +314,7 @@ impl Builder<'_> {
                 {
                     self.report.error(&path.at, "a secret cannot be part of a path", None);
                 }
-                Some(HookValue::Source(self.check_source(in_scope, &located, Parents::None)))
+                Some(HookValue::Source(self.check_source(in_scope, &located, ParentPresence::None)))
             }
             _ => {
                 self.report.error(

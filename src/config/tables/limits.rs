@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::config::declare::{Value, absent, choice, count, default, duration, required, size, table};
-use crate::config::reader::{Entry, shorten};
-use crate::config::schema::Kind;
+use crate::config::declare::{SettingValue, absent, choice, count, default, duration, required, size, table};
+use crate::config::reader::{RawEntry, shorten};
+use crate::config::schema::ValueKind;
 use crate::config::source::Located;
 use crate::config::units::{parse_duration, secs};
 use crate::decide::headers::OddNames;
@@ -17,7 +17,8 @@ use super::gateway::GatewayTable;
 use super::store::StoreKindTable;
 
 table! {
-    /// Each has a bound on both sides: too small refuses honest clients, too large is no limit.
+    /// Bounds of connections, requests and waits. Each setting has a least and a greatest value: a bound that is too
+    /// small refuses honest clients, and one that is too large limits nothing.
     pub struct LimitsTable = "`[limits]`" {
         /// What happens to request fields whose names have other characters than letters, digits and `-`, like
         /// `access_key` and `a.b`: they are forwarded, refused with 400, or left out and counted (`dropped_fields` in
@@ -36,7 +37,7 @@ table! {
         connections: usize = default("10000"), count(1, 1_000_000);
         /// Open connections of one client address (of one /64 for IPv6).
         connections_per_address: usize = default("1000"), count(1, 1_000_000);
-        /// TLS handshakes at a time: they are the dearest thing a stranger may ask for.
+        /// TLS handshakes at a time. Of all that a stranger can ask for, a handshake costs the gateway most.
         handshakes: usize = default("256"), count(1, 65_536);
         /// Requests in flight; more are refused with 503 at once.
         requests: usize = default("4096"), count(1, 1_000_000);
@@ -46,21 +47,21 @@ table! {
         head_timeout: Duration = default("10s"), duration(secs(1), secs(60));
         /// A connection without a request in flight is closed after this.
         keep_alive: Duration = default("60s"), duration(secs(1), secs(3_600));
-        /// A request body may stand still this long, and a client take nothing of its answer.
+        /// How long a request body may stand still, and how long a client may take nothing of its answer.
         body_idle: Duration = default("30s"), duration(secs(1), secs(600));
         /// Slowest request body after its first 10 s, in bytes a second; 0 switches the rule off.
         body_rate: u64 = default("1KiB"), size(0, 1 << 20);
-        /// Slowest client of an answer or of a WebSocket, in bytes a second, after 10 s in which it let the gateway wait.
-        /// Only time counts in which it does not take what is there: a service that is silent costs its client nothing. A
-        /// telephone with the poorest reception takes ten times as much. 0 switches the rule off; `body_idle` holds all
-        /// the same.
+        /// Slowest client of an answer or of a WebSocket, in bytes a second. The rule applies when the gateway has waited
+        /// 10 s for the client. Only time counts in which the client does not take what is there, so a slow service costs
+        /// its client nothing. A telephone with the poorest reception takes ten times as much. 0 switches the rule off;
+        /// `body_idle` still applies.
         answer_rate: u64 = default("1KiB"), size(0, 1 << 20);
-        /// Most of `requests`, and of an endpoint's `max_connections`, that one client address (one /64 for IPv6) may
-        /// have at a time, in percent; it binds only who uses more than that. 100 is no limit: so if all clients come
-        /// from one address, as behind a proxy that is not trusted.
+        /// The part of `requests`, and of an endpoint's `max_connections`, that one client address (one /64 for IPv6) may
+        /// use at a time, in percent. 100 is no limit. Write 100 if all clients come from one address, for example from a
+        /// proxy that is not trusted.
         address_share: u32 = default("75"), count(1, 100);
-        /// The same for one credential, wherever it is used from. Less than `address_share`, so that one caller cannot
-        /// use up the share of an address that many have.
+        /// The same for one credential, from whatever addresses it is used. It is less than `address_share`, so that one
+        /// caller cannot use up the share of an address that many callers have.
         credential_share: u32 = default("50"), count(1, 100);
         /// A connection is closed after this many requests, so that load spreads again.
         requests_per_connection: u64 = default("10000"), count(1, 1_000_000_000);
@@ -68,15 +69,16 @@ table! {
         connection_age: Duration = default("1h"), duration(secs(10), secs(86_400));
         /// HTTP/2 requests at a time on one connection.
         h2_streams: u32 = default("100"), count(1, 1_000);
-        /// Credentials that served routes let hang on one record, those that ended less than a day ago included; more are
-        /// `too_many_credentials`. The default is what a client makes that exchanges its key seven times a second, for
-        /// tokens of four hours.
+        /// How many credentials served routes may make that hang on one record. Those that ended less than a day ago
+        /// count too; more are refused as `too_many_credentials`. The default is the number that a client makes that
+        /// exchanges its key seven times a second for tokens of four hours.
         children: u64 = default("100000"), count(10, 100_000_000);
-        /// Credentials that one tenant may have by served routes, revoked ones included; more are `too_many_credentials`.
+        /// How many credentials of one tenant served routes may make. Revoked ones count too; more are refused as
+        /// `too_many_credentials`.
         credentials: u64 = default("1000000"), count(10, 1_000_000_000);
         /// After SIGTERM: readiness is off this long before connections close.
         drain_delay: Duration = default("5s"), duration(secs(0), secs(60));
-        /// Then at most this long for what is in flight.
+        /// After `drain_delay`: how long the gateway waits for requests in flight.
         drain_timeout: Duration = default("30s"), duration(secs(0), secs(600));
     }
 }
@@ -90,21 +92,24 @@ choice! {
 }
 
 table! {
-    /// Beyond it the answer is 429 with `Retry-After` in real seconds; answers of the route carry `RateLimit` and
-    /// `RateLimit-Policy`. All limits of a route must admit a request; they are asked `address` first, then in the order
-    /// they are written, and a request that a later one refuses was counted by the earlier ones.
+    /// A request beyond the limit is answered with 429 and `Retry-After` in real seconds. Answers of the route carry
+    /// `RateLimit` and `RateLimit-Policy`. All limits of a route must admit a request. Limits by `address` are asked
+    /// first, the others in the order in which they are written. A request that a later limit refuses was counted by the
+    /// earlier ones.
     pub struct RateLimitTable = "`[[routes.limits]]`" {
-        /// What requests are counted by. `address` is the client's as the trusted proxies tell it, an IPv6 client being
-        /// its /64, and is asked before the credential is looked at; the others once the caller is admitted.
+        /// What requests are counted by. `address` is the client's address as the trusted proxies report it; an IPv6
+        /// client is its /64. Limits by `address` are asked before the credential is looked at, the others when the
+        /// caller is admitted.
         by: Located<LimitBy> = required();
-        /// `<number>/<duration>`, for example `120/1m`: never more than that in any such time, wherever it begins. 1 to
-        /// 1000000 requests in 1 s to 1 d of whole seconds. For a burst of its own, write a second limit, for example
-        /// `10/1s`.
+        /// `<number>/<duration>`, for example `120/1m`: never more requests than that in any minute, wherever the minute
+        /// begins. 1 to 1000000 requests in 1 s to 1 d of whole seconds. To limit bursts as well, write a second limit,
+        /// for example `10/1s`.
         rate: Rate = required();
-        /// Counts in the Redis store for all gateways together, on Redis' time. A request then waits for Redis, 50 ms at
-        /// most.
+        /// Counts in the Redis store for all gateways together, by the clock of Redis. A request then waits for Redis, 50
+        /// ms at most.
         shared: bool = default("false");
-        /// With `shared`, while Redis cannot be asked: each gateway counts for itself, or requests are refused with 503.
+        /// With `shared`: what holds while Redis does not answer. `local`: each gateway counts for itself. `refuse`:
+        /// requests are refused with 503.
         when_unavailable: Option<Located<WhenUnavailable>> = default("local");
     }
 }
@@ -126,10 +131,10 @@ choice! {
 }
 
 /// `<number>/<duration>`.
-impl Value for Rate {
-    const KIND: Kind = Kind::Text;
+impl SettingValue for Rate {
+    const KIND: ValueKind = ValueKind::Text;
 
-    fn parse(entry: &Entry<'_>) -> Option<Self> {
+    fn parse(entry: &RawEntry<'_>) -> Option<Self> {
         let text = entry.text()?;
         let parts = text.split_once('/').and_then(|(count, period)| {
             let digits = !count.is_empty() && count.bytes().all(|b| b.is_ascii_digit());
@@ -156,45 +161,47 @@ impl RateLimitTable {
 }
 
 table! {
-    /// Tries are wrong passwords, counted by this process before they are judged; beyond a limit the answer is 429 with
-    /// `Retry-After`. An address is the client's as the trusted proxies tell it, an IPv6 client being its /64. See
-    /// docs/security.md.
+    /// How many wrong passwords are allowed. A try is counted by this process before the password is judged; beyond a
+    /// limit the answer is 429 with `Retry-After`. An address is the client's address as the trusted proxies report it;
+    /// an IPv6 client is its /64. See [security](security.md).
     pub struct LogInTable = "`[log_in]`" {
-        /// Tries are forgotten this long after the first of them. Below a minute the limits would be none; after a day a
-        /// person has found another way.
+        /// Tries are forgotten this long after the first of them. With less than a minute there would be no limit; within
+        /// a day a person finds another way in.
         window: Duration = default("15m"), duration(secs(60), secs(86_400));
-        /// With one account from one address: who mistypes ten times fetches the password manager. Below 3 a typing error
-        /// keeps people out. At most as many as each of the two below, or it would never be reached.
+        /// Wrong passwords for one account from one address: after ten mistakes a person looks the password up. With less
+        /// than 3, a typing error keeps people out. It must not be greater than either of the next two settings, or the
+        /// limit would never be reached.
         tries_per_account_and_address: Located<u32> = default("10"), count(3, 1_000);
-        /// From one address with accounts that are not known there: an office of fifty in which everybody mistypes twice.
+        /// Wrong passwords from one address for accounts that are not known at that address: an office of fifty people in
+        /// which everybody mistypes twice.
         tries_per_address: Located<u32> = default("100"), count(3, 1_000_000);
-        /// With one account from all addresses where its password was not proven within `known_for`: what somebody with
-        /// thousands of addresses may guess. The holder gets in from known addresses whatever it says; from an unknown
-        /// one he has to wait while it is reached, so less is not safer for everybody.
+        /// Wrong passwords for one account from all addresses that are not known for it: what an attacker with thousands
+        /// of addresses may guess. The holder can always log in from a known address. From an unknown address the holder
+        /// waits while this limit is reached, so a smaller number is not safer for everybody.
         tries_per_account: Located<u32> = default("50"), count(3, 1_000_000);
         /// How long an address counts as known for an account after a right password came from it. Each account has its
-        /// latest eight addresses; from them only `tries_per_account_and_address` applies. 35 days is the longest pause
-        /// of somebody who logs in once a month; with less, `tries_per_account` stops more holders.
+        /// latest eight addresses. For a known address only `tries_per_account_and_address` applies. The default, 35
+        /// days, is the longest pause of a person who logs in once a month.
         known_for: Duration = default("35d"), duration(secs(3_600), secs(366 * 86_400));
-        /// Passwords hashed at a time, some 20 ms of a core and 19 MiB each. Half of the cores leaves the others to
-        /// requests.
+        /// Passwords hashed at a time. Each takes some 20 ms of a core and 19 MiB. Half of the cores leaves the other
+        /// half to requests.
         hashes_at_once: Option<usize> = absent("half of the cores, 1 to 4"), count(1, 64);
-        /// Passwords that wait for their turn, at most half of them from one address (known people and strangers apart);
-        /// more are told 503 at once, those of the address with most waiting first, and nobody who is known there for
-        /// somebody who is not. 48 are half a second of work for two cores; 256 may be five seconds for one, and nobody
-        /// waits longer at a form.
+        /// Passwords that wait to be hashed, at most half of them from one address (known and unknown people are counted
+        /// apart). If more come, one of the address with most waiting is answered with 503 at once; a person who is known
+        /// at the address is never refused for one who is not. 48 are half a second of work for two cores. 256 may be
+        /// five seconds of work for one core, and nobody waits longer at a form.
         hashes_waiting: usize = default("48"), count(1, 256);
     }
 }
 
 table! {
-    /// Passwords of people whom nobody knows, on public routes. They have places of their own, so that no number of
-    /// sign-ups keeps anybody from logging in.
+    /// Passwords of people who sign up on public routes. They have a queue of their own, so that no number of sign-ups
+    /// keeps anybody from logging in.
     for HashingLimits = "`[sign_up]`" {
-        /// Hashed at a time, beside those of `[log_in]`: fifty sign-ups a second.
+        /// Passwords hashed at a time, besides those of `[log_in]`. One at a time makes fifty sign-ups a second.
         at_once as "hashes_at_once": usize = default("1"), count(1, 64);
-        /// Waiting, at most half of them from one address: half a second of work. 128 leave half of the calls that the
-        /// gateway serves at a time to others.
+        /// Passwords that wait to be hashed, at most half of them from one address. The default is half a second of work.
+        /// 128 leave half of the calls that the gateway serves at a time to others.
         waiting as "hashes_waiting": usize = default("24"), count(1, 128);
     }
 }
@@ -267,7 +274,6 @@ impl Builder<'_> {
 }
 
 impl Builder<'_> {
-    /// The settings of `[log_in]`.
     pub(super) fn log_in(&self, table: &LogInTable) -> LogInSettings {
         let pair = &table.tries_per_account_and_address;
         for (name, wider) in [

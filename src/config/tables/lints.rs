@@ -35,7 +35,6 @@ impl Builder<'_> {
         }
     }
 
-    /// Warnings about the whole.
     pub(super) fn lint(&self, gateway: &GatewayTable, upstreams: &[(&Path, UpstreamTable)]) {
         if upstreams.is_empty() && gateway.routes.is_empty() {
             self.report.warning(

@@ -86,7 +86,6 @@ impl Builder<'_> {
             .collect()
     }
 
-    /// Certificates by listener.
     pub(super) fn listener_certificates(&self, written: &[ListenerTable]) -> Vec<Option<Arc<CertificateSet>>> {
         written
             .iter()

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use crate::base::fingerprint::sha256;
 use crate::config::Purpose;
 use crate::config::secret::{Reference, is_pasted};
-use crate::config::source::{Located, Place};
+use crate::config::source::{Located, Span};
 
 use super::{Builder, beside};
 
@@ -19,10 +19,10 @@ use super::{Builder, beside};
 const GENERATED_BYTES: usize = 32;
 
 /// A file that is to be made.
-pub(super) struct Creation {
+pub(super) struct PendingFile {
     pub(super) path: PathBuf,
     pub(super) contents: Zeroizing<Vec<u8>>,
-    pub(super) at: Place,
+    pub(super) at: Span,
 }
 
 impl Builder<'_> {
@@ -50,7 +50,7 @@ impl Builder<'_> {
         matches!(self.environment.read(path), Err(error) if error.kind() == io::ErrorKind::NotFound)
     }
 
-    fn read_path(&self, path: &Path, at: &Place, what: &str) -> Option<Zeroizing<Vec<u8>>> {
+    fn read_path(&self, path: &Path, at: &Span, what: &str) -> Option<Zeroizing<Vec<u8>>> {
         match self.environment.read(path) {
             Ok(bytes) => Some(bytes),
             Err(error) => {
@@ -96,7 +96,7 @@ impl Builder<'_> {
     }
 
     /// Reads a secret that may be made.
-    pub(super) fn read_or_generate(&self, path: &Path, at: &Place, what: &str) -> Option<Zeroizing<Vec<u8>>> {
+    pub(super) fn read_or_generate(&self, path: &Path, at: &Span, what: &str) -> Option<Zeroizing<Vec<u8>>> {
         match self.environment.read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.purpose != Purpose::Reload => {}
             _ => return self.read_path(path, at, what),
@@ -130,13 +130,13 @@ impl Builder<'_> {
     }
 
     /// Notes a file to be made once the whole configuration is known to be right.
-    pub(super) fn will_create(&self, path: PathBuf, contents: Zeroizing<Vec<u8>>, at: &Place) {
+    pub(super) fn will_create(&self, path: PathBuf, contents: Zeroizing<Vec<u8>>, at: &Span) {
         if self.purpose == Purpose::Check {
             let message = format!("`{}` is not there yet", path.display());
             self.report
                 .note(at, message, Some("`durward serve` creates it on its first start".to_owned()));
         }
-        self.created.borrow_mut().push(Creation {
+        self.created.borrow_mut().push(PendingFile {
             path,
             contents,
             at: at.clone(),
@@ -144,8 +144,8 @@ impl Builder<'_> {
     }
 
     /// Notes the permission to begin a store, to be made before what is noted later.
-    pub(super) fn will_permit(&self, path: PathBuf, at: &Place) {
-        self.created.borrow_mut().push(Creation {
+    pub(super) fn will_permit(&self, path: PathBuf, at: &Span) {
+        self.created.borrow_mut().push(PendingFile {
             path,
             contents: Zeroizing::default(),
             at: at.clone(),

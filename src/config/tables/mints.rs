@@ -5,17 +5,17 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use crate::base::scope::{Mode, ScopeSet};
-use crate::config::declare::{Pairs, Table, Value, absent, duration, required, table};
-use crate::config::reader::{Entry, shorten};
-use crate::config::schema::Kind;
+use crate::config::declare::{DeclaredTable, Pairs, SettingValue, absent, duration, required, table};
+use crate::config::reader::{RawEntry, shorten};
+use crate::config::schema::ValueKind;
 use crate::config::source::Located;
 use crate::config::units::{secs, write_duration};
 use crate::decide::surface::{Minting, Recipe, SessionRecord, SessionSurface, Surface, SurfaceIndex};
 use crate::dialect::answer::MAX_MINTED;
-use crate::snapshot::served_route::{Lifetime, Mint, ModeSource, ParentSource, ScopeSource, ValueSource};
+use crate::snapshot::served_route::{Mint, MintLifetime, ModeSource, ParentSource, ScopeSource, ValueSource};
 
 use super::Builder;
-use super::sources::{Parents, SOURCE_FORMS, SourceScope, Wanted};
+use super::sources::{FieldRequirement, ParentPresence, SOURCE_FORMS, SourceScope};
 
 /// Longest life of anything a route makes: ten years. What should live longer has no `lifetime`.
 const LONGEST: Duration = secs(3_653 * 86_400);
@@ -88,13 +88,13 @@ pub enum ParentValue {
     Record(ParentTable),
 }
 
-impl Value for ParentValue {
-    const KIND: Kind = Kind::Either(
+impl SettingValue for ParentValue {
+    const KIND: ValueKind = ValueKind::Either(
         "`tenant`, `caller`, `caller.parent`, `minted.<number>` (from 0), or a table",
-        &[Kind::Text, Kind::Table(ParentTable::schema)],
+        &[ValueKind::Text, ValueKind::Table(ParentTable::schema)],
     );
 
-    fn parse(entry: &Entry<'_>) -> Option<Self> {
+    fn parse(entry: &RawEntry<'_>) -> Option<Self> {
         match entry.value {
             DeValue::String(text) => match text.as_ref() {
                 "tenant" | "none" => Some(Self::None),
@@ -122,13 +122,13 @@ pub enum ModeValue {
     From(ValueSource),
 }
 
-impl Value for ModeValue {
-    const KIND: Kind = Kind::Either(
+impl SettingValue for ModeValue {
+    const KIND: ValueKind = ValueKind::Either(
         "`caller`, `none`, `live` or `test` (for callers without a mode), or a source of one of these two words",
         SOURCE_FORMS,
     );
 
-    fn parse(entry: &Entry<'_>) -> Option<Self> {
+    fn parse(entry: &RawEntry<'_>) -> Option<Self> {
         match entry.text()? {
             "caller" => Some(Self::Caller),
             "none" => Some(Self::Unset),
@@ -149,10 +149,10 @@ pub enum ScopesValue {
     From(ValueSource),
 }
 
-impl Value for ScopesValue {
-    const KIND: Kind = Kind::Either("`caller` (all of the caller's), a source, or a list of scopes", SOURCE_FORMS);
+impl SettingValue for ScopesValue {
+    const KIND: ValueKind = ValueKind::Either("`caller` (all of the caller's), a source, or a list of scopes", SOURCE_FORMS);
 
-    fn parse(entry: &Entry<'_>) -> Option<Self> {
+    fn parse(entry: &RawEntry<'_>) -> Option<Self> {
         match entry.value {
             DeValue::String(text) if text == "caller" => Some(Self::Caller),
             DeValue::Array(_) => Vec::parse(entry).map(Self::Fixed),
@@ -187,8 +187,8 @@ impl Builder<'_> {
         let surface = in_scope.surface(index)?;
         let parent = self.parent(in_scope, written, earlier);
         let parents = match parent {
-            ParentSource::None => Parents::None,
-            _ => Parents::Known,
+            ParentSource::None => ParentPresence::None,
+            _ => ParentPresence::Known,
         };
         self.check_mintable(in_scope, surface, name, written, earlier);
         self.check_constants(in_scope, written);
@@ -202,7 +202,7 @@ impl Builder<'_> {
             at,
         }) = &written.roles
         {
-            self.check_field(in_scope, field, Wanted::List, at);
+            self.check_field(in_scope, field, FieldRequirement::List, at);
         }
         Some(Mint {
             surface: index,
@@ -250,7 +250,7 @@ impl Builder<'_> {
                 ParentSource::Minted(*number)
             }
             ParentValue::Record(ParentTable { surface: name, id, .. }) => {
-                let id = self.check_source(in_scope, id, Parents::None);
+                let id = self.check_source(in_scope, id, ParentPresence::None);
                 let found = self.record_surface(in_scope, name);
                 let of = found.and_then(|index| in_scope.surface(index));
                 if of.is_some_and(|surface| matches!(surface.kind.recipe(), Recipe::Signing(_))) {
@@ -357,7 +357,7 @@ impl Builder<'_> {
     fn password(&self, in_scope: &SourceScope<'_>, written: &MintTable) -> Option<ValueSource> {
         let password = written.password.as_ref()?;
         match &password.value {
-            ValueSource::Body(field) => self.check_field(in_scope, field, Wanted::Secret, &password.at),
+            ValueSource::Body(field) => self.check_field(in_scope, field, FieldRequirement::Secret, &password.at),
             _ => self.report.error(
                 &password.at,
                 "a password comes from a body field of type `secret`",
@@ -367,7 +367,7 @@ impl Builder<'_> {
         Some(password.value.clone())
     }
 
-    fn mode(&self, in_scope: &SourceScope<'_>, surface: &Surface, written: &MintTable, parents: Parents) -> ModeSource {
+    fn mode(&self, in_scope: &SourceScope<'_>, surface: &Surface, written: &MintTable, parents: ParentPresence) -> ModeSource {
         let prefixes = surface.prefixes();
         let moded = !prefixes.is_empty() && prefixes.iter().all(|p| p.mode.is_some());
         let at = written.mode.as_ref().map_or(&written.at, |m| &m.at);
@@ -410,7 +410,7 @@ impl Builder<'_> {
         mode
     }
 
-    fn scope_source(&self, in_scope: &SourceScope<'_>, written: &MintTable, parents: Parents) -> ScopeSource {
+    fn scope_source(&self, in_scope: &SourceScope<'_>, written: &MintTable, parents: ParentPresence) -> ScopeSource {
         let Some(scopes) = &written.scopes else { return ScopeSource::None };
         match &scopes.value {
             ScopesValue::Caller => {
@@ -470,11 +470,11 @@ impl Builder<'_> {
         }
     }
 
-    fn lifetime(&self, in_scope: &SourceScope<'_>, surface: &Surface, written: &MintTable) -> Lifetime {
+    fn lifetime(&self, in_scope: &SourceScope<'_>, surface: &Surface, written: &MintTable) -> MintLifetime {
         let from = written
             .lifetime_from
             .as_ref()
-            .and_then(|text| self.body_source(in_scope, text, Wanted::Integer));
+            .and_then(|text| self.body_source(in_scope, text, FieldRequirement::Integer));
         if let (Some(text), None) = (&written.lifetime_from, &written.max_lifetime) {
             self.report.error(
                 &text.at,
@@ -493,7 +493,7 @@ impl Builder<'_> {
             self.report.error(&own.at, message, None);
         }
         let of_surface = minting(surface).map(|m| m.lifetime);
-        Lifetime {
+        MintLifetime {
             default: written.lifetime.as_ref().map(|l| l.value).or(of_surface),
             max: written.max_lifetime.as_ref().map(|l| l.value),
             from: from.map(ValueSource::Body),

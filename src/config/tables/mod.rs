@@ -13,8 +13,8 @@ use crate::snapshot::{Settings, Snapshot};
 
 use super::Purpose;
 use super::environment::Environment;
-use super::report::{Report, suggest};
-use super::source::{Located, Place};
+use super::report::{ProblemReport, suggest};
+use super::source::{Located, Span};
 
 mod body;
 mod constants;
@@ -42,8 +42,8 @@ mod tls;
 pub(super) mod upstreams;
 
 use gateway::GatewayTable;
-use material::Creation;
-use routes::{RouteTable, Shared};
+use material::PendingFile;
+use routes::{RouteInputs, RouteTable};
 use store::{EmbeddedTable, StoreKindTable};
 use upstreams::{UpstreamTable, name_of};
 
@@ -52,8 +52,8 @@ pub(super) struct Builder<'b> {
     path: &'b Path,
     purpose: Purpose,
     environment: &'b dyn Environment,
-    report: &'b Report,
-    created: RefCell<Vec<Creation>>,
+    report: &'b ProblemReport,
+    created: RefCell<Vec<PendingFile>>,
     /// Whether this is no first start.
     store_is_there: Cell<bool>,
     /// Texts by number, to point inside a value.
@@ -77,7 +77,13 @@ pub(super) fn beside(config: &Path, path: &str) -> PathBuf {
 }
 
 impl<'b> Builder<'b> {
-    pub(super) fn new(path: &'b Path, purpose: Purpose, environment: &'b dyn Environment, report: &'b Report, texts: Vec<&'b str>) -> Self {
+    pub(super) fn new(
+        path: &'b Path,
+        purpose: Purpose,
+        environment: &'b dyn Environment,
+        report: &'b ProblemReport,
+        texts: Vec<&'b str>,
+    ) -> Self {
         Self {
             path,
             purpose,
@@ -109,7 +115,7 @@ impl<'b> Builder<'b> {
         let written: Vec<&RouteTable> = all_routes(gateway, upstreams).collect();
         let claims = self.known_claims(gateway, &written);
         let upstream_names: Vec<String> = upstreams.iter().map(|(path, one)| name_of(path, one)).collect();
-        let shared = Shared {
+        let shared = RouteInputs {
             surfaces: &surfaces,
             dialects: &dialects,
             dialect: default_dialect,
@@ -120,7 +126,7 @@ impl<'b> Builder<'b> {
         let (specs, mut routes) = self.upstreams(upstreams, &shared);
         routes.extend(self.served(&gateway.routes, &shared));
         let router = self.router(&written, &routes);
-        let cors = self.cors(gateway, (&written, &routes), &surfaces, &names);
+        let cors = self.cors(gateway, &written, &routes, &surfaces, &names);
         let peers = self.peers(gateway);
         let certificates = self.listener_certificates(&gateway.listeners);
         let settings = self.settings(gateway);
@@ -162,7 +168,7 @@ impl<'b> Builder<'b> {
     }
 
     /// The raw text of a place.
-    fn source_text(&self, at: &Place) -> Option<&'b str> {
+    fn source_text(&self, at: &Span) -> Option<&'b str> {
         self.texts.get(at.source.0)?.get(at.start..at.end)
     }
 

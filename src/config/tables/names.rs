@@ -3,7 +3,7 @@
 use crate::base::ids::is_valid_id;
 use crate::config::declare::Member;
 use crate::config::reader::shorten;
-use crate::config::source::{Located, Place};
+use crate::config::source::{Located, Span};
 use crate::decide::headers::IdentityNames;
 use crate::wire::framing::is_token;
 
@@ -72,7 +72,7 @@ const NOT_IN_ANSWERS: &[&str] = &[
 ];
 
 /// What two names have in common when some upstream cannot tell them apart: many map every
-/// character but letters and digits to `_` (hardening H2).
+/// character but letters and digits to `_` (docs/threats.md H2).
 pub(super) fn folded(name: &str) -> String {
     name.chars()
         .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
@@ -235,7 +235,7 @@ fn credential_headers(surface: &Member<SurfaceTable>) -> impl Iterator<Item = St
     credential_header_places(surface).into_iter().map(|(name, _)| name)
 }
 
-fn credential_header_places(surface: &Member<SurfaceTable>) -> Vec<(String, Place)> {
+fn credential_header_places(surface: &Member<SurfaceTable>) -> Vec<(String, Span)> {
     let all = surface.kind.headers().into_iter();
     all.map(|(name, at)| (folded(name), at.clone())).collect()
 }

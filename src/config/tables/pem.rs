@@ -148,7 +148,7 @@ fn text(bytes: &[u8]) -> Result<&str, NotText> {
 }
 
 /// One part: its label, and what stands between its two lines.
-struct Part<'t> {
+struct PemBlock<'t> {
     name: &'t str,
     body: &'t str,
 }
@@ -180,7 +180,7 @@ impl Broken {
 }
 
 /// The parts in order; nothing follows a broken one.
-fn parts(text: &str) -> impl Iterator<Item = Result<Part<'_>, Broken>> {
+fn parts(text: &str) -> impl Iterator<Item = Result<PemBlock<'_>, Broken>> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
         let (_, after) = rest.take()?.split_once(BEGIN)?;
@@ -190,7 +190,7 @@ fn parts(text: &str) -> impl Iterator<Item = Result<Part<'_>, Broken>> {
     })
 }
 
-fn part(after: &str) -> Result<(Part<'_>, &str), Broken> {
+fn part(after: &str) -> Result<(PemBlock<'_>, &str), Broken> {
     let (name, rest) = after.split_once(DASHES).filter(|(name, _)| is_label(name)).ok_or(Broken::Begin)?;
     let (body, rest) = rest.split_once(END).ok_or(Broken::End)?;
     if body.contains(BEGIN) {
@@ -200,7 +200,7 @@ fn part(after: &str) -> Result<(Part<'_>, &str), Broken> {
     if end != name {
         return Err(Broken::Other);
     }
-    Ok((Part { name, body }, rest))
+    Ok((PemBlock { name, body }, rest))
 }
 
 fn is_label(name: &str) -> bool {

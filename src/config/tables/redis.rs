@@ -6,11 +6,11 @@ use rustls::pki_types::ServerName;
 use toml::de::DeValue;
 use zeroize::Zeroizing;
 
-use crate::config::declare::{Value, absent, count, default, duration, table, url};
-use crate::config::reader::{Entry, shorten};
-use crate::config::schema::Kind;
+use crate::config::declare::{SettingValue, absent, count, default, duration, table, url};
+use crate::config::reader::{RawEntry, shorten};
+use crate::config::schema::ValueKind;
 use crate::config::secret::{Reference, STORE_SCHEMES, is_host_and_port};
-use crate::config::source::{Located, Place};
+use crate::config::source::{Located, Span};
 use crate::config::units::secs;
 use crate::store::redis::{Endpoint, RedisAccess, RedisTls, RedisUrl, RedisUser, Scheme, SentinelAccess, Servers, WaitReplicas};
 
@@ -75,19 +75,19 @@ table! {
 }
 
 /// The word `all`, or a number.
-impl Value for WaitReplicas {
-    const KIND: Kind = Kind::Either(
+impl SettingValue for WaitReplicas {
+    const KIND: ValueKind = ValueKind::Either(
         "`\"all\"`, or a number, 0 to 8",
         &[
-            Kind::Choice(&["all"]),
-            Kind::Count {
+            ValueKind::Choice(&["all"]),
+            ValueKind::Count {
                 min: 0,
                 max: MAX_AWAITED as u64,
             },
         ],
     );
 
-    fn parse(entry: &Entry<'_>) -> Option<Self> {
+    fn parse(entry: &RawEntry<'_>) -> Option<Self> {
         let name = entry.key.name;
         match entry.value {
             DeValue::String(word) if word == "all" => Some(Self::All),
@@ -110,12 +110,10 @@ impl Value for WaitReplicas {
     }
 }
 
-/// Where the store is.
 pub(super) enum RedisServers<'r> {
     Url(Located<Reference>),
     /// Addresses of sentinels, and what they call the primary.
     Sentinels(&'r [Located<String>], &'r str),
-    /// Nodes of a cluster.
     Cluster(&'r [Located<String>]),
 }
 
@@ -144,9 +142,9 @@ fn how_to_write(scheme: Option<&str>) -> &'static str {
 
 impl Builder<'_> {
     /// Where the store is, which exactly one of three keys says.
-    pub(super) fn redis_servers<'r>(&self, redis: &'r RedisTable, kind: &Place) -> Option<RedisServers<'r>> {
+    pub(super) fn redis_servers<'r>(&self, redis: &'r RedisTable, kind: &Span) -> Option<RedisServers<'r>> {
         let places = [&redis.url.at, &redis.sentinels.at, &redis.cluster.at];
-        let named: Vec<&Place> = places.into_iter().filter(|at| **at != redis.at).collect();
+        let named: Vec<&Span> = places.into_iter().filter(|at| **at != redis.at).collect();
         if named.len() != 1 {
             let (at, message) = match named.get(1) {
                 Some(second) => (*second, "one of `url`, `sentinels` and `cluster` says where the store is"),
@@ -431,7 +429,7 @@ impl Builder<'_> {
         self.verified_tls(Some(written), &written.at)
     }
 
-    fn verified_tls(&self, written: Option<&ClientTlsTable>, at: &crate::config::source::Place) -> Option<RedisTls> {
+    fn verified_tls(&self, written: Option<&ClientTlsTable>, at: &crate::config::source::Span) -> Option<RedisTls> {
         let server_name = match written.and_then(|tls| tls.server_name.as_ref()) {
             None => None,
             Some(name) => match ServerName::try_from(name.value.clone()) {

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use crate::config::declare::{PartOf, Table, Value, absent, choice, default, duration, required, size, table};
-use crate::config::reader::{Entry, Section, shorten};
+use crate::config::declare::{DeclaredTable, PartOf, SettingValue, absent, choice, default, duration, required, size, table};
+use crate::config::reader::{RawEntry, Section, shorten};
 use crate::config::report::suggest;
-use crate::config::schema::{Alternative, Choice, Kind, Part};
+use crate::config::schema::{Alternative, SchemaPart, TaggedChoice, ValueKind};
 use crate::config::source::Located;
 use crate::config::units::{millis, secs, write_duration};
 use crate::decide::method::Method;
@@ -29,21 +29,24 @@ table! {
     /// The most specific route wins, wherever it is written: exact host before wildcard before any, literal segment
     /// before `{parameter}` before `**`.
     pub struct RouteTable = "`[[routes]]`" {
-        /// How logs and metrics call it.
+        /// The name of the route in logs and metrics.
         name: Option<Located<String>> = absent("`<upstream>/<number>`, from 1");
         /// Host names without port; `*.example.com` stands for one label or more.
         hosts: Vec<Located<String>> = absent("any host");
-        /// Methods it is for; `GET` includes `HEAD`. Other methods do not exist here: they are 405 everywhere.
+        /// Methods of the route. `GET` includes `HEAD`. Methods that are not in the list of all methods are answered with
+        /// 405 everywhere.
         methods: Option<Vec<Located<String>>> = absent("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
         /// `/v1/orders`, `/v1/orders/{id}` (one segment), `/v1/orders/**` (that path and everything below it).
         path: Option<Located<String>> = required();
-        /// Who may use it. There is no default: a route that does not say does not load.
+        /// Who may use the route. There is no default: a route without `access` does not load.
         access: Option<RouteAccess> = required();
-        /// Largest request body; it streams and is never held, so this protects the service, not the gateway.
+        /// Largest request body. The gateway streams bodies and does not store them, so this setting protects the
+        /// service.
         max_body: Located<u64> = default("10MiB"), size(0, 1 << 40);
-        /// How long either body may stand still; of a WebSocket, how long nothing may pass either way.
+        /// How long the body of the request or of the answer may stand still. For a WebSocket: how long nothing may pass
+        /// in either direction.
         idle_timeout: Duration = default("60s"), duration(millis(100), secs(3_600));
-        /// Lets `%2F` stand in a segment; it stays encoded. Services that decode paths before routing must not have this.
+        /// Allows `%2F` in a segment; it stays encoded. Do not set it for services that decode paths before they route.
         encoded_slashes: bool = default("false");
         /// Allows `%5C` in a segment (`CORP%5Cjdoe`); it stays encoded. Do not set it for services that treat `\` as a
         /// slash.
@@ -66,9 +69,10 @@ table! {
 table! {
     /// A route without `serve`: its requests are forwarded to the service of the file.
     pub struct ForwardTable = "`[[routes]]` without `serve`" {
-        /// Whole segments taken off the front of the path, e.g. `/api`; the pattern must begin with them.
+        /// Whole segments that are taken off the beginning of the path, for example `/api`. The pattern must begin with
+        /// them.
         strip_prefix: Option<Located<String>> = absent("the path is kept");
-        /// Whole segments put in the place of others. Not together with `strip_prefix`.
+        /// Replaces whole segments at the beginning of the path by others. Not together with `strip_prefix`.
         replace_prefix: Option<ReplaceTable> = absent("the path is kept");
         /// How long the service may take until the head of its response.
         response_timeout: Duration = default("30s"), duration(millis(10), secs(3_600));
@@ -77,10 +81,10 @@ table! {
         path_parameters: bool = default("false");
         /// Forwards trailers both ways, except protected names.
         trailers: bool = default("false");
-        /// Forwards the credential as well. The service then holds what its callers hold.
+        /// Forwards the credential as well. The service can then act as its callers.
         forward_credentials: bool = default("false");
-        /// `websocket`: a GET that asks for the WebSocket protocol (version 13) may become a tunnel, once the service has
-        /// answered 101. Anything else that asks to switch is forwarded without its `Upgrade`.
+        /// `websocket`: a GET that asks for the WebSocket protocol (version 13) becomes a tunnel when the service has
+        /// answered 101. Any other request to switch the protocol is forwarded without its `Upgrade` header.
         upgrade: Located<Upgrade> = default("none");
     }
 }
@@ -88,13 +92,13 @@ table! {
 /// What becomes of a request, by whether the key `serve` is there.
 #[derive(Debug)]
 pub enum DestinationTable {
-    Forward(ForwardTable),
+    Forward(Box<ForwardTable>),
     Serve(Box<ServeTable>),
 }
 
 impl PartOf for DestinationTable {
-    const PART: Part = {
-        static CHOICE: Choice = Choice {
+    const PART: SchemaPart = {
+        static CHOICE: TaggedChoice = TaggedChoice {
             tag: ActionTable::TAG,
             alternatives: &[
                 Alternative {
@@ -109,13 +113,14 @@ impl PartOf for DestinationTable {
                 },
             ],
         };
-        Part::Choice(&CHOICE)
+        SchemaPart::Choice(&CHOICE)
     };
 
     fn read(section: &Section<'_>) -> Option<Self> {
-        match section.word(&ActionTable::TAG) {
-            None => PartOf::read(section).map(Self::Forward),
-            Some(_) => PartOf::read(section).map(Self::Serve),
+        if section.has(ActionTable::TAG.name) {
+            PartOf::read(section).map(Self::Serve)
+        } else {
+            PartOf::read(section).map(Self::Forward)
         }
     }
 }
@@ -186,13 +191,13 @@ pub enum RouteAccess {
     Surfaces(AccessTable),
 }
 
-impl Value for RouteAccess {
-    const KIND: Kind = Kind::Either(
+impl SettingValue for RouteAccess {
+    const KIND: ValueKind = ValueKind::Either(
         "`\"public\"`, or a table",
-        &[Kind::Choice(&["public"]), Kind::Table(AccessTable::schema)],
+        &[ValueKind::Choice(&["public"]), ValueKind::Table(AccessTable::schema)],
     );
 
-    fn parse(entry: &Entry<'_>) -> Option<Self> {
+    fn parse(entry: &RawEntry<'_>) -> Option<Self> {
         match entry.value {
             DeValue::String(word) if word == "public" => Some(Self::Public),
             DeValue::String(word) => entry.error(
@@ -215,9 +220,8 @@ impl Value for RouteAccess {
 /// For routes that do not forward, and so have no response to wait for.
 const RESPONSE_TIMEOUT: Duration = secs(30);
 
-/// What all routes share.
 #[derive(Clone, Copy)]
-pub(super) struct Shared<'c> {
+pub(super) struct RouteInputs<'c> {
     pub(super) surfaces: &'c [Surface],
     pub(super) dialects: &'c [Dialect],
     /// The dialect of routes and services that name none.
@@ -230,19 +234,19 @@ pub(super) struct Shared<'c> {
 }
 
 /// What routes of one file share.
-pub(super) struct Context<'c> {
+pub(super) struct FileInputs<'c> {
     /// Where they forward to; `None` in `gateway.toml`, which only serves.
     pub(super) upstream: Option<UpstreamIndex>,
     /// How routes without a name begin.
     pub(super) file: &'c str,
-    pub(super) shared: Shared<'c>,
+    pub(super) shared: RouteInputs<'c>,
     pub(super) dialect: DialectIndex,
 }
 
 impl Builder<'_> {
     /// One route. What is wrong is reported, and something harmless stands in for it: the result is
     /// used only if nothing was.
-    pub(super) fn route(&self, context: &Context<'_>, number: usize, written: &RouteTable) -> Route {
+    pub(super) fn route(&self, context: &FileInputs<'_>, number: usize, written: &RouteTable) -> Route {
         if let Some(name) = &written.name {
             self.check_name(name, "a route");
         }
@@ -272,9 +276,8 @@ impl Builder<'_> {
         }
     }
 
-    /// Routes of `gateway.toml`.
-    pub(super) fn served(&self, written: &[RouteTable], shared: &Shared<'_>) -> Vec<Route> {
-        let context = Context {
+    pub(super) fn served(&self, written: &[RouteTable], shared: &RouteInputs<'_>) -> Vec<Route> {
+        let context = FileInputs {
             upstream: None,
             file: "gateway",
             shared: *shared,
@@ -287,9 +290,9 @@ impl Builder<'_> {
             .collect()
     }
 
-    fn destination(&self, context: &Context<'_>, access: &Access, written: &RouteTable) -> Destination {
+    fn destination(&self, context: &FileInputs<'_>, access: &Access, written: &RouteTable) -> Destination {
         if let Some(serve) = written.serve() {
-            return self.issuer((&context.shared, context.upstream), access, written, serve);
+            return self.issuer(&context.shared, context.upstream, access, written, serve);
         }
         if written.destination.is_none() {
             // What is wrong with its keys was reported.
@@ -308,7 +311,7 @@ impl Builder<'_> {
     }
 
     /// Credentials in a body are read where the gateway reads bodies.
-    fn check_presented(&self, context: &Context<'_>, access: &Access, written: &RouteTable) {
+    fn check_presented(&self, context: &FileInputs<'_>, access: &Access, written: &RouteTable) {
         let (Access::Surfaces { surfaces, .. }, Some(RouteAccess::Surfaces(AccessTable { surfaces: names, .. }))) =
             (access, &written.access)
         else {
@@ -444,7 +447,7 @@ impl Builder<'_> {
         methods
     }
 
-    fn access(&self, context: &Context<'_>, written: &RouteTable) -> Access {
+    fn access(&self, context: &FileInputs<'_>, written: &RouteTable) -> Access {
         let Some(RouteAccess::Surfaces(AccessTable { surfaces, scopes, .. })) = &written.access else {
             return Access::Public;
         };
@@ -453,7 +456,7 @@ impl Builder<'_> {
         Access::Surfaces { surfaces: indices, scopes }
     }
 
-    fn surface_index(&self, context: &Context<'_>, name: &Located<String>) -> Option<SurfaceIndex> {
+    fn surface_index(&self, context: &FileInputs<'_>, name: &Located<String>) -> Option<SurfaceIndex> {
         let found = context.shared.surfaces.iter().position(|s| s.name.as_str() == name.value);
         if found.is_none() && !self.is_broken_surface(&name.value) {
             self.report.error(

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use crate::config::declare::{Named, Pairs, Table, Value, absent, choice, count, default, duration, form, required, table, tagged};
-use crate::config::reader::{Entry, shorten};
+use crate::config::declare::{
+    DeclaredTable, Named, Pairs, SettingValue, absent, choice, count, default, duration, form, required, table, tagged,
+};
+use crate::config::reader::{RawEntry, shorten};
 use crate::config::report::suggest;
-use crate::config::schema::Kind;
-use crate::config::source::{Located, Place};
+use crate::config::schema::ValueKind;
+use crate::config::source::{Located, Span};
 use crate::config::units::secs;
 use crate::decide::method::Method;
 use crate::decide::route::{Access, Destination, ServedRouteIndex, UpstreamIndex};
@@ -22,18 +24,18 @@ use super::Builder;
 use super::body::FieldTable;
 use super::hooks::{HookTable, hook_names, is_of_hook};
 use super::mints::MintTable;
-use super::routes::{AccessTable, RouteAccess, RouteTable, Shared};
-use super::sources::{Parents, SourceScope, Wanted};
+use super::routes::{AccessTable, RouteAccess, RouteInputs, RouteTable};
+use super::sources::{FieldRequirement, ParentPresence, SourceScope};
 
 table! {
     /// A route with `serve`. The body of its requests is JSON of at most 16 KiB (`max_body` up to 64 KiB).
     pub struct ServeTable = "`[[routes]]` with `serve`" {
         /// Fields of the body.
         body: Named<FieldTable> = absent("no fields");
-        /// What a field is told that the body may not have.
+        /// The message for a field that the body may not have.
         unknown_field: Option<Located<String>> = absent("`The {field} field is not known.`");
         /// What happens to a member that is not among the fields, in objects of the body too. `refuse`: it is a mistake.
-        /// It is left out. `keep`: it is kept, and templates see it in `{{ body }}` and in `{{ body.<object>
+        /// `ignore`: it is left out. `keep`: it is kept, and templates see it in `{{ body }}` and in `{{ body.<object>
         /// }}`.
         unknown_fields: UnknownFields = default("refuse");
         /// Accepts the fields as `application/x-www-form-urlencoded` too: `name=value`, `object.member=value`, a list by
@@ -43,10 +45,10 @@ table! {
         /// `invalid_body` or `unsupported_media_type`. `empty`: it counts as an object without members, so the denial is
         /// `invalid_fields` and names the required fields.
         unreadable_body: Located<UnreadableBody> = default("refuse");
-        /// What is answered.
+        /// The answer when the action succeeded.
         answer: AnswerTable = absent("204");
-        /// A request to a service before or after what the gateway does.
-        hook: Option<HookTable> = absent("no service is asked or told");
+        /// A request to a service before or after the action.
+        hook: Located<Option<HookTable>> = absent("no request to a service");
         ..action: Option<Located<ActionTable>>;
     }
 }
@@ -70,10 +72,10 @@ tagged! {
 table! {
     /// Makes credentials.
     pub struct MintActionTable = "`[[routes]]` with `serve = \"mint\"`" {
-        /// Whose it is. `new` makes a tenant with a generated id (sign-up on a public route); a path parameter
-        /// must name the caller's own, another is `foreign_tenant`.
+        /// The tenant of the new credentials. `new` makes a tenant with a generated id (sign-up on a public route). A
+        /// path parameter must name the caller's own tenant; another tenant is `foreign_tenant`.
         tenant: Option<Located<String>> = absent("`caller`"), form("`caller`, `new`, or `path.<parameter>`");
-        /// What is made, in order.
+        /// The credentials that are made, in order.
         mint: Vec<MintTable> = required();
     }
 }
@@ -81,10 +83,10 @@ table! {
 table! {
     /// Lists records.
     pub struct ListTable = "`[[routes]]` with `serve = \"list\"`" {
-        /// Whose records these are.
+        /// The surface whose records are listed.
         surface: Located<String> = required();
-        /// Which records may be touched: the caller's tenant's, only those that hang on the caller, or the tenant's that
-        /// the path names (another than the caller's is `foreign_tenant`). What is out of reach is `record_not_found`.
+        /// Which records are listed: those of the caller's tenant, only those that hang on the caller, or those of the
+        /// tenant that the path names (another tenant than the caller's is `foreign_tenant`).
         reach: Option<Located<ReachValue>> = absent("`tenant`");
     }
 }
@@ -92,15 +94,16 @@ table! {
 table! {
     /// A record of the caller's tenant.
     pub struct RecordTable = "a record" {
-        /// Whose records these are.
+        /// The surface of the record.
         surface: Located<String> = required();
         /// Which record, for example `path.id`.
         id: Located<ValueSource> = required();
-        /// Which records may be touched: the caller's tenant's, only those that hang on the caller, or the tenant's that
-        /// the path names (another than the caller's is `foreign_tenant`). What is out of reach is `record_not_found`.
+        /// Which records the route may change: those of the caller's tenant, only those that hang on the caller, or those
+        /// of the tenant that the path names (another tenant than the caller's is `foreign_tenant`). Any other record is
+        /// `record_not_found`.
         reach: Option<Located<ReachValue>> = absent("`tenant`");
-        /// Scopes that the record may hold although the caller lacks
-        /// them. Whoever lacks any other scope of the record gets `insufficient_scope`.
+        /// Scopes that the record may hold although the caller lacks them. A caller who lacks any other scope of the
+        /// record gets `insufficient_scope`.
         grants: Vec<Located<String>> = absent("none");
     }
 }
@@ -115,8 +118,8 @@ table! {
 table! {
     /// Makes a credential in the place of an old one.
     pub struct RotateTable = "`[[routes]]` with `serve = \"rotate\"`" {
-        /// How long the old one goes on.
-        grace: Option<Duration> = absent("the old one goes on until it is revoked"), duration(secs(0), secs(366 * 86_400));
+        /// How long the old credential stays valid.
+        grace: Option<Duration> = absent("until it is revoked"), duration(secs(0), secs(366 * 86_400));
         ..record: RecordTable;
     }
 }
@@ -124,8 +127,7 @@ table! {
 table! {
     /// Changes the roles of a record.
     pub struct SetRolesTable = "`[[routes]]` with `serve = \"set_roles\"`" {
-        /// `body.<field>` of type `list` with the ids of roles. The new ones hold no scope that the caller
-        /// lacks.
+        /// `body.<field>` of type `list` with the ids of roles. The new roles hold no scope that the caller lacks.
         roles: Located<String> = required();
         ..record: RecordTable;
     }
@@ -146,7 +148,7 @@ table! {
 table! {
     /// Ends sessions.
     pub struct LogOutTable = "`[[routes]]` with `serve = \"log_out\"`" {
-        /// This session, or all of what it hangs on.
+        /// `this`: the session that calls. `everywhere`: every session of the record that this session hangs on.
         extent: Extent = default("this");
     }
 }
@@ -158,18 +160,18 @@ table! {
         surface: Located<String> = required();
         /// `body.<field>` of type `secret` with the present password.
         current: Option<Located<String>> = absent("required, unless the account itself is presented");
-        /// `body.<field>` of type `secret` with the new one.
+        /// `body.<field>` of type `secret` with the new password.
         new: Located<String> = required();
-        /// What becomes of the account's sessions.
+        /// What becomes of the sessions of the account.
         sessions: Sessions = default("ended");
-        /// Scopes that the record may hold although the caller lacks
-        /// them. Whoever lacks any other scope of the record gets `insufficient_scope`.
+        /// Scopes that the account may hold although the caller lacks them. A caller who lacks any other scope of the
+        /// account gets `insufficient_scope`.
         grants: Vec<Located<String>> = absent("none");
     }
 }
 
 table! {
-    /// What is answered when it succeeded, with `Cache-Control: no-store`.
+    /// The answer when the action succeeded. It has `Cache-Control: no-store`.
     pub struct AnswerTable = "`[routes.answer]`" {
         /// 200, 201, 202, or 204, which has no body.
         status: Option<Located<u16>> = absent("200; 204 without a body"), count(200, 204);
@@ -227,13 +229,13 @@ pub enum ReachValue {
     Claim(ReachTable),
 }
 
-impl Value for ReachValue {
-    const KIND: Kind = Kind::Either(
+impl SettingValue for ReachValue {
+    const KIND: ValueKind = ValueKind::Either(
         "`tenant`, `children`, `path.<parameter>`, or a table",
-        &[Kind::Text, Kind::Table(ReachTable::schema)],
+        &[ValueKind::Text, ValueKind::Table(ReachTable::schema)],
     );
 
-    fn parse(entry: &Entry<'_>) -> Option<Self> {
+    fn parse(entry: &RawEntry<'_>) -> Option<Self> {
         match entry.value {
             DeValue::String(word) => Some(Self::Word(word.clone().into_owned())),
             _ => ReachTable::parse(entry).map(Self::Claim),
@@ -242,7 +244,6 @@ impl Value for ReachValue {
 }
 
 impl ServeTable {
-    /// What is made.
     pub fn mints(&self) -> &[MintTable] {
         match self.action.as_ref().map(|action| &action.value) {
             Some(ActionTable::Mint(mint)) => &mint.mint,
@@ -263,7 +264,6 @@ impl ServeTable {
     }
 }
 
-/// Statuses of an answer.
 const STATUSES: [u16; 4] = [200, 201, 202, 204];
 
 impl Builder<'_> {
@@ -271,20 +271,21 @@ impl Builder<'_> {
     /// cannot be built at all, the destination leads nowhere.
     pub(super) fn issuer(
         &self,
-        (shared, upstream): (&Shared<'_>, Option<UpstreamIndex>),
+        shared: &RouteInputs<'_>,
+        upstream: Option<UpstreamIndex>,
         access: &Access,
         written: &RouteTable,
         serve: &ServeTable,
     ) -> Destination {
         let mut in_scope = SourceScope::new(shared.surfaces, shared.claims, access, written);
         in_scope.fields = self.fields(&in_scope, serve);
-        self.check_served(shared, &in_scope, (access, written), serve);
+        self.check_served(shared, &in_scope, access, written, serve);
         self.check_messages(serve);
         // Without an action there is a mistake in its keys, which was reported.
         let Some(action) = serve.action.as_ref().and_then(|action| self.action(&in_scope, action)) else {
             return Destination::Served(ServedRouteIndex(0));
         };
-        let hook = self.hook(shared, upstream, &in_scope, (serve, &action));
+        let hook = self.hook(shared, upstream, &in_scope, serve, &action);
         self.check_forms(serve, &action);
         let answer = self.answer(&in_scope, serve, &action);
         // What no template speaks of is not read.
@@ -342,7 +343,14 @@ impl Builder<'_> {
     }
 
     /// What every served route must be.
-    fn check_served(&self, shared: &Shared<'_>, in_scope: &SourceScope<'_>, (access, written): (&Access, &RouteTable), serve: &ServeTable) {
+    fn check_served(
+        &self,
+        shared: &RouteInputs<'_>,
+        in_scope: &SourceScope<'_>,
+        access: &Access,
+        written: &RouteTable,
+        serve: &ServeTable,
+    ) {
         self.check_callers(in_scope, written);
         let reads = |m: &Located<String>| matches!(Method::parse(m.value.as_bytes()), Ok(Method::Get | Method::Head));
         let with_get = written.methods.as_ref().is_none_or(|methods| methods.iter().any(reads));
@@ -393,21 +401,21 @@ impl Builder<'_> {
             },
             ActionTable::Revoke(RevokeTable { record, .. }) => Action::Revoke {
                 surface: self.record_surface(in_scope, &record.surface)?,
-                id: self.check_source(in_scope, &record.id, Parents::None),
+                id: self.check_source(in_scope, &record.id, ParentPresence::None),
                 reach: self.reach(in_scope, record.reach.as_ref()),
                 grants: self.scopes(&record.grants),
             },
             ActionTable::Rotate(RotateTable { grace, record, .. }) => Action::Rotate {
                 surface: self.rotatable(in_scope, &record.surface)?,
-                id: self.check_source(in_scope, &record.id, Parents::None),
+                id: self.check_source(in_scope, &record.id, ParentPresence::None),
                 reach: self.reach(in_scope, record.reach.as_ref()),
                 grace: *grace,
                 grants: self.scopes(&record.grants),
             },
             ActionTable::SetRoles(SetRolesTable { roles, record, .. }) => Action::SetRoles {
                 surface: self.record_surface(in_scope, &record.surface)?,
-                id: self.check_source(in_scope, &record.id, Parents::None),
-                roles: self.body_source(in_scope, roles, Wanted::List)?,
+                id: self.check_source(in_scope, &record.id, ParentPresence::None),
+                roles: self.body_source(in_scope, roles, FieldRequirement::List)?,
                 reach: self.reach(in_scope, record.reach.as_ref()),
                 grants: self.scopes(&record.grants),
             },
@@ -442,7 +450,7 @@ impl Builder<'_> {
             value: ValueSource::Path(name.to_owned()),
             at: at.at.clone(),
         };
-        self.check_source(in_scope, &source, Parents::None);
+        self.check_source(in_scope, &source, ParentPresence::None);
         name.to_owned()
     }
 
@@ -471,7 +479,7 @@ impl Builder<'_> {
             },
             ReachValue::Claim(ReachTable { claim, from, .. }) => Reach::Claim {
                 claim: claim.value.clone(),
-                from: self.check_source(in_scope, from, Parents::None),
+                from: self.check_source(in_scope, from, ParentPresence::None),
             },
         }
     }
@@ -491,7 +499,7 @@ impl Builder<'_> {
     }
 
     /// A token without a record of its own cannot be ended alone.
-    fn extent(&self, in_scope: &SourceScope<'_>, extent: Extent, at: &Place) -> Extent {
+    fn extent(&self, in_scope: &SourceScope<'_>, extent: Extent, at: &Span) -> Extent {
         if extent == Extent::Everywhere {
             return extent;
         }
@@ -509,7 +517,7 @@ impl Builder<'_> {
         Extent::This
     }
 
-    fn set_password(&self, in_scope: &SourceScope<'_>, serve: &SetPasswordTable, at: &Place) -> Option<Action> {
+    fn set_password(&self, in_scope: &SourceScope<'_>, serve: &SetPasswordTable, at: &Span) -> Option<Action> {
         let surface = self.account_surface(in_scope, &serve.surface)?;
         let presented = !in_scope.accepted.is_empty() && in_scope.accepted.iter().all(|own| *own == surface);
         if serve.current.is_none() && !presented {
@@ -521,8 +529,11 @@ impl Builder<'_> {
         }
         Some(Action::SetPassword {
             surface,
-            current: serve.current.as_ref().and_then(|c| self.body_source(in_scope, c, Wanted::Secret)),
-            new: self.body_source(in_scope, &serve.new, Wanted::Secret)?,
+            current: serve
+                .current
+                .as_ref()
+                .and_then(|c| self.body_source(in_scope, c, FieldRequirement::Secret)),
+            new: self.body_source(in_scope, &serve.new, FieldRequirement::Secret)?,
             sessions: serve.sessions,
             grants: self.scopes(&serve.grants),
         })
@@ -556,7 +567,7 @@ impl Builder<'_> {
             body: written
                 .body
                 .as_ref()
-                .and_then(|body| self.answer_template(in_scope, (body, serve), action)),
+                .and_then(|body| self.answer_template(in_scope, body, serve, action)),
             headers: written
                 .headers
                 .iter()
@@ -569,7 +580,8 @@ impl Builder<'_> {
     fn answer_template(
         &self,
         in_scope: &SourceScope<'_>,
-        (body, serve): (&Located<String>, &ServeTable),
+        body: &Located<String>,
+        serve: &ServeTable,
         action: &Action,
     ) -> Option<AnswerTemplate> {
         let names = AnswerNames {
@@ -587,7 +599,7 @@ impl Builder<'_> {
         }
         match &error {
             TemplateError::Unknown(_, name) if is_of_hook(name) && names.hook == HookNames::None => {
-                let help = if serve.hook.is_some() {
+                let help = if serve.hook.value.is_some() {
                     "the answer of a service is used only with `when = \"before\"`"
                 } else {
                     "no service is asked: add `[routes.hook]` with `when = \"before\"`"

@@ -8,7 +8,7 @@ use crate::config::declare::{Member, Pairs, absent, choice, default, duration, r
 use crate::config::reader::shorten;
 use crate::config::report::suggest;
 use crate::config::secret::Reference;
-use crate::config::source::{Located, Place};
+use crate::config::source::{Located, Span};
 use crate::config::units::{millis, secs, write_duration};
 use crate::decide::cors::OriginRule;
 use crate::decide::surface::{Carrier, CookieSpec, Minting, Refresh, SameSite, SessionRecord, SessionSurface, SurfaceKind};
@@ -96,7 +96,7 @@ choice! {
 }
 
 /// Whose secret a hash is, for the search for equal ones.
-pub(super) type Owners = HashMap<[u8; 32], (String, Place)>;
+pub(super) type Owners = HashMap<[u8; 32], (String, Span)>;
 
 impl Builder<'_> {
     pub(super) fn session(
@@ -253,7 +253,7 @@ impl Builder<'_> {
         }
     }
 
-    /// A secret long enough, and of no other surface (hardening J4).
+    /// A secret long enough, and of no other surface (docs/threats.md J4).
     fn token_secret(
         &self,
         surface: &Located<String>,

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use toml::de::DeValue;
 
-use crate::config::declare::Value;
-use crate::config::reader::{Entry, shorten};
+use crate::config::declare::SettingValue;
+use crate::config::reader::{RawEntry, shorten};
 use crate::config::report::suggest;
-use crate::config::schema::Kind;
-use crate::config::source::{Located, Place};
+use crate::config::schema::ValueKind;
+use crate::config::source::{Located, Span};
 use crate::decide::route::Access;
 use crate::decide::surface::{Recipe, Surface, SurfaceIndex};
 use crate::snapshot::body_schema::{FieldKind, FieldSpec};
@@ -24,7 +24,7 @@ use super::serve::ServeTable;
 const SOURCE: &str = "source: `path.<parameter>`, `body.<field>`, `caller.<fact>`, `parent.<fact>`, `=<text>`, or a list of texts";
 
 /// What may be written as a source.
-pub(super) const SOURCE_FORMS: &[Kind] = &[Kind::Text, Kind::Texts];
+pub(super) const SOURCE_FORMS: &[ValueKind] = &[ValueKind::Text, ValueKind::Texts];
 
 /// What can be asked of a caller or a parent, besides `claims.<name>`.
 const FACTS: [(&str, RecordFact); 7] = [
@@ -63,10 +63,10 @@ fn fact(what: &str) -> Option<RecordFact> {
     FACTS.iter().find(|(name, _)| *name == what).map(|(_, fact)| fact.clone())
 }
 
-impl Value for ValueSource {
-    const KIND: Kind = Kind::Either(SOURCE, SOURCE_FORMS);
+impl SettingValue for ValueSource {
+    const KIND: ValueKind = ValueKind::Either(SOURCE, SOURCE_FORMS);
 
-    fn parse(entry: &Entry<'_>) -> Option<Self> {
+    fn parse(entry: &RawEntry<'_>) -> Option<Self> {
         match entry.value {
             DeValue::String(text) => parse(text).or_else(|| entry.error(format!("`{}` is not a source", shorten(text)), help(text))),
             DeValue::Array(items) => {
@@ -98,9 +98,7 @@ pub(super) struct SourceScope<'s> {
     pub(super) claims: &'s Claims,
     /// Accepted surfaces; none on a public route.
     pub(super) accepted: &'s [SurfaceIndex],
-    /// Parameters of the path.
     pub(super) params: Vec<String>,
-    /// Fields of the body.
     pub(super) fields: Vec<FieldSpec>,
 }
 
@@ -152,10 +150,8 @@ impl<'s> SourceScope<'s> {
 
 /// Whether a source may speak of a parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Parents {
-    /// There is one.
+pub(super) enum ParentPresence {
     Known,
-    /// There is none.
     None,
 }
 
@@ -176,7 +172,7 @@ impl Builder<'_> {
     }
 
     /// Reports a source that refers to something that is not there. Answers the source itself.
-    pub(super) fn check_source(&self, in_scope: &SourceScope<'_>, source: &Located<ValueSource>, parents: Parents) -> ValueSource {
+    pub(super) fn check_source(&self, in_scope: &SourceScope<'_>, source: &Located<ValueSource>, parents: ParentPresence) -> ValueSource {
         match &source.value {
             ValueSource::Constant(_) => {}
             ValueSource::Path(name) if !in_scope.params.contains(name) => self.report.error(
@@ -201,7 +197,7 @@ impl Builder<'_> {
                     self.check_claim(claim, &in_scope.caller_claims(), &source.at);
                 }
             }
-            ValueSource::Parent(_) if parents == Parents::None => {
+            ValueSource::Parent(_) if parents == ParentPresence::None => {
                 self.report
                     .error(&source.at, "there is no parent here", Some("name one with `parent`".to_owned()))
             }
@@ -210,7 +206,7 @@ impl Builder<'_> {
         source.value.clone()
     }
 
-    pub(super) fn nobody_calls(&self, at: &Place) {
+    pub(super) fn nobody_calls(&self, at: &Span) {
         self.report.error(
             at,
             "nobody is known on a public route",
@@ -219,7 +215,7 @@ impl Builder<'_> {
     }
 
     /// A claim that nothing in the configuration gives: the operator's tools may, so it may be right.
-    fn check_claim(&self, claim: &str, known: &[String], at: &Place) {
+    fn check_claim(&self, claim: &str, known: &[String], at: &Span) {
         if !known.iter().any(|k| k == claim) {
             self.report.warning(
                 at,
@@ -229,7 +225,7 @@ impl Builder<'_> {
         }
     }
 
-    fn unknown_field(&self, in_scope: &SourceScope<'_>, name: &str, at: &Place) {
+    fn unknown_field(&self, in_scope: &SourceScope<'_>, name: &str, at: &Span) {
         self.report.error(
             at,
             format!("the body has no field `{}`", shorten(name)),
@@ -238,7 +234,7 @@ impl Builder<'_> {
     }
 
     /// A source that must be a body field of some kind: `body.<field>`. Answers the field's name.
-    pub(super) fn body_source(&self, in_scope: &SourceScope<'_>, text: &Located<String>, wanted: Wanted) -> Option<String> {
+    pub(super) fn body_source(&self, in_scope: &SourceScope<'_>, text: &Located<String>, wanted: FieldRequirement) -> Option<String> {
         let Some(name) = text.value.strip_prefix("body.") else {
             self.report.error(
                 &text.at,
@@ -252,7 +248,7 @@ impl Builder<'_> {
     }
 
     /// Reports a field that is not there or not of the kind that is needed.
-    pub(super) fn check_field(&self, in_scope: &SourceScope<'_>, name: &str, wanted: Wanted, at: &Place) {
+    pub(super) fn check_field(&self, in_scope: &SourceScope<'_>, name: &str, wanted: FieldRequirement, at: &Span) {
         match in_scope.field(name) {
             None => self.unknown_field(in_scope, name, at),
             Some(field) if !wanted.fits(&field.kind) => {
@@ -306,13 +302,13 @@ impl Builder<'_> {
 
 /// What a field must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum FieldRequirement {
     Secret,
     Integer,
     List,
 }
 
-impl Wanted {
+impl FieldRequirement {
     const fn fits(self, kind: &FieldKind) -> bool {
         matches!(
             (self, kind),

@@ -7,7 +7,7 @@ use crate::base::fingerprint::{MAX_PEPPERS, Pepper, Peppers};
 use crate::config::Purpose;
 use crate::config::declare::{count, default, duration, path, table, tagged};
 use crate::config::secret::Reference;
-use crate::config::source::{Located, Place};
+use crate::config::source::{Located, Span};
 use crate::config::units::{millis, secs, write_duration};
 use crate::snapshot::{StoreKind, StoreSettings};
 use crate::store::embedded::first_start::{self, PepperLocation};
@@ -17,7 +17,7 @@ use super::gateway::GatewayTable;
 use super::redis::RedisTable;
 
 table! {
-    /// Where credentials are kept, the peppers, and how old facts about credentials may become.
+    /// Where credentials are stored, the peppers, and how old facts about credentials may become.
     pub struct StoreTable = "`[store]`" {
         /// The secret that turns credentials into fingerprints, at least 32 bytes, kept apart from the store; the first
         /// makes new fingerprints, all are tried; at most 8. All under which credentials may be in force are needed, on
@@ -27,10 +27,10 @@ table! {
         /// Oldest fact that may be used; at most the revocation bound less 5 s, which are kept for stalls, and 1 s for
         /// the shortest `stream_check`.
         max_age: Located<Duration> = default("30s"), duration(secs(1), secs(54));
-        /// How long an unknown credential is remembered as absent. A key created meanwhile is pushed; 5 s bounds what a
-        /// lost push may cost.
+        /// How long the gateway remembers that a credential does not exist. A key that is created meanwhile is announced
+        /// to all gateways; if the announcement is lost, the key works after this time.
         absent_age: Duration = default("5s"), duration(millis(0), secs(5));
-        /// Deadline of one look-up. A caller waits this long before 503 when the store hangs.
+        /// Longest time of one look-up. If the store does not answer, a caller waits this long for a 503.
         lookup_timeout: Duration = default("250ms"), duration(millis(10), secs(5));
         /// Look-ups in flight; more are refused with 503 at once.
         max_lookups: usize = default("512"), count(1, 65_536);
@@ -39,7 +39,7 @@ table! {
         keep_ended: Duration = default("30d"), duration(secs(3_600), secs(3_650 * 24 * 3_600));
         /// Credentials remembered, about 1 KiB each.
         cache_entries: u64 = default("100000"), count(1_000, 10_000_000);
-        /// Absences remembered, in a memory of their own that cannot push real credentials out.
+        /// Absences that are remembered. They have memory of their own, so that guesses cannot push real credentials out.
         absent_entries: u64 = default("50000"), count(1_000, 10_000_000);
         ..kind: Located<StoreKindTable>;
     }
@@ -75,7 +75,6 @@ const STREAM_CHECK: Duration = Duration::from_secs(15);
 const MIN_STREAM_CHECK: Duration = Duration::from_secs(1);
 
 impl Builder<'_> {
-    /// Store settings.
     pub(super) fn store(&self, gateway: &GatewayTable) -> Option<StoreSettings> {
         let written = &gateway.store;
         let limit = gateway.revocation.bound.value.saturating_sub(MARGIN + MIN_STREAM_CHECK);
@@ -225,7 +224,7 @@ impl Builder<'_> {
 
     /// A store that is not there is begun only together with its first pepper: the permission to begin it is made before the
     /// pepper, so that a first start that was interrupted goes on. A pepper that is there already has lost its store.
-    fn note_beginning(&self, written: &StoreTable, store: &Path, at: &Place) {
+    fn note_beginning(&self, written: &StoreTable, store: &Path, at: &Span) {
         let permission = first_start::permission_marker(store);
         let is_missing = |reference: &Reference| match reference {
             Reference::File(path) | Reference::Generate(path) => self.is_absent(&self.resolve(path)),

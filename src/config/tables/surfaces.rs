@@ -5,12 +5,12 @@ use toml::de::DeValue;
 use crate::base::ids::SurfaceName;
 use crate::base::principal::TENANT_SURFACE;
 use crate::base::scope::Mode;
-use crate::config::declare::{Member, Pairs, Table, Value, absent, choice, count, default, required, table, tagged};
-use crate::config::reader::{Entry, Section, shorten};
+use crate::config::declare::{DeclaredTable, Member, Pairs, SettingValue, absent, choice, count, default, required, table, tagged};
+use crate::config::reader::{RawEntry, Section, shorten};
 use crate::config::report::suggest;
-use crate::config::schema::{Key, Kind};
+use crate::config::schema::{Setting, ValueKind};
 use crate::config::secret::Reference;
-use crate::config::source::{Located, Place};
+use crate::config::source::{Located, Span};
 use crate::decide::headers::IdentityNames;
 use crate::decide::kinds::KeyOrigin;
 use crate::decide::surface::{
@@ -30,7 +30,7 @@ use super::sessions::{Owners, RecordOf, SessionTable};
 table! {
     /// Classes of callers. A credential of one surface never works on a route of another.
     pub struct SurfaceTable = "`[surfaces.<name>]`" {
-        /// The only mode admitted here, for a sandbox or a production gateway.
+        /// The only mode that is admitted here, for a sandbox or a production gateway.
         mode: Option<Located<Mode>> = absent("both");
         ..kind: SurfaceKindTable;
     }
@@ -116,8 +116,8 @@ table! {
         key_prefixes: Prefixes = required();
         /// How secret halves begin; the same modes as `key_prefixes`.
         secret_prefixes: Option<Prefixes> = absent("required unless `password = \"empty\"`");
-        /// What stands behind the colon: the secret half of a pair (`curl -u key:secret`), or nothing, where the user name
-        /// is the whole key (`curl -u key:`). Neither form is taken where the other is configured.
+        /// What stands after the colon. `secret`: the secret half of a pair (`curl -u key:secret`). `empty`: nothing,
+        /// because the user name is the whole key (`curl -u key:`). A surface accepts only the form that is configured.
         password: PasswordForm = default("secret");
         /// With `generated` only keys made by durward exist, and a wrong checksum or MAC is refused before any look-up;
         /// `imported` also knows keys made elsewhere.
@@ -158,17 +158,16 @@ table! {
 #[derive(Debug)]
 pub struct Prefixes {
     pub all: Vec<(Located<String>, Option<Mode>)>,
-    /// Where the list stands.
-    pub at: Place,
+    pub at: Span,
 }
 
-impl Value for Prefixes {
-    const KIND: Kind = Kind::Either(
+impl SettingValue for Prefixes {
+    const KIND: ValueKind = ValueKind::Either(
         "table `{ live = \"…\", test = \"…\" }`, or list of texts without modes",
-        &[Kind::Pairs, Kind::Texts],
+        &[ValueKind::Pairs, ValueKind::Texts],
     );
 
-    fn parse(entry: &Entry<'_>) -> Option<Self> {
+    fn parse(entry: &RawEntry<'_>) -> Option<Self> {
         let at = entry.at.clone();
         let all: Vec<_> = match entry.value {
             DeValue::Array(_) => Vec::parse(entry)?.into_iter().map(|text| (text, None)).collect(),
@@ -191,7 +190,7 @@ impl Value for Prefixes {
     }
 }
 
-fn mode_of(entry: &Entry<'_>, name: &Located<String>) -> Option<Mode> {
+fn mode_of(entry: &RawEntry<'_>, name: &Located<String>) -> Option<Mode> {
     let mode = Mode::parse(&name.value);
     if mode.is_none() {
         entry.section.report().error(
@@ -213,10 +212,10 @@ pub type TokenCarriers = Carriers<true>;
 #[derive(Debug)]
 pub struct Carriers<const COOKIES: bool>(pub Vec<Located<Carrier>>);
 
-impl<const COOKIES: bool> Value for Carriers<COOKIES> {
-    const KIND: Kind = Kind::Texts;
+impl<const COOKIES: bool> SettingValue for Carriers<COOKIES> {
+    const KIND: ValueKind = ValueKind::Texts;
 
-    fn parse(entry: &Entry<'_>) -> Option<Self> {
+    fn parse(entry: &RawEntry<'_>) -> Option<Self> {
         let texts: Vec<Located<String>> = Vec::parse(entry)?;
         if texts.is_empty() {
             entry.error::<()>("`carry` names no place", "remove it for `bearer`, or name at least one".to_owned());
@@ -242,7 +241,7 @@ impl<const COOKIES: bool> Value for Carriers<COOKIES> {
         Some(Self(texts.into_iter().filter_map(carrier).collect()))
     }
 
-    fn fallback(section: &Section<'_>, _: &'static Key) -> Option<Self> {
+    fn fallback(section: &Section<'_>, _: &'static Setting) -> Option<Self> {
         Some(Self(vec![Located {
             value: Carrier::BEARER,
             at: section.at(),
@@ -252,7 +251,7 @@ impl<const COOKIES: bool> Value for Carriers<COOKIES> {
 
 impl SurfaceKindTable {
     /// Headers of their own in which credentials stand, `Authorization` apart.
-    pub fn headers(&self) -> Vec<(&str, &Place)> {
+    pub fn headers(&self) -> Vec<(&str, &Span)> {
         let carriers = match self {
             Self::ApiKey(key) => &key.carry.0,
             Self::Session(session) => &session.carry.0,
@@ -415,8 +414,8 @@ impl Builder<'_> {
     /// Where the halves of a pair are presented.
     fn halves(&self, pair: &KeyPairTable) -> Option<HalfCarriers> {
         let (field, secret_field) = (&pair.key_field, &pair.secret_field);
-        self.has_effect(&pair.at, &pair.key_max, "key_max", (field.is_some(), "key_field"));
-        self.has_effect(&pair.at, &pair.secret_max, "secret_max", (secret_field.is_some(), "secret_field"));
+        self.has_effect(&pair.at, &pair.key_max, "key_max", "key_field", field);
+        self.has_effect(&pair.at, &pair.secret_max, "secret_max", "secret_field", secret_field);
         let in_headers = pair.key_header.is_some() || pair.secret_header.is_some();
         if let Some(field) = field.as_ref().or(secret_field.as_ref()) {
             if in_headers {
@@ -448,13 +447,8 @@ impl Builder<'_> {
 
     fn account(&self, account: &AccountTable) -> Option<SurfaceKind> {
         let (login, password) = (&account.login_field, &account.password_field);
-        self.has_effect(&account.at, &account.login_max, "login_max", (login.is_some(), "login_field"));
-        self.has_effect(
-            &account.at,
-            &account.password_max,
-            "password_max",
-            (password.is_some(), "password_field"),
-        );
+        self.has_effect(&account.at, &account.login_max, "login_max", "login_field", login);
+        self.has_effect(&account.at, &account.password_max, "password_max", "password_field", password);
         if login.is_none() && password.is_none() {
             return Some(SurfaceKind::Account(AccountSurface { fields: None }));
         }
@@ -467,7 +461,7 @@ impl Builder<'_> {
     }
 
     /// The value of a key that is required because of another one.
-    fn needed<'v, T: Table, V>(&self, value: Option<&'v V>, at: &Place, kind: &str, name: &str) -> Option<&'v V> {
+    fn needed<'v, T: DeclaredTable, V>(&self, value: Option<&'v V>, at: &Span, kind: &str, name: &str) -> Option<&'v V> {
         if value.is_none() {
             return self.needs::<T, _>(at, kind, name);
         }
@@ -475,15 +469,15 @@ impl Builder<'_> {
     }
 
     /// Reports that a surface lacks a key. Answers `None`.
-    pub(super) fn needs<T: Table, V>(&self, at: &Place, kind: &str, name: &str) -> Option<V> {
+    pub(super) fn needs<T: DeclaredTable, V>(&self, at: &Span, kind: &str, name: &str) -> Option<V> {
         let about = T::SCHEMA.find(name).map(|key| key.about.to_owned());
         self.report.error(at, format!("a surface of kind `{kind}` needs `{name}`"), about);
         None
     }
 
     /// Reports a value that says nothing without another key.
-    fn has_effect<T>(&self, table: &Place, value: &Located<T>, name: &str, (is_there, other): (bool, &str)) {
-        if value.at != *table && !is_there {
+    fn has_effect<T>(&self, table: &Span, value: &Located<T>, name: &str, other: &str, key: &Option<Located<String>>) {
+        if value.at != *table && key.is_none() {
             self.report
                 .error(&value.at, format!("`{name}` has no effect without `{other}`"), None);
         }
@@ -653,7 +647,7 @@ impl Builder<'_> {
     }
 }
 
-fn place_of<'g>(gateway: &'g GatewayTable, name: &str) -> Option<&'g Place> {
+fn place_of<'g>(gateway: &'g GatewayTable, name: &str) -> Option<&'g Span> {
     gateway.surfaces.iter().find(|s| s.name.value == name).map(|s| &s.name.at)
 }
 

@@ -15,7 +15,7 @@ use crate::config::Purpose;
 use crate::config::declare::{absent, path, table};
 use crate::config::reader::shorten;
 use crate::config::secret::Reference;
-use crate::config::source::{Located, Place};
+use crate::config::source::{Located, Span};
 use crate::snapshot::CertificateSet;
 
 use super::listeners::CertificateTable;
@@ -169,7 +169,7 @@ impl Builder<'_> {
         written.names.iter().map(|n| n.value.to_ascii_lowercase()).collect()
     }
 
-    fn check_dates(&self, certificate: &webpki::EndEntityCert<'_>, at: &Place) {
+    fn check_dates(&self, certificate: &webpki::EndEntityCert<'_>, at: &Span) {
         let now = u64::try_from(SystemClock.now().wall.secs()).unwrap_or(0);
         match dates(certificate, now) {
             Some(webpki::Error::CertExpired { .. }) => {
@@ -197,15 +197,14 @@ impl Builder<'_> {
         }
     }
 
-    /// TLS towards an upstream.
-    pub(super) fn upstream_tls(&self, written: Option<&ClientTlsTable>, at: &Place) -> Option<Arc<rustls::ClientConfig>> {
+    pub(super) fn upstream_tls(&self, written: Option<&ClientTlsTable>, at: &Span) -> Option<Arc<rustls::ClientConfig>> {
         let (mut config, _) = self.client_tls(written, at)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Some(Arc::new(config))
     }
 
     /// TLS towards servers of ours, and a digest of what it was made from.
-    pub(super) fn client_tls(&self, written: Option<&ClientTlsTable>, at: &Place) -> Option<(rustls::ClientConfig, [u8; 32])> {
+    pub(super) fn client_tls(&self, written: Option<&ClientTlsTable>, at: &Span) -> Option<(rustls::ClientConfig, [u8; 32])> {
         let (roots, mut digests) = self.authorities(written.and_then(|tls| tls.ca.as_ref()), at)?;
         let builder = rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
@@ -238,7 +237,7 @@ impl Builder<'_> {
         Some((config, Self::digest(&digests)))
     }
 
-    fn half_identity<T>(&self, at: &Place, missing: &str) -> Option<T> {
+    fn half_identity<T>(&self, at: &Span, missing: &str) -> Option<T> {
         self.report.error(
             at,
             format!("`{missing}` is missing"),
@@ -248,7 +247,7 @@ impl Builder<'_> {
     }
 
     /// Trusted authorities, and digests of what they were read from.
-    pub(super) fn authorities(&self, ca: Option<&Located<String>>, at: &Place) -> Option<(rustls::RootCertStore, Vec<u8>)> {
+    pub(super) fn authorities(&self, ca: Option<&Located<String>>, at: &Span) -> Option<(rustls::RootCertStore, Vec<u8>)> {
         let mut roots = rustls::RootCertStore::empty();
         let Some(ca) = ca else {
             for der in self.environment.system_authorities() {

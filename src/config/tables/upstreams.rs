@@ -16,7 +16,7 @@ use crate::config::units::{millis, secs};
 use crate::wire::head::{MOST_RESPONSE_FIELDS, ResponseLimits};
 
 use super::Builder;
-use super::routes::{RouteTable, Shared};
+use super::routes::{RouteInputs, RouteTable};
 use super::tls::ClientTlsTable;
 
 table! {
@@ -68,14 +68,14 @@ const MAX_ENDPOINTS: usize = 64;
 
 /// Plain or TLS, by an endpoint's scheme.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Wire {
+enum EndpointScheme {
     Plain,
     Tls,
 }
 
 impl Builder<'_> {
     /// Upstreams with their routes. Routes are numbered through all files, in order.
-    pub(super) fn upstreams(&self, written: &[(&Path, UpstreamTable)], shared: &Shared<'_>) -> (Vec<Arc<UpstreamSpec>>, Vec<Route>) {
+    pub(super) fn upstreams(&self, written: &[(&Path, UpstreamTable)], shared: &RouteInputs<'_>) -> (Vec<Arc<UpstreamSpec>>, Vec<Route>) {
         let (mut specs, mut routes): (Vec<Arc<UpstreamSpec>>, Vec<Route>) = (Vec::new(), Vec::new());
         for (path, upstream) in written {
             let name = self.upstream_name(path, upstream);
@@ -95,7 +95,7 @@ impl Builder<'_> {
                     Some("add `[[routes]]` with `path` and `access`".to_owned()),
                 );
             }
-            let context = super::routes::Context {
+            let context = super::routes::FileInputs {
                 upstream: Some(index),
                 file: &name.value,
                 shared: *shared,
@@ -127,7 +127,7 @@ impl Builder<'_> {
             }
             parsed
         });
-        let endpoints: Vec<(Wire, EndpointSpec)> = written
+        let endpoints: Vec<(EndpointScheme, EndpointSpec)> = written
             .endpoints
             .value
             .iter()
@@ -140,8 +140,8 @@ impl Builder<'_> {
                 Some("endpoints = [\"http://127.0.0.1:9000\"]".to_owned()),
             );
         }
-        let tls = endpoints.iter().any(|(w, _)| *w == Wire::Tls);
-        if tls && endpoints.iter().any(|(w, _)| *w == Wire::Plain) {
+        let tls = endpoints.iter().any(|(w, _)| *w == EndpointScheme::Tls);
+        if tls && endpoints.iter().any(|(w, _)| *w == EndpointScheme::Plain) {
             self.report.error(
                 &written.endpoints.at,
                 "endpoints of one upstream are all `http` or all `https`",
@@ -171,14 +171,14 @@ impl Builder<'_> {
                 head: written.response_head,
                 fields: written.response_fields,
             },
-            ejection: written.ejection.clone(),
+            ejection: written.ejection,
         }
     }
 
-    fn endpoint(&self, written: &Located<String>, server_name: Option<&ServerName<'static>>) -> Option<(Wire, EndpointSpec)> {
+    fn endpoint(&self, written: &Located<String>, server_name: Option<&ServerName<'static>>) -> Option<(EndpointScheme, EndpointSpec)> {
         let (wire, rest, port) = match written.value.split_once("://") {
-            Some(("http", rest)) => (Wire::Plain, rest, 80),
-            Some(("https", rest)) => (Wire::Tls, rest, 443),
+            Some(("http", rest)) => (EndpointScheme::Plain, rest, 80),
+            Some(("https", rest)) => (EndpointScheme::Tls, rest, 443),
             _ => return self.bad_endpoint(written, "it must begin with `http://` or `https://`"),
         };
         let authority = rest.strip_suffix('/').unwrap_or(rest);
@@ -189,8 +189,8 @@ impl Builder<'_> {
             return self.bad_endpoint(written, "host or port cannot be read");
         };
         let own_name = match wire {
-            Wire::Plain => None,
-            Wire::Tls => Some(match server_name {
+            EndpointScheme::Plain => None,
+            EndpointScheme::Tls => Some(match server_name {
                 Some(name) => name.clone(),
                 None => match ServerName::try_from(host.clone()) {
                     Ok(name) => name,

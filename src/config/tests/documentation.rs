@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::base::denial::DENIALS;
-use crate::config::schema::{Fallback, Key, Part, Schema};
+use crate::config::schema::{Fallback, Schema, SchemaPart, Setting};
 
 const BEGIN: &str = "<!-- begin: written from the code, see src/config/tests/documentation.rs -->\n";
 const END: &str = "<!-- end -->\n";
@@ -37,8 +37,8 @@ pub(super) fn schemas() -> Vec<&'static Schema> {
         }
         for part in schema.parts {
             match part {
-                Part::Keys(keys) => visit_parts(keys, found),
-                Part::Choice(choice) => choice.alternatives.iter().for_each(|one| visit(one.schema, found)),
+                SchemaPart::Keys(keys) => visit_parts(keys, found),
+                SchemaPart::Choice(choice) => choice.alternatives.iter().for_each(|one| visit(one.schema, found)),
             }
         }
     }
@@ -49,16 +49,16 @@ pub(super) fn schemas() -> Vec<&'static Schema> {
 }
 
 /// The rows of a table: of its tags first, then its own, then those of its parts.
-fn rows(schema: &'static Schema) -> Vec<&'static Key> {
-    let mut rows: Vec<&'static Key> = Vec::new();
+fn rows(schema: &'static Schema) -> Vec<&'static Setting> {
+    let mut rows: Vec<&'static Setting> = Vec::new();
     for part in schema.parts {
-        if let Part::Choice(choice) = part {
+        if let SchemaPart::Choice(choice) = part {
             rows.push(&choice.tag);
         }
     }
     rows.extend(schema.keys);
     for part in schema.parts {
-        if let Part::Keys(keys) = part {
+        if let SchemaPart::Keys(keys) = part {
             rows.extend(self::rows(keys));
         }
     }
@@ -70,7 +70,7 @@ fn tables() -> String {
     for schema in schemas() {
         write!(text, "### {}\n\n{}\n\n", schema.name, schema.about).unwrap();
         for part in schema.parts {
-            if let Part::Choice(choice) = part {
+            if let SchemaPart::Choice(choice) = part {
                 let names: Vec<&str> = choice.alternatives.iter().map(|one| one.schema.name).collect();
                 write!(text, "Its further keys are those of one of these: {}.\n\n", names.join("; ")).unwrap();
             }
@@ -79,7 +79,7 @@ fn tables() -> String {
             text.push_str("No further keys.\n\n");
             continue;
         }
-        text.push_str("| key | value | without it | |\n|---|---|---|---|\n");
+        text.push_str("| setting | value | without it | |\n|---|---|---|---|\n");
         for key in rows(schema) {
             let default = match key.default {
                 Fallback::Required => "required".to_owned(),
@@ -137,7 +137,10 @@ fn the_documented_examples_load() {
     let mut files = table(&[("gateway.toml", gateway), ("upstreams/orders.toml", upstream)]);
     files.variables.insert("PORTAL_SECRET".into(), "s".repeat(32));
     let loaded = check(&files).unwrap_or_else(|errors| panic!("{errors}"));
-    let warnings = loaded.warnings.iter().filter(|d| d.problem.weight == error::Weight::Warning);
+    let warnings = loaded
+        .warnings
+        .iter()
+        .filter(|d| d.problem.weight == error::ProblemSeverity::Warning);
     assert_eq!(warnings.map(|d| d.to_string()).collect::<Vec<_>>(), [] as [String; 0]);
     assert_eq!(blocks.count(), 0, "an example that no test reads");
 }

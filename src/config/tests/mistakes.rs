@@ -210,7 +210,7 @@ fn what_loads_and_looks_wrong_is_a_warning() {
         let all: Vec<String> = loaded
             .warnings
             .iter()
-            .filter(|d| d.problem.weight == error::Weight::Warning)
+            .filter(|d| d.problem.weight == error::ProblemSeverity::Warning)
             .map(|d| d.problem.message.clone())
             .collect();
         all

@@ -8,13 +8,9 @@ use crate::base::denial::Denial;
 use crate::base::ids::SurfaceName;
 use crate::base::principal::{CredentialRecord, PasswordHash, Principal, TokenClaims};
 use crate::base::scope::Mode;
-use crate::decide::external::ExternalIssuer;
 use crate::decide::token::ClaimHeader;
 
-use super::{
-    AccountFields, Carrier, Carry, CredentialKind, FindBy, KeyPrefix, Maker, PresentedCredential, Proof, Recipe, Records, SessionSurface,
-    Verified,
-};
+use super::{AccountFields, Carry, CredentialKind, FindBy, KeyPrefix, Maker, Presentation, Proof, Recipe, Records, Verified};
 
 /// The surface of accounts, which have further records below them. An account is found by its id, or by the
 /// fingerprint of the normal form of its log-in name.
@@ -29,15 +25,8 @@ fn password(record: &CredentialRecord) -> Option<&PasswordHash> {
 }
 
 impl CredentialKind for AccountSurface {
-    const WORD: &'static str = "account";
-    const KEYS: &'static [&'static str] = &["login_field", "password_field", "login_max", "password_max"];
-
     fn carry(&self) -> Carry<'_> {
         self.fields.as_ref().map_or(Carry::Never, Carry::Login)
-    }
-
-    fn cookies(&self) -> &[Carrier] {
-        &[]
     }
 
     fn prefixes(&self) -> &[KeyPrefix] {
@@ -86,7 +75,7 @@ impl CredentialKind for AccountSurface {
         Ok(Verified::NoToken)
     }
 
-    fn prove(&self, _: PresentedCredential<'_>, _: Option<&CredentialRecord>) -> Proof {
+    fn prove(&self, _: Presentation<'_>, _: Option<&CredentialRecord>) -> Proof {
         Proof::NONE
     }
 
@@ -118,21 +107,5 @@ impl CredentialKind for AccountSurface {
 
     fn recipe(&self) -> Recipe<'_> {
         Recipe::Account
-    }
-
-    fn present(&self, _: &str, _: Option<&str>) -> Option<(String, String)> {
-        None
-    }
-
-    fn session(&self) -> Option<&SessionSurface> {
-        None
-    }
-
-    fn issuers(&self) -> &[ExternalIssuer] {
-        &[]
-    }
-
-    fn issuers_mut(&mut self) -> &mut [ExternalIssuer] {
-        &mut []
     }
 }

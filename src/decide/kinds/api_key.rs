@@ -9,13 +9,12 @@ use crate::base::ids::SurfaceName;
 use crate::base::key::{IdKind, MAX_KEY_LEN};
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
-use crate::decide::external::ExternalIssuer;
 use crate::decide::token::ClaimHeader;
 
 use super::proof::whole_key;
 use super::{
-    Carrier, Carry, CredentialKind, FindBy, KeyForm, KeyOrigin, KeyPrefix, Maker, PresentedCredential, Proof, Recipe, Records,
-    SessionSurface, Verified, longest_prefix,
+    Carrier, Carry, CredentialKind, FindBy, KeyForm, KeyOrigin, KeyPrefix, Maker, Presentation, Proof, Recipe, Records, Verified,
+    longest_prefix,
 };
 
 #[derive(Debug)]
@@ -43,15 +42,8 @@ impl ApiKeySurface {
 }
 
 impl CredentialKind for ApiKeySurface {
-    const WORD: &'static str = "api_key";
-    const KEYS: &'static [&'static str] = &["carry", "prefixes", "keys", "random", "claim_headers"];
-
     fn carry(&self) -> Carry<'_> {
         Carry::Whole(&self.carriers)
-    }
-
-    fn cookies(&self) -> &[Carrier] {
-        &[]
     }
 
     fn prefixes(&self) -> &[KeyPrefix] {
@@ -109,7 +101,7 @@ impl CredentialKind for ApiKeySurface {
     }
 
     /// Finding the record is the proof: it is looked up by nothing but the keyed hash of the key.
-    fn prove(&self, presented: PresentedCredential<'_>, record: Option<&CredentialRecord>) -> Proof {
+    fn prove(&self, presented: Presentation<'_>, record: Option<&CredentialRecord>) -> Proof {
         let (Credential::Key(_), Some(record)) = (presented.credential, record) else {
             return Proof::NONE;
         };
@@ -148,17 +140,5 @@ impl CredentialKind for ApiKeySurface {
 
     fn present(&self, key: &str, _: Option<&str>) -> Option<(String, String)> {
         self.carriers.iter().find_map(|carrier| carrier.field(key))
-    }
-
-    fn session(&self) -> Option<&SessionSurface> {
-        None
-    }
-
-    fn issuers(&self) -> &[ExternalIssuer] {
-        &[]
-    }
-
-    fn issuers_mut(&mut self) -> &mut [ExternalIssuer] {
-        &mut []
     }
 }

@@ -13,14 +13,13 @@ use crate::base::ids::SurfaceName;
 use crate::base::key::{IdKind, MAX_KEY_LEN};
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
-use crate::decide::external::ExternalIssuer;
 use crate::decide::token::ClaimHeader;
 
 use super::key_pair::read_pair;
 use super::proof::{compare_secret, same_secret, whole_key};
 use super::{
-    AuthScheme, Carrier, Carry, CredentialKind, DEFAULT_RANDOM, FindBy, KeyForm, KeyOrigin, KeyPrefix, Maker, PresentedCredential, Proof,
-    Recipe, Records, SessionSurface, Verified, longest_prefix,
+    AuthScheme, Carrier, Carry, CredentialKind, DEFAULT_RANDOM, FindBy, KeyForm, KeyOrigin, KeyPrefix, Maker, Presentation, Proof, Recipe,
+    Records, Verified, longest_prefix,
 };
 
 /// `Authorization: Basic base64(key:password)`.
@@ -89,15 +88,8 @@ fn with_both<T>(encoded: &[u8], with: impl FnOnce(&[u8], &[u8]) -> T) -> Option<
 }
 
 impl CredentialKind for BasicSurface {
-    const WORD: &'static str = "basic";
-    const KEYS: &'static [&'static str] = &["key_prefixes", "secret_prefixes", "keys", "password"];
-
     fn carry(&self) -> Carry<'_> {
         Carry::Whole(CARRIERS)
-    }
-
-    fn cookies(&self) -> &[Carrier] {
-        &[]
     }
 
     fn prefixes(&self) -> &[KeyPrefix] {
@@ -158,7 +150,7 @@ impl CredentialKind for BasicSurface {
     }
 
     /// An unknown key costs the same comparison as a known key.
-    fn prove(&self, presented: PresentedCredential<'_>, record: Option<&CredentialRecord>) -> Proof {
+    fn prove(&self, presented: Presentation<'_>, record: Option<&CredentialRecord>) -> Proof {
         let Credential::Basic(encoded) = presented.credential else {
             return Proof::NONE;
         };
@@ -212,18 +204,6 @@ impl CredentialKind for BasicSurface {
         CARRIERS
             .iter()
             .find_map(|carrier| carrier.field(&STANDARD.encode(plain.as_bytes())))
-    }
-
-    fn session(&self) -> Option<&SessionSurface> {
-        None
-    }
-
-    fn issuers(&self) -> &[ExternalIssuer] {
-        &[]
-    }
-
-    fn issuers_mut(&mut self) -> &mut [ExternalIssuer] {
-        &mut []
     }
 }
 

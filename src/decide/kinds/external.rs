@@ -13,7 +13,7 @@ use crate::base::scope::Mode;
 use crate::decide::external::{ExternalIssuer, ExternalRules, PublishedKeys, Unverified};
 use crate::decide::token::{ClaimHeader, is_token_shaped};
 
-use super::{Carrier, Carry, CredentialKind, FindBy, KeyPrefix, Maker, PresentedCredential, Proof, Recipe, Records, SessionSurface};
+use super::{Carrier, Carry, CredentialKind, FindBy, KeyPrefix, Maker, Presentation, Proof, Recipe, Records};
 
 /// A token signed by an issuer that is not ours.
 #[derive(Debug)]
@@ -43,15 +43,8 @@ pub enum Verified<'s> {
 }
 
 impl CredentialKind for ExternalSurface {
-    const WORD: &'static str = "external_jwt";
-    const KEYS: &'static [&'static str] = &["carry", "issuers", "skew", "max_token", "claim_headers", "claim_lists"];
-
     fn carry(&self) -> Carry<'_> {
         Carry::Whole(&self.carriers)
-    }
-
-    fn cookies(&self) -> &[Carrier] {
-        &[]
     }
 
     fn prefixes(&self) -> &[KeyPrefix] {
@@ -112,7 +105,7 @@ impl CredentialKind for ExternalSurface {
         }
     }
 
-    fn prove(&self, presented: PresentedCredential<'_>, _: Option<&CredentialRecord>) -> Proof {
+    fn prove(&self, presented: Presentation<'_>, _: Option<&CredentialRecord>) -> Proof {
         let (Credential::Jwt { .. }, Some(_)) = (presented.credential, presented.claims) else {
             return Proof::NONE;
         };
@@ -143,14 +136,6 @@ impl CredentialKind for ExternalSurface {
 
     fn recipe(&self) -> Recipe<'_> {
         Recipe::Elsewhere
-    }
-
-    fn present(&self, _: &str, _: Option<&str>) -> Option<(String, String)> {
-        None
-    }
-
-    fn session(&self) -> Option<&SessionSurface> {
-        None
     }
 
     fn issuers(&self) -> &[ExternalIssuer] {

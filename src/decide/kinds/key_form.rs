@@ -2,7 +2,7 @@
 
 use crate::base::denial::Denial;
 use crate::base::fingerprint::Pepper;
-use crate::base::key::{GeneratedKey, KeyShape, MARKED, MAX_KEY_LEN, NoRandomness, shape_of};
+use crate::base::key::{GeneratedKey, KeyLayout, MARKED, MAX_KEY_LEN, NoRandomness, shape_of};
 use crate::base::scope::Mode;
 
 use super::{FindBy, Maker};
@@ -68,14 +68,14 @@ impl<'s> KeyForm<'s> {
     /// Who made a presented key, as far as its text shows.
     pub(super) fn maker(&self, text: &[u8], origin: KeyOrigin) -> Maker {
         match self.shape(text) {
-            Some(KeyShape::Marked) => Maker::ByMac {
+            Some(KeyLayout::Marked) => Maker::ByMac {
                 only: origin == KeyOrigin::Generated,
             },
-            Some(KeyShape::Unmarked) | None => Maker::Untold,
+            Some(KeyLayout::Unmarked) | None => Maker::Untold,
         }
     }
 
-    fn shape(&self, text: &[u8]) -> Option<KeyShape> {
+    fn shape(&self, text: &[u8]) -> Option<KeyLayout> {
         let prefix = longest_prefix(self.prefixes, text)?;
         shape_of(text, &prefix.text, self.random).ok()
     }

@@ -9,13 +9,12 @@ use crate::base::ids::SurfaceName;
 use crate::base::key::{IdKind, MAX_KEY_LEN};
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
-use crate::decide::external::ExternalIssuer;
 use crate::decide::token::ClaimHeader;
 
 use super::proof::{compare_secret, same_secret};
 use super::{
-    BodyField, Carrier, Carry, CredentialKind, DEFAULT_RANDOM, FindBy, KeyForm, KeyOrigin, KeyPrefix, Maker, PresentedCredential, Proof,
-    Recipe, Records, SessionSurface, Verified, longest_prefix,
+    BodyField, Carry, CredentialKind, DEFAULT_RANDOM, FindBy, KeyForm, KeyOrigin, KeyPrefix, Maker, Presentation, Proof, Recipe, Records,
+    Verified, longest_prefix,
 };
 
 #[derive(Debug)]
@@ -79,28 +78,11 @@ impl KeyPairSurface {
 }
 
 impl CredentialKind for KeyPairSurface {
-    const WORD: &'static str = "key_pair";
-    const KEYS: &'static [&'static str] = &[
-        "key_header",
-        "secret_header",
-        "key_field",
-        "secret_field",
-        "key_max",
-        "secret_max",
-        "key_prefixes",
-        "secret_prefixes",
-        "keys",
-    ];
-
     fn carry(&self) -> Carry<'_> {
         match &self.halves {
             HalfCarriers::Headers { key, secret } => Carry::Halves { key, secret },
             HalfCarriers::Body { key, secret } => Carry::BodyHalves { key, secret },
         }
-    }
-
-    fn cookies(&self) -> &[Carrier] {
-        &[]
     }
 
     fn prefixes(&self) -> &[KeyPrefix] {
@@ -160,7 +142,7 @@ impl CredentialKind for KeyPairSurface {
     }
 
     /// An unknown publishable half costs the same comparison as a known one.
-    fn prove(&self, presented: PresentedCredential<'_>, record: Option<&CredentialRecord>) -> Proof {
+    fn prove(&self, presented: Presentation<'_>, record: Option<&CredentialRecord>) -> Proof {
         let Credential::Pair { secret, .. } = presented.credential else {
             return Proof::NONE;
         };
@@ -196,21 +178,5 @@ impl CredentialKind for KeyPairSurface {
             secret: Some(secret),
             origin: self.keys,
         }
-    }
-
-    fn present(&self, _: &str, _: Option<&str>) -> Option<(String, String)> {
-        None
-    }
-
-    fn session(&self) -> Option<&SessionSurface> {
-        None
-    }
-
-    fn issuers(&self) -> &[ExternalIssuer] {
-        &[]
-    }
-
-    fn issuers_mut(&mut self) -> &mut [ExternalIssuer] {
-        &mut []
     }
 }

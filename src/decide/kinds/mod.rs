@@ -1,7 +1,7 @@
 //! The kinds of credential. Each kind has one file, which holds everything that is asked of it.
 //!
-//! [`CredentialKind`] has no default methods, and every question reaches a kind by one exhaustive match. A kind
-//! without an answer to how it is proven does not compile.
+//! Every question reaches a kind by one exhaustive match. A question has a default answer only where "none" is safe: a
+//! kind without an answer to how it is found and proven does not compile.
 
 use std::time::Duration;
 
@@ -50,9 +50,6 @@ macro_rules! kinds {
             $($(#[$doc])* $kind($surface),)*
         }
 
-        /// The word of each kind in the configuration.
-        pub const WORDS: [&str; [$($surface::WORD),*].len()] = [$($surface::WORD),*];
-
         /// Asks the kind that a surface is of.
         macro_rules! ask {
             ($d of:expr, $d kind:ident => $d answer:expr) => {
@@ -93,11 +90,6 @@ kinds! { $
 
 /// The questions that every kind of credential answers.
 pub trait CredentialKind {
-    /// The word of the kind in the configuration.
-    const WORD: &'static str;
-    /// The settings of `[surfaces.<name>]` that the kind takes, besides `kind` and `mode`.
-    const KEYS: &'static [&'static str];
-
     // -------------------------------------------------------------------- where it stands, and what it looks like
 
     /// Where a request carries the credential.
@@ -105,7 +97,9 @@ pub trait CredentialKind {
 
     /// The cookies that the credential is read from. Only tokens are read from cookies: a browser attaches cookies by
     /// itself, so they need the same-site proof, which only tokens are asked for.
-    fn cookies(&self) -> &[Carrier];
+    fn cookies(&self) -> &[Carrier] {
+        &[]
+    }
 
     /// The prefixes of keys, or of the publishable halves of pairs.
     fn prefixes(&self) -> &[KeyPrefix];
@@ -154,7 +148,7 @@ pub trait CredentialKind {
     fn verify(&self, credential: Credential<'_>, now: Now) -> Result<Verified<'_>, Unproven>;
 
     /// What presenting this credential proves about the record that was found.
-    fn prove(&self, presented: PresentedCredential<'_>, record: Option<&CredentialRecord>) -> Proof;
+    fn prove(&self, presented: Presentation<'_>, record: Option<&CredentialRecord>) -> Proof;
 
     /// Checks that the proof is the one that this kind requires for this record.
     ///
@@ -184,16 +178,24 @@ pub trait CredentialKind {
 
     /// The one request field that presents these texts, as a client sends it; `None` if more than one field, a body
     /// or a browser is needed.
-    fn present(&self, key: &str, secret: Option<&str>) -> Option<(String, String)>;
+    fn present(&self, _key: &str, _secret: Option<&str>) -> Option<(String, String)> {
+        None
+    }
 
     /// The settings of session tokens.
-    fn session(&self) -> Option<&SessionSurface>;
+    fn session(&self) -> Option<&SessionSurface> {
+        None
+    }
 
     /// The issuers, if other issuers sign the tokens.
-    fn issuers(&self) -> &[ExternalIssuer];
+    fn issuers(&self) -> &[ExternalIssuer] {
+        &[]
+    }
 
     /// The issuers, for a new configuration that keeps the known keys.
-    fn issuers_mut(&mut self) -> &mut [ExternalIssuer];
+    fn issuers_mut(&mut self) -> &mut [ExternalIssuer] {
+        &mut []
+    }
 }
 
 /// What a record is found by.
@@ -228,7 +230,7 @@ pub enum Maker {
 
 /// A presented credential, with the claims that its signature verified.
 #[derive(Debug, Clone, Copy)]
-pub struct PresentedCredential<'p> {
+pub struct Presentation<'p> {
     /// The surface that the credential was presented for.
     pub surface: &'p SurfaceName,
     pub credential: Credential<'p>,
@@ -338,7 +340,7 @@ impl SurfaceKind {
     }
 
     #[must_use]
-    pub fn prove(&self, presented: PresentedCredential<'_>, record: Option<&CredentialRecord>) -> Proof {
+    pub fn prove(&self, presented: Presentation<'_>, record: Option<&CredentialRecord>) -> Proof {
         ask!(self, kind => kind.prove(presented, record))
     }
 

@@ -4,7 +4,7 @@ use crate::base::fingerprint::{CredentialPart, Fingerprint, Pepper, sha256};
 use crate::base::ids::SurfaceName;
 use crate::base::principal::CredentialRecord;
 
-use super::{KeyOrigin, PresentedCredential};
+use super::{KeyOrigin, Presentation};
 
 /// What presenting a credential proved, bound to the record of which it was proved. Only the kinds, and the code that
 /// has just verified a password, make a proof that proves anything.
@@ -71,12 +71,7 @@ impl Proof {
 /// Compares a secret half with that of the record. It runs in constant time, under every pepper and in every form,
 /// without stopping at a match, and does the same work without a record. So neither the time nor the answer shows
 /// whether the publishable half exists.
-pub(super) fn compare_secret(
-    presented: &PresentedCredential<'_>,
-    secret: &[u8],
-    origin: KeyOrigin,
-    record: Option<&CredentialRecord>,
-) -> Proof {
+pub(super) fn compare_secret(presented: &Presentation<'_>, secret: &[u8], origin: KeyOrigin, record: Option<&CredentialRecord>) -> Proof {
     let stored = record.and_then(|r| r.secret_fingerprint);
     // No secret has this fingerprint, so a record without a secret, and no record at all, match nothing.
     let expected = stored.unwrap_or(Fingerprint::from_bytes([0; 32]));

@@ -9,10 +9,9 @@ use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::SurfaceName;
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
-use crate::decide::external::ExternalIssuer;
 use crate::decide::token::{ClaimHeader, TokenRules, is_token_shaped};
 
-use super::{Carrier, Carry, CredentialKind, FindBy, KeyPrefix, Maker, PresentedCredential, Proof, Recipe, Records, Verified};
+use super::{Carrier, Carry, CredentialKind, FindBy, KeyPrefix, Maker, Presentation, Proof, Recipe, Records, Verified};
 
 /// A signed session token that hangs on a record.
 #[derive(Debug)]
@@ -101,23 +100,6 @@ impl SessionSurface {
 }
 
 impl CredentialKind for SessionSurface {
-    const WORD: &'static str = "session_jwt";
-    const KEYS: &'static [&'static str] = &[
-        "carry",
-        "token_kind",
-        "secrets",
-        "issuer",
-        "audience",
-        "skew",
-        "scopes_claim",
-        "record",
-        "record_surface",
-        "claim_headers",
-        "lifetime",
-        "cookie",
-        "refresh",
-    ];
-
     fn carry(&self) -> Carry<'_> {
         Carry::Whole(&self.carriers)
     }
@@ -180,7 +162,7 @@ impl CredentialKind for SessionSurface {
         })))
     }
 
-    fn prove(&self, presented: PresentedCredential<'_>, _: Option<&CredentialRecord>) -> Proof {
+    fn prove(&self, presented: Presentation<'_>, _: Option<&CredentialRecord>) -> Proof {
         let (Credential::Jwt { .. }, Some(_)) = (presented.credential, presented.claims) else {
             return Proof::NONE;
         };
@@ -217,19 +199,7 @@ impl CredentialKind for SessionSurface {
         Recipe::Session(self)
     }
 
-    fn present(&self, _: &str, _: Option<&str>) -> Option<(String, String)> {
-        None
-    }
-
     fn session(&self) -> Option<&SessionSurface> {
         Some(self)
-    }
-
-    fn issuers(&self) -> &[ExternalIssuer] {
-        &[]
-    }
-
-    fn issuers_mut(&mut self) -> &mut [ExternalIssuer] {
-        &mut []
     }
 }

@@ -2,7 +2,7 @@
 //! would cause a reset, which destroys a response that the client has not read yet (RFC 9112, section 9.6).
 
 use std::future::poll_fn;
-use std::task::{Context as TaskContext, Poll};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::H1Connection;
@@ -71,7 +71,7 @@ impl<Io: ResettableStream, S: Service> H1Connection<Io, S> {
     }
 
     /// Ready when the client has been silent for too long, or has used up its time.
-    fn poll_silence(&self, cx: &mut TaskContext<'_>, state: &mut LingerState) -> Poll<()> {
+    fn poll_silence(&self, cx: &mut Context<'_>, state: &mut LingerState) -> Poll<()> {
         loop {
             let deadline = match state.extended {
                 Some(_) => extended_deadline(state.began, state.last_received),
@@ -89,7 +89,7 @@ impl<Io: ResettableStream, S: Service> H1Connection<Io, S> {
         if state.extended.is_some() {
             return false;
         }
-        state.extended = self.context.linger();
+        state.extended = self.context.acquire_linger_slot();
         state.bytes_left += EXTENDED.0;
         state.extended.is_some()
     }

@@ -154,7 +154,7 @@ impl<Io: ResettableStream> H1Socket<Io> {
     }
 
     /// A response begins. No time of waiting for its client has been counted yet.
-    pub(super) const fn begin_answer(&mut self) {
+    pub(super) const fn begin_response(&mut self) {
         self.response_timeout = self.initial_timeout;
     }
 
@@ -208,7 +208,6 @@ impl<Io: ResettableStream> H1Socket<Io> {
         self.write_buffer.trim(KEPT_BUFFER);
     }
 
-    /// Ends the sending side.
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }

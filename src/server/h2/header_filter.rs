@@ -85,7 +85,7 @@ enum FrameSearch {
 }
 
 /// What happens to a piece of the byte stream, and how much of it was examined.
-struct Scan {
+struct ScannedBytes {
     passed: Passed,
     /// From here on the bytes are kept until more arrive.
     pending_from: usize,
@@ -135,7 +135,7 @@ impl HeaderFilter {
         Passed::Replaced
     }
 
-    fn scan(&mut self, bytes: &[u8]) -> Scan {
+    fn scan(&mut self, bytes: &[u8]) -> ScannedBytes {
         let (mut at, mut copied, mut changed) = (0, 0, false);
         while at < bytes.len() && !self.broken {
             let rest = bytes.get(at..).unwrap_or_default();
@@ -150,7 +150,7 @@ impl HeaderFilter {
                 FrameSearch::Broken => self.broken = true,
                 FrameSearch::Partial => {
                     self.ready.extend_from_slice(bytes.get(copied..at).unwrap_or_default());
-                    return Scan {
+                    return ScannedBytes {
                         passed: Passed::Replaced,
                         pending_from: at,
                     };
@@ -168,7 +168,7 @@ impl HeaderFilter {
         if changed {
             self.ready.extend_from_slice(bytes.get(copied..).unwrap_or_default());
         }
-        Scan {
+        ScannedBytes {
             passed: if changed { Passed::Replaced } else { Passed::Unchanged },
             pending_from: bytes.len(),
         }

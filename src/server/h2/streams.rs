@@ -124,7 +124,7 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Streams {
 
 impl Streams {
     /// A new handle for the stream on whose task this is called.
-    pub(super) fn handle(&self, limits: &Limits) -> Rc<StreamHandle> {
+    pub(super) fn new_handle(&self, limits: &Limits) -> Rc<StreamHandle> {
         let mut entries = self.0.entries.borrow_mut();
         let Some(entry) = tokio::task::try_id().and_then(|id| entries.get_mut(&id)) else {
             return StreamHandle::new(limits, None);

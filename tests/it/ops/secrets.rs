@@ -8,7 +8,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-use durward::config::{InMemory, Purpose, Style, load_from};
+use durward::config::{InMemory, Purpose, RenderStyle, load_from};
 
 use crate::support::gateway::{Gateway, run};
 use crate::support::leaks::Secret;
@@ -184,7 +184,11 @@ fn files((kinds, cert): (&[Kind], &[u8]), this: &Kind, value: &str) -> InMemory 
 /// Everything that could be printed after loading this configuration.
 fn told(table: &InMemory) -> String {
     match load_from(Path::new("/c/gateway.toml"), Purpose::Check, table) {
-        Ok(loaded) => format!("{loaded:?}{}{}", loaded.warnings.render(Style::Plain), loaded.warnings.to_json()),
+        Ok(loaded) => format!(
+            "{loaded:?}{}{}",
+            loaded.warnings.render(RenderStyle::Plain),
+            loaded.warnings.to_json()
+        ),
         Err(errors) => format!(
             "{errors}{errors:?}{}{}",
             errors.problems.to_json(),

@@ -316,6 +316,11 @@ pub(in crate::config::tests) const SERVED_CASES: &[Case] = &[
 /// Mistakes in `[[routes]]` of an upstream file.
 pub(in crate::config::tests) const FORWARDED_CASES: &[Case] = &[
     Case(
+        "[[routes]]\npath = \"/a\"\naccess = \"public\"\nserve = 3\n",
+        "3",
+        "`serve` cannot be this number",
+    ),
+    Case(
         "[[routes]]\npath = \"/a\"\naccess = { surfaces = [\"people\"] }\n",
         "\"people\"",
         "credentials of `people` are presented in a body",

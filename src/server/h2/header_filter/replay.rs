@@ -50,11 +50,8 @@ fn agrees(mut passed: &[u8], client: &Decoder) -> bool {
         };
         passed = passed.get(length..).unwrap_or_default();
     }
+    let size = |(name, value): (&[u8], &[u8])| name.len() + value.len();
     client.len() <= library.len() && (0..client.len()).all(|at| size(client.nth(at)) == size(library.nth(at)))
-}
-
-const fn size(entry: (&[u8], &[u8])) -> usize {
-    entry.0.len() + entry.1.len()
 }
 
 #[cfg(test)]

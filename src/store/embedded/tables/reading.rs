@@ -12,9 +12,8 @@ use crate::store::peppers::PepperList;
 use crate::store::receipts::MAX_EVENTS;
 use crate::store::{
     CredentialFilter, EventPage, HistoryPoint, LoggedEvent, LookupQuery, LookupReply, MAX_LIST, MAX_TENANT_ROLES, RefreshReply, StoreError,
-    StoredFacts, codec,
+    StoredFacts, change, codec, lookup,
 };
-use crate::store::{change, lookup};
 
 use super::{
     COUNTERS, CREDENTIALS, CREDENTIALS_OF, EVENT_TIMES, EVENTS, FINGERPRINTS, LAST_USED, META, OF_TENANT, ROLES, ROLES_OF, TENANTS,
