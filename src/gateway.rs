@@ -160,7 +160,7 @@ pub async fn handle<B: RequestBody + Unpin>(
         }
     };
     let identified = match identify(context, &examined, &mut access) {
-        Ok(Identification::Unsure(presented, unsure)) => Box::pin(look_up(context, &examined, presented, unsure, &mut access)).await,
+        Ok(Identification::Incomplete(presented, missing)) => Box::pin(look_up(context, &examined, presented, missing, &mut access)).await,
         Ok(Identification::Known(presented, resolved)) => admit(context, &examined, presented, resolved, &mut access),
         Ok(Identification::Anybody) => authorize_public(route),
         Err(denial) => Err(denial),

@@ -36,7 +36,7 @@ pub struct Resolver {
     cached: Arc<CachedStore>,
     peppers: Peppers,
     clock: Arc<dyn Clock>,
-    table: RefCell<Vec<Option<Tabled>>>,
+    table: RefCell<Vec<Option<TableEntry>>>,
     /// Fetches newer keys of issuers; without it, what is known is all there is.
     renewal: Option<Arc<KeyRenewal>>,
 }
@@ -80,24 +80,24 @@ impl Resolver {
         let token = match surface.kind.verify(extracted.credential, now)? {
             Verified::NoToken => None,
             Verified::Token(claims) => Some(claims),
-            Verified::KeyWanted { rules, keys, otherwise } => return Ok(Recall::Unsure(Unsure::Key { rules, keys, otherwise })),
+            Verified::KeyWanted { rules, keys, otherwise } => return Ok(Recall::Incomplete(Missing::Key { rules, keys, otherwise })),
         };
         let mut found = None;
         for (tried, fingerprint) in fingerprints(surface, extracted.credential, token.as_deref(), &self.peppers).enumerate() {
-            match self.remembered(fingerprint, now) {
-                Remembered::Present(facts) => {
+            match self.find_cached(fingerprint, now) {
+                CachedFacts::Present(facts) => {
                     found = Some(facts);
                     break;
                 }
-                Remembered::Absent => {}
-                Remembered::Nothing => match self.provenance(surface, extracted) {
+                CachedFacts::Absent => {}
+                CachedFacts::Nothing => match self.provenance(surface, extracted) {
                     Provenance::Forged => {
                         // A forged key must take as long as a known one.
                         std::hint::black_box(surface.prove(extracted.credential, token.as_deref(), None, &self.peppers));
                         return Err(Unproven::WRONG_MAC);
                     }
                     provenance => {
-                        return Ok(Recall::Unsure(Unsure::Facts {
+                        return Ok(Recall::Incomplete(Missing::Facts {
                             token,
                             tried,
                             fingerprint,
@@ -109,7 +109,7 @@ impl Resolver {
         }
         if let Some(facts) = found.take_if(|facts| validity::is_idle(facts, now.wall)) {
             // Only now and then: what this gateway and others know of its use decides.
-            return Ok(Recall::Unsure(Unsure::Uses { token, facts, now }));
+            return Ok(Recall::Incomplete(Missing::Uses { token, facts, now }));
         }
         Ok(Recall::Known(self.conclude(surface, extracted, found, token, now)?))
     }
@@ -123,12 +123,13 @@ impl Resolver {
     pub async fn resolve(
         &self,
         surface: &Surface,
-        (extracted, client): (&Extracted<'_>, IpAddr),
-        unsure: Unsure<'_>,
+        extracted: &Extracted<'_>,
+        client: IpAddr,
+        missing: Missing<'_>,
     ) -> Result<Resolved, Unproven> {
         let mut asker = LookupOrigin::Proven;
-        let (token, tried, mut found) = match unsure {
-            Unsure::Facts {
+        let (token, tried, mut found) = match missing {
+            Missing::Facts {
                 token,
                 tried,
                 fingerprint,
@@ -139,23 +140,23 @@ impl Resolver {
                 }
                 (token, tried + 1, self.load(fingerprint, asker).await?)
             }
-            Unsure::Key { rules, keys, otherwise } => (self.verify_anew(rules, keys, extracted, otherwise).await?, 0, None),
-            Unsure::Uses { token, facts, now } => (token, 0, Some(self.newest_uses(facts, now).await?)),
+            Missing::Key { rules, keys, otherwise } => (self.verify_with_newer_keys(rules, keys, extracted, otherwise).await?, 0, None),
+            Missing::Uses { token, facts, now } => (token, 0, Some(self.with_newest_uses(facts, now).await?)),
         };
         let mut now = self.clock.now();
         for fingerprint in fingerprints(surface, extracted.credential, token.as_deref(), &self.peppers).skip(tried) {
             if found.is_some() {
                 break;
             }
-            found = match self.remembered(fingerprint, now) {
-                Remembered::Present(facts) => Some(facts),
-                Remembered::Absent => None,
-                Remembered::Nothing => self.load(fingerprint, asker).await?,
+            found = match self.find_cached(fingerprint, now) {
+                CachedFacts::Present(facts) => Some(facts),
+                CachedFacts::Absent => None,
+                CachedFacts::Nothing => self.load(fingerprint, asker).await?,
             };
             now = self.clock.now();
         }
         if let Some(facts) = found.take_if(|facts| validity::is_idle(facts, now.wall)) {
-            found = Some(self.newest_uses(facts, now).await?);
+            found = Some(self.with_newest_uses(facts, now).await?);
             now = self.clock.now();
         }
         Ok(self.conclude(surface, extracted, found, token, now)?)
@@ -166,10 +167,10 @@ impl Resolver {
     ///
     /// # Errors
     /// As [`recall`](Self::recall) and [`resolve`](Self::resolve).
-    pub async fn prove(&self, surface: &Surface, (extracted, client): (&Extracted<'_>, IpAddr), now: Now) -> Result<Resolved, Unproven> {
+    pub async fn prove(&self, surface: &Surface, extracted: &Extracted<'_>, client: IpAddr, now: Now) -> Result<Resolved, Unproven> {
         match self.recall(surface, extracted, now)? {
             Recall::Known(resolved) => Ok(resolved),
-            Recall::Unsure(unsure) => self.resolve(surface, (extracted, client), unsure).await,
+            Recall::Incomplete(missing) => self.resolve(surface, extracted, client, missing).await,
         }
     }
 
@@ -205,10 +206,10 @@ impl Resolver {
     /// [`Denial::StoreUnavailable`] and [`Denial::CorruptRecord`] when the store cannot say.
     pub async fn is_tenant(&self, id: &TenantId, client: IpAddr, now: Now) -> Result<bool, Denial> {
         let fingerprint = Fingerprint::of_tenant(id);
-        match self.remembered(fingerprint, now) {
-            Remembered::Present(_) => Ok(true),
-            Remembered::Absent => Ok(false),
-            Remembered::Nothing => Ok(self.load(fingerprint, LookupOrigin::Guess(client)).await?.is_some()),
+        match self.find_cached(fingerprint, now) {
+            CachedFacts::Present(_) => Ok(true),
+            CachedFacts::Absent => Ok(false),
+            CachedFacts::Nothing => Ok(self.load(fingerprint, LookupOrigin::Guess(client)).await?.is_some()),
         }
     }
 
@@ -249,7 +250,8 @@ impl Resolver {
     pub async fn resolve_login(
         &self,
         surface: &Surface,
-        (login, client): (&str, IpAddr),
+        login: &str,
+        client: IpAddr,
         since: BootMillis,
     ) -> Result<Option<Arc<Facts>>, Denial> {
         // Anybody can type a login name.
@@ -277,7 +279,7 @@ impl Resolver {
     /// Facts that say a credential died of not being used, with the uses that this gateway knows, and
     /// those that another one has told the store of since they were read. Asks the store only when
     /// that decides, and at most once a second for each credential.
-    async fn newest_uses(&self, facts: Arc<Facts>, now: Now) -> Result<Arc<Facts>, Denial> {
+    async fn with_newest_uses(&self, facts: Arc<Facts>, now: Now) -> Result<Arc<Facts>, Denial> {
         let facts = self.cached.activity().lay_over(facts);
         if !validity::is_idle(&facts, now.wall) || now.boot.since(facts.read_at()) < IDLE_RECHECK {
             return Ok(facts);
@@ -291,7 +293,7 @@ impl Resolver {
     }
 
     /// Verifies a token of another issuer whose key was not known, after asking once for newer ones.
-    async fn verify_anew(
+    async fn verify_with_newer_keys(
         &self,
         rules: &ExternalRules,
         keys: &Arc<PublishedKeys>,
@@ -324,39 +326,39 @@ impl Resolver {
 
     /// What is known of a fingerprint without asking the store: own table, then shared cache.
     #[must_use]
-    pub fn remembered(&self, key: Fingerprint, now: Now) -> Remembered {
-        if let Some(facts) = self.tabled(&key, now) {
-            return Remembered::Present(facts);
+    pub fn find_cached(&self, key: Fingerprint, now: Now) -> CachedFacts {
+        if let Some(facts) = self.find_in_table(&key, now) {
+            return CachedFacts::Present(facts);
         }
         match self.cached.recall(&key, now) {
-            Recalled::Present(held) => {
-                let facts = held.facts().clone();
-                self.table_facts(&key, held);
-                Remembered::Present(facts)
+            Recalled::Present(entry) => {
+                let facts = entry.facts().clone();
+                self.insert_in_table(&key, entry);
+                CachedFacts::Present(facts)
             }
-            Recalled::Absent => Remembered::Absent,
-            Recalled::Nothing => Remembered::Nothing,
+            Recalled::Absent => CachedFacts::Absent,
+            Recalled::Nothing => CachedFacts::Nothing,
         }
     }
 
-    fn tabled(&self, key: &Fingerprint, now: Now) -> Option<Arc<Facts>> {
+    fn find_in_table(&self, key: &Fingerprint, now: Now) -> Option<Arc<Facts>> {
         let table = self.table.borrow();
-        let (first, second) = places(key, table.len());
+        let (first, second) = table_slots(key, table.len());
         let there = [first, second].into_iter().filter_map(|place| table.get(place)?.as_ref());
-        let mut own = there.filter(|there| there.held.is_of(key));
-        own.find_map(|Tabled { held, facts }| {
+        let mut own = there.filter(|there| there.entry.is_of(key));
+        own.find_map(|TableEntry { entry, facts }| {
             facts.fetch();
-            self.cached.is_current(key, held, now).then(|| facts.clone())
+            self.cached.is_current(key, entry, now).then(|| facts.clone())
         })
     }
 
-    fn table_facts(&self, key: &Fingerprint, held: Arc<CacheEntry>) {
+    fn insert_in_table(&self, key: &Fingerprint, entry: Arc<CacheEntry>) {
         let mut table = self.table.borrow_mut();
-        let (first, second) = places(key, table.len());
-        let facts = held.facts().clone();
+        let (first, second) = table_slots(key, table.len());
+        let facts = entry.facts().clone();
         // What was looked for last is found first; what was there before is in the second place.
-        if let Some(before) = table.get_mut(first).and_then(|place| place.replace(Tabled { held, facts }))
-            && !before.held.is_of(key)
+        if let Some(before) = table.get_mut(first).and_then(|place| place.replace(TableEntry { entry, facts }))
+            && !before.entry.is_of(key)
             && let Some(place) = table.get_mut(second)
         {
             *place = Some(before);
@@ -366,14 +368,14 @@ impl Resolver {
 
 /// A place of a worker's own table that is taken. The facts are those of the entry: kept beside it so that
 /// both are fetched from memory at once.
-struct Tabled {
-    held: Arc<CacheEntry>,
+struct TableEntry {
+    entry: Arc<CacheEntry>,
     facts: Arc<Facts>,
 }
 
 /// What memory knows of a fingerprint, without any wait.
 #[derive(Debug, Clone)]
-pub enum Remembered {
+pub enum CachedFacts {
     /// Facts young enough, and not contradicted by any event.
     Present(Arc<Facts>),
     /// Certainly absent a moment ago.
@@ -387,11 +389,11 @@ pub enum Recall<'s> {
     /// Its facts.
     Known(Resolved),
     /// Nothing that may be used now.
-    Unsure(Unsure<'s>),
+    Incomplete(Missing<'s>),
 }
 
 /// What is missing for an answer from memory.
-pub enum Unsure<'s> {
+pub enum Missing<'s> {
     /// Facts; as many fingerprints as were tried are certainly absent, this one is to be asked for.
     Facts {
         /// The verified token, on token surfaces.
@@ -434,7 +436,7 @@ pub struct Resolved {
 }
 
 /// The two places of a fingerprint in a table of so many: neighbours in one line of the processor's cache.
-fn places(key: &Fingerprint, slots: usize) -> (usize, usize) {
+fn table_slots(key: &Fingerprint, slots: usize) -> (usize, usize) {
     let first = usize::try_from(key.slot_bits()).unwrap_or(0) & slots.saturating_sub(1);
     (first, first ^ 1)
 }

@@ -10,7 +10,7 @@ use durward::base::fingerprint::Peppers;
 use durward::base::ids::{CredentialId, TenantId};
 use durward::base::key::GeneratedKey;
 use durward::base::principal::Principal;
-use durward::config::{self, Purpose, Table};
+use durward::config::{self, InMemory, Purpose};
 use durward::decide::authorize::{AccessRequest, Carried, Proof, authorize};
 use durward::decide::extract::extract;
 use durward::decide::headers::{OutgoingHead, UriScheme};
@@ -87,7 +87,7 @@ type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 impl Bench {
     /// A snapshot from a configuration, a store with one key, and that key's request.
     pub(crate) fn new() -> Fallible<Self> {
-        let mut files = Table::default();
+        let mut files = InMemory::default();
         for (path, text) in [("/bench/gateway.toml", GATEWAY), ("/bench/upstreams/main.toml", UPSTREAM)] {
             files.files.insert(path.into(), text.into());
         }
@@ -177,10 +177,10 @@ impl Bench {
         let found = match recalled {
             Recall::Known(found) => black_box(found),
             // Only the first time: the store is asked.
-            Recall::Unsure(unsure) => {
+            Recall::Incomplete(missing) => {
                 let asked = self
                     .runtime
-                    .block_on(resolver.resolve(surface, (&extracted, IpAddr::V4(Ipv4Addr::LOCALHOST)), unsure));
+                    .block_on(resolver.resolve(surface, &extracted, IpAddr::V4(Ipv4Addr::LOCALHOST), missing));
                 asked.map_err(|d| d.denial.label())?
             }
         };

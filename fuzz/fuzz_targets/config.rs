@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use durward::config::{Purpose, Style, Table, load_from};
+use durward::config::{Purpose, RenderStyle, InMemory, load_from};
 use libfuzzer_sys::fuzz_target;
 
 /// Stands between `gateway.toml` and the upstream file in an input.
@@ -14,7 +14,7 @@ const CANARY: &str = "canary0123456789abcdef0123456789abcdef";
 
 fuzz_target!(|text: &str| {
     let (gateway, upstream) = text.split_once(SEPARATOR).unwrap_or((text, ""));
-    let mut files = Table::default();
+    let mut files = InMemory::default();
     files.files.insert("/c/gateway.toml".into(), gateway.as_bytes().to_vec());
     files.files.insert("/c/upstreams/u.toml".into(), upstream.as_bytes().to_vec());
     files.variables.insert("S".into(), CANARY.into());
@@ -27,7 +27,7 @@ fuzz_target!(|text: &str| {
                 let lines = file.map_or(0, |f| f.split(|b| *b == b'\n').count());
                 assert!(diagnosis.line <= lines.max(1));
             }
-            let shown = errors.problems.render(Style::Plain);
+            let shown = errors.problems.render(RenderStyle::Plain);
             // What the input itself says outside of secrets may of course be shown.
             assert!(text.contains(CANARY) || !shown.contains(CANARY));
         }

@@ -10,7 +10,7 @@ use crate::store::find_any;
 use super::Operations;
 use super::error::OperationError;
 use super::keys::{KeyView, KeyWords};
-use super::surfaces::{KeyShape, find_key_surface};
+use super::surfaces::{KeyParts, find_key_surface};
 use super::text::{parse_expiry, parse_id};
 
 /// Takes over a credential of which only SHA-256 hashes are known.
@@ -61,11 +61,11 @@ impl Operations {
             )));
         }
         let key = parse_hash("sha256", &request.sha256)?;
-        let secret = match (&request.secret_sha256, surface.shape) {
-            (Some(hash), KeyShape::Pair) => Some(parse_hash("secret_sha256", hash)?),
-            (None, KeyShape::Single) => None,
-            (None, KeyShape::Pair) => return Err(usage(&format!("surface `{}` takes pairs: give secret_sha256 too", surface.name()))),
-            (Some(_), KeyShape::Single) => {
+        let secret = match (&request.secret_sha256, surface.parts) {
+            (Some(hash), KeyParts::Pair) => Some(parse_hash("secret_sha256", hash)?),
+            (None, KeyParts::Single) => None,
+            (None, KeyParts::Pair) => return Err(usage(&format!("surface `{}` takes pairs: give secret_sha256 too", surface.name()))),
+            (Some(_), KeyParts::Single) => {
                 return Err(usage(&format!(
                     "surface `{}` takes single keys: leave secret_sha256 out",
                     surface.name()

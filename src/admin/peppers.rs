@@ -9,7 +9,7 @@ use crate::base::fingerprint::PepperMark;
 use crate::base::key::{IdKind, mint_id};
 use crate::base::login::login_fingerprint;
 use crate::base::principal::{CredentialRecord, CredentialState};
-use crate::store::{ChangeError, CredentialFilter, Listed, MAX_LIST, PepperList, UnderPepper, pepper_of};
+use crate::store::{ChangeError, CredentialFilter, ListedPepper, MAX_LIST, PepperList, UnderPepper, pepper_of};
 
 use super::Operations;
 use super::error::OperationError;
@@ -272,7 +272,7 @@ impl Operations {
     }
 }
 
-fn find_listed<'l>(list: &'l PepperList, mark: &str) -> Result<&'l Listed, OperationError> {
+fn find_listed<'l>(list: &'l PepperList, mark: &str) -> Result<&'l ListedPepper, OperationError> {
     let parsed = PepperMark::parse(mark).ok_or_else(|| {
         OperationError::Usage(format!(
             "`{}` is not a pepper's mark: eight characters of 0-9 a-f, as `durward peppers` shows them",
@@ -283,7 +283,7 @@ fn find_listed<'l>(list: &'l PepperList, mark: &str) -> Result<&'l Listed, Opera
     listed.ok_or_else(|| OperationError::NotFound(format!("the store has no pepper {mark}; `durward peppers` lists them")))
 }
 
-fn view(listed: &Listed, uses: PepperUse, first: bool) -> PepperView {
+fn view(listed: &ListedPepper, uses: PepperUse, first: bool) -> PepperView {
     let latest = uses.latest.map(|end| write(crate::base::clock::UnixMillis(end)));
     let droppable = match (first, uses.all(), uses.lasting) {
         (true, ..) => None,

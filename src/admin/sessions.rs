@@ -111,7 +111,7 @@ const MAX_READ: usize = 50;
 type Ancestors = HashMap<CredentialId, Option<CredentialRecord>>;
 
 /// How long a session lives.
-enum Lifetime {
+enum SessionLifetime {
     /// It has ended, since one of its parents has.
     Over,
     /// Until then, if it is not used before; `None`: without an end.
@@ -149,7 +149,7 @@ impl Operations {
                 }
                 filter.after = Some(record.id.clone());
                 if self.is_session(&record)
-                    && let Lifetime::Until(ends_at) = self.life_of(&record, now, &mut above).await?
+                    && let SessionLifetime::Until(ends_at) = self.life_of(&record, now, &mut above).await?
                 {
                     sessions.push(SessionView::new(&record, ends_at));
                 }
@@ -174,7 +174,7 @@ impl Operations {
     }
 
     /// How long a session lives, by its own end and by those of its parents.
-    async fn life_of(&self, record: &CredentialRecord, now: UnixMillis, above: &mut Ancestors) -> Result<Lifetime, OperationError> {
+    async fn life_of(&self, record: &CredentialRecord, now: UnixMillis, above: &mut Ancestors) -> Result<SessionLifetime, OperationError> {
         let mut end = own_end(record);
         let (mut parent, mut oldest) = (record.parent().cloned(), record.created_at);
         for _ in 0..MAX_ANCESTORS {
@@ -185,18 +185,18 @@ impl Operations {
             }
             // A record whose parent does not exist admits nobody.
             let Some(Some(ancestor)) = above.get(&named.id) else {
-                return Ok(Lifetime::Over);
+                return Ok(SessionLifetime::Over);
             };
             let ended =
                 matches!(ancestor.state, CredentialState::Revoked { .. }) || ancestor.valid_after.is_some_and(|since| oldest < since);
             end = earlier(end, own_end(ancestor));
             if ended || end.is_some_and(|end| end <= now) {
-                return Ok(Lifetime::Over);
+                return Ok(SessionLifetime::Over);
             }
             oldest = oldest.min(ancestor.created_at);
             parent = ancestor.parent().cloned();
         }
-        Ok(Lifetime::Until(end))
+        Ok(SessionLifetime::Until(end))
     }
 
     /// Revokes one session, and with it its children.

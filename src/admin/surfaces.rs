@@ -47,13 +47,13 @@ pub(crate) fn find_surface_of<'s>(
 pub(crate) struct KeySurface<'s> {
     index: SurfaceIndex,
     pub(crate) surface: &'s Surface,
-    pub(crate) shape: KeyShape,
+    pub(crate) parts: KeyParts,
     pub(crate) keys: KeyOrigin,
 }
 
 /// What a key of a surface consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum KeyShape {
+pub(crate) enum KeyParts {
     Single,
     /// A publishable half and a secret half.
     Pair,
@@ -108,9 +108,9 @@ pub(crate) fn find_key_surface<'s>(snapshot: &'s Snapshot, name: &str) -> Result
             printable(name)
         )));
     };
-    let (shape, keys) = match surface.kind.recipe() {
-        Recipe::Keys { secret, origin, .. } => (if secret.is_some() { KeyShape::Pair } else { KeyShape::Single }, origin),
-        Recipe::Signing(_) => (KeyShape::Single, KeyOrigin::Generated),
+    let (parts, keys) = match surface.kind.recipe() {
+        Recipe::Keys { secret, origin, .. } => (if secret.is_some() { KeyParts::Pair } else { KeyParts::Single }, origin),
+        Recipe::Signing(_) => (KeyParts::Single, KeyOrigin::Generated),
         Recipe::Elsewhere => {
             return Err(OperationError::Usage(format!(
                 "surface `{name}` takes tokens of issuers that are not durward: they are made there"
@@ -131,7 +131,7 @@ pub(crate) fn find_key_surface<'s>(snapshot: &'s Snapshot, name: &str) -> Result
     Ok(KeySurface {
         index: SurfaceIndex(index),
         surface,
-        shape,
+        parts,
         keys,
     })
 }

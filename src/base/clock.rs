@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Milliseconds since 1970-01-01 UTC. May step; used for expiry times that others wrote.
+/// Milliseconds since 1970-01-01 UTC. This clock may step. It is used for expiry times, which others wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct UnixMillis(pub i64);
 
@@ -25,8 +25,8 @@ impl UnixMillis {
     }
 }
 
-/// Milliseconds of `CLOCK_BOOTTIME`: never steps and goes on while the machine is suspended, so it
-/// is what the age of a fact is counted on.
+/// Milliseconds of `CLOCK_BOOTTIME`. This clock never steps and goes on while the machine is suspended, so the age of
+/// a fact is counted on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct BootMillis(pub u64);
 
@@ -59,20 +59,21 @@ pub trait Clock: Send + Sync + 'static {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
-/// For so many nanoseconds the wall clock is reckoned by the boot clock.
+/// For how many nanoseconds the wall clock is derived from the boot clock.
 const RECKONED: i64 = 1_000_000;
-/// Readings of the two clocks that lie further apart, in nanoseconds, were interrupted: nothing is reckoned from them.
+/// Largest distance of two readings of the clocks in nanoseconds. If they lie further apart, the thread was
+/// interrupted between them, and nothing is derived from them.
 const APART: i64 = 10_000;
 
 thread_local! {
-    /// When this thread last read both clocks, in nanoseconds of the boot clock and of the wall clock.
+    /// The last reading of both clocks by this thread, in nanoseconds: boot clock, wall clock.
     static LAST: Cell<Option<(i64, i64)>> = const { Cell::new(None) };
 }
 
 impl Clock for SystemClock {
-    /// The wall clock is read once in a millisecond and reckoned by the boot clock in between, since a busy
-    /// worker asks forty times in one. It is never ahead and at most 10 us behind, so that nothing expires
-    /// early or is used a millisecond too long; a step of it is noticed a millisecond later.
+    /// The wall clock is read once in a millisecond and derived from the boot clock in between, since a busy worker
+    /// asks forty times in a millisecond. The derived time is never ahead and at most 10 us behind: nothing expires
+    /// early, and nothing is used a millisecond too long. A step of the wall clock is noticed within a millisecond.
     fn now(&self) -> Now {
         let boot = read_nanos(ClockId::Boottime);
         let wall = LAST.get().and_then(|(read_at, wall)| {
@@ -86,8 +87,8 @@ impl Clock for SystemClock {
     }
 }
 
-/// Reads the wall clock, and notes it with the boot clock, which was last read at `before`. What passes until
-/// the next reading of the boot clock is lost and not gained.
+/// Reads the wall clock and remembers it with the boot clock, which was last read at `before`. The time until the
+/// next reading of the boot clock is lost, never gained.
 fn read_wall(before: i64) -> i64 {
     let wall = read_nanos(ClockId::Realtime);
     let after = read_nanos(ClockId::Boottime);
@@ -96,7 +97,7 @@ fn read_wall(before: i64) -> i64 {
 }
 
 #[cfg(any(test, feature = "internals"))]
-/// A clock for tests and simulations: it stands still until it is moved.
+/// A clock for tests and simulations. It stands still until a test moves it.
 #[derive(Debug, Default)]
 pub struct ManualClock(Mutex<Now>);
 
@@ -142,7 +143,7 @@ pub fn instant() -> std::time::Instant {
     std::time::Instant::now()
 }
 
-/// The same of the runtime this is called on: a simulation moves it with its timers.
+/// The monotonic instant of the runtime that calls this. A simulation moves it with its timers.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the place")]
 pub fn runtime_instant() -> std::time::Instant {

@@ -6,8 +6,8 @@ use std::fmt;
 
 use super::denial::Denial;
 
-/// A presented credential. It borrows from the head, so that it cannot outlive extraction and
-/// resolution; `Debug` shows its kind and nothing else.
+/// A presented credential. It borrows from the head, so it cannot outlive extraction and resolution. `Debug` shows
+/// its kind and nothing else.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Credential<'a> {
     Key(&'a [u8]),
@@ -20,7 +20,7 @@ pub enum Credential<'a> {
     Basic(&'a [u8]),
     Jwt {
         token: &'a [u8],
-        /// Where it was carried; a cookie travels without the user's intent.
+        /// Where the token was carried. Browsers attach cookies without the user's intent.
         origin: TokenOrigin,
     },
 }
@@ -66,7 +66,7 @@ macro_rules! faults {
             #[cfg(test)]
             pub const ALL: &'static [Self] = &[$(Self::$fault,)*];
 
-            /// Its word in access lines, which stays the same between versions.
+            /// The word in access lines. It stays the same between versions.
             #[must_use]
             pub const fn label(self) -> &'static str {
                 match self {
@@ -78,7 +78,7 @@ macro_rules! faults {
 }
 
 faults! {
-    /// More bytes than the surface takes.
+    /// The token has more bytes than the surface takes.
     TooLong "token_too_long";
     /// Not three parts of base64url without padding.
     Form "malformed_token";
@@ -142,19 +142,18 @@ faults! {
     NoLongerTrusted "no_longer_trusted";
 }
 
-/// Why a credential proved nothing.
+/// Why a credential was not accepted.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unproven {
     /// What the caller is told.
     pub denial: Denial,
-    /// What the access line tells besides, as `cause`.
+    /// The `cause` in the access line.
     pub cause: Option<&'static str>,
 }
 
 impl Unproven {
-    /// A key whose MAC is wrong under every pepper. The caller and the metrics are told what they are told of an unknown
-    /// key.
+    /// A key whose MAC is wrong under every pepper. The caller and the metrics see the same as for an unknown key.
     pub const WRONG_MAC: Self = Self {
         denial: Denial::UnknownCredential,
         cause: Some("wrong_mac"),
@@ -170,7 +169,7 @@ impl From<Denial> for Unproven {
 impl From<TokenFault> for Unproven {
     fn from(fault: TokenFault) -> Self {
         let denial = match fault {
-            // Not knowing is never a 401.
+            // Without the keys nobody knows whether the token is good, and not knowing is never a 401.
             TokenFault::NoKeys => Denial::StoreUnavailable,
             _ => Denial::InvalidToken,
         };

@@ -1,8 +1,8 @@
 //! The closed set of reasons to refuse a request, the one table that says what each means, and the field errors that
-//! stand beside one of them.
+//! accompany one of them.
 
-/// Why a request was refused. Several reasons share one answer outside (unknown, revoked, expired
-/// and wrong-secret look alike) and stay apart in logs and metrics.
+/// Why a request was refused. Several reasons have the same answer outside (unknown, revoked, expired, wrong secret)
+/// and stay apart in logs and metrics.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Denial {
@@ -14,11 +14,11 @@ pub enum Denial {
     MalformedHost,
     /// Message framing is in doubt; the connection closes.
     MalformedFraming,
-    /// A header in disguise of a protected one, or a protected one named in `Connection`.
+    /// A header that imitates a protected one, or a protected header named in `Connection`.
     ForgedHeader,
     /// More than one credential was presented.
     AmbiguousCredentials,
-    /// A body where a served route needs JSON is something else.
+    /// The body of a served route is not the JSON that the route needs.
     InvalidBody,
     /// The client was too slow to send its request.
     RequestTimeout,
@@ -26,13 +26,13 @@ pub enum Denial {
     BodyTooLarge,
     /// The request-target is longer than 8 KiB.
     TargetTooLong,
-    /// The body's media type is not the one a served route takes.
+    /// The media type of the body is none that the served route takes.
     WrongMediaType,
     /// `Expect` holds something else than `100-continue`.
     ExpectationFailed,
     /// This name is not served on this connection.
     Misdirected,
-    /// Fields of the body are missing or wrong; which, is told beside the denial.
+    /// Fields of the body are missing or wrong. The field errors stand beside the denial.
     InvalidFields,
     /// The head is larger than 32 KiB, has a field larger than 17 KiB, or more than 100 fields.
     HeadTooLarge,
@@ -41,21 +41,21 @@ pub enum Denial {
     /// An HTTP version other than 1.0, 1.1 and 2.
     UnsupportedVersion,
     NoRoute,
-    /// A record that is not there, or that the caller may not know of.
+    /// The record does not exist, or the caller may not know that it does.
     NotFound,
     /// A route matches the path but not the method.
     MethodNotAllowed,
-    /// What is to be made is there already.
+    /// What the call would make exists already.
     Taken,
-    /// As many credentials hang on one record, or belong to one tenant, as may.
+    /// The record or the tenant has as many credentials as it may have.
     TooManyCredentials,
     /// No credential where the route needs one.
     MissingCredential,
-    /// The credential has not the form its surface has.
+    /// The credential does not have the form of its surface.
     MalformedCredential,
     /// The credential belongs to another surface than the route accepts.
     WrongSurface,
-    /// A credential where no surface of the route has its place: nothing the route would look at.
+    /// A credential in a place where no surface of the route expects one.
     MisplacedCredential,
     /// The credential's mode is not the one needed, or two halves differ in mode.
     WrongMode,
@@ -69,7 +69,7 @@ pub enum Denial {
     ExpiredCredential,
     /// The credential is not valid yet.
     EarlyCredential,
-    /// A signed token does not verify, or its claims are not those its surface asks for.
+    /// A signed token does not verify, or its claims are not those that its surface requires.
     InvalidToken,
     /// The credential's tenant is inactive.
     InactiveTenant,
@@ -77,9 +77,9 @@ pub enum Denial {
     InsufficientScope,
     /// The caller named another tenant than its own.
     ForeignTenant,
-    /// The service that a served route asks said no.
+    /// The service that the hook of a served route asked refused the call.
     RefusedByService,
-    /// A cookie credential on a changing method without proof that the request is same-origin.
+    /// A cookie credential on a changing method, without proof that the request is of the same origin.
     CrossSite,
     /// A browser asks for a page whose origin is not listed.
     CorsOrigin,
@@ -88,7 +88,7 @@ pub enum Denial {
     /// A browser asks for a request header that pages may not send.
     CorsHeader,
     RateLimited,
-    /// The store cannot say; unknown is not absent.
+    /// The store could not answer. Not knowing is not the same as absence.
     StoreUnavailable,
     /// The store answered with something that cannot be trusted.
     CorruptRecord,
@@ -118,10 +118,10 @@ pub enum Severity {
 #[derive(Debug, Clone, Copy)]
 pub struct DenialRow {
     pub denial: Denial,
-    /// Metric label and log value; also the key in a dialect's table.
+    /// Metric label and log value; also the key in the table of a dialect.
     pub label: &'static str,
     pub status: u16,
-    /// Default code towards the caller; reasons that must look alike share it.
+    /// Default code for the caller. Reasons that must look alike share it.
     pub code: &'static str,
     /// Default message towards the caller.
     pub message: &'static str,
@@ -210,8 +210,8 @@ impl Denial {
         DENIALS.iter().find(|row| row.label == label).map(|row| row.denial)
     }
 
-    /// Whether the connection may not be used again after this answer, because what follows on it
-    /// cannot be told apart from the refused message.
+    /// Whether the connection must close after this answer, because what follows on it cannot be told apart from the
+    /// refused message.
     #[must_use]
     pub const fn closes_connection(self) -> bool {
         matches!(
@@ -229,15 +229,14 @@ impl Denial {
     }
 }
 
-/// Most messages kept for one request: a body with more mistakes than this is not helped by hearing
-/// of all of them, and an answer must not grow with what a stranger sends.
+/// Most messages for one request. A body with more mistakes is not helped by hearing of all, and an answer must not
+/// grow with what a stranger sends.
 pub const MAX_FIELD_ERRORS: usize = 32;
 
-/// Longest name of a field that is repeated in an answer, in characters: names of unknown fields come
-/// from the caller.
+/// Longest name of a field in an answer, in characters. Names of unknown fields come from the caller.
 pub const MAX_FIELD_NAME: usize = 64;
 
-/// Messages by field, in the order they were found.
+/// Messages by field, in the order in which they were found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FieldErrors(Vec<(String, Vec<String>)>);
 

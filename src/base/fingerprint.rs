@@ -1,4 +1,5 @@
-//! Keyed hashes of credentials: the only form in which a credential is stored, cached, logged or looked up.
+//! Keyed hashes of credentials: the only form in which a credential is stored, cached, logged or looked up. Also the
+//! peppers that make them.
 
 use std::fmt;
 
@@ -10,9 +11,8 @@ use super::ids::{CredentialId, MAX_ID_LEN, SurfaceName, TenantId};
 /// Longest label before a surface's name.
 const MAX_LABEL: usize = 16;
 
-/// What a credential is looked up by: 256 bits that already contain the surface (realm), the kind
-/// of look-up and the whole secret, so that a cache or a single flight keyed by it cannot mix two
-/// surfaces up.
+/// The key of a look-up: 256 bits that cover the surface, the kind of look-up and the whole secret. So a cache keyed
+/// by it cannot mix two surfaces up.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint([u8; 32]);
 
@@ -63,8 +63,8 @@ impl Fingerprint {
         Some(Self(bytes))
     }
 
-    /// The look-up key of a record by its id on a surface. Ids are not secret, so no pepper is
-    /// needed; sessions resolve to their record this way.
+    /// The fingerprint of a record by its id on a surface. Ids are no secrets, so no pepper is needed. Sessions find
+    /// their record this way.
     #[must_use]
     pub fn of_id(surface: &SurfaceName, id: &CredentialId) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);
@@ -79,7 +79,7 @@ impl Fingerprint {
         Self::from_digest(context.finish().as_ref())
     }
 
-    /// The look-up key of a tenant itself, which external tokens name.
+    /// The fingerprint of a tenant itself, which external tokens name.
     #[must_use]
     pub fn of_tenant(id: &TenantId) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);
@@ -106,12 +106,12 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// Which half or form of a credential a fingerprint is of.
+/// The part of a credential that a fingerprint is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CredentialPart {
-    /// An API key, or the publishable half of a pair: found by it.
+    /// An API key, or the publishable half of a pair. The record is found by it.
     Key,
-    /// The secret half of a pair: compared, never looked up.
+    /// The secret half of a pair. It is compared, never looked up.
     Secret,
 }
 
@@ -119,10 +119,10 @@ pub enum CredentialPart {
 #[derive(Clone)]
 pub struct Pepper {
     key: hmac::Key,
-    /// Makes the MACs in generated keys. Derived from the pepper, so that such a MAC, which the key's holder sees, is
-    /// never the fingerprint of anything.
+    /// Makes the MACs in generated keys. It is derived from the pepper, so that such a MAC, which the key's holder
+    /// sees, is never the fingerprint of anything.
     marks: hmac::Key,
-    /// Derives signing secrets. A key of its own, since these secrets leave the gateway.
+    /// Derives signing secrets. It is a key of its own, since these secrets leave the gateway.
     signing: hmac::Key,
 }
 
@@ -158,14 +158,15 @@ impl Pepper {
         self.mac(label, surface, sha256)
     }
 
-    /// The first 64 bits of the MAC of the beginning of a key, up to where its MAC stands.
+    /// The first 64 bits of the MAC over the beginning of a key, up to where the MAC stands in it.
     #[must_use]
     pub(super) fn mark(&self, beginning: &[u8]) -> u64 {
         let mac = hmac::sign(&self.marks, beginning);
         mac.as_ref().first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
     }
 
-    /// The secret that a service signs with by the record of this surface and id. A surface's name holds no zero byte.
+    /// The secret that a service signs with, for the record of this surface and id. The name of a surface holds no
+    /// zero byte.
     #[must_use]
     pub(super) fn signing_secret(&self, surface: &SurfaceName, id: &CredentialId) -> [u8; 32] {
         let mut context = hmac::Context::with_key(&self.signing);
@@ -177,15 +178,15 @@ impl Pepper {
         secret
     }
 
-    /// What tells this pepper from others without revealing it.
+    /// The check value, which identifies this pepper without revealing it.
     #[must_use]
     pub fn check(&self) -> PepperCheck {
         PepperCheck::of(Fingerprint::from_digest(hmac::sign(&self.key, b"durward pepper check").as_ref()))
     }
 
-    /// Of the label, the surface's name, a zero byte and the secret.
+    /// The MAC of the label, the name of the surface, a zero byte and the secret.
     fn mac(&self, label: &[u8], surface: &SurfaceName, secret: &[u8]) -> Fingerprint {
-        // What is no secret is put together first: each part that is handed over costs as much as its hash.
+        // The parts that are no secrets are joined first: handing a part to the hash costs as much as hashing it.
         let mut realm = [0; MAX_LABEL + MAX_ID_LEN + 1];
         let mut end = 0;
         for part in [label, surface.as_str().as_bytes()] {
@@ -218,23 +219,23 @@ impl Peppers {
         (!peppers.is_empty()).then_some(Self(peppers))
     }
 
-    /// The one that makes new fingerprints.
+    /// The pepper that makes new fingerprints.
     #[must_use]
     pub fn first(&self) -> &Pepper {
         &self.0[0]
     }
 
-    /// All, in the order they are tried.
+    /// All peppers, in the order in which they are tried.
     pub fn iter(&self) -> impl Iterator<Item = &Pepper> {
         self.0.iter()
     }
 
-    /// All but the first: those of older credentials.
+    /// All peppers but the first: those of older credentials.
     pub fn older(&self) -> impl Iterator<Item = &Pepper> {
         self.0.iter().skip(1)
     }
 
-    /// What a store is told of them.
+    /// The check values, which the store keeps.
     #[must_use]
     pub fn checks(&self) -> PepperChecks {
         let first = PepperChecks::one(self.first().check());
@@ -260,12 +261,12 @@ fn hex_value(digit: u8) -> Option<u8> {
     }
 }
 
-/// Most peppers of one gateway: each costs a look-up for every unknown key, and a hash for every pair. A
-/// rotation needs two; the others leave room for ones that were begun and not finished.
+/// Most peppers of one gateway. Each costs a look-up for every unknown key, and a hash for every pair. A rotation
+/// needs two; the rest leaves room for rotations that were begun and not finished.
 pub const MAX_PEPPERS: usize = 8;
 
-/// A value that tells peppers apart without revealing them; the store keeps those it was written under,
-/// so that a gateway without one of them refuses to work instead of finding nobody. Public.
+/// A public value that identifies a pepper without revealing it. The store keeps the check values of the peppers that
+/// it was written under. So a gateway that lacks one of them refuses to work, instead of finding nobody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PepperCheck(Fingerprint);
 
@@ -293,7 +294,7 @@ impl PepperCheck {
         Fingerprint::from_hex(text).map(Self)
     }
 
-    /// Its beginning, by which records and people name the pepper.
+    /// The beginning of the check value, by which records and people name the pepper.
     #[must_use]
     pub const fn mark(&self) -> PepperMark {
         let [a, b, c, d, ..] = *self.0.as_bytes();
@@ -301,8 +302,8 @@ impl PepperCheck {
     }
 }
 
-/// Which pepper a credential's fingerprints were made under: the first eight characters of its check
-/// value. Public.
+/// The name of the pepper that made a credential's fingerprints: the first eight characters of its check value.
+/// Public.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PepperMark([u8; 4]);
 
@@ -334,7 +335,7 @@ pub struct PepperChecks {
 }
 
 impl PepperChecks {
-    /// Of a gateway with one pepper.
+    /// The check values of a gateway with one pepper.
     #[must_use]
     pub const fn one(first: PepperCheck) -> Self {
         Self { first, others: Vec::new() }
@@ -346,13 +347,13 @@ impl PepperChecks {
         self
     }
 
-    /// Of the pepper that makes new fingerprints.
+    /// The check value of the pepper that makes new fingerprints.
     #[must_use]
     pub const fn first(&self) -> PepperCheck {
         self.first
     }
 
-    /// All, the first one first.
+    /// All check values, that of the first pepper first.
     pub fn iter(&self) -> impl Iterator<Item = PepperCheck> + '_ {
         std::iter::once(self.first).chain(self.others.iter().copied())
     }

@@ -1,13 +1,13 @@
-//! Identifiers, each its own type, valid by construction so that they can go into a header as they are
-//! (a [`Subject`] is encoded there).
+//! Identifiers. Each is a type of its own and valid by construction, so it can go into a header as it is. A
+//! [`Subject`] is encoded there.
 
 use std::fmt;
 use std::sync::Arc;
 
 use super::text::every;
 
-/// Longest identifier. A tenant id becomes a header value and a store key; 128 characters hold a
-/// UUID with a prefix and leave room.
+/// Longest identifier in characters. A tenant id becomes a header value and a store key; 128 characters hold a UUID
+/// with a prefix and leave room.
 pub const MAX_ID_LEN: usize = 128;
 
 /// Why a text is not an identifier.
@@ -15,7 +15,7 @@ pub const MAX_ID_LEN: usize = 128;
 #[error("an identifier has 1 to 128 characters of A-Z a-z 0-9 . _ : -")]
 pub struct InvalidId;
 
-/// True for texts of `[A-Za-z0-9._:-]{1,128}`, the only ones that may become an identity header.
+/// Whether a text is `[A-Za-z0-9._:-]{1,128}`. No other text may become an identity header.
 #[must_use]
 pub fn is_valid_id(text: &str) -> bool {
     (1..=MAX_ID_LEN).contains(&text.len())
@@ -32,7 +32,7 @@ macro_rules! id {
         pub struct $name(Arc<str>);
 
         impl PartialEq for $name {
-            /// One text in memory twice is not read to be compared with itself.
+            /// The same text in memory is equal to itself without a comparison.
             fn eq(&self, other: &Self) -> bool {
                 Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
             }
@@ -79,7 +79,7 @@ id! {
     TenantId
 }
 id! {
-    /// A record's own name: what operators see, list and revoke. Not a secret.
+    /// The id of a record: what operators see, list and revoke. Not a secret.
     CredentialId
 }
 id! {
@@ -87,24 +87,24 @@ id! {
     SurfaceName
 }
 id! {
-    /// A role's own name: a UUID, or what the operator wrote. Not a secret.
+    /// The id of a role: a UUID, or what the operator wrote. Not a secret.
     RoleId
 }
 id! {
-    /// A running gateway's own name, told in its receipts.
+    /// The name of a running gateway, as its receipts have it.
     GatewayId
 }
 
 impl GatewayId {
-    /// A name of nothing but a number.
+    /// The name of a gateway without a configured one.
     #[must_use]
     pub fn of_number(number: u64) -> Self {
         Self::of_valid(&format!("gateway-{number:016x}"))
     }
 }
 
-/// Longest subject in characters: what OpenID Connect Core, section 2 allows `sub`. In a header it is at most
-/// twelve times as long, since each of four bytes of a character may become three.
+/// Longest subject in characters, as OpenID Connect Core, section 2 limits `sub`. In a header it is at most twelve
+/// times as long: a character has up to four bytes, and each byte may become three.
 pub const MAX_SUBJECT: usize = 255;
 
 /// Why a text is not a subject.
@@ -124,7 +124,7 @@ impl Subject {
     /// # Errors
     /// [`InvalidSubject`] when it is empty, longer than [`MAX_SUBJECT`] or holds a control character.
     pub fn parse(text: &str) -> Result<Self, InvalidSubject> {
-        // Most are identifiers, which are checked sixteen bytes at a time.
+        // Most subjects are identifiers, which are checked sixteen bytes at a time.
         let good = is_valid_id(text)
             || !text.is_empty()
                 && text.len() <= MAX_SUBJECT * 4

@@ -1,4 +1,4 @@
-//! The form of keys durward generates, and the checks that refuse what it did not make before any I/O.
+//! The form of generated keys, and the checks that refuse other texts before any I/O.
 
 use std::fmt;
 
@@ -16,26 +16,26 @@ pub const RANDOM_LEN: usize = 43;
 /// Characters of the checksum: 62^6 is the first power of 62 that holds 32 bits.
 pub const CHECKSUM_LEN: usize = 6;
 /// Characters of the MAC: 62^6 are 2^35.7, so one of 57,000 million guesses causes a look-up. A longer MAC would make
-/// keys longer than some APIs document, and it would only save look-ups: the key itself has 256 bits.
+/// keys longer than some APIs document, and would only save look-ups: the key itself has 256 bits.
 pub const MAC_LEN: usize = 6;
-/// How many MACs there are.
+/// The number of different MACs.
 const MACS: u64 = 62_u64.pow(6);
-/// Longest key of any origin. A generated one has 55 characters and its prefix; imported ones come
-/// from elsewhere, and 256 holds every form we know without letting a caller make us hash pages.
+/// Longest key of any origin. A generated key has 55 characters and its prefix. Imported keys have other forms; 256
+/// holds every form we know without letting a caller make us hash pages.
 pub const MAX_KEY_LEN: usize = 256;
 
 /// Random characters of a tenant's id: 62^22 is the first power of 62 that holds 128 bits.
 const TENANT_LEN: usize = 22;
 
-/// Characters of an id that say when it was made: 62^9 milliseconds are more than 400,000 years.
+/// Characters of an id that hold the time of its making: 62^9 milliseconds are more than 400,000 years.
 const TIME_LEN: usize = 9;
 
-/// Random characters of an id beside its time: 62^17 is the first power of 62 that holds 96 bits, enough for records of
-/// one millisecond.
+/// Random characters of an id besides its time: 62^17 is the first power of 62 that holds 96 bits, enough for all
+/// records of one millisecond.
 const SUFFIX_LEN: usize = 17;
 
-/// What the time in an id is counted down to, in Unix milliseconds: until then (the year 2137) ids begin with `00`, and so
-/// stand before nearly all of the ids without a time that earlier versions made.
+/// The time that ids count down to, in Unix milliseconds. Until then (the year 2137) ids begin with `00`, and so
+/// stand before nearly all ids without a time, which earlier versions made.
 const COUNTED_TO: i64 = 5_288_840_206_207;
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
@@ -61,17 +61,16 @@ pub enum KeyFormError {
     Checksum,
 }
 
-/// What a generated key consists of; its length shows it.
+/// The parts of a generated key. The length of a key shows its shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyShape {
-    /// Prefix, random characters, checksum: as older versions made them. Nothing tells a good one from a guess.
+pub enum KeyLayout {
+    /// Prefix, random characters, checksum, as older versions made keys. Nothing tells such a key from a guess.
     Unmarked,
     /// Prefix, random characters, MAC, checksum.
     Marked,
 }
 
-/// A key just made: the only moment its text exists here. It is wiped when dropped, and `Debug`
-/// shows its prefix only.
+/// A new key. Its text exists only here, and is wiped when the key is dropped. `Debug` shows the prefix only.
 pub struct GeneratedKey {
     text: Zeroizing<String>,
     prefix_len: usize,
@@ -96,9 +95,9 @@ impl GeneratedKey {
         Self::make(prefix, random, None)
     }
 
-    /// Makes a key that shows who made it: `<prefix><random characters><6 base62 characters of a MAC of what
-    /// precedes><6 base62 characters = CRC-32 of what precedes>`. The MAC is HMAC-SHA-256 under a key derived from the
-    /// pepper; the checksum stands last and covers everything, so that a scanner needs to know nothing else.
+    /// Makes a key that proves who made it: `<prefix><random characters><6 base62 characters of a MAC of what
+    /// precedes><6 base62 characters = CRC-32 of what precedes>`. The MAC is HMAC-SHA-256 under a key derived from
+    /// the pepper. The checksum stands last and covers everything, so that a scanner needs to know nothing else.
     ///
     /// # Errors
     /// [`NoRandomness`].
@@ -106,8 +105,9 @@ impl GeneratedKey {
         Self::make(prefix, random, Some(pepper))
     }
 
-    /// The secret that a service signs with, by the record of this surface and id: `<prefix><43 base62 characters>` of
-    /// HMAC-SHA-256 under a key derived from the pepper. It is nowhere but here, and the same each time.
+    /// Derives the secret that a service signs with, for the record of this surface and id: `<prefix><43 base62
+    /// characters>` of HMAC-SHA-256 under a key derived from the pepper. It is stored nowhere, and is the same each
+    /// time.
     #[must_use]
     pub fn derive(prefix: &str, pepper: &Pepper, surface: &SurfaceName, id: &CredentialId) -> Self {
         let mut text = Zeroizing::new(String::with_capacity(prefix.len() + RANDOM_LEN));
@@ -148,14 +148,14 @@ impl GeneratedKey {
         &self.text
     }
 
-    /// The visible beginning, for lists.
+    /// The prefix, which lists show.
     #[must_use]
     pub fn prefix(&self) -> &str {
         self.text.get(..self.prefix_len).unwrap_or_default()
     }
 
-    /// The last four characters, for lists. They are of the checksum: 24 bits of a hash of 256
-    /// random ones help nobody to guess the rest.
+    /// The last four characters, which lists show. They are part of the checksum: 24 bits of a hash of 256 random
+    /// bits help nobody to guess the rest.
     #[must_use]
     pub fn last4(&self) -> &str {
         last4(&self.text)
@@ -169,7 +169,7 @@ impl fmt::Debug for GeneratedKey {
 }
 
 #[cfg(test)]
-/// Both halves of a pair, made together.
+/// Both halves of a new pair.
 #[derive(Debug)]
 pub struct GeneratedPair {
     pub publishable: GeneratedKey,
@@ -179,7 +179,7 @@ pub struct GeneratedPair {
 
 #[cfg(test)]
 impl GeneratedPair {
-    /// Makes two keys with nothing in common but the moment.
+    /// Makes two keys that are not derivable from each other.
     ///
     /// # Errors
     /// [`NoRandomness`].
@@ -191,15 +191,15 @@ impl GeneratedPair {
     }
 }
 
-/// The last four characters of a key, for lists; of a text that has fewer or is not ASCII, nothing.
+/// The last four characters of a key, for lists; nothing for a text that is shorter or not ASCII.
 #[must_use]
 pub fn last4(key: &str) -> &str {
     key.len().checked_sub(4).and_then(|at| key.get(at..)).unwrap_or_default()
 }
 
 #[cfg(any(test, feature = "internals"))]
-/// Whether a text has the exact form of a key that was generated with this prefix. Asked before any
-/// I/O: of texts with the right prefix, length and alphabet, one in four thousand million passes.
+/// Whether a text has the exact form of a key that was generated with this prefix. It is checked before any I/O: of
+/// the texts with the right prefix, length and alphabet, one in four thousand million passes.
 ///
 /// # Errors
 /// [`KeyFormError`], the first thing that is wrong.
@@ -212,11 +212,11 @@ pub fn checksum_holds(text: &[u8], prefix: &str) -> Result<(), KeyFormError> {
 ///
 /// # Errors
 /// [`KeyFormError`], the first thing that is wrong.
-pub fn shape_of(text: &[u8], prefix: &str, random: usize) -> Result<KeyShape, KeyFormError> {
+pub fn shape_of(text: &[u8], prefix: &str, random: usize) -> Result<KeyLayout, KeyFormError> {
     let body = text.strip_prefix(prefix.as_bytes()).ok_or(KeyFormError::Prefix)?;
     let shape = match body.len().checked_sub(random) {
-        Some(CHECKSUM_LEN) => KeyShape::Unmarked,
-        Some(MARKED) => KeyShape::Marked,
+        Some(CHECKSUM_LEN) => KeyLayout::Unmarked,
+        Some(MARKED) => KeyLayout::Marked,
         _ => return Err(KeyFormError::Length),
     };
     if !every(body, |b| b.is_ascii_alphanumeric()) {
@@ -233,8 +233,8 @@ pub fn shape_of(text: &[u8], prefix: &str, random: usize) -> Result<KeyShape, Ke
 /// Characters after the random ones of a marked key.
 pub const MARKED: usize = MAC_LEN + CHECKSUM_LEN;
 
-/// Whether the MAC of a key of [`KeyShape::Marked`] is one that a gateway with one of these peppers made: compared under
-/// each of them, in constant time. Says nothing of whether there is such a key still.
+/// Whether the MAC of a key of [`KeyLayout::Marked`] was made under one of these peppers. It is compared under each of
+/// them, in constant time. The result does not say whether the key still exists.
 #[must_use]
 pub fn mac_holds(text: &[u8], peppers: &Peppers) -> bool {
     let parts = text.len().checked_sub(MARKED).and_then(|at| text.split_at_checked(at));
@@ -247,8 +247,9 @@ pub fn mac_holds(text: &[u8], peppers: &Peppers) -> bool {
     holds == 1
 }
 
-/// A new id: `<kind>_`, nine base62 digits of the time that is left to [`COUNTED_TO`], and 17 random characters. So ids
-/// of one kind are in the order of their making, the newest first, and a store that lists by id lists so. Not a secret.
+/// A new id: `<kind>_`, nine base62 digits of the time that is left until [`COUNTED_TO`], and 17 random characters.
+/// So the ids of one kind sort by the time of making, the newest first, and a store that lists by id lists so. Not a
+/// secret.
 ///
 /// # Errors
 /// [`NoRandomness`].
@@ -261,8 +262,8 @@ pub fn mint_id(kind: IdKind, made_at: UnixMillis) -> Result<CredentialId, NoRand
     CredentialId::parse(&text).map_err(|_| NoRandomness)
 }
 
-/// A new tenant's id: `ten_` and 128 random bits. It goes into headers and addresses, so it does not tell when the tenant
-/// came.
+/// The id of a new tenant: `ten_` and 128 random bits. The id goes into headers and addresses, so it does not show
+/// when the tenant was made.
 ///
 /// # Errors
 /// [`NoRandomness`].
@@ -272,21 +273,21 @@ pub fn mint_tenant_id() -> Result<TenantId, NoRandomness> {
     TenantId::parse(&text).map_err(|_| NoRandomness)
 }
 
-/// What an id is of; its prefix tells operators what they look at.
+/// The kind of record that an id names. The prefix of the id shows it to operators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdKind {
     Key,
     Pair,
     /// A session with a record of its own.
     Session,
-    /// A person or another actor that sessions hang on.
+    /// A person or another actor that has sessions.
     Account,
     /// A secret that a service signs with.
     Signing,
 }
 
 impl IdKind {
-    /// What ids of this kind begin with.
+    /// The beginning of the ids of this kind.
     #[must_use]
     pub const fn prefix(self) -> &'static str {
         match self {

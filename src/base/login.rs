@@ -1,4 +1,4 @@
-//! Log-in names: what an account is found by, and never who it is.
+//! Log-in names. An account is found by its log-in name, which is never its identity.
 
 use super::fingerprint::{CredentialPart, Fingerprint, Pepper};
 use super::ids::SurfaceName;
@@ -6,22 +6,22 @@ use super::ids::SurfaceName;
 /// Longest e-mail address (RFC 5321, section 4.5.3.1.3, without the brackets).
 pub const MAX_EMAIL: usize = 254;
 
-/// What an account of this surface is found by: the keyed hash of the normal form of its e-mail
-/// address, so that the store's index does not tell who has an account.
+/// The fingerprint of an account of this surface: the keyed hash of the normal form of its e-mail address. So the
+/// index of the store does not show who has an account.
 #[must_use]
 pub fn login_fingerprint(pepper: &Pepper, surface: &SurfaceName, login: &str) -> Fingerprint {
     pepper.fingerprint(surface, CredentialPart::Key, normal_login(login).as_bytes())
 }
 
-/// The form in which two spellings of one log-in name are equal: without white space around it, in
-/// lower case. Mail systems do not tell `A@b.co` from `a@b.co`; dots and `+tags` are theirs to judge.
+/// The normal form of a log-in name, in which its spellings are equal: without white space around it, in lower case.
+/// Mail systems treat `A@b.co` and `a@b.co` alike; dots and `+tags` are left to them.
 #[must_use]
 pub fn normal_login(login: &str) -> String {
     login.trim().to_lowercase()
 }
 
-/// What every mail system takes: a local part of visible ASCII without quotes, and a host name with a
-/// dot. Whether the mailbox exists only a message to it can tell.
+/// Whether a text is an e-mail address that every mail system takes: a local part of visible ASCII without quotes,
+/// and a host name with a dot. Only a message to it can tell whether the mailbox exists.
 #[must_use]
 pub fn is_email(text: &str) -> bool {
     let Some((local, host)) = text.rsplit_once('@') else {

@@ -1,4 +1,4 @@
-//! Words of the domain. No I/O except the clock, which is read here and nowhere else.
+//! The vocabulary of the domain. No I/O except the clock, which is read here and nowhere else.
 
 pub mod clock;
 pub mod credential;

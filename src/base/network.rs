@@ -1,8 +1,8 @@
-//! The network by which log-ins and guesses are counted: the addresses that one customer has.
+//! The network by which log-ins and guesses are counted: the addresses of one customer.
 
 use std::net::IpAddr;
 
-/// An IPv4 address, or the /64 of an IPv6 one; an IPv4 address written as IPv6 is itself.
+/// An IPv4 address, or the /64 of an IPv6 address. An IPv4 address that is written as IPv6 is the IPv4 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClientNetwork(u64);
 

@@ -1,4 +1,5 @@
-//! Texts of people and providers as values of header fields: visible ASCII, and nothing else.
+//! Percent-encoding, so that texts of people and providers can be values of header fields: visible ASCII and nothing
+//! else.
 
 use super::text::every;
 
@@ -14,8 +15,8 @@ pub fn push_encoded(out: &mut Vec<u8>, text: &str) {
     }
 }
 
-/// The same as [`push_encoded`], but spaces within the text stand as they are. At its beginning and end they are
-/// `%20`, since readers of a field strip white space there (RFC 9110, section 5.5).
+/// Like [`push_encoded`], but spaces within the text stay. At its beginning and end they become `%20`, since readers
+/// of a field strip white space there (RFC 9110, section 5.5).
 pub fn push_encoded_words(out: &mut Vec<u8>, text: &str) {
     let rest = text.trim_start_matches(' ');
     let words = rest.trim_end_matches(' ');
@@ -24,7 +25,7 @@ pub fn push_encoded_words(out: &mut Vec<u8>, text: &str) {
     (words.len()..rest.len()).for_each(|_| out.extend_from_slice(b"%20"));
 }
 
-/// The same as [`push_encoded`], but `separator`, which stands between several texts in one value, is encoded too.
+/// Like [`push_encoded`], but `separator`, which stands between several texts of one value, is encoded too.
 pub fn push_encoded_item(out: &mut Vec<u8>, text: &str, separator: u8) {
     push_bytes(out, text.as_bytes(), |byte| !is_plain(byte) || byte == separator);
 }

@@ -17,51 +17,51 @@ pub use records::{
 };
 pub use roles::{MAX_ROLES, RoleRecord, Roles};
 
-/// How many mutations the store has seen: a fact read at position p contains every change up to p.
+/// The number of changes that the store has seen. A fact that was read at position p contains every change up to p.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position(pub u64);
 
-/// What is known about a credential, and since when. Shared between workers. The records never change;
-/// [`Reading`] moves on when they are read again and found to be the same.
-/// What every request asks for comes first, as in [`CredentialRecord`].
+/// What is known about a credential, and since when. Workers share it. The records never change; [`Reading`] moves on
+/// when the same records are read again. The fields that every request needs come first, as in [`CredentialRecord`].
 #[derive(Debug, Clone)]
 #[repr(C)]
 pub struct Facts {
     pub reading: Reading,
-    /// What the credential hangs on, read in the same step: its parent first, at most [`MAX_ANCESTORS`].
+    /// The records above the credential, read in the same step: its parent first, at most [`MAX_ANCESTORS`].
     pub ancestors: Vec<CredentialRecord>,
     /// The credential's tenant, read in the same step.
     pub tenant: TenantRecord,
-    /// What these facts become in headers and in access lines, once it has been written.
+    /// The header lines and the text of access lines that were written from these facts.
     pub lines: IdentityLines,
     pub credential: CredentialRecord,
-    /// Those of its roles, and of the roles of what it hangs on, that are in the store, read in the same step.
+    /// The roles of the store that the credential or a record above it has, read in the same step.
     pub roles: Vec<RoleRecord>,
 }
 
 impl Facts {
-    /// Age counts from here: when the last read that brought this was *sent* to the store, or up to when the
-    /// server that answered was known to be the primary, if that is earlier.
+    /// The time that the age of the facts counts from: when the last read that brought them was sent, or up to when
+    /// the server that answered was known to be the primary, if that is earlier.
     #[must_use]
     pub fn sent_at(&self) -> BootMillis {
         BootMillis(self.reading.sent_at.load(Ordering::Acquire))
     }
 
-    /// When the last read that brought this was sent, whoever answered it. Says nothing about age.
+    /// When the last read that brought these facts was sent, whichever server answered it. This time says nothing
+    /// about age.
     #[must_use]
     pub fn read_at(&self) -> BootMillis {
         BootMillis(self.reading.read_at.load(Ordering::Acquire))
     }
 
-    /// The store's position when it was read.
+    /// The position of the store when the facts were read.
     #[must_use]
     pub fn position(&self) -> Position {
         Position(self.reading.position.load(Ordering::Acquire))
     }
 
-    /// Has the processor fetch what a request is going to ask of these facts, all at once. With many callers
-    /// nearly every line of memory here has left its caches since the caller's last request, and to wait for
-    /// one when the one before has come takes as many times as long.
+    /// Makes the processor fetch all parts of these facts that a request needs, at the same time. With many callers
+    /// nearly every cache line of them has been evicted since the caller's last request. Waiting for one line after
+    /// the other would take several times as long.
     #[inline]
     pub fn fetch(&self) {
         let lines = &self.lines;
@@ -77,28 +77,28 @@ impl Facts {
         std::hint::black_box((texts, records));
     }
 
-    /// Whether the same records were read, whenever that was.
+    /// Whether both hold the same records, whenever they were read.
     #[must_use]
     pub fn has_records_of(&self, other: &Self) -> bool {
         self.credential == other.credential && self.tenant == other.tenant && self.ancestors == other.ancestors && self.roles == other.roles
     }
 }
 
-/// When facts were read, and how much the store had seen by then.
+/// When facts were read, and the position of the store at that time.
 ///
-/// All only grow, and each is true by itself whatever the others say: "these records were what the store
-/// held when a read of this time reached it", "they contain every change up to here". So nobody who sees
-/// one of them before the other takes facts for younger than they are.
+/// All values only grow, and each is true by itself: "these records were in the store when a read of this time
+/// reached it", "they contain every change up to this position". So a reader that sees one value before another never
+/// takes facts for younger than they are.
 #[derive(Debug)]
 pub struct Reading {
     sent_at: AtomicU64,
-    /// When the read was sent; never earlier than `sent_at`.
+    /// When the read was sent; never before `sent_at`.
     read_at: AtomicU64,
     position: AtomicU64,
 }
 
 impl Reading {
-    /// A read that was sent at this time, and answered with this position.
+    /// A read that was sent at this time and answered with this position.
     #[must_use]
     pub const fn new(sent_at: BootMillis, position: Position) -> Self {
         Self::of_primary_at(sent_at, sent_at, position)
@@ -115,7 +115,7 @@ impl Reading {
         }
     }
 
-    /// A later read brought the same records.
+    /// Notes that a later read brought the same records.
     pub fn confirm(&self, later: &Self) {
         self.read_at.fetch_max(later.read_at.load(Ordering::Acquire), Ordering::AcqRel);
         self.sent_at.fetch_max(later.sent_at.load(Ordering::Acquire), Ordering::AcqRel);
@@ -133,9 +133,9 @@ impl Clone for Reading {
     }
 }
 
-/// Header lines written once from facts that do not change, for one set of rules about headers. The
-/// first set keeps the place: after a reload lines are written anew until the facts are read anew, which
-/// then take the place of these. What access lines say of the caller is kept beside them.
+/// Header lines that are written once for these facts and one set of header rules. The first set of rules keeps its
+/// lines. After a reload, lines are written for each request, until the facts are read again. The text of access
+/// lines is kept too.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct IdentityLines {
@@ -144,13 +144,13 @@ pub struct IdentityLines {
     outdated: AtomicBool,
 }
 
-/// Bytes of header lines that stand in the facts themselves: tenant, scopes, surface, mode and id of usual length.
+/// Bytes of header lines that are stored inline: tenant, scopes, surface, mode and id of usual length.
 const LINES: usize = 222;
 
-/// Bytes of an access line that do, for the same reason.
+/// Bytes of an access line that are stored inline.
 const LOGGED: usize = 118;
 
-/// A text beside what it was written from, in the same lines of memory; elsewhere only if it is long.
+/// A text that is stored inline, in the same cache lines as the facts, and on the heap only if it is long.
 #[derive(Debug, Clone)]
 struct Beside<const N: usize> {
     len: u16,
@@ -196,18 +196,18 @@ impl IdentityLines {
         None
     }
 
-    /// Keeps what these rules wrote, unless other lines are kept already.
+    /// Keeps the lines that these rules wrote, unless lines are kept already.
     pub fn keep(&self, rules: u64, lines: &[u8]) {
-        // Whoever is second wrote the same.
+        // A second writer has written the same lines.
         let _ = self.kept.set((rules, Beside::new(lines)));
     }
 
-    /// What access lines say of the caller, which `write` writes the first time.
+    /// The text of access lines about the caller. `write` writes it the first time.
     pub fn logged(&self, write: impl FnOnce() -> Vec<u8>) -> &[u8] {
         self.logged.get_or_init(|| Beside::new(&write())).text()
     }
 
-    /// Whether they were asked for by other rules than those that wrote them.
+    /// Whether other rules than those that wrote the lines have asked for them.
     #[must_use]
     pub fn are_outdated(&self) -> bool {
         self.outdated.load(Ordering::Relaxed)
@@ -227,18 +227,18 @@ impl Clone for IdentityLines {
 /// A proven identity on one surface.
 #[derive(Debug, Clone)]
 pub struct Principal {
-    /// The stored facts it rests on.
+    /// The stored facts that the identity rests on.
     pub facts: Arc<Facts>,
-    /// What a signed token added, on token surfaces. Boxed: an identity is handed on many times for each
-    /// request, and most have none.
+    /// The claims of a signed token, on token surfaces. Boxed, since an identity is moved many times for each request
+    /// and most have no token.
     pub token: Option<Box<TokenClaims>>,
-    /// What the record may do now, once `authorize` has worked it out; `None` where that is exactly its own
-    /// scopes.
+    /// The scopes that the record may use now, once `authorize` has derived them; `None` if these are exactly the
+    /// record's own scopes.
     pub record_scopes: Option<ScopeSet>,
 }
 
-/// Tells one verification key of a surface from its others, without being the key: 96 bits or more of a
-/// one-way function of it.
+/// Identifies one verification key of a surface without revealing it: at least 96 bits of a one-way function of the
+/// key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyMark(pub [u8; 16]);
 
@@ -247,19 +247,19 @@ pub struct KeyMark(pub [u8; 16]);
 pub struct TokenClaims {
     /// `sub`.
     pub subject: Subject,
-    /// The id of the record the token hangs on, as its surface finds it: in `sub`, in `jti`, or the
-    /// tenant's id.
+    /// The id of the record that the token hangs on, as its surface finds it: in `sub`, in `jti`, or the id of the
+    /// tenant.
     pub record: CredentialId,
     pub key: KeyMark,
     /// `exp` in Unix milliseconds.
     pub expires_at: UnixMillis,
     /// `iat` in Unix milliseconds, if present.
     pub issued_at: Option<UnixMillis>,
-    /// Scopes from the configured claim, already narrowed to what the record holds; `None` when
-    /// the surface takes scopes from the record.
+    /// The scopes of the configured claim, already narrowed to those of the record; `None` if the surface takes the
+    /// scopes of the record.
     pub scopes: Option<ScopeSet>,
-    /// Values of the claims that become headers, in the order the surface lists them. Each is
-    /// header-safe; lists are joined by spaces.
+    /// The values of the claims that become headers, in the order of the surface. Each is header-safe; lists are
+    /// joined by spaces.
     pub headers: Vec<Option<Arc<str>>>,
 }
 
@@ -282,7 +282,7 @@ impl Principal {
         }
     }
 
-    /// What the record may do now, whatever the token says; a token may do less.
+    /// The scopes that the record may use now. A token may have fewer.
     #[must_use]
     pub fn record_scopes(&self) -> &ScopeSet {
         self.record_scopes.as_ref().unwrap_or(&self.facts.credential.scopes)

@@ -1,4 +1,4 @@
-//! Scopes and modes: the words of permission.
+//! Scopes and modes: the words of permissions.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::text::every;
 
-/// Longest scope. Those of providers have up to about a hundred characters
+/// Longest scope. The scopes of providers have up to about a hundred characters
 /// (`https://www.googleapis.com/auth/cloud-platform.read-only`).
 pub const MAX_SCOPE: usize = 255;
 
@@ -52,12 +52,12 @@ impl fmt::Display for Scope {
     }
 }
 
-/// A set of scopes without duplicates. It keeps the order in which they were given: services and answers get them in
-/// this order, so sets of the same scopes in different orders are not equal. Their text is joined once, when the set is
-/// made.
+/// A set of scopes without duplicates. It keeps the order in which they were given, since services and answers get
+/// them in this order. So two sets of the same scopes in different orders are not equal. Their text is joined once,
+/// when the set is made.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct ScopeSet {
-    /// In the order in which they were given.
+    /// The scopes in the order in which they were given.
     given: Arc<[Scope]>,
     /// The same scopes in ascending order, for binary search.
     sorted: Arc<[Scope]>,
@@ -93,7 +93,7 @@ impl ScopeSet {
         self.sorted.get(at)
     }
 
-    /// Whether every needed scope is in the set. The empty need is always met.
+    /// Whether every needed scope is in the set. The empty set of needed scopes is always covered.
     #[must_use]
     pub fn covers(&self, needed: &Self) -> bool {
         needed.sorted.iter().all(|s| self.contains(s))
@@ -122,7 +122,7 @@ impl FromIterator<Scope> for ScopeSet {
         if given.is_empty() {
             return Self::default();
         }
-        // Sets are made for requests with tokens too, so the usual one, in order, is not sorted again.
+        // Sets are made for requests with tokens too, so a set that is in order is not sorted again.
         let sorted = if given.is_sorted_by(|a, b| a < b) {
             None
         } else {

@@ -4,15 +4,15 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Whether every byte is of a class. Looks at all of them whatever the first says: without an early
-/// end the compiler checks sixteen at a time, and nearly every text that is checked is good.
+/// Whether every byte is of a class. It looks at all bytes, whatever the first one is: without an early end the
+/// compiler checks sixteen bytes at a time, and nearly every checked text is good.
 #[must_use]
 #[inline]
 pub fn every(text: &[u8], is_of_class: impl Fn(u8) -> bool) -> bool {
     text.iter().fold(true, |good, byte| good & is_of_class(*byte))
 }
 
-/// Whether every pair of neighbouring bytes is as it should be; likewise.
+/// Whether every pair of neighbouring bytes is good. It looks at all pairs, like [`every`].
 #[must_use]
 #[inline]
 pub fn every_pair(text: &[u8], is_good: impl Fn(u8, u8) -> bool) -> bool {
@@ -26,8 +26,8 @@ pub const fn each(byte: u8) -> u64 {
     u64::from_ne_bytes([byte; 8])
 }
 
-/// What `look` finds in all words of eight bytes of a text, or-ed together. The last word overlaps the
-/// one before; of a text below eight bytes `filler`, in which nothing may be found, makes up the rest.
+/// Ors together what `look` finds in all words of eight bytes of a text. The last word overlaps the one before. In a
+/// text below eight bytes, `filler`, in which `look` must find nothing, makes up the rest.
 #[must_use]
 #[inline]
 pub fn find_in_words(text: &[u8], filler: u8, look: impl Fn(u64) -> u64) -> u64 {
@@ -39,8 +39,8 @@ pub fn find_in_words(text: &[u8], filler: u8, look: impl Fn(u64) -> u64) -> u64 
     words.iter().fold(last, |found, word| found | look(u64::from_le_bytes(*word)))
 }
 
-/// A text below eight bytes as one word. Put together from its two ends, which overlap: a copy of a length
-/// that varies would cost more than all that is done with the word.
+/// A text below eight bytes as one word. It is joined from its two ends, which overlap: a copy of a varying length
+/// would cost more than all other work on the word.
 #[inline]
 fn short_word(text: &[u8], filler: u8) -> u64 {
     let bits = 8 * (text.len() & 7);
@@ -73,8 +73,8 @@ pub fn is_ordinary(text: &[u8]) -> bool {
     find_in_words(text, b'a', odd) == 0
 }
 
-/// Whether two texts for which [`is_ordinary`] holds, the first in lower case, are the same but for their
-/// case: of these characters only the two cases of a letter become one when bit 5 is set.
+/// Whether two texts for which [`is_ordinary`] holds are equal but for their case. The first is in lower case. Of
+/// these characters only the two cases of a letter become equal when bit 5 is set.
 #[must_use]
 #[inline]
 pub fn is_same_ordinary(lower: &[u8], text: &[u8]) -> bool {
@@ -139,8 +139,8 @@ pub fn push_decimal(out: &mut Vec<u8>, mut value: u64) {
     out.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
 }
 
-/// Up to four digits, which nearly all numbers of a line have. No branch hangs on how many there are, and
-/// nothing is copied of a length that the processor has to guess.
+/// Up to four digits, which nearly all numbers of an access line have. No branch depends on how many digits there
+/// are, and nothing is copied of a length that the processor has to guess.
 fn short_decimal(out: &mut Vec<u8>, number: u16) {
     let digit = |divisor: u16| b'0' + u8::try_from(number / divisor % 10).unwrap_or(0);
     let zeros = u32::from(number < 1_000) + u32::from(number < 100) + u32::from(number < 10);
@@ -149,7 +149,7 @@ fn short_decimal(out: &mut Vec<u8>, number: u16) {
     out.truncate(out.len() - zeros as usize);
 }
 
-/// Appends an address as it is usually written.
+/// Appends an address in its usual notation.
 pub fn push_address(out: &mut Vec<u8>, address: IpAddr) {
     match address {
         IpAddr::V4(v4) => {

@@ -9,6 +9,7 @@ use crate::admin::receipts::MAX_WAIT;
 use super::client::path_id;
 use super::failure::{Exit, Failure};
 use crate::base::percent;
+use crate::base::text::parse_duration;
 
 /// How long `--wait` waits by default. Healthy gateways need a hundredth of it. It is short enough for somebody with a leaked
 /// key, who must know soon which gateways did not confirm.
@@ -96,21 +97,12 @@ impl WaitArgs {
 /// Reads `500ms`, `5s` or `0`.
 pub(crate) fn parse_wait(text: &str) -> Result<Duration, String> {
     let wrong = || format!("write milliseconds or seconds, at most {}s: 500ms, 5s", MAX_WAIT.as_secs());
-    let (digits, unit) = if let Some(digits) = text.strip_suffix("ms") {
-        (digits, 1)
-    } else if let Some(digits) = text.strip_suffix('s') {
-        (digits, 1_000)
-    } else if text == "0" {
-        (text, 1)
-    } else {
-        return Err(wrong());
+    let wait = match text {
+        "0" => Some(Duration::ZERO),
+        _ if text.contains(' ') => None,
+        _ => parse_duration(text, &["ms", "s"]),
     };
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(wrong());
-    }
-    let count: u64 = digits.parse().map_err(|_| wrong())?;
-    let wait = count.checked_mul(unit).map(Duration::from_millis).filter(|wait| *wait <= MAX_WAIT);
-    wait.ok_or_else(wrong)
+    wait.filter(|wait| *wait <= MAX_WAIT).ok_or_else(wrong)
 }
 
 #[cfg(test)]
@@ -122,7 +114,19 @@ mod tests {
         for (text, millis) in [("0", 0), ("0s", 0), ("500ms", 500), ("5s", 5_000), ("25s", 25_000)] {
             assert_eq!(parse_wait(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for text in ["", "5", "s", "ms", "-1s", "1.5s", "26s", "25001ms", "1m", "99999999999999999999s"] {
+        for text in [
+            "",
+            "5",
+            "5 s",
+            "s",
+            "ms",
+            "-1s",
+            "1.5s",
+            "26s",
+            "25001ms",
+            "1m",
+            "99999999999999999999s",
+        ] {
             assert!(parse_wait(text).is_err(), "{text}");
         }
     }

@@ -1,11 +1,13 @@
-//! `durward check`: every mistake of a configuration at once, with file, line and caret.
+//! `durward check` and `durward schema`. The first reports every mistake of a configuration at once, with file, line and
+//! caret; the second prints the JSON Schema of a configuration file, as it is published under `schemas/`.
 
 use std::path::Path;
 
+use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::config::error::Weight;
-use crate::config::{self, Problems, Purpose};
+use crate::config::error::ProblemSeverity;
+use crate::config::{self, Problems, Purpose, json_schema};
 
 use super::descriptors::{self, DescriptorBudget, DescriptorDemand};
 use super::failure::Failure;
@@ -68,9 +70,26 @@ pub(crate) fn run(config: &Path, printer: &Printer) -> Result<(), Failure> {
 
 /// How many warnings there are. Notes only say what will happen, and do not count.
 fn warnings(problems: &Problems) -> usize {
-    problems.iter().filter(|d| d.problem.weight == Weight::Warning).count()
+    problems.iter().filter(|d| d.problem.weight == ProblemSeverity::Warning).count()
 }
 
 fn count(number: usize, of: &str) -> String {
     format!("{number} {of}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Files that have a schema.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum SchemaFile {
+    /// `gateway.toml`
+    Gateway,
+    /// A file of the `upstreams` directory.
+    Upstream,
+}
+
+pub(crate) fn print_schema(file: SchemaFile, printer: &Printer) -> Result<(), Failure> {
+    let schema = match file {
+        SchemaFile::Gateway => json_schema::gateway(),
+        SchemaFile::Upstream => json_schema::upstream(),
+    };
+    printer.print(&schema, |out| writeln!(out, "{schema:#}"))
 }

@@ -11,10 +11,12 @@ use crate::config::Problems;
 
 use super::output::Form;
 
-/// Exit codes: a stable contract.
+/// How a command ends. The exit codes are a stable contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
+    /// The command was done.
     Done,
+    /// The command failed for a reason that has no code of its own.
     Failed,
     /// The command or its arguments are wrong; the message says what would have been right.
     Usage,
@@ -27,6 +29,7 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// The exit code of the process.
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {
@@ -43,17 +46,17 @@ impl Exit {
 /// Why a command was not done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct Failure {
-    pub exit: Exit,
-    pub code: String,
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    pub(crate) code: String,
     /// The message for people; it holds no secret.
-    pub message: String,
+    pub(crate) message: String,
     /// The line of the import file that it is about, from 1.
-    pub line: Option<u64>,
+    pub(crate) line: Option<u64>,
     /// Mistakes of the configuration, each with its place.
-    pub problems: Option<serde_json::Value>,
+    pub(crate) problems: Option<serde_json::Value>,
     /// Whether the log on standard error has it already, so that people do not read it twice.
-    pub logged: bool,
+    pub(crate) logged: bool,
 }
 
 /// The answer of a failed command, in JSON: these members and no others. `line` is there for a line of an import file,
@@ -76,7 +79,7 @@ struct ErrorMembers<'a> {
 impl Failure {
     /// A failure of this kind.
     #[must_use]
-    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
         let code = match exit {
             Exit::Done | Exit::Failed => "failed",
             Exit::Usage => "usage",
@@ -115,7 +118,7 @@ impl Failure {
     }
 
     #[must_use]
-    pub fn of_gateway(body: ErrorDetail) -> Self {
+    pub(crate) fn of_gateway(body: ErrorDetail) -> Self {
         let exit = match body.code.as_str() {
             "usage" => Exit::Usage,
             "not_found" => Exit::NotFound,

@@ -23,12 +23,13 @@ mod output;
 mod password;
 mod peppers;
 mod roles;
-pub mod serve;
+mod serve;
 mod sessions;
 mod tenants;
 mod wait;
 
-pub use failure::{Exit, Failure};
+pub use failure::Exit;
+use failure::Failure;
 use output::{Form, Printer};
 
 use accounts::AccountCommand;
@@ -68,6 +69,11 @@ pub(crate) enum Command {
     Serve,
     /// Check the configuration and report every mistake with file, line and caret.
     Check,
+    /// Print the JSON Schema of a configuration file, for editors.
+    Schema {
+        /// Which file.
+        file: check::SchemaFile,
+    },
     /// Permit the next start to begin with an empty store although the pepper exists already.
     NewStore,
     /// Run the shipped configuration with a sample upstream and show what it does.
@@ -102,7 +108,7 @@ pub(crate) enum Command {
     /// Make the running gateway read its configuration again.
     Reload,
     /// Show what the running gateway serves, and whether it is ready.
-    GatewayStatus,
+    Status,
     /// Run only the upstream of the demo, which answers with the request it got.
     #[command(hide = true)]
     SampleUpstream {
@@ -136,6 +142,7 @@ fn dispatch(cli: &Cli, printer: &Printer) -> Result<(), Failure> {
     match &cli.command {
         Command::Serve => serve::run(&cli.config, printer),
         Command::Check => check::run(&cli.config, printer),
+        Command::Schema { file } => check::print_schema(*file, printer),
         Command::NewStore => serve::permit_new_store(&cli.config, printer),
         Command::Demo => demo::run(printer),
         Command::Tenants(command) => tenants::run(&OperatorClient::of_config(&cli.config)?, command, printer),
@@ -151,7 +158,7 @@ fn dispatch(cli: &Cli, printer: &Printer) -> Result<(), Failure> {
             let done: crate::admin::Reloaded = OperatorClient::of_config(&cli.config)?.post("/v1/reload", &())?;
             printer.print(&done, |out| writeln!(out, "reloaded; configuration {} is in force", done.version))
         }
-        Command::GatewayStatus => {
+        Command::Status => {
             let status: crate::admin::GatewayStatus = OperatorClient::of_config(&cli.config)?.get("/v1/status")?;
             printer.print(&status, |out| output::status(out, &status))
         }

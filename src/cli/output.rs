@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::admin::GatewayStatus;
 use crate::admin::keys::{KeyMade, KeyView};
 use crate::admin::tenants::TenantView;
-use crate::config::{Problems, Style};
+use crate::config::{Problems, RenderStyle};
 
 use super::failure::{Exit, Failure};
 
@@ -79,7 +79,7 @@ impl Printer {
 
     /// Shows people the mistakes of a configuration, each with its line, and answers the failure of the command.
     #[must_use]
-    pub(crate) fn mistakes(&self, config: &Path, problems: &Problems, style: Style) -> Failure {
+    pub(crate) fn mistakes(&self, config: &Path, problems: &Problems, style: RenderStyle) -> Failure {
         if self.form == Form::Text {
             self.remark(&problems.render(style));
         }
@@ -97,11 +97,11 @@ impl Printer {
 
 /// With colours where standard error is a terminal.
 #[must_use]
-pub(crate) fn style() -> Style {
+pub(crate) fn style() -> RenderStyle {
     if io::stderr().is_terminal() {
-        Style::Coloured
+        RenderStyle::Coloured
     } else {
-        Style::Plain
+        RenderStyle::Plain
     }
 }
 

@@ -10,10 +10,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::failure::{Exit, Failure};
 use super::output::Printer;
-use crate::config::error::Weight;
-use crate::config::{self, Problems, Purpose, Style};
+use crate::config::error::ProblemSeverity;
+use crate::config::{self, Problems, Purpose, RenderStyle};
 use crate::snapshot::LogFormat;
-use crate::telemetry::diagnostics::{Diagnostics, Format};
+use crate::telemetry::diagnostics::{Diagnostics, DiagnosticsFormat};
 
 mod chores;
 mod identity;
@@ -51,10 +51,10 @@ pub(crate) fn run(config: &Path, printer: &Printer) -> Result<(), Failure> {
 
 /// Starts a gateway with this configuration; it serves when this returns.
 pub(crate) fn start(config: &Path, lines: AccessLines, printer: &Printer) -> Result<ServingGateway, Failure> {
-    let loaded = config::load(config, Purpose::Serve).map_err(|errors| printer.mistakes(config, &errors.problems, Style::Plain))?;
+    let loaded = config::load(config, Purpose::Serve).map_err(|errors| printer.mistakes(config, &errors.problems, RenderStyle::Plain))?;
     let format = match loaded.settings.log.format {
-        LogFormat::Json => Format::Json,
-        LogFormat::Pretty => Format::Pretty,
+        LogFormat::Json => DiagnosticsFormat::Json,
+        LogFormat::Pretty => DiagnosticsFormat::Pretty,
     };
     let diagnostics = Diagnostics::install(format).map_err(failed)?;
     warn(&loaded.warnings);
@@ -73,7 +73,7 @@ pub(crate) fn start(config: &Path, lines: AccessLines, printer: &Printer) -> Res
             tracing::error!(%error, "the gateway does not start");
             diagnostics.flush(FLUSH_TIME);
             // In this form standard error is a log of JSON lines, and must not get a line of another form.
-            let logged = format == Format::Json;
+            let logged = format == DiagnosticsFormat::Json;
             Err(Failure { logged, ..failed(error) })
         }
     }
@@ -110,8 +110,8 @@ fn warn(warnings: &Problems) {
         let place = format!("{}:{}:{}", diagnosis.file.display(), diagnosis.line, diagnosis.column);
         let help = problem.help.as_deref().unwrap_or_default();
         match problem.weight {
-            Weight::Note => tracing::info!(place, help, "the configuration: {}", problem.message),
-            Weight::Warning | Weight::Error => tracing::warn!(place, help, "the configuration: {}", problem.message),
+            ProblemSeverity::Note => tracing::info!(place, help, "the configuration: {}", problem.message),
+            ProblemSeverity::Warning | ProblemSeverity::Error => tracing::warn!(place, help, "the configuration: {}", problem.message),
         }
     }
 }

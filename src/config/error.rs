@@ -5,12 +5,11 @@ use std::path::PathBuf;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
-use super::source::{Place, Sources};
-use super::watch::Watch;
+use super::environment::Watch;
+use super::source::{SourceFiles, Span};
 
-/// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Weight {
+pub enum ProblemSeverity {
     /// The configuration does not load.
     Error,
     /// It loads, and probably does not do what was meant.
@@ -19,8 +18,7 @@ pub enum Weight {
     Note,
 }
 
-impl Weight {
-    /// Its word.
+impl ProblemSeverity {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -31,47 +29,40 @@ impl Weight {
     }
 }
 
-/// Where a problem is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Whereabouts {
-    /// In a text.
-    Place(Place),
+pub enum Location {
+    Span(Span),
     /// A file that could not be read at all.
     File(PathBuf),
 }
 
-/// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// How bad it is.
-    pub weight: Weight,
-    /// Where it is.
-    pub at: Whereabouts,
+    pub weight: ProblemSeverity,
+    pub at: Location,
     /// What is wrong, in one sentence without a full stop.
     pub message: String,
-    /// What would be right.
     pub help: Option<String>,
 }
 
 /// Whether a rendering may use colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Style {
+pub enum RenderStyle {
     /// For files, pipes and logs.
     Plain,
-    /// For terminals.
     Coloured,
 }
 
 /// Problems together with the texts they are in. Never empty when it is an error.
 #[derive(Debug)]
 pub struct Problems {
-    sources: Sources,
+    sources: SourceFiles,
     problems: Vec<Problem>,
 }
 
 /// Why a configuration did not load: every mistake that could be found, in order of file and place.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", .problems.render(Style::Plain))]
+#[error("{}", .problems.render(RenderStyle::Plain))]
 pub struct ConfigErrors {
     /// The mistakes; at least one.
     pub problems: Problems,
@@ -82,9 +73,7 @@ pub struct ConfigErrors {
 /// One problem with its position, for a log line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnosis<'p> {
-    /// The problem.
     pub problem: &'p Problem,
-    /// Its file.
     pub file: PathBuf,
     /// Line from 1; 0 for a file that could not be read.
     pub line: usize,
@@ -105,22 +94,20 @@ impl fmt::Display for Diagnosis<'_> {
 impl Problems {
     /// Sorts the problems by file and place and removes repetitions.
     #[must_use]
-    pub fn new(sources: Sources, mut problems: Vec<Problem>) -> Self {
+    pub fn new(sources: SourceFiles, mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|p| match &p.at {
-            Whereabouts::File(path) => (0, Some(path.clone()), None),
-            Whereabouts::Place(place) => (1, None, Some(place.clone())),
+            Location::File(path) => (0, Some(path.clone()), None),
+            Location::Span(place) => (1, None, Some(place.clone())),
         });
         problems.dedup();
         Self { sources, problems }
     }
 
-    /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
         self.problems.len()
     }
 
-    /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.problems.is_empty()
@@ -141,8 +128,8 @@ impl Problems {
 
     fn position(&self, problem: &Problem) -> (PathBuf, usize, usize) {
         match &problem.at {
-            Whereabouts::File(path) => (path.clone(), 0, 0),
-            Whereabouts::Place(place) => self.sources.find(place.source).map_or_else(
+            Location::File(path) => (path.clone(), 0, 0),
+            Location::Span(place) => self.sources.find(place.source).map_or_else(
                 || (PathBuf::new(), 0, 0),
                 |source| {
                     let (line, column) = source.line_column(place.start);
@@ -154,10 +141,10 @@ impl Problems {
 
     /// The problems as text with source lines and carets.
     #[must_use]
-    pub fn render(&self, style: Style) -> String {
+    pub fn render(&self, style: RenderStyle) -> String {
         let renderer = match style {
-            Style::Plain => Renderer::plain(),
-            Style::Coloured => Renderer::styled(),
+            RenderStyle::Plain => Renderer::plain(),
+            RenderStyle::Coloured => Renderer::styled(),
         };
         let blocks: Vec<String> = self.problems.iter().map(|p| self.render_one(p, &renderer)).collect();
         blocks.join("\n\n")
@@ -182,14 +169,14 @@ impl Problems {
 
     fn render_one(&self, problem: &Problem, renderer: &Renderer) -> String {
         let level = match problem.weight {
-            Weight::Error => Level::ERROR,
-            Weight::Warning => Level::WARNING,
-            Weight::Note => Level::NOTE,
+            ProblemSeverity::Error => Level::ERROR,
+            ProblemSeverity::Warning => Level::WARNING,
+            ProblemSeverity::Note => Level::NOTE,
         };
         let title = level.primary_title(problem.message.as_str());
         let mut group = match &problem.at {
-            Whereabouts::File(path) => Group::with_title(title).element(Origin::path(path.display().to_string())),
-            Whereabouts::Place(place) => match self.sources.find(place.source) {
+            Location::File(path) => Group::with_title(title).element(Origin::path(path.display().to_string())),
+            Location::Span(place) => match self.sources.find(place.source) {
                 Some(source) => title.element(
                     Snippet::source(source.shown())
                         .path(source.label.display().to_string())
@@ -207,6 +194,6 @@ impl Problems {
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.render(Style::Plain))
+        f.write_str(&self.render(RenderStyle::Plain))
     }
 }

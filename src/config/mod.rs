@@ -10,29 +10,32 @@ use toml::de::DeTable;
 
 use crate::snapshot::{Settings, Snapshot};
 
-mod build;
+mod declare;
+mod environment;
 pub mod error;
+pub mod json_schema;
 mod reader;
 pub mod reload;
 mod report;
 pub mod schema;
 mod secret;
 pub mod source;
-mod surroundings;
+
+mod tables;
 pub mod units;
-mod watch;
-pub mod written;
 
-pub use error::{ConfigErrors, Diagnosis, Problem, Problems, Style};
-pub use surroundings::{Disk, Surroundings, Table};
-pub use watch::Watch;
+#[cfg(any(test, feature = "internals"))]
+pub use environment::InMemory;
+pub use environment::{Disk, Environment, Watch};
+pub use error::{ConfigErrors, Problems, RenderStyle};
 
-use build::Builder;
-use reader::Section;
-use report::Report;
-use source::{Place, Source, SourceId, Sources};
-use watch::Recording;
-use written::{WrittenGateway, WrittenUpstream};
+use declare::DeclaredTable;
+use environment::Recording;
+use report::ProblemReport;
+use source::{SourceFile, SourceFiles, SourceId, Span};
+use tables::Builder;
+use tables::gateway::GatewayTable;
+use tables::upstreams::UpstreamTable;
 
 /// What a configuration is loaded for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,12 +49,10 @@ pub enum Purpose {
     Reload,
 }
 
-/// A configuration without errors.
 #[derive(Debug)]
 pub struct Loaded {
     /// What only a restart changes.
     pub settings: Settings,
-    /// What a reload replaces.
     pub snapshot: Snapshot,
     /// What is probably not as it was meant.
     pub warnings: Problems,
@@ -67,18 +68,20 @@ pub fn load(path: &Path, purpose: Purpose) -> Result<Loaded, ConfigErrors> {
     load_from(path, purpose, &Disk)
 }
 
-/// Loads a configuration from these surroundings. With [`Purpose::Check`] and a [`Table`] it
+/// Loads a configuration from this environment. With [`Purpose::Check`] and [`InMemory`] it
 /// touches nothing outside: the entry for fuzzing.
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_from(path: &Path, purpose: Purpose, surroundings: &dyn Surroundings) -> Result<Loaded, ConfigErrors> {
-    let recording = Recording::new(surroundings);
-    let report = Report::default();
+pub fn load_from(path: &Path, purpose: Purpose, environment: &dyn Environment) -> Result<Loaded, ConfigErrors> {
+    let recording = Recording::new(environment);
+    let report = ProblemReport::default();
     let texts = read_texts(path, &recording, &report);
     let loaded = {
-        let gateway = texts.gateway.as_ref().map(|text| read_gateway(text, &report));
-        let upstreams: Vec<_> = texts.upstreams.iter().map(|text| read_upstream(text, &report)).collect();
+        let gateway: Option<GatewayTable> = texts.gateway.as_ref().and_then(|text| read_file(text, &report));
+        let read = |text| read_file::<UpstreamTable>(text, &report);
+        let upstreams = texts.upstreams.iter().filter_map(|text| Some((text.path.as_path(), read(text)?)));
+        let upstreams: Vec<_> = upstreams.collect();
         let all = texts.gateway.iter().chain(&texts.upstreams).map(|t| t.text.as_str()).collect();
         gateway.and_then(|gateway| Builder::new(path, purpose, &recording, &report, all).build(&gateway, &upstreams))
     };
@@ -102,7 +105,7 @@ pub fn load_from(path: &Path, purpose: Purpose, surroundings: &dyn Surroundings)
 }
 
 /// One file's text and its number.
-struct Text {
+struct FileText {
     id: SourceId,
     path: PathBuf,
     text: String,
@@ -110,37 +113,37 @@ struct Text {
 
 /// The texts of one load. Sources are numbered in the order they are read.
 #[derive(Default)]
-struct Texts {
-    gateway: Option<Text>,
-    upstreams: Vec<Text>,
+struct FileTexts {
+    gateway: Option<FileText>,
+    upstreams: Vec<FileText>,
 }
 
-impl Texts {
-    fn into_sources(self) -> Sources {
-        let mut sources = Sources::default();
+impl FileTexts {
+    fn into_sources(self) -> SourceFiles {
+        let mut sources = SourceFiles::default();
         for text in self.gateway.into_iter().chain(self.upstreams) {
-            sources.add(Source::new(text.path, text.text));
+            sources.add(SourceFile::new(text.path, text.text));
         }
         sources
     }
 }
 
-fn read_texts(path: &Path, surroundings: &dyn Surroundings, report: &Report) -> Texts {
-    let mut texts = Texts::default();
-    let Some(text) = read_text(path, surroundings, report, "name another file with `--config`") else {
+fn read_texts(path: &Path, environment: &dyn Environment, report: &ProblemReport) -> FileTexts {
+    let mut texts = FileTexts::default();
+    let Some(text) = read_text(path, environment, report, "name another file with `--config`") else {
         return texts;
     };
     let directory = upstreams_directory(path, &text);
-    texts.gateway = Some(Text {
+    texts.gateway = Some(FileText {
         id: SourceId(0),
         path: path.to_owned(),
         text,
     });
-    match surroundings.list_toml(&directory) {
+    match environment.list_toml(&directory) {
         Ok(paths) => {
             for path in paths {
-                if let Some(text) = read_text(&path, surroundings, report, "every `*.toml` file of the directory is read") {
-                    texts.upstreams.push(Text {
+                if let Some(text) = read_text(&path, environment, report, "every `*.toml` file of the directory is read") {
+                    texts.upstreams.push(FileText {
                         id: SourceId(texts.upstreams.len() + 1),
                         path,
                         text,
@@ -157,8 +160,8 @@ fn read_texts(path: &Path, surroundings: &dyn Surroundings, report: &Report) -> 
     texts
 }
 
-fn read_text(path: &Path, surroundings: &dyn Surroundings, report: &Report, help: &str) -> Option<String> {
-    match surroundings.read(path) {
+fn read_text(path: &Path, environment: &dyn Environment, report: &ProblemReport, help: &str) -> Option<String> {
+    match environment.read(path) {
         Ok(bytes) => match std::str::from_utf8(&bytes) {
             Ok(text) => Some(text.to_owned()),
             Err(error) => {
@@ -179,27 +182,19 @@ fn read_text(path: &Path, surroundings: &dyn Surroundings, report: &Report, help
 fn upstreams_directory(path: &Path, text: &str) -> PathBuf {
     let (document, _) = DeTable::parse_recoverable(text);
     let name = document.get_ref().get("upstreams").and_then(|v| v.get_ref().as_str());
-    build::beside(path, name.unwrap_or("upstreams"))
+    tables::beside(path, name.unwrap_or("upstreams"))
 }
 
-fn read_gateway(text: &Text, report: &Report) -> WrittenGateway {
+fn read_file<T: DeclaredTable>(text: &FileText, report: &ProblemReport) -> Option<T> {
     let (document, errors) = DeTable::parse_recoverable(&text.text);
     report_syntax(text, &errors, report);
-    let at = Place::new(text.id, &(0..0));
-    written::gateway::read(&Section::open(&written::gateway::GATEWAY, document.get_ref(), &at, report))
+    let at = Span::new(text.id, &(0..0));
+    declare::file(document.get_ref(), &at, report)
 }
 
-fn read_upstream<'t>(text: &'t Text, report: &Report) -> (&'t Path, WrittenUpstream) {
-    let (document, errors) = DeTable::parse_recoverable(&text.text);
-    report_syntax(text, &errors, report);
-    let at = Place::new(text.id, &(0..0));
-    let section = Section::open(&written::upstream::UPSTREAM, document.get_ref(), &at, report);
-    (&text.path, written::upstream::read(&section))
-}
-
-fn report_syntax(text: &Text, errors: &[toml::de::Error], report: &Report) {
+fn report_syntax(text: &FileText, errors: &[toml::de::Error], report: &ProblemReport) {
     for error in errors {
-        let at = Place::new(text.id, &error.span().unwrap_or(0..0));
+        let at = Span::new(text.id, &error.span().unwrap_or(0..0));
         for mask in source::suspects(&text.text, &at) {
             report.mask(&mask);
         }

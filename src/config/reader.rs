@@ -1,20 +1,13 @@
 //! Reads one table by its schema: every wrong key and value is reported, and reading goes on.
 
-use std::net::SocketAddr;
-use std::time::Duration;
-
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::report::{Report, closest, suggest};
-use super::schema::{Fallback, Key, Kind, Schema};
+use super::report::{ProblemReport, closest, suggest};
+use super::schema::{Alternative, Fallback, Schema, SchemaPart, Setting, ValueKind};
 use super::secret::Reference;
-use super::source::{Located, Place, SourceId};
-use super::units::{parse_duration, parse_size, write_duration, write_size};
+use super::source::{Located, SourceId, Span};
 
-mod collections;
-
-/// A table being read.
 #[derive(Debug, Clone, Copy)]
 pub struct Section<'d> {
     schema: &'static Schema,
@@ -22,13 +15,29 @@ pub struct Section<'d> {
     source: SourceId,
     start: usize,
     end: usize,
-    report: &'d Report,
+    report: &'d ProblemReport,
+}
+
+/// A key's value while it is read, or one item of it.
+#[derive(Debug, Clone)]
+pub struct RawEntry<'d> {
+    pub section: Section<'d>,
+    pub key: &'static Setting,
+    pub value: &'d DeValue<'d>,
+    pub at: Span,
+}
+
+/// A key that a table may have by what its tags say, with the alternative that it is a key of.
+struct SettingRow {
+    key: &'static Setting,
+    of: Option<&'static Alternative>,
 }
 
 impl<'d> Section<'d> {
-    /// Begins to read a table: unknown keys and missing ones are reported now.
+    /// Begins to read a table: keys that are unknown, that belong to another alternative, and that are
+    /// missing are reported now.
     #[must_use]
-    pub fn open(schema: &'static Schema, table: &'d DeTable<'d>, at: &Place, report: &'d Report) -> Self {
+    pub fn open(schema: &'static Schema, table: &'d DeTable<'d>, at: &Span, report: &'d ProblemReport) -> Self {
         let section = Self {
             schema,
             table,
@@ -37,284 +46,178 @@ impl<'d> Section<'d> {
             end: at.end,
             report,
         };
+        let mut rows = Vec::new();
+        section.collect_rows(schema, None, &mut rows);
         let mut misspelt = Vec::new();
         for (key, value) in table {
-            match schema.find(key.get_ref()) {
-                Some(known) if matches!(known.kind, Kind::Secret | Kind::Secrets | Kind::Url) => section.mask_literals(value),
-                Some(_) => section.mask_pasted(value),
-                None => misspelt.extend(section.unknown(key.get_ref(), key.span(), value)),
+            let name = key.get_ref();
+            section.mask_value(schema, name, value);
+            if rows.iter().any(|row| row.key.name == name) {
+                continue;
+            }
+            if schema.may_have(name) {
+                section.foreign(name, value);
+            } else {
+                misspelt.extend(section.unknown(name, key.span(), value, &rows));
             }
         }
-        for key in schema.keys {
+        for SettingRow { key, of } in &rows {
             let missing = matches!(key.default, Fallback::Required) && !table.contains_key(key.name);
             if missing && !misspelt.contains(&key.name) {
-                report.error(
-                    &section.at(),
-                    format!("`{}` is missing in {}", key.name, schema.name),
-                    format!("add `{} = …` ({})", key.name, key.kind),
-                );
+                section.missing(key, *of);
             }
         }
         section
     }
 
-    /// Where the table stands.
+    /// The same table, read by the declaration of a part of its keys.
     #[must_use]
-    pub fn at(&self) -> Place {
-        Place {
+    pub const fn part(&self, schema: &'static Schema) -> Self {
+        Self { schema, ..*self }
+    }
+
+    #[must_use]
+    pub fn at(&self) -> Span {
+        Span {
             source: self.source,
             start: self.start,
             end: self.end,
         }
     }
 
-    /// Where problems go.
     #[must_use]
-    pub const fn report(&self) -> &'d Report {
+    pub const fn report(&self) -> &'d ProblemReport {
         self.report
     }
 
-    /// Where a key's value stands, or the table if it is absent.
+    /// What is written at a key.
     #[must_use]
-    pub fn place_of(&self, name: &str) -> Place {
-        self.raw(name).map_or_else(|| self.at(), |v| self.place(v))
-    }
-
-    /// A text.
-    #[must_use]
-    pub fn text(&self, name: &str) -> Option<Located<String>> {
-        let value = self.raw(name)?;
-        match value.get_ref() {
-            DeValue::String(text) => Some(self.located(value, text.clone().into_owned())),
-            other => self.wrong(name, value, other),
-        }
-    }
-
-    /// A text, or the schema's default.
-    #[must_use]
-    pub fn text_or_default(&self, name: &str) -> Located<String> {
-        self.text(name).unwrap_or_else(|| Located {
-            value: self.default_of(name).to_owned(),
-            at: self.at(),
+    pub fn entry(&self, key: &'static Setting) -> Option<RawEntry<'d>> {
+        let value = self.table.get(key.name)?;
+        Some(RawEntry {
+            section: *self,
+            key,
+            value: value.get_ref(),
+            at: self.span(value),
         })
     }
 
-    /// `true` or `false`; absent is `false`.
+    /// The declaration of a key of this table.
     #[must_use]
-    pub fn flag(&self, name: &str) -> Option<Located<bool>> {
-        let value = self.raw(name)?;
-        match value.get_ref() {
-            DeValue::Boolean(flag) => Some(self.located(value, *flag)),
-            other => self.wrong(name, value, other),
+    pub fn key(&self, name: &str) -> Option<&'static Setting> {
+        let key = self.schema.find(name);
+        debug_assert!(key.is_some(), "{name} is not declared in {}", self.schema.name);
+        key
+    }
+
+    /// The word of a tag, or its default. A wrong word is reported.
+    #[must_use]
+    pub fn tag(&self, tag: &'static Setting) -> Option<&'static str> {
+        match (self.entry(tag), tag.default) {
+            (Some(entry), _) => entry.word(),
+            (None, Fallback::Value(word)) => Some(word),
+            (None, Fallback::Required | Fallback::Absent(_)) => None,
         }
     }
 
-    /// Whether a flag is set.
+    /// The text of a tag, if it is there and one.
     #[must_use]
-    pub fn is_set(&self, name: &str) -> bool {
-        self.flag(name).is_some_and(|f| f.value)
+    pub fn word(&self, tag: &Setting) -> Option<&'d str> {
+        self.table.get(tag.name)?.get_ref().as_str()
     }
 
-    /// A number within the schema's bounds, if it is there.
+    /// Whether a key is there, whatever its value is.
     #[must_use]
-    pub fn count(&self, name: &str) -> Option<Located<u64>> {
-        let value = self.raw(name)?;
-        let DeValue::Integer(integer) = value.get_ref() else {
-            return self.wrong(name, value, value.get_ref());
-        };
-        let number = i64::from_str_radix(integer.as_str(), integer.radix()).ok();
-        let Some(number) = number.and_then(|n| u64::try_from(n).ok()) else {
-            return self.wrong(name, value, value.get_ref());
-        };
-        match self.kind(name) {
-            Some(Kind::Count { min, max }) if !(min..=max).contains(&number) => {
-                self.outside(name, value, &min.to_string(), &max.to_string());
-                None
+    pub fn has(&self, name: &str) -> bool {
+        self.table.contains_key(name)
+    }
+
+    /// Where the value of a key stands; the table, if the key is not there.
+    #[must_use]
+    pub fn span_of(&self, name: &str) -> Span {
+        self.table.get(name).map_or_else(|| self.at(), |value| self.span(value))
+    }
+
+    fn span(&self, value: &Spanned<DeValue<'_>>) -> Span {
+        Span::new(self.source, &value.span())
+    }
+
+    /// The keys that this table may have. Where a tag is missing or wrong, those of all alternatives, and none
+    /// of them is demanded.
+    fn collect_rows(&self, schema: &'static Schema, of: Option<&'static Alternative>, rows: &mut Vec<SettingRow>) {
+        rows.extend(schema.keys.iter().map(|key| SettingRow { key, of }));
+        for part in schema.parts {
+            match part {
+                SchemaPart::Keys(schema) => self.collect_rows(schema, of, rows),
+                SchemaPart::Choice(choice) => {
+                    rows.push(SettingRow { key: &choice.tag, of });
+                    match choice.chosen(self.table.get(choice.tag.name).map(|_| self.word(&choice.tag).unwrap_or(""))) {
+                        Some(one) => self.collect_rows(one.schema, Some(one), rows),
+                        None => {
+                            let all = choice.alternatives.iter().flat_map(|one| one.schema.all_keys());
+                            rows.extend(
+                                all.filter(|key| self.table.contains_key(key.name))
+                                    .map(|key| SettingRow { key, of }),
+                            );
+                        }
+                    }
+                }
             }
-            _ => Some(self.located(value, number)),
         }
     }
 
-    /// A number, or the schema's default.
-    #[must_use]
-    pub fn count_or_default(&self, name: &str) -> u64 {
-        self.count(name)
-            .map_or_else(|| self.default_of(name).parse().unwrap_or(0), |n| n.value)
+    fn missing(&self, key: &Setting, of: Option<&Alternative>) {
+        match of {
+            Some(one) => self.report.error(
+                &self.at(),
+                format!("{} needs `{}`", one.label, key.name),
+                Some(key.about.to_owned()),
+            ),
+            None => self.report.error(
+                &self.at(),
+                format!("`{}` is missing in {}", key.name, self.schema.name),
+                format!("add `{} = …` ({})", key.name, key.kind),
+            ),
+        }
     }
 
-    /// A duration within the schema's bounds, if it is there.
-    #[must_use]
-    pub fn duration(&self, name: &str) -> Option<Located<Duration>> {
-        let value = self.raw(name)?;
-        let DeValue::String(text) = value.get_ref() else {
-            return self.wrong(name, value, value.get_ref());
-        };
-        let Some(duration) = parse_duration(text) else {
-            self.report.error(
-                &self.place(value),
-                format!("`{name}` is not a duration"),
-                "write a whole number and ms, s, m, h or d, for example \"30s\"".to_owned(),
-            );
-            return None;
-        };
-        match self.kind(name) {
-            Some(Kind::Duration { min, max }) if duration < min || duration > max => {
-                self.outside(name, value, &write_duration(min), &write_duration(max));
-                None
+    /// Reports a key of another alternative.
+    fn foreign(&self, name: &str, value: &Spanned<DeValue<'_>>) {
+        let owners = owners(self.schema, name);
+        self.report.error(
+            &self.span(value),
+            format!(
+                "`{name}` does not belong to {}",
+                self.alternative_without(self.schema, name).unwrap_or(self.schema.name)
+            ),
+            Some(format!("it belongs to {}", owners.join(", or to "))),
+        );
+    }
+
+    /// What was chosen instead of the alternative with this key.
+    fn alternative_without(&self, schema: &Schema, name: &str) -> Option<&'static str> {
+        schema.parts.iter().find_map(|part| match part {
+            SchemaPart::Keys(schema) => self.alternative_without(schema, name),
+            SchemaPart::Choice(choice) => {
+                let chosen = choice.chosen(self.word(&choice.tag))?;
+                if chosen.schema.may_have(name) {
+                    return self.alternative_without(chosen.schema, name);
+                }
+                let elsewhere = choice.alternatives.iter().any(|one| one.schema.may_have(name));
+                elsewhere.then_some(chosen.label)
             }
-            _ => Some(self.located(value, duration)),
-        }
-    }
-
-    /// A duration, or the schema's default, with its place (the table's if it is the default).
-    #[must_use]
-    pub fn duration_or_default(&self, name: &str) -> Located<Duration> {
-        self.duration(name).unwrap_or_else(|| Located {
-            value: parse_duration(self.default_of(name)).unwrap_or_default(),
-            at: self.place_of(name),
         })
-    }
-
-    /// A size in bytes within the schema's bounds, or the schema's default.
-    #[must_use]
-    pub fn size_or_default(&self, name: &str) -> u64 {
-        let default = || parse_size(self.default_of(name)).unwrap_or(0);
-        let Some(value) = self.raw(name) else { return default() };
-        let size = match value.get_ref() {
-            DeValue::String(text) => parse_size(text),
-            DeValue::Integer(i) => i64::from_str_radix(i.as_str(), i.radix()).ok().and_then(|n| u64::try_from(n).ok()),
-            _ => None,
-        };
-        let Some(size) = size else {
-            self.report.error(
-                &self.place(value),
-                format!("`{name}` is not a size"),
-                "write a number of bytes, or text with B, KiB, MiB or GiB, for example \"10MiB\"".to_owned(),
-            );
-            return default();
-        };
-        match self.kind(name) {
-            Some(Kind::Size { min, max }) if !(min..=max).contains(&size) => {
-                self.outside(name, value, &write_size(min), &write_size(max));
-                default()
-            }
-            _ => size,
-        }
-    }
-
-    /// One of the schema's words, or its default.
-    #[must_use]
-    pub fn choice(&self, name: &str) -> Located<&'static str> {
-        let Some(Kind::Choice(words)) = self.kind(name) else {
-            return Located { value: "", at: self.at() };
-        };
-        let default = words.iter().copied().find(|w| *w == self.default_of(name)).unwrap_or("");
-        let Some(text) = self.text(name) else {
-            return Located {
-                value: default,
-                at: self.place_of(name),
-            };
-        };
-        if let Some(word) = words.iter().copied().find(|w| *w == text.value) {
-            return Located { value: word, at: text.at };
-        }
-        self.report.error(
-            &text.at,
-            format!("`{name}` cannot be `{}`", shorten(&text.value)),
-            suggest(&text.value, words.iter().copied(), &format!("`{name}`")),
-        );
-        text.map(|_| default)
-    }
-
-    /// An address and port.
-    #[must_use]
-    pub fn address(&self, name: &str) -> Option<Located<SocketAddr>> {
-        let text = self.text(name)?;
-        if let Ok(address) = text.value.parse() {
-            return Some(Located {
-                value: address,
-                at: text.at,
-            });
-        }
-        self.report.error(
-            &text.at,
-            format!("`{name}` is not an address with a port"),
-            "write an IP address and a port, for example \"127.0.0.1:8080\" or \"[::1]:8080\"".to_owned(),
-        );
-        None
-    }
-
-    /// The value itself, for keys with more than one form.
-    #[must_use]
-    pub fn raw(&self, name: &str) -> Option<&'d Spanned<DeValue<'d>>> {
-        debug_assert!(
-            self.schema.find(name).is_some(),
-            "{name} is not in the schema of {}",
-            self.schema.name
-        );
-        self.table.get(name)
-    }
-
-    /// The place of a value of this file.
-    #[must_use]
-    pub fn place(&self, value: &Spanned<DeValue<'_>>) -> Place {
-        Place::new(self.source, &value.span())
-    }
-
-    /// Reports a value of the wrong kind. Answers `None`, so that it can end a reading function.
-    pub fn wrong<T>(&self, name: &str, value: &Spanned<DeValue<'_>>, found: &DeValue<'_>) -> Option<T> {
-        let wanted = self.kind(name).map_or_else(String::new, |k| k.to_string());
-        self.report.error(
-            &self.place(value),
-            format!("`{name}` cannot be {}", article(found)),
-            format!("`{name}` is: {wanted}"),
-        );
-        None
-    }
-
-    fn located<T>(&self, value: &Spanned<DeValue<'_>>, inner: T) -> Located<T> {
-        Located {
-            value: inner,
-            at: self.place(value),
-        }
-    }
-
-    fn kind(&self, name: &str) -> Option<Kind> {
-        self.schema.find(name).map(|k| k.kind)
-    }
-
-    fn about(&self, name: &str) -> &'static str {
-        self.schema.find(name).map_or("", |k| k.about)
-    }
-
-    fn default_of(&self, name: &str) -> &'static str {
-        match self.schema.find(name) {
-            Some(Key {
-                default: Fallback::Value(text),
-                ..
-            }) => text,
-            _ => "",
-        }
-    }
-
-    fn outside(&self, name: &str, value: &Spanned<DeValue<'_>>, min: &str, max: &str) {
-        let why = self.schema.find(name).map_or("", |k| k.about);
-        self.report.error(
-            &self.place(value),
-            format!("`{name}` must be {min} to {max}"),
-            (!why.is_empty()).then(|| why.to_owned()),
-        );
     }
 
     /// Reports a key that does not exist; answers the one that was probably meant.
-    fn unknown(&self, key: &str, span: std::ops::Range<usize>, value: &Spanned<DeValue<'_>>) -> Option<&'static str> {
-        let names = self.schema.keys.iter().map(|k| k.name);
+    fn unknown(&self, key: &str, span: std::ops::Range<usize>, value: &Spanned<DeValue<'_>>, rows: &[SettingRow]) -> Option<&'static str> {
+        let names = rows.iter().map(|row| row.key.name);
         // A misspelt `secrets` may hold what its author took for a secret.
         if matches!(value.get_ref(), DeValue::String(_) | DeValue::Array(_) | DeValue::Table(_)) {
-            self.report.mask(&self.place(value));
+            self.report.mask(&self.span(value));
         }
         // A line of a secret that was pasted without quotes is a key to the parser.
-        let place = Place::new(self.source, &span);
+        let place = Span::new(self.source, &span);
         let named = if is_key_like(key) {
             format!("`{key}`")
         } else {
@@ -329,10 +232,20 @@ impl<'d> Section<'d> {
         closest(key, names)
     }
 
+    /// Hides what may be a secret, whatever will be said about it.
+    fn mask_value(&self, schema: &Schema, name: &str, value: &Spanned<DeValue<'_>>) {
+        let is_secret = |key: &Setting| key.name == name && matches!(key.kind, ValueKind::Secret | ValueKind::Secrets | ValueKind::Url);
+        if schema.all_keys().iter().any(|key| is_secret(key)) {
+            self.mask_literals(value);
+        } else {
+            self.mask_pasted(value);
+        }
+    }
+
     /// Where a path belongs, somebody may have pasted the file.
     fn mask_pasted(&self, value: &Spanned<DeValue<'_>>) {
         if matches!(value.get_ref(), DeValue::String(text) if text.contains("-----BEGIN ")) {
-            self.report.mask(&self.place(value));
+            self.report.mask(&self.span(value));
         }
     }
 
@@ -341,9 +254,134 @@ impl<'d> Section<'d> {
         match value.get_ref() {
             DeValue::String(text) if Reference::parse(text).is_ok() => {}
             DeValue::Array(items) => items.iter().for_each(|item| self.mask_literals(item)),
-            _ => self.report.mask(&self.place(value)),
+            _ => self.report.mask(&self.span(value)),
         }
     }
+}
+
+impl<'d> RawEntry<'d> {
+    /// An item of this value.
+    fn item(&self, value: &'d Spanned<DeValue<'d>>) -> Self {
+        Self {
+            value: value.get_ref(),
+            at: self.section.span(value),
+            ..self.clone()
+        }
+    }
+
+    /// Reports a mistake in this value. Answers `None`, so that it can end a reading function.
+    pub fn error<T>(&self, message: impl Into<String>, help: impl Into<Option<String>>) -> Option<T> {
+        self.section.report.error(&self.at, message, help);
+        None
+    }
+
+    /// Reports a value of the wrong kind.
+    pub fn wrong<T>(&self) -> Option<T> {
+        let name = self.key.name;
+        self.error(
+            format!("`{name}` cannot be {}", article(self.value)),
+            format!("`{name}` is: {}", self.key.kind),
+        )
+    }
+
+    /// Reports a value outside its bounds.
+    pub fn outside<T>(&self, min: &str, max: &str) -> Option<T> {
+        let about = (!self.key.about.is_empty()).then(|| self.key.about.to_owned());
+        self.error(format!("`{}` must be {min} to {max}", self.key.name), about)
+    }
+
+    #[must_use]
+    pub fn text(&self) -> Option<&'d str> {
+        match self.value {
+            DeValue::String(text) => Some(text.as_ref()),
+            _ => self.wrong(),
+        }
+    }
+
+    /// One of the key's words.
+    #[must_use]
+    pub fn word(&self) -> Option<&'static str> {
+        let text = self.text()?;
+        let ValueKind::Choice(words) = self.key.kind else {
+            return self.wrong();
+        };
+        let found = words.iter().copied().find(|word| *word == text);
+        found.or_else(|| {
+            let name = self.key.name;
+            self.error(
+                format!("`{name}` cannot be `{}`", shorten(text)),
+                suggest(text, words.iter().copied(), &format!("`{name}`")),
+            )
+        })
+    }
+
+    /// A whole number that is not negative.
+    #[must_use]
+    pub fn number(&self) -> Option<u64> {
+        let DeValue::Integer(integer) = self.value else { return None };
+        let number = i64::from_str_radix(integer.as_str(), integer.radix()).ok()?;
+        u64::try_from(number).ok()
+    }
+
+    /// The items of a list.
+    #[must_use]
+    pub fn items(&self) -> Option<Vec<Self>> {
+        match self.value {
+            DeValue::Array(items) => Some(items.iter().map(|item| self.item(item)).collect()),
+            _ => self.wrong(),
+        }
+    }
+
+    /// The members of a table whose names are the operator's choice, in the order they are written.
+    /// A member that is a table stands where its name does.
+    #[must_use]
+    pub fn members(&self) -> Option<Vec<(Located<String>, Self)>> {
+        let DeValue::Table(table) = self.value else { return self.wrong() };
+        let mut members: Vec<_> = table
+            .iter()
+            .map(|(name, value)| {
+                let at = Span::new(self.section.source, &name.span());
+                let mut member = self.item(value);
+                if matches!(member.value, DeValue::Table(_)) {
+                    member.at.clone_from(&at);
+                }
+                let value = name.get_ref().clone().into_owned();
+                (Located { value, at }, member)
+            })
+            .collect();
+        members.sort_by_key(|(name, _)| name.at.start);
+        Some(members)
+    }
+
+    /// A table that is declared.
+    #[must_use]
+    pub fn section(&self, schema: &'static Schema) -> Option<Section<'d>> {
+        match self.value {
+            DeValue::Table(table) => Some(Section::open(schema, table, &self.at, self.section.report)),
+            _ => self.wrong(),
+        }
+    }
+}
+
+/// The alternatives that have a key of this name, as messages call them.
+fn owners(schema: &Schema, name: &str) -> Vec<&'static str> {
+    let mut found = Vec::new();
+    for part in schema.parts {
+        match part {
+            SchemaPart::Keys(schema) => found.extend(owners(schema, name)),
+            SchemaPart::Choice(choice) => {
+                for one in choice.alternatives.iter().filter(|one| one.schema.may_have(name)) {
+                    let inner = owners(one.schema, name);
+                    if inner.is_empty() {
+                        found.push(one.label);
+                    } else {
+                        found.extend(inner);
+                    }
+                }
+            }
+        }
+    }
+    found
 }
 
 /// Whether somebody may have meant this as a key: ours are short words.

@@ -4,10 +4,9 @@ use std::path::Path;
 
 use crate::snapshot::{Settings, Snapshot};
 
-use super::build::external::keep_keys;
+use super::environment::{Disk, Environment, Watch};
 use super::error::{ConfigErrors, Problems};
-use super::surroundings::{Disk, Surroundings};
-use super::watch::Watch;
+use super::tables::external::keep_keys;
 use super::{Loaded, Purpose, load_from};
 
 /// A configuration that was read while another one runs.
@@ -35,7 +34,7 @@ pub fn reload(path: &Path, running: &Settings, current: &Snapshot) -> Result<Rep
     reload_from(path, running, current, &Disk)
 }
 
-/// [`reload`] from these surroundings.
+/// [`reload`] from this environment.
 ///
 /// # Errors
 /// As [`reload`].
@@ -43,14 +42,14 @@ pub fn reload_from(
     path: &Path,
     running: &Settings,
     current: &Snapshot,
-    surroundings: &dyn Surroundings,
+    environment: &dyn Environment,
 ) -> Result<Replacement, ConfigErrors> {
     let Loaded {
         settings,
         mut snapshot,
         warnings,
         watch,
-    } = load_from(path, Purpose::Reload, surroundings)?;
+    } = load_from(path, Purpose::Reload, environment)?;
     let certificates = running.listeners.iter().enumerate().map(|(i, listener)| {
         let same = settings
             .listeners

@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 use std::path::PathBuf;
 
-use super::error::{Problem, Weight, Whereabouts};
-use super::source::Place;
+use super::error::{Location, Problem, ProblemSeverity};
+use super::source::Span;
 
 /// Most problems one load reports. A file of garbage has as many as it has lines; a person reads
 /// a screen or two.
@@ -12,51 +12,55 @@ pub(super) const MAX_PROBLEMS: usize = 200;
 
 /// A growing list of problems, and the places whose text must not be shown.
 #[derive(Debug, Default)]
-pub struct Report {
+pub struct ProblemReport {
     problems: RefCell<Vec<Problem>>,
-    masks: RefCell<Vec<Place>>,
+    masks: RefCell<Vec<Span>>,
 }
 
-impl Report {
+impl ProblemReport {
     /// Adds an error at a place.
-    pub fn error(&self, at: &Place, message: impl Into<String>, help: impl Into<Option<String>>) {
-        self.add(Weight::Error, Whereabouts::Place(at.clone()), message.into(), help.into());
+    pub fn error(&self, at: &Span, message: impl Into<String>, help: impl Into<Option<String>>) {
+        self.add(ProblemSeverity::Error, Location::Span(at.clone()), message.into(), help.into());
     }
 
     /// Adds a warning at a place.
-    pub fn warning(&self, at: &Place, message: impl Into<String>, help: impl Into<Option<String>>) {
-        self.add(Weight::Warning, Whereabouts::Place(at.clone()), message.into(), help.into());
+    pub fn warning(&self, at: &Span, message: impl Into<String>, help: impl Into<Option<String>>) {
+        self.add(ProblemSeverity::Warning, Location::Span(at.clone()), message.into(), help.into());
     }
 
     /// Adds something good to know.
-    pub fn note(&self, at: &Place, message: impl Into<String>, help: impl Into<Option<String>>) {
-        self.add(Weight::Note, Whereabouts::Place(at.clone()), message.into(), help.into());
+    pub fn note(&self, at: &Span, message: impl Into<String>, help: impl Into<Option<String>>) {
+        self.add(ProblemSeverity::Note, Location::Span(at.clone()), message.into(), help.into());
     }
 
     /// Adds an error about a file that could not be read.
     pub fn unreadable(&self, path: PathBuf, message: impl Into<String>, help: impl Into<Option<String>>) {
-        self.add(Weight::Error, Whereabouts::File(path), message.into(), help.into());
+        self.add(ProblemSeverity::Error, Location::File(path), message.into(), help.into());
     }
 
     /// Hides a place from every message.
-    pub fn mask(&self, at: &Place) {
+    pub fn mask(&self, at: &Span) {
         self.masks.borrow_mut().push(at.clone());
     }
 
     /// Whether anything so far prevents loading.
     #[must_use]
     pub fn has_errors(&self) -> bool {
-        self.problems.borrow().iter().any(|p| p.weight == Weight::Error)
+        self.problems.borrow().iter().any(|p| p.weight == ProblemSeverity::Error)
     }
 
     /// What was collected: errors, the rest, masks.
     #[must_use]
-    pub fn into_parts(self) -> (Vec<Problem>, Vec<Problem>, Vec<Place>) {
-        let (errors, warnings) = self.problems.into_inner().into_iter().partition(|p| p.weight == Weight::Error);
+    pub fn into_parts(self) -> (Vec<Problem>, Vec<Problem>, Vec<Span>) {
+        let (errors, warnings) = self
+            .problems
+            .into_inner()
+            .into_iter()
+            .partition(|p| p.weight == ProblemSeverity::Error);
         (errors, warnings, self.masks.into_inner())
     }
 
-    fn add(&self, weight: Weight, at: Whereabouts, message: String, help: Option<String>) {
+    fn add(&self, weight: ProblemSeverity, at: Location, message: String, help: Option<String>) {
         let mut problems = self.problems.borrow_mut();
         if problems.len() < MAX_PROBLEMS {
             problems.push(Problem { weight, at, message, help });

@@ -11,20 +11,44 @@ use super::units::{write_duration, write_size};
 pub struct Schema {
     /// How the documentation calls it, e.g. `[store]`.
     pub name: &'static str,
-    /// What it is for.
     pub about: &'static str,
     /// Its keys, in the order of the documentation.
-    pub keys: &'static [Key],
+    pub keys: &'static [Setting],
+    /// Further keys that stand in the same table.
+    pub parts: &'static [SchemaPart],
 }
 
-/// One key.
+/// Keys that a table has besides its own.
+#[derive(Debug, Clone, Copy)]
+pub enum SchemaPart {
+    /// All keys of another declaration.
+    Keys(&'static Schema),
+    /// The keys of one alternative, chosen by the value of a key.
+    Choice(&'static TaggedChoice),
+}
+
+/// Alternatives of which a table is one: its `kind`, or what it serves.
 #[derive(Debug)]
-pub struct Key {
-    /// Its name.
+pub struct TaggedChoice {
+    /// The key that chooses; with the default of a key that may be left out.
+    pub tag: Setting,
+    pub alternatives: &'static [Alternative],
+}
+
+#[derive(Debug)]
+pub struct Alternative {
+    /// The words of the tag that choose it. None: it is chosen by the absence of the tag.
+    pub words: &'static [&'static str],
+    /// The table as a message calls it: "a surface of kind `api_key`".
+    pub label: &'static str,
+    pub schema: &'static Schema,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
     pub name: &'static str,
     /// What its value may be.
-    pub kind: Kind,
-    /// What holds without it.
+    pub kind: ValueKind,
     pub default: Fallback,
     /// What it does, and why its bounds are these.
     pub about: &'static str,
@@ -32,8 +56,7 @@ pub struct Key {
 
 /// What a value may be.
 #[derive(Debug, Clone, Copy)]
-pub enum Kind {
-    /// A text.
+pub enum ValueKind {
     Text,
     /// A path; relative ones count from the directory of the configuration file.
     Path,
@@ -41,30 +64,20 @@ pub enum Kind {
     Address,
     /// `true` or `false`.
     Flag,
-    /// A whole number.
     Count {
-        /// Least.
         min: u64,
-        /// Most.
         max: u64,
     },
-    /// A duration as text.
     Duration {
-        /// Shortest.
         min: Duration,
-        /// Longest.
         max: Duration,
     },
     /// A number of bytes, or text with a unit.
     Size {
-        /// Least.
         min: u64,
-        /// Most.
         max: u64,
     },
-    /// One of these words.
     Choice(&'static [&'static str]),
-    /// A list of texts.
     Texts,
     /// A reference to a secret.
     Secret,
@@ -74,47 +87,104 @@ pub enum Kind {
     Url,
     /// `key = "text"` pairs.
     Pairs,
-    /// A table.
-    Table(&'static Schema),
-    /// A list of tables.
-    Tables(&'static Schema),
+    /// `key = "text"` pairs, where a text may be a list of texts too: sources of values.
+    Sources,
+    /// A table. A function, since a table may hold tables of its own kind.
+    Table(fn() -> &'static Schema),
+    Tables(fn() -> &'static Schema),
     /// Tables under names of the operator's choice.
-    Named(&'static Schema),
-    /// Something that has more than one form.
-    Either(&'static str, Option<&'static Schema>),
+    Named(fn() -> &'static Schema),
+    /// Something that has more than one form: the text for people, and the forms.
+    Either(&'static str, &'static [ValueKind]),
 }
 
 /// What holds when a key is absent.
 #[derive(Debug, Clone, Copy)]
 pub enum Fallback {
-    /// It must be there.
     Required,
     /// As if this had been written.
     Value(&'static str),
-    /// What its absence means.
     Absent(&'static str),
 }
 
 impl Schema {
-    /// The key of a name.
+    /// The key of a name, among its own.
     #[must_use]
-    pub fn find(&self, name: &str) -> Option<&'static Key> {
+    pub fn find(&self, name: &str) -> Option<&'static Setting> {
         self.keys.iter().find(|k| k.name == name)
+    }
+
+    /// Every key that a table of this kind may have, whatever its tags say.
+    #[must_use]
+    pub fn all_keys(&self) -> Vec<&'static Setting> {
+        let mut keys: Vec<&'static Setting> = self.keys.iter().collect();
+        for part in self.parts {
+            match part {
+                SchemaPart::Keys(schema) => keys.extend(schema.all_keys()),
+                SchemaPart::Choice(choice) => {
+                    keys.push(&choice.tag);
+                    keys.extend(choice.alternatives.iter().flat_map(|one| one.schema.all_keys()));
+                }
+            }
+        }
+        keys
+    }
+
+    /// Whether a table of this kind may have a key of this name.
+    #[must_use]
+    pub fn may_have(&self, name: &str) -> bool {
+        self.all_keys().iter().any(|key| key.name == name)
     }
 }
 
-impl Kind {
+impl TaggedChoice {
+    /// The alternative that the tag chooses; `None` for a word that is none, and for a tag that is missing.
+    #[must_use]
+    pub fn chosen(&self, tag: Option<&str>) -> Option<&'static Alternative> {
+        let word = tag.or(match self.tag.default {
+            Fallback::Value(word) => Some(word),
+            Fallback::Required | Fallback::Absent(_) => None,
+        });
+        self.alternatives.iter().find(|one| match word {
+            Some(word) => one.words.contains(&word),
+            None => one.words.is_empty(),
+        })
+    }
+}
+
+impl ValueKind {
     /// The table this kind leads to.
     #[must_use]
-    pub const fn table(&self) -> Option<&'static Schema> {
+    pub fn table(&self) -> Option<&'static Schema> {
         match self {
-            Self::Table(schema) | Self::Tables(schema) | Self::Named(schema) | Self::Either(_, Some(schema)) => Some(schema),
+            Self::Table(schema) | Self::Tables(schema) | Self::Named(schema) => Some(schema()),
+            Self::Either(_, forms) => forms.iter().find_map(Self::table),
             _ => None,
+        }
+    }
+
+    /// The kind of a list of these.
+    #[must_use]
+    pub const fn listed(self) -> Self {
+        match self {
+            Self::Secret => Self::Secrets,
+            Self::Table(schema) => Self::Tables(schema),
+            _ => Self::Texts,
+        }
+    }
+
+    /// The kind of a table of these, under names of the operator's choice.
+    #[must_use]
+    pub const fn named(self) -> Self {
+        match self {
+            Self::Table(schema) => Self::Named(schema),
+            Self::Text => Self::Pairs,
+            _ => Self::Sources,
         }
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ValueKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text => f.write_str("text"),
@@ -136,23 +206,14 @@ impl fmt::Display for Kind {
             Self::Secrets => f.write_str("secret reference, or a list of them"),
             Self::Url => f.write_str("secret reference, or a `redis://` or `rediss://` URL without a password"),
             Self::Pairs => f.write_str("table of texts"),
-            Self::Table(schema) => write!(f, "table, see {}", schema.name),
-            Self::Tables(schema) => write!(f, "list of tables, see {}", schema.name),
-            Self::Named(schema) => write!(f, "named tables, see {}", schema.name),
-            Self::Either(text, Some(schema)) => write!(f, "{text}, see {}", schema.name),
-            Self::Either(text, None) => f.write_str(text),
+            Self::Sources => f.write_str("table of sources"),
+            Self::Table(schema) => write!(f, "table, see {}", schema().name),
+            Self::Tables(schema) => write!(f, "list of tables, see {}", schema().name),
+            Self::Named(schema) => write!(f, "named tables, see {}", schema().name),
+            Self::Either(text, _) => match self.table() {
+                Some(schema) => write!(f, "{text}, see {}", schema.name),
+                None => f.write_str(text),
+            },
         }
     }
-}
-
-/// Seconds, for bounds in tables.
-#[must_use]
-pub const fn secs(n: u64) -> Duration {
-    Duration::from_secs(n)
-}
-
-/// Milliseconds, for bounds in tables.
-#[must_use]
-pub const fn millis(n: u64) -> Duration {
-    Duration::from_millis(n)
 }

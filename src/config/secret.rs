@@ -1,18 +1,14 @@
 //! References to secrets: configuration says where a secret is, never what it is.
 
-use toml::de::DeValue;
-
-use super::reader::Section;
-use super::source::Located;
+use super::reader::RawEntry;
+use super::schema::ValueKind;
 
 /// Where a secret comes from.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Reference {
-    /// A file.
     File(String),
     /// A file that `durward serve` creates when it is not there.
     Generate(String),
-    /// An environment variable.
     Variable(String),
     /// Written in the configuration: only for URLs without a password.
     Public(String),
@@ -54,69 +50,18 @@ impl Reference {
         }
     }
 
-    /// Reads one reference; a literal is reported.
-    #[must_use]
-    pub fn read(section: &Section<'_>, name: &str) -> Option<Located<Self>> {
-        let value = section.raw(name)?;
-        Self::read_value(section, name, value, Literals::Refused)
-    }
-
-    /// Reads a reference or a URL without a password.
-    #[must_use]
-    pub fn read_url(section: &Section<'_>, name: &str) -> Option<Located<Self>> {
-        let value = section.raw(name)?;
-        Self::read_value(section, name, value, Literals::PublicUrl)
-    }
-
-    /// Reads one reference or a list of them; empty if absent.
-    #[must_use]
-    pub fn read_list(section: &Section<'_>, name: &str) -> Vec<Located<Self>> {
-        let Some(value) = section.raw(name) else { return Vec::new() };
-        match value.get_ref() {
-            DeValue::Array(items) => {
-                if items.is_empty() {
-                    section.report().error(
-                        &section.place(value),
-                        format!("`{name}` is empty"),
-                        Some("name at least one secret".to_owned()),
-                    );
-                }
-                items
-                    .iter()
-                    .filter_map(|item| Self::read_value(section, name, item, Literals::Refused))
-                    .collect()
-            }
-            _ => Self::read_value(section, name, value, Literals::Refused).into_iter().collect(),
-        }
-    }
-
-    fn read_value(section: &Section<'_>, name: &str, value: &toml::Spanned<DeValue<'_>>, literals: Literals) -> Option<Located<Self>> {
-        let at = section.place(value);
-        let DeValue::String(text) = value.get_ref() else {
-            return section.wrong(name, value, value.get_ref());
-        };
+    /// Reads a reference, or where the key takes one, a URL without a password. A literal is reported.
+    pub(super) fn read(entry: &RawEntry<'_>) -> Option<Self> {
+        let text = entry.text()?;
         if let Ok(reference) = Self::parse(text) {
-            return Some(Located { value: reference, at });
+            return Some(reference);
         }
-        if literals == Literals::PublicUrl && is_public_url(text) {
-            return Some(Located {
-                value: Self::Public(text.clone().into_owned()),
-                at,
-            });
+        if matches!(entry.key.kind, ValueKind::Url) && is_public_url(text) {
+            return Some(Self::Public(text.to_owned()));
         }
-        section.report().error(
-            &at,
-            format!("`{name}` must be a reference, not the secret itself"),
-            Some(HELP.to_owned()),
-        );
-        None
+        let message = format!("`{}` must be a reference, not the secret itself", entry.key.name);
+        entry.error(message, HELP.to_owned())
     }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Literals {
-    Refused,
-    PublicUrl,
 }
 
 /// Whether this is the contents of a file where its path belongs: no path has these.

@@ -4,14 +4,12 @@ use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 
-/// Which file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SourceId(pub usize);
 
 /// A stretch of one file.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Place {
-    /// The file.
+pub struct Span {
     pub source: SourceId,
     /// Bytes from, to (exclusive).
     pub start: usize,
@@ -19,7 +17,7 @@ pub struct Place {
     pub end: usize,
 }
 
-impl Place {
+impl Span {
     /// A place from a parser's span.
     #[must_use]
     pub const fn new(source: SourceId, span: &Range<usize>) -> Self {
@@ -34,10 +32,8 @@ impl Place {
 /// A value and where it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Located<T> {
-    /// The value.
     pub value: T,
-    /// Where it stands.
-    pub at: Place,
+    pub at: Span,
 }
 
 impl<T> Located<T> {
@@ -50,16 +46,14 @@ impl<T> Located<T> {
     }
 }
 
-/// One file's text.
-pub struct Source {
+pub struct SourceFile {
     /// Its path as messages show it.
     pub label: PathBuf,
     text: String,
     masked: Vec<Range<usize>>,
 }
 
-impl Source {
-    /// A file as read.
+impl SourceFile {
     #[must_use]
     pub const fn new(label: PathBuf, text: String) -> Self {
         Self {
@@ -67,12 +61,6 @@ impl Source {
             text,
             masked: Vec::new(),
         }
-    }
-
-    /// The text as written: for parsing, never for messages.
-    #[must_use]
-    pub fn text(&self) -> &str {
-        &self.text
     }
 
     /// Hides a stretch from every message about this file, whatever the message is about: a
@@ -127,7 +115,7 @@ impl Source {
     }
 }
 
-impl fmt::Debug for Source {
+impl fmt::Debug for SourceFile {
     /// The name only: the text may hold what should not be in it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Source({})", self.label.display())
@@ -139,7 +127,7 @@ impl fmt::Debug for Source {
 /// reference, everything after the key of a secret, every long word, and all of a line that gives no
 /// key a value: it may be one of a PEM that was pasted without quotes.
 #[must_use]
-pub fn suspects(text: &str, at: &Place) -> Vec<Place> {
+pub fn suspects(text: &str, at: &Span) -> Vec<Span> {
     let begin = text
         .get(..at.start.min(text.len()))
         .and_then(|t| t.rfind('\n'))
@@ -152,7 +140,7 @@ pub fn suspects(text: &str, at: &Place) -> Vec<Place> {
     let mut places = Vec::new();
     let mut start = begin;
     for line in text.get(begin..end).unwrap_or("").split_inclusive('\n') {
-        let hide = |(from, to): (usize, usize)| Place {
+        let hide = |(from, to): (usize, usize)| Span {
             source: at.source,
             start: start + from,
             end: start + to,
@@ -230,23 +218,21 @@ fn quoted(line: &str) -> impl Iterator<Item = (usize, usize)> {
 
 /// Every file of one load.
 #[derive(Debug, Default)]
-pub struct Sources(Vec<Source>);
+pub struct SourceFiles(Vec<SourceFile>);
 
-impl Sources {
-    /// Adds a file.
-    pub fn add(&mut self, source: Source) -> SourceId {
+impl SourceFiles {
+    pub fn add(&mut self, source: SourceFile) -> SourceId {
         self.0.push(source);
         SourceId(self.0.len() - 1)
     }
 
     /// The file of an id.
     #[must_use]
-    pub fn find(&self, id: SourceId) -> Option<&Source> {
+    pub fn find(&self, id: SourceId) -> Option<&SourceFile> {
         self.0.get(id.0)
     }
 
-    /// Masks a place.
-    pub fn mask(&mut self, at: &Place) {
+    pub fn mask(&mut self, at: &Span) {
         if let Some(source) = self.0.get_mut(at.source.0) {
             source.mask(at.start..at.end);
         }
@@ -259,7 +245,7 @@ mod tests {
 
     #[test]
     fn lines_and_columns_count_characters_from_one() {
-        let source = Source::new("f".into(), "ab\näöx\n".into());
+        let source = SourceFile::new("f".into(), "ab\näöx\n".into());
         assert_eq!(source.line_column(0), (1, 1));
         assert_eq!(source.line_column(1), (1, 2));
         assert_eq!(source.line_column(3), (2, 1));
@@ -270,11 +256,11 @@ mod tests {
 
     #[test]
     fn a_masked_stretch_is_never_shown_and_moves_nothing() {
-        let mut source = Source::new("f".into(), "a = \"canäry\" # b\n".into());
+        let mut source = SourceFile::new("f".into(), "a = \"canäry\" # b\n".into());
         source.mask(4..13);
         let shown = source.shown();
         assert!(!shown.contains("can"));
-        assert_eq!(shown.len(), source.text().len());
+        assert_eq!(shown.len(), source.text.len());
         assert!(shown.ends_with("# b\n"));
     }
 }

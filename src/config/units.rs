@@ -4,6 +4,18 @@ use std::time::Duration;
 
 use crate::base::text;
 
+/// Seconds, for bounds in declarations.
+#[must_use]
+pub const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// Milliseconds, for bounds in declarations.
+#[must_use]
+pub const fn millis(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
 /// Reads `<number><unit>` with one of `ms`, `s`, `m`, `h`, `d`.
 #[must_use]
 pub fn parse_duration(text: &str) -> Option<Duration> {

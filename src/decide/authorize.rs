@@ -35,14 +35,13 @@ impl Permit {
     }
 }
 
-/// What is asked for, apart from by whom.
+/// What the caller asks for.
 #[derive(Debug, Clone, Copy)]
 pub struct AccessRequest<'a> {
     /// The route that was found.
     pub route: &'a Route,
-    /// The surface the credential was extracted for ...
+    /// The surface that the credential was extracted for.
     pub surface_index: SurfaceIndex,
-    /// ... and what that is.
     pub surface: &'a Surface,
     pub method: Method,
     /// The mode the credential's prefix tells ([`super::extract::Extracted::mode`]).
@@ -51,7 +50,7 @@ pub struct AccessRequest<'a> {
     pub carried: Carried,
     /// What presenting the credential proved ([`Surface::prove`]).
     pub proof: Proof,
-    /// What the configuration adds to facts when it is derived what a record may do.
+    /// The roles and granted scopes of the configuration.
     pub scope_grants: &'a ScopeGrants,
 }
 
@@ -113,8 +112,8 @@ pub fn authorize_public(route: &Route) -> Result<Permit, Denial> {
     }
 }
 
-/// A prefix is a promise about the record, a pinned surface has no other mode, and what hangs on a record of
-/// one mode never acts in the other.
+/// The mode of the prefix, of the record and of the surface must agree, and a record below a record of one mode never
+/// acts in the other.
 fn check_mode(request: &AccessRequest<'_>, facts: &Facts) -> Result<(), Denial> {
     let record = &facts.credential;
     let agrees = request.presented_mode.is_none_or(|told| record.mode == Some(told))
@@ -129,7 +128,7 @@ fn check_in_force(surface: &Surface, principal: &Principal, now: UnixMillis) -> 
         (None, None) => validity::check(facts, now),
         (Some(skew), Some(claims)) => {
             let record = validity::check(facts, now);
-            // A dead token of an inactive tenant is dead first, as a dead key is.
+            // A dead token of an inactive tenant is refused as dead, as a dead key is.
             if matches!(record, Ok(()) | Err(Denial::InactiveTenant)) {
                 validity::check_token(claims, &facts.credential, skew, now)?;
             }
@@ -139,8 +138,8 @@ fn check_in_force(surface: &Surface, principal: &Principal, now: UnixMillis) -> 
     }
 }
 
-/// When this identity ends by itself, whatever happens: its record's expiry or one of those above, or its token's. Not
-/// when it was not used: a request is a use.
+/// When this identity expires by itself: at the expiry of its record, of a record above it, or of its token,
+/// whichever is first. An idle timeout does not count, since a request is a use.
 #[must_use]
 pub fn ends_at(surface: &Surface, principal: &Principal) -> Option<UnixMillis> {
     let facts = &principal.facts;
@@ -150,14 +149,14 @@ pub fn ends_at(surface: &Surface, principal: &Principal) -> Option<UnixMillis> {
     records.filter_map(|record| record.expires_at).chain(token).min()
 }
 
-/// Works out what the record may do now.
+/// Derives the effective scopes of the record.
 fn derive(mut principal: Principal, scope_grants: &ScopeGrants) -> Principal {
     principal.record_scopes = scope_grants.effective_scopes(&principal.facts);
     principal
 }
 
-/// A token never grants more than the record it hangs on holds. A tenant's own record is what tokens
-/// of others hang on, whose scopes the operator takes from them.
+/// A token never grants more than its record may do. Tokens of other issuers hang on the record of their tenant,
+/// which has no scopes; their scopes come from the token.
 fn narrow(mut principal: Principal) -> Principal {
     let Some(claimed) = principal.token.as_ref().and_then(|token| token.scopes.as_ref()) else {
         return principal;
@@ -172,34 +171,33 @@ fn narrow(mut principal: Principal) -> Principal {
     principal
 }
 
-/// What was admitted, and what it is judged by now.
+/// A request that was admitted, and what it is judged by now.
 #[derive(Debug, Clone, Copy)]
 pub struct Reauthorization<'a> {
     pub permit: &'a Permit,
-    /// The surface as it was then.
+    /// The surface as it was when the request was admitted.
     pub was: &'a Surface,
     pub method: Method,
     /// The route as it is now.
     pub route: &'a Route,
-    /// The surface as it is now ...
+    /// The surface as it is now.
     pub surface_index: SurfaceIndex,
-    /// ... and what that is.
     pub surface: &'a Surface,
-    /// What the configuration adds to facts now.
+    /// The roles and granted scopes of the present configuration.
     pub scope_grants: &'a ScopeGrants,
 }
 
-/// Decides whether a request that was admitted once would be admitted at `now`, by newer facts and the
-/// newest configuration. The credential itself is not needed: of a token it is remembered which key
-/// verified it and what it claimed, of a pair what its secret half hashed to, of an account the hash its
-/// password was verified against.
+/// Decides whether a request that was admitted before would be admitted at `now`, by newer facts and the newest
+/// configuration. It keeps streams open only as long as they could be opened. The credential itself is not needed:
+/// remembered are the key that verified a token and its claims, the fingerprint of a pair's secret half, and the hash
+/// that an account's password was verified against.
 ///
 /// # Errors
-/// As [`authorize`]; [`Denial::UnknownCredential`] when the facts are another record's,
-/// [`Denial::WrongSurface`] when the surface takes another kind of credential now,
-/// [`Denial::InvalidToken`] when the token's key is no longer trusted or other tokens are asked for,
-/// [`Denial::StoreUnavailable`] when an issuer's keys are not to be had, [`Denial::WrongSecret`] when the
-/// pair has another secret half, or the account another password.
+/// As [`authorize`]; [`Denial::UnknownCredential`] when the facts are those of another record,
+/// [`Denial::WrongSurface`] when the surface now takes another kind of credential, [`Denial::InvalidToken`] when the
+/// token's key is no longer trusted or the rules for tokens have changed, [`Denial::StoreUnavailable`] when the keys
+/// of an issuer are not available, [`Denial::WrongSecret`] when the pair has another secret half or the account
+/// another password.
 pub fn reauthorize(again: &Reauthorization<'_>, facts: Arc<Facts>, now: Now) -> Result<Permit, Denial> {
     let before = again.permit.principal().ok_or(Denial::Internal)?;
     let (old, new) = (&before.facts.credential, &facts.credential);
@@ -212,9 +210,9 @@ pub fn reauthorize(again: &Reauthorization<'_>, facts: Arc<Facts>, now: Now) -> 
         surface_index: again.surface_index,
         surface: again.surface,
         method: again.method,
-        // What the prefix told agreed with the record's mode.
+        // The mode of the prefix agreed with that of the record.
         presented_mode: old.mode,
-        // Whose page it was is known since the request was admitted.
+        // The page that sent the request was judged when it was admitted.
         carried: Carried::Explicitly,
         proof,
         scope_grants: again.scope_grants,

@@ -1,5 +1,5 @@
-//! What pages of other origins may do (the CORS protocol of the Fetch standard): which origins are listed, how a preflight
-//! is answered, and which CORS fields an answer has.
+//! What pages of other origins may do (the CORS protocol of the Fetch standard): the listed origins, the answers to
+//! preflights, and the CORS fields of other answers.
 
 use std::sync::Arc;
 
@@ -16,14 +16,16 @@ mod tests;
 
 pub use origin::{OriginRule, PageOrigin};
 
-/// Request headers that pages may send on every route. Credentials need `authorization`, and bodies `content-type`. For
-/// the others a browser asks only if their values are unusual (Fetch, "CORS-safelisted request-header").
+/// Request headers that pages may send on every route. Credentials need `authorization`, and bodies need
+/// `content-type`. A browser asks for the others only if their values are unusual (Fetch, "CORS-safelisted
+/// request-header").
 pub const REQUEST_HEADERS: &[&str] = &["accept", "accept-language", "authorization", "content-language", "content-type"];
 
-/// Response headers that pages may read on every route: the id to quote in a report, and when to try again.
+/// Response headers that pages may read on every route: the id to quote in a report, and the limits with the time of
+/// the next attempt.
 pub const RESPONSE_HEADERS: &[&str] = &["X-Request-Id", "Retry-After", "RateLimit", "RateLimit-Policy"];
 
-/// Most headers that one preflight may ask for. Pages send a dozen; the bound keeps the work of a refusal small.
+/// Most headers that one preflight may ask for. Pages send about twelve; the bound keeps the work of a refusal small.
 pub const MAX_ASKED: usize = 64;
 
 /// Whether cookies of a listed origin are used.
@@ -31,14 +33,14 @@ pub const MAX_ASKED: usize = 64;
 pub enum CorsCookies {
     /// They are ignored, whatever the browser sends.
     Unused,
-    /// They are used, and the origin counts as proof that the request is wanted.
+    /// They are used. The origin then is proof that the request is wanted.
     Used,
 }
 
 /// The CORS settings of an operator, validated.
 #[derive(Debug, Clone)]
 pub struct CorsRules {
-    /// Listed origins; `*` only alone, and only without cookies.
+    /// Listed origins. `*` stands alone, and only without cookies.
     pub origins: Arc<[OriginRule]>,
     /// Whether their cookies are used.
     pub cookies: CorsCookies,
@@ -46,7 +48,7 @@ pub struct CorsRules {
     pub request_headers: Vec<String>,
     /// Response headers besides [`RESPONSE_HEADERS`].
     pub response_headers: Vec<String>,
-    /// For how many seconds a browser may keep the answer to a preflight.
+    /// How many seconds a browser may keep the answer to a preflight.
     pub max_age: u64,
 }
 
@@ -61,7 +63,7 @@ pub struct CorsPolicy {
     max_age: Box<str>,
 }
 
-/// How an origin came to be listed.
+/// The entry that lists an origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ListedAs {
     AsAny,
@@ -70,8 +72,8 @@ enum ListedAs {
 }
 
 impl CorsPolicy {
-    /// The policy of a route. Its callers send credentials in the headers `sent`; its answers have renewed ones in the
-    /// headers `told`.
+    /// The policy of a route. Its callers send credentials in the headers `sent`; its answers have renewed tokens in
+    /// the headers `told`.
     #[must_use]
     pub fn new<'n>(rules: &'n CorsRules, sent: impl IntoIterator<Item = &'n str>, told: impl IntoIterator<Item = &'n str>) -> Self {
         let mut request_headers: Vec<Box<str>> = REQUEST_HEADERS
@@ -100,7 +102,8 @@ impl CorsPolicy {
         }
     }
 
-    /// Whether cookies may be used for pages of this origin: it is listed by its name, and its cookies are used.
+    /// Whether cookies of pages of this origin are used: the origin is listed by its name, and the policy uses
+    /// cookies.
     #[must_use]
     pub fn trusts(&self, origin: &[u8]) -> bool {
         self.cookies == CorsCookies::Used && self.find(origin) == Some(ListedAs::ByName)
@@ -122,7 +125,7 @@ impl CorsPolicy {
     }
 
     /// Replaces the CORS fields of an answer by those of this policy, whatever the service wrote. A listed origin may
-    /// read the answer; `Vary` tells caches that answers differ by origin.
+    /// read the answer. `Vary` tells caches that the answer differs by origin.
     pub fn mark(&self, request: &Fields, answer: &mut Fields) {
         answer.retain(|field| !is_cors(field.name));
         add_vary(answer, "Origin");
@@ -176,9 +179,9 @@ impl CorsPolicy {
 pub struct Preflight<'h> {
     fields: &'h Fields,
     origin: &'h [u8],
-    /// Which method the page wants.
+    /// The method that the page wants to use.
     pub method: &'h [u8],
-    /// Whether the page is outside of the network that this server is in (the draft "Private Network Access").
+    /// Whether the page is outside the network of this server (the draft "Private Network Access").
     private_network: bool,
 }
 
@@ -205,12 +208,12 @@ impl<'h> Preflight<'h> {
     }
 }
 
-/// Every policy of a configuration.
+/// All policies of a configuration.
 #[derive(Debug, Default)]
 pub struct Cors {
-    /// Of each route, in their order; shorter where the last have none.
+    /// The policy of each route, in the order of the routes. The list is shorter if the last routes have none.
     pub routes: Vec<Option<CorsPolicy>>,
-    /// Of answers to requests that have no route.
+    /// The policy of answers to requests without a route.
     pub others: Option<CorsPolicy>,
 }
 
@@ -241,7 +244,7 @@ impl Cors {
         }
     }
 
-    /// The first route with a policy among those of the path's methods: for a method that the path does not take.
+    /// The first route with a policy among the routes of a path, for a method that the path does not take.
     pub fn neighbour(&self, find: impl Fn(Method) -> Option<RouteIndex>) -> Option<RouteIndex> {
         let mut routes = Method::ALL.into_iter().filter_map(find);
         routes.find(|route| self.of_route(*route).is_some())
@@ -280,7 +283,7 @@ impl Cors {
     }
 }
 
-/// Whether a response field belongs to this protocol.
+/// Whether a response field belongs to the CORS protocol.
 fn is_cors(name: &[u8]) -> bool {
     const FAMILY: &[u8] = b"access-control-";
     name.get(..FAMILY.len()).is_some_and(|start| start.eq_ignore_ascii_case(FAMILY))

@@ -1,4 +1,4 @@
-//! Tokens of issuers that are not ours: JWTs verified by published keys.
+//! Tokens of other issuers: JWTs that are verified by published keys.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,73 +25,74 @@ mod published;
 pub use keys::{IssuerAlgorithm, KeyMiss, KeySet, KeySetError};
 pub use published::{FetchAddresses, KeyUrl, PublishedKeys};
 
-/// Largest token that may be configured, and what is taken unless the operator says less: a head has room for it
-/// ([`MAX_FIELD`](crate::wire::head::MAX_FIELD)). A token of Entra ID with its two hundred groups has about 11 KiB.
+/// Largest token that may be configured, and the default. It fits into a head
+/// ([`MAX_FIELD`](crate::wire::head::MAX_FIELD)). A token of Entra ID with two hundred groups has about 11 KiB.
 pub const MAX_EXTERNAL_TOKEN: usize = 16 * 1024;
 
-/// How tokens of one surface are verified. Built at load time.
+/// The rules by which tokens of one surface are verified. Built when the configuration is loaded.
 #[derive(Debug)]
 pub struct ExternalRules {
-    /// Issuers; never empty. One without `issuer` is the only one.
+    /// The issuers; never empty. An issuer without `issuer` is the only one.
     pub issuers: Vec<ExternalIssuer>,
-    /// Tolerated clock difference; counts as [`MAX_SKEW`] when it is larger.
+    /// Tolerated clock difference; at most [`MAX_SKEW`] counts.
     pub skew: Duration,
     /// Largest token in bytes, at most [`MAX_EXTERNAL_TOKEN`].
     pub max_token: usize,
     pub claim_headers: Vec<ClaimHeader>,
-    /// How lists among those claims are written.
+    /// How lists in those claims are written.
     pub claim_lists: ClaimLists,
 }
 
-/// Whose tokens, and what is read from them.
+/// One issuer: its keys, and what its tokens must and may claim.
 #[derive(Debug)]
 pub struct ExternalIssuer {
-    /// Exact `iss`, if configured; then required.
+    /// The exact `iss`. If it is configured, tokens must have it.
     pub issuer: Option<String>,
-    /// A value that the claim with the audience must be or contain, if configured; then required.
+    /// A value that the audience claim must be or contain. If it is configured, tokens must have it.
     pub audience: Option<String>,
-    /// The claim with the audience: `aud`, or `client_id` in access tokens of Amazon Cognito.
+    /// The audience claim: `aud`, or `client_id` in access tokens of Amazon Cognito.
     pub audience_claim: String,
-    /// Exact `typ` of the header; without it the type is one of [`USUAL_TYPES`] or not told.
+    /// The exact `typ` of the header. If it is not configured, `typ` is one of [`USUAL_TYPES`] or missing.
     pub token_type: Option<String>,
-    /// Whose tenants it may speak for.
+    /// The tenants that the issuer may speak for.
     pub tenants: Tenants,
     /// The claim with the subject.
     pub subject_claim: String,
     /// The claim with the scopes.
     pub scopes_claim: String,
-    /// The only scopes it may give, if there is such a bound.
+    /// The only scopes that the issuer may give, if it is bounded.
     pub scopes: Option<ScopeSet>,
     /// Claims that must have exactly these texts.
     pub required: Vec<(String, String)>,
-    /// Longest time since `iat`, if configured; then `iat` is required.
+    /// The longest time since `iat`. If it is configured, tokens must have `iat`.
     pub max_age: Option<Duration>,
     pub keys: Arc<PublishedKeys>,
 }
 
-/// Which tenant a token is of.
+/// The tenant of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tenants {
     One(TenantId),
-    /// The one this claim names, if it is among these; `None` = any.
+    /// The tenant that this claim names, if it is allowed.
     Claim {
         claim: String,
-        /// The tenants this issuer may speak for.
+        /// The tenants that the issuer may speak for; `None`: any.
         allowed: Option<Vec<TenantId>>,
     },
 }
 
-/// Types of tokens that say who calls: JWTs (RFC 7519, section 5.1), as SPIFFE names them, and access tokens (RFC 9068).
+/// The types of tokens that identify a caller: JWTs (RFC 7519, section 5.1), as SPIFFE names them too, and access
+/// tokens (RFC 9068).
 const USUAL_TYPES: [&str; 3] = ["JWT", "JOSE", "at+jwt"];
 
 /// Why a token was not verified.
 #[derive(Debug)]
 pub enum Unverified<'r> {
     Denied(Unproven),
-    /// Its key is not among those known, or none are: newer ones may be had.
+    /// The key of the token is unknown, or no keys are known. Newer keys may be fetched.
     KeyWanted {
         keys: &'r Arc<PublishedKeys>,
-        /// What is to be said if there are no newer ones.
+        /// The refusal if there are no newer keys.
         otherwise: Unproven,
     },
 }
@@ -102,7 +103,7 @@ impl<T: Into<Unproven>> From<T> for Unverified<'_> {
     }
 }
 
-/// A token taken apart; nothing of it is proven.
+/// The parts of a token, before any of it is verified.
 struct TokenParts<'t> {
     algorithm: String,
     kid: Option<String>,
@@ -113,16 +114,15 @@ struct TokenParts<'t> {
 }
 
 impl ExternalRules {
-    /// Verifies a token: its form, then whose it says it is (which chooses keys and nothing else),
-    /// then its signature by the one key it names, and only then what it claims.
+    /// Verifies a token: first its form, then the issuer that it names (which chooses keys and nothing else), then
+    /// its signature by the key that it names, and only then its claims.
     ///
-    /// The algorithm is the key's; a token that names another is refused. No key, address or
-    /// certificate is taken from the token (`jwk`, `jku`, `x5c`, `x5u` are not looked at).
+    /// The algorithm is that of the key; a token that names another is refused. No key, address or certificate is
+    /// taken from the token (`jwk`, `jku`, `x5c` and `x5u` are ignored).
     ///
     /// # Errors
-    /// [`Unverified`]; the denials are [`Denial::InvalidToken`], [`Denial::ExpiredCredential`] when
-    /// everything but its time is right, and [`Denial::StoreUnavailable`] without usable keys: not
-    /// knowing is never a 401.
+    /// [`Unverified`]. The denials are [`Denial::InvalidToken`]; [`Denial::ExpiredCredential`] if everything but the
+    /// time is right; and [`Denial::StoreUnavailable`] without usable keys, since not knowing is never a 401.
     pub fn verify(&self, token: &[u8], now: Now) -> Result<TokenClaims, Unverified<'_>> {
         if token.len() > self.max_token {
             return Err(TokenFault::TooLong.into());
@@ -150,8 +150,8 @@ impl ExternalRules {
         Ok(claims)
     }
 
-    /// Whether these rules ask the same of a token, apart from its key: one that was admitted by the
-    /// others would be admitted by these.
+    /// Whether both rules demand the same of a token, apart from its key: a token that was admitted by one is
+    /// admitted by the other.
     #[must_use]
     pub fn ask_the_same_as(&self, other: &Self) -> bool {
         self.skew == other.skew
@@ -162,11 +162,11 @@ impl ExternalRules {
             && self.issuers.iter().zip(&other.issuers).all(|(a, b)| a.asks_the_same_as(b))
     }
 
-    /// Whether the key of this mark is still published.
+    /// Checks that the key of this mark is still published.
     ///
     /// # Errors
-    /// [`Denial::InvalidToken`] when it is not; [`Denial::StoreUnavailable`] when an issuer has no usable
-    /// keys: not knowing is never a 401.
+    /// [`Denial::InvalidToken`] if it is not; [`Denial::StoreUnavailable`] if an issuer has no usable keys, since not
+    /// knowing is never a 401.
     pub fn check_key(&self, mark: KeyMark, now: Now) -> Result<(), Denial> {
         let mut otherwise = Denial::InvalidToken;
         for issuer in &self.issuers {
@@ -184,7 +184,7 @@ impl ExternalRules {
         self.skew.min(MAX_SKEW)
     }
 
-    /// The issuer a token says it is of. `iss` is compared as a text, whole: a list is no issuer.
+    /// The issuer that a token names. `iss` is compared as one whole text: a list names no issuer.
     fn find_issuer(&self, claims: &JsonObject<'_>) -> Option<&ExternalIssuer> {
         let named = claims.find("iss").and_then(JsonValue::text);
         self.issuers
@@ -209,7 +209,7 @@ impl ExternalRules {
         {
             return Err(TokenFault::RequiredClaim);
         }
-        // An issuer's clock may be ahead of ours, and nobody gains by a later beginning.
+        // The clock of an issuer may be ahead of ours, and nobody gains by a later `nbf` or `iat`.
         let latest = now.plus(MAX_SKEW);
         let (expires_at, issued_at) = read_times(|name| claims.find(name).map(read_time), latest, latest)?;
         let scopes = read_foreign_scopes(claims.find_claim(&issuer.scopes_claim), issuer.scopes.as_ref())?;
@@ -218,7 +218,7 @@ impl ExternalRules {
         Ok(TokenClaims {
             subject: subject.ok_or(TokenFault::MalformedSubject)?,
             key,
-            // Too old is expired: a token is dead at whichever comes first.
+            // A token that is too old has expired: it ends at whichever time is first.
             expires_at: match issuer.max_age {
                 Some(age) => expires_at.min(issued_at.ok_or(TokenFault::NoIssueTime)?.plus(age)),
                 None => expires_at,
@@ -235,7 +235,7 @@ impl ExternalRules {
     }
 }
 
-/// Whether a claim is this text, or the number or truth value that is written so.
+/// Whether a claim is this text, or a number or truth value in this notation.
 fn says(value: &JsonValue<'_>, wanted: &str) -> bool {
     match value {
         JsonValue::Text(text) => text == wanted,
@@ -302,7 +302,7 @@ impl ExternalIssuer {
 }
 
 impl<'t> TokenParts<'t> {
-    /// Takes a compact serialisation apart (RFC 7515, section 7.1). [`UNSUPPORTED`] members are refused.
+    /// Splits a compact serialisation into its parts (RFC 7515, section 7.1). [`UNSUPPORTED`] members are refused.
     fn of(token: &'t [u8]) -> Result<Self, TokenFault> {
         let (header, payload, signature) = split(token).ok_or(TokenFault::Form)?;
         let decode = |part: &[u8]| URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenFault::Form);

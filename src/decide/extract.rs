@@ -1,4 +1,4 @@
-//! Finds the one credential of a request; two are a refusal, never a choice.
+//! Finds the one credential of a request. Two credentials are refused; the gateway never chooses between them.
 
 use crate::base::credential::{Credential, TokenOrigin};
 use crate::base::denial::Denial;
@@ -18,7 +18,7 @@ pub struct Extracted<'h> {
     pub surface: SurfaceIndex,
     /// The credential, borrowed from the head.
     pub credential: Credential<'h>,
-    /// The mode its prefix tells, if any.
+    /// The mode that the prefix shows, if any.
     pub mode: Option<Mode>,
 }
 
@@ -60,12 +60,12 @@ pub fn extract<'h>(fields: &'h Fields, surfaces: &[Surface], accepted: &[Surface
     }
 }
 
-/// The two halves of a pair that were presented in a body, for the surface `index`: judged like those
+/// Reads the two halves of a pair that were presented in a body, for the surface `index`. They are judged like halves
 /// in two headers.
 ///
 /// # Errors
-/// [`Denial::MalformedCredential`], [`Denial::WrongMode`]; [`Denial::AmbiguousCredentials`] for a
-/// surface that is no pair's.
+/// [`Denial::MalformedCredential`], [`Denial::WrongMode`]; [`Denial::AmbiguousCredentials`] for a surface that takes
+/// no pairs.
 pub fn extract_pair<'h>(
     surfaces: &[Surface],
     index: SurfaceIndex,
@@ -80,7 +80,7 @@ pub fn extract_pair<'h>(
     request.classify_pair(index, publishable, secret)
 }
 
-/// What the request says in headers that carry credentials.
+/// The headers of a request that carry credentials.
 enum Explicit<'h> {
     Nothing,
     One {
@@ -94,8 +94,8 @@ enum Explicit<'h> {
     },
 }
 
-/// Collects the headers that carry a credential on any surface: at most two, and two only as the
-/// halves of one pair.
+/// Collects the headers that carry a credential on any surface. There are at most two, and two only as the halves of
+/// one pair.
 fn find_explicit<'h>(fields: &'h Fields, surfaces: &[Surface]) -> Result<Explicit<'h>, Denial> {
     let mut found = fields.iter().filter(|f| surfaces.iter().any(|s| s.uses_header(f.name)));
     let Some(first) = found.next() else {
@@ -126,7 +126,7 @@ fn find_explicit<'h>(fields: &'h Fields, surfaces: &[Surface]) -> Result<Explici
     Err(Denial::AmbiguousCredentials)
 }
 
-/// The one text behind a scheme: spaces, at least one, and no list (`1*SP`, RFC 9110, section 11.4).
+/// The text after a scheme: at least one space, then one text and no list (`1*SP`, RFC 9110, section 11.4).
 fn behind_scheme(rest: &[u8]) -> Result<&[u8], Denial> {
     let spaces = rest.iter().take_while(|b| **b == b' ').count();
     match rest.get(spaces..) {
@@ -135,8 +135,8 @@ fn behind_scheme(rest: &[u8]) -> Result<&[u8], Denial> {
     }
 }
 
-/// One credential and nothing else: a list is several (RFC 9110, section 5.3), white space inside is
-/// none. The kind of credential bounds the length, so that the access line can tell which bound was exceeded.
+/// Checks that a text is one credential: a list is several (RFC 9110, section 5.3), and a credential holds no white
+/// space. The kind of credential limits the length, so that the access line can tell which limit was exceeded.
 fn check_single(value: &[u8]) -> Result<&[u8], Denial> {
     if !every(value, |b| b != b',') {
         return Err(Denial::AmbiguousCredentials);
@@ -147,7 +147,7 @@ fn check_single(value: &[u8]) -> Result<&[u8], Denial> {
     Ok(value)
 }
 
-/// What the route accepts, and everything that is configured.
+/// The surfaces that the route accepts, and all configured surfaces.
 #[derive(Clone, Copy)]
 struct Request<'s> {
     surfaces: &'s [Surface],
@@ -164,7 +164,7 @@ impl<'s> Request<'s> {
         self.surfaces.iter().enumerate().map(|(i, s)| (SurfaceIndex(i), s))
     }
 
-    /// Every surface whose credentials, or a half of them, stand in this place.
+    /// Every surface whose credentials, or halves of them, stand in this header.
     fn users_of(self, place: HeaderLocation<'_>) -> impl Iterator<Item = (SurfaceIndex, &'s Surface)> {
         self.each().filter(move |(_, s)| s.kind.carry().is_at(place))
     }
@@ -173,7 +173,7 @@ impl<'s> Request<'s> {
         self.users_of(place).next().is_some()
     }
 
-    /// Decides whose credential a header's text is.
+    /// Decides to which surface the text of a header belongs.
     fn classify<'h>(self, place: HeaderLocation<'_>, text: &'h [u8]) -> Result<Extracted<'h>, Denial> {
         let Some((index, surface, prefix)) = longest_owner(self.users_of(place), text) else {
             return self.classify_unprefixed(place, text);
@@ -184,7 +184,7 @@ impl<'s> Request<'s> {
         self.admit(index, surface.kind.read(text, prefix)?, prefix.mode)
     }
 
-    /// A text without the prefix of any key that belongs in its place: a token, or nothing good.
+    /// Decides about a text that has no key prefix of its header: it is a token, or not good.
     fn classify_unprefixed<'h>(self, place: HeaderLocation<'_>, text: &'h [u8]) -> Result<Extracted<'h>, Denial> {
         let mut sessions = self.users_of(place).filter(|(index, s)| s.takes_tokens() && self.accepts(*index));
         if is_token_shaped(text)
@@ -196,12 +196,13 @@ impl<'s> Request<'s> {
         Err(match (self.is_foreign(text), self.is_accepted_in(place)) {
             (true, _) => self.foreign_in(place),
             (false, true) => Denial::MalformedCredential,
-            // In a place no accepted surface uses, and of no form we know: not for us.
+            // No accepted surface uses this header, and no surface has credentials of this form: the text is not for
+            // us.
             (false, false) => Denial::MissingCredential,
         })
     }
 
-    /// What has no form at all is malformed where the route looks, and nothing of ours elsewhere.
+    /// A malformed text counts as malformed in a header that the route looks at, and as no credential in any other.
     fn excuse_elsewhere<T>(self, place: HeaderLocation<'_>, read: Result<T, Denial>) -> Result<T, Denial> {
         read.map_err(|denial| match denial {
             Denial::MalformedCredential if !self.is_accepted_in(place) => Denial::MissingCredential,
@@ -209,13 +210,13 @@ impl<'s> Request<'s> {
         })
     }
 
-    /// Whether a surface of the route has its credential in this place.
+    /// Whether a surface of the route has its credential in this header.
     fn is_accepted_in(self, place: HeaderLocation<'_>) -> bool {
         self.users_of(place).any(|(index, _)| self.accepts(index))
     }
 
-    /// What a credential of another surface is, by the place it came in: to a caller whose API
-    /// documents one place only, a credential elsewhere may count as none.
+    /// The denial for a credential of another surface, by the header in which it came. For a caller whose API
+    /// documents one header only, a credential elsewhere may count as none.
     fn foreign_in(self, place: HeaderLocation<'_>) -> Denial {
         if self.is_accepted_in(place) {
             Denial::WrongSurface
@@ -224,7 +225,7 @@ impl<'s> Request<'s> {
         }
     }
 
-    /// Whether a text is recognisably a credential of some configured surface.
+    /// Whether a text has the form of a credential of some configured surface.
     fn is_foreign(self, text: &[u8]) -> bool {
         self.surfaces.iter().any(|s| s.kind.is_form_of(text))
     }
@@ -241,8 +242,8 @@ impl<'s> Request<'s> {
         self.admit(index, credential, mode)
     }
 
-    /// The token in a cookie of an accepted surface. One cookie twice is malformed; two cookies of
-    /// two accepted surfaces are ambiguous.
+    /// The token in a cookie of an accepted surface. The same cookie twice is malformed. Two cookies of two accepted
+    /// surfaces are ambiguous.
     fn extract_cookie<'h>(self, fields: &'h Fields) -> Result<Extracted<'h>, Denial> {
         let mut found = None;
         let mut jar = None;
@@ -258,7 +259,7 @@ impl<'s> Request<'s> {
                 continue;
             };
             match found {
-                // Two surfaces may share a cookie; the first accepted one is asked.
+                // Two surfaces may share a cookie. The first accepted one gets it.
                 Some((_, other, _)) if other == name => {}
                 Some(_) => return Err(Denial::AmbiguousCredentials),
                 None => found = Some((index, name, value)),
@@ -272,7 +273,7 @@ impl<'s> Request<'s> {
         self.admit(surface, Credential::Jwt { token, origin }, None)
     }
 
-    /// The last word: a surface pinned to one mode takes no key that says another.
+    /// The last check: a surface that is pinned to one mode takes no key of another.
     fn admit<'h>(self, surface: SurfaceIndex, credential: Credential<'h>, mode: Option<Mode>) -> Result<Extracted<'h>, Denial> {
         let pinned = self.surfaces.get(surface.0).and_then(|s| s.mode);
         match (pinned, mode) {
@@ -292,8 +293,7 @@ fn longest_owner<'s>(
         .max_by_key(|(_, _, prefix)| prefix.text.len())
 }
 
-/// Most cookies of a request that is read for one. Browsers keep 180 for a site at most; more are
-/// made to make us work.
+/// Most cookies of a request. Browsers keep at most 180 for a site; more are an attempt to make us work.
 const MAX_COOKIES: usize = 200;
 
 /// Refuses requests with more cookies than any browser sends.
@@ -305,12 +305,12 @@ fn check_cookie_count(fields: &Fields) -> Result<(), Denial> {
     }
 }
 
-/// The value of the cookie of this name, over all `Cookie` lines (HTTP/2 sends one for each: RFC
-/// 9113, section 8.2.3).
+/// The value of the cookie of this name, in all `Cookie` lines (HTTP/2 may send one line for each cookie: RFC 9113,
+/// section 8.2.3).
 ///
-/// Quotes, `$Version` and escapes mean nothing here (RFC 6265, section 5.4: a server sees what the
-/// user agent was given). The name twice is refused, and so is the name with white space before its
-/// `=`: the service behind might read that as the same cookie.
+/// Quotes, `$Version` and escapes have no meaning here (RFC 6265, section 5.4: a server sees what the user agent was
+/// given). A name that occurs twice is refused, and so is a name with white space before its `=`: the service behind
+/// might read both as the same cookie.
 fn find_cookie<'h>(fields: &'h Fields, name: &str) -> Result<Option<&'h [u8]>, Denial> {
     let mut found = None;
     for cookie in each_cookie(fields) {
@@ -328,7 +328,7 @@ fn find_cookie<'h>(fields: &'h Fields, name: &str) -> Result<Option<&'h [u8]>, D
     Ok(found)
 }
 
-/// Every cookie pair, with white space (SP and HTAB only) around it removed.
+/// Every cookie pair, without the white space (SP and HTAB) around it.
 fn each_cookie(fields: &Fields) -> impl Iterator<Item = &[u8]> {
     fields
         .all("cookie")

@@ -1,4 +1,4 @@
-//! Header hygiene: what is refused, what is dropped, what is set, in both directions.
+//! The rules about headers: what is refused, dropped and set, in both directions.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -62,12 +62,12 @@ impl IdentityNames {
     }
 }
 
-/// What a request field is to us. One byte for each field, found once.
+/// The role of a request field. It is found once for each field and takes one byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     Plain,
-    /// Dropped always: hop-by-hop, identity, override and forwarding headers, other spellings of these, and odd
-    /// names if [`OddNames::Dropped`] applies.
+    /// Always dropped: hop-by-hop, identity, override and forwarding headers, other spellings of these, and odd names
+    /// if [`OddNames::Dropped`] applies.
     Dropped,
     /// Carries a credential on some surface: dropped unless the route forwards credentials.
     Credential,
@@ -88,7 +88,7 @@ pub struct Screened {
 }
 
 impl Screened {
-    /// For a request that the gateway itself makes on behalf of a client: no field of the client's request passes.
+    /// For a request that the gateway itself makes for a client: no field of the client's request passes.
     #[must_use]
     pub const fn nothing() -> Self {
         Self {
@@ -108,7 +108,7 @@ pub enum TrailersAsked {
     Yes,
 }
 
-/// What the outgoing head needs besides the received one.
+/// The facts that the outgoing head needs besides the received head.
 #[derive(Debug)]
 pub struct OutgoingHead<'a> {
     /// Who was admitted, with the surface; `None` on public routes: identity headers are absent.
@@ -125,22 +125,22 @@ pub struct OutgoingHead<'a> {
     pub trailers: Trailers,
 }
 
-/// How the client's request arrived.
+/// The URI scheme of the client's request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UriScheme {
     Http,
     Https,
 }
 
-/// What becomes of a field whose name has other characters than letters, digits and `-`, and does not look like
-/// one that means something here. Services fold such characters into each other (`access_key`, `a.b`).
+/// What happens to a field whose name has characters other than letters, digits and `-`, and does not look like a
+/// name that has a meaning here. Services fold such characters into each other (`access_key`, `a.b`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OddNames {
     #[default]
     Forwarded,
     /// The request is 400.
     Refused,
-    /// Not forwarded, and counted in access line and metrics.
+    /// The field is dropped, and counted in access line and metrics.
     Dropped,
 }
 
@@ -151,7 +151,7 @@ static NUMBERS: AtomicU64 = AtomicU64::new(0);
 pub struct HeaderPolicy {
     /// Names of the identity headers.
     pub names: IdentityNames,
-    /// Tells these rules from all others of this process.
+    /// The number of these rules, unique within the process.
     number: u64,
     table: table::NameTable,
     session_cookies: Vec<Box<[u8]>>,
@@ -175,18 +175,18 @@ impl HeaderPolicy {
         }
     }
 
-    /// The same rules with this one about odd names.
+    /// The same rules with this treatment of odd names.
     #[must_use]
     pub fn with_odd_names(self, odd_names: OddNames) -> Self {
         Self { odd_names, ..self }
     }
 
-    /// Finds each field's role, and refuses what is disguised or self-contradictory.
+    /// Finds the role of each field, and refuses disguised and contradictory fields.
     ///
     /// # Errors
-    /// [`Denial::ForgedHeader`] for a protected name in disguise (`X_Tenant_Id`) or named in
-    /// `Connection`, [`Denial::ExpectationFailed`], [`Denial::MalformedRequest`] for an absurd `Connection`,
-    /// also for an odd name where these are refused, [`Denial::HeadTooLarge`] for more than [`MAX_FIELDS`] fields.
+    /// [`Denial::ForgedHeader`] for a protected name in disguise (`X_Tenant_Id`) or named in `Connection`;
+    /// [`Denial::ExpectationFailed`]; [`Denial::MalformedRequest`] for an absurd `Connection`, and for an odd name if
+    /// these are refused; [`Denial::HeadTooLarge`] for more than [`MAX_FIELDS`] fields.
     pub fn screen(&self, head: &RequestHead) -> Result<Screened, Denial> {
         filter::screen(self, head)
     }
@@ -210,15 +210,15 @@ impl HeaderPolicy {
         outgoing::write(self, head, screened, facts, out)
     }
 
-    /// Leaves of a response's fields those that may reach the client: no hop-by-hop, framing,
-    /// identity or gateway-internal ones (`X-Request-Id` and `Date` are written anew), no cookie that
-    /// is one of the gateway's session cookies.
+    /// Keeps the fields of a response that may reach the client. It drops hop-by-hop, framing, identity and internal
+    /// fields (`X-Request-Id` and `Date` are written anew), and cookies with the name of a session cookie of the
+    /// gateway.
     pub fn filter_response(&self, fields: &mut Fields, route: &Route) {
         filter::filter_response(self, fields, route);
     }
 
-    /// Keeps of a trailer section what may be forwarded: names that mean nothing to the gateway, to
-    /// framing, to routing or to caches.
+    /// Keeps the trailers that may be forwarded: names without a meaning for the gateway, for framing, for routing or
+    /// for caches.
     pub fn filter_trailers(&self, received: &Fields, out: &mut Fields) {
         filter::filter_trailers(self, received, out);
     }

@@ -1,4 +1,4 @@
-//! Host and authority: validated, lower case, split from the port.
+//! Host and authority of a request: validated, in lower case, split from the port.
 
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -9,25 +9,25 @@ use crate::base::denial::Denial;
 use crate::base::text::{every, every_pair};
 use crate::wire::head::{RequestHead, Version};
 
-/// Longest authority: a DNS name has at most 253 characters; 255 is its wire form.
+/// Longest authority. A DNS name has at most 253 characters; 255 is its wire form.
 pub const MAX_AUTHORITY: usize = 255;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authority<'h> {
-    /// Host and port, lower case, as it may be forwarded.
+    /// Host and port in lower case, as they may be forwarded.
     pub text: Cow<'h, str>,
-    /// Length of the host in `text`; brackets of an IPv6 address count as part of it.
+    /// Length of the host in `text`. The brackets of an IPv6 address are part of it.
     host_len: usize,
 }
 
 impl<'h> Authority<'h> {
     /// Reads `host [":" port]` (RFC 9110, section 7.2; RFC 3986, section 3.2).
     ///
-    /// The host is a name of letters, digits, `-`, `_` and `.`, an IPv4 address, or a bracketed IPv6
-    /// address; the port is 1 to 65535 in canonical decimal. A dot behind the last label and a colon without
-    /// a port say nothing (`name.`, `name:`), and are not part of what is matched, compared and forwarded.
-    /// Not taken: user information, empty labels, numbers that only look like an IPv4 address, zone
-    /// identifiers, percent-encoding.
+    /// The host is a name of letters, digits, `-`, `_` and `.`, an IPv4 address, or a bracketed IPv6 address. The
+    /// port is 1 to 65535 in canonical decimal. A dot after the last label (`name.`) and a colon without a port
+    /// (`name:`) have no meaning and are left out of what is matched, compared and forwarded. Refused are user
+    /// information, empty labels, numbers that only look like an IPv4 address, zone identifiers, and
+    /// percent-encoding.
     ///
     /// # Errors
     /// [`Denial::MalformedHost`].
@@ -57,7 +57,7 @@ impl<'h> Authority<'h> {
         Ok(Self { text, host_len })
     }
 
-    /// Whether both name the same host and port, for a scheme with this default port.
+    /// Whether both name the same host and port, in a scheme with this default port.
     #[must_use]
     pub fn is_same(&self, other: &Authority<'_>, default_port: &str) -> bool {
         let is_default = |port: &str| port.is_empty() || port == default_port;
@@ -70,11 +70,11 @@ impl<'h> Authority<'h> {
         self.text.get(self.host_len + 1..).unwrap_or_default()
     }
 
-    /// The one authority a head names.
+    /// The one authority that a head names.
     ///
-    /// HTTP/1.1 needs exactly one `Host`; so does HTTP/1.0 here, although RFC 9112 allows its
-    /// absence there: what decides about a tenant must not depend on which version a client speaks.
-    /// On HTTP/2 it is `:authority`, or `Host` where only that was sent; if both were, they agree.
+    /// HTTP/1.1 needs exactly one `Host`. HTTP/1.0 needs it here too, although RFC 9112 allows its absence: what
+    /// decides about a tenant must not depend on the version that a client speaks. On HTTP/2 it is `:authority`, or
+    /// `Host` if only that was sent. If both were sent, they must agree.
     ///
     /// # Errors
     /// [`Denial::MalformedHost`].
@@ -115,7 +115,7 @@ fn is_port(text: &str) -> bool {
     matches!(text.as_bytes(), [b'1'..=b'9', ..] if text.len() <= 5) && text.parse::<u16>().is_ok()
 }
 
-/// Whether a host is one of the three allowed forms.
+/// Whether a host has one of the three allowed forms.
 fn is_host(host: &str) -> bool {
     if let Some(inner) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         return inner.parse::<Ipv6Addr>().is_ok();
@@ -124,8 +124,8 @@ fn is_host(host: &str) -> bool {
     let labels_filled =
         name.first() != Some(&b'.') && name.last() != Some(&b'.') && every_pair(name, |one, two| (one != b'.') | (two != b'.'));
     let letters = every(name, |b| b.is_ascii_alphanumeric() | (b == b'.') | (b == b'-') | (b == b'_'));
-    // A name whose last label is a number is read as an IPv4 address by some (`127.1`, `0x7f000001`)
-    // and as a name by others (WHATWG URL, "ends in a number"): only the canonical address passes.
+    // Some readers take a name whose last label is a number for an IPv4 address (`127.1`, `0x7f000001`), and others
+    // for a name (WHATWG URL, "ends in a number"). Only the canonical address is accepted.
     let last = memrchr(b'.', name).and_then(|dot| host.get(dot + 1..)).unwrap_or(host);
     let hexadecimal = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
     let numeric = hexadecimal.map_or_else(

@@ -1,9 +1,9 @@
-//! Methods: a closed list, so that TRACE, CONNECT and inventions end here.
+//! The methods: a closed list without TRACE, CONNECT and unknown methods.
 
 use crate::base::denial::Denial;
 use crate::wire::framing::is_token;
 
-/// A method a route may name.
+/// A method that a route may name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Method {
     Get,
@@ -29,7 +29,8 @@ impl Method {
     /// Reads a method token; methods are case-sensitive (RFC 9110, section 9.1).
     ///
     /// # Errors
-    /// [`Denial::MethodNotAllowed`] for a token that is not one of ours, [`Denial::MalformedRequest`] for a non-token.
+    /// [`Denial::MethodNotAllowed`] for a token that is none of these methods, [`Denial::MalformedRequest`] for a
+    /// text that is no token.
     pub fn parse(token: &[u8]) -> Result<Self, Denial> {
         match token {
             b"GET" => Ok(Self::Get),

@@ -1,4 +1,4 @@
-//! Who is on the other end: the client's address, and which forwarded headers count.
+//! The client: its address, and which forwarded headers count.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,11 +10,11 @@ use crate::wire::framing::list;
 use super::headers::UriScheme;
 use super::host::Authority;
 
-/// Most proxies in a chain that are looked at. Three is much in practice; the bound keeps a long
-/// header from costing more than a short one.
+/// Most proxies of a chain that are read. Three is much in practice; the bound keeps a long header from costing more
+/// than a short one.
 pub const MAX_HOPS: usize = 16;
 
-/// Which peers are proxies of ours. Empty by default: nobody is trusted.
+/// The peers that are trusted proxies. Empty by default: nobody is trusted.
 #[derive(Debug, Clone, Default)]
 pub struct PeerPolicy {
     /// Addresses whose `X-Forwarded-*`, `X-Request-Id` and `traceparent` count.
@@ -24,22 +24,23 @@ pub struct PeerPolicy {
 /// What is known of the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientOrigin {
-    /// The client's address: the one that is throttled, logged and forwarded. An IPv4 address in
-    /// IPv6 clothes (`::ffff:192.0.2.1`) is the IPv4 address.
+    /// The address of the client: it is throttled, logged and forwarded. An IPv4 address that is written as IPv6
+    /// (`::ffff:192.0.2.1`) is the IPv4 address.
     pub client: IpAddr,
     /// Whether the peer is a trusted proxy.
     pub trusted: bool,
 }
 
 impl ClientOrigin {
-    /// The scheme by which the client sent its request: what a trusted proxy says in these fields, else the connection's.
+    /// The scheme of the client's request: the one that a trusted proxy names in these fields, else that of the
+    /// connection.
     #[must_use]
     pub fn scheme(&self, fields: &Fields, connection: UriScheme) -> UriScheme {
         let told = if self.trusted { forwarded_scheme(fields) } else { None };
         told.unwrap_or(connection)
     }
 
-    /// The authority that the client asked for: what a trusted proxy says in `X-Forwarded-Host`, else the request's own.
+    /// The authority that the client asked for: the `X-Forwarded-Host` of a trusted proxy, else that of the request.
     #[must_use]
     pub fn authority<'f>(&self, fields: &'f Fields, own: &'f str) -> &'f str {
         let told = || {
@@ -52,13 +53,13 @@ impl ClientOrigin {
 }
 
 impl PeerPolicy {
-    /// Decides by the socket's peer and, only if that is trusted, by `X-Forwarded-For` read from the
-    /// right: the first address that is not a trusted proxy is the client. At an entry that is no
-    /// address, or after [`MAX_HOPS`], the walk ends with the last good one, since what stands left
-    /// of it is nobody's word.
+    /// Finds the client: the peer of the socket, or if the peer is trusted, the first address in `X-Forwarded-For`,
+    /// read from the right, that is not a trusted proxy. The search ends at an entry that is no address, or after
+    /// [`MAX_HOPS`], with the last good address, since nobody vouches for what stands left of it.
     ///
-    /// For addresses `Forwarded` (RFC 7239) is not read: two lists that may differ are one too many, and proxies
-    /// that append to one of them pass the other through as the client sent it. For the scheme, see [`ClientOrigin::scheme`].
+    /// `Forwarded` (RFC 7239) is not read for addresses. Two lists that may differ are one too many: proxies that
+    /// append to one of them pass the other through as the client sent it. For the scheme, see
+    /// [`ClientOrigin::scheme`].
     #[must_use]
     pub fn origin(&self, peer: SocketAddr, fields: &Fields) -> ClientOrigin {
         let mut client = peer.ip().to_canonical();
@@ -79,9 +80,9 @@ impl PeerPolicy {
     }
 }
 
-/// The scheme that a trusted proxy says: the value of `X-Forwarded-Proto`, if all its values are the same; without that
-/// field the `proto` of the last element of `Forwarded`, which the proxy itself added. `None` if values differ or are no
-/// scheme of HTTP or WebSocket.
+/// The scheme that a trusted proxy names: the value of `X-Forwarded-Proto`, if all its values are the same; without
+/// that field, the `proto` of the last element of `Forwarded`, which the proxy itself added. `None` if values differ,
+/// or are no scheme of HTTP or WebSocket.
 fn forwarded_scheme(fields: &Fields) -> Option<UriScheme> {
     let mut told = fields.all("x-forwarded-proto").flat_map(|value| value.split(|b| *b == b','));
     if let Some(first) = told.next() {
@@ -110,8 +111,8 @@ fn parse_scheme(text: &[u8]) -> Option<UriScheme> {
     }
 }
 
-/// The entries of all `X-Forwarded-For` fields from the right; `None` for one that is no address.
-/// `192.0.2.1:1234` and `[2001:db8::1]:1234`, as some load balancers write them, count without port.
+/// The entries of all `X-Forwarded-For` fields from the right; `None` for an entry that is no address.
+/// `192.0.2.1:1234` and `[2001:db8::1]:1234`, as some load balancers write them, count without the port.
 pub fn hops(fields: &Fields) -> impl Iterator<Item = Option<IpAddr>> {
     let count = fields.len();
     (0..count)

@@ -1,10 +1,10 @@
-//! How many requests somebody may make in a while: the rule, without a clock of its own or a table.
+//! Rate limits: how many requests are admitted in a period. The rule only, without a clock or a table.
 //!
-//! The promise is about *every* period, wherever it begins: a rate of 120 in a minute admits 120 at
-//! once, and the next one when the first of them is a minute old. A rule that refills all the time
-//! (GCRA, a token bucket) would admit the 121st after half a second and up to 240 in a minute; one
-//! that counts in fixed windows admits 240 around each border. A log of times would be exact and
-//! unbounded; here the times of one part of the period share one entry, that of the last of them.
+//! The promise holds for *every* period, wherever it begins: a rate of 120 in a minute admits 120 requests at once,
+//! and the next one when the first of them is a minute old. A rule that refills continuously (GCRA, a token bucket)
+//! would admit the 121st request after half a second, and up to 240 in a minute. A rule that counts in fixed windows
+//! admits 240 around each border. A log of times would be exact and unbounded. Here the requests of one part of the
+//! period share one entry, with the time of the last of them.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -17,9 +17,8 @@ use crate::base::ids::{CredentialId, SurfaceName, TenantId};
 #[cfg(test)]
 mod tests;
 
-/// Parts of a period: what was counted in one part is forgotten together, so a caller may wait
-/// longer than an exact log would have it, by at most this part of the period. Eight keep an entry
-/// in three cache lines.
+/// Parts of a period. Requests of one part are forgotten together, so a caller may wait longer than with an exact
+/// log, by at most one part. Eight parts keep an entry in three cache lines.
 const PARTS: u64 = 8;
 
 /// Entries of a window: a period touches one part more than it has.
@@ -28,11 +27,11 @@ const GROUPS: usize = 9;
 /// Most requests of a rate: far beyond what one route of one process serves in a second.
 pub const MAX_COUNT: u32 = 1_000_000;
 
-/// Shortest and longest period. `RateLimit` fields tell whole seconds; what lasts longer than a day
-/// is a quota for a database, not a guard in memory.
+/// Shortest and longest period. `RateLimit` fields hold whole seconds. What lasts longer than a day is a quota for a
+/// database, not a guard in memory.
 pub const PERIODS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(86_400));
 
-/// So many requests in so long a time.
+/// A number of requests in a period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rate {
     count: u32,
@@ -42,7 +41,7 @@ pub struct Rate {
 /// Why something is not a rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RateError {
-    /// None, or more than [`MAX_COUNT`].
+    /// The number is 0, or more than [`MAX_COUNT`].
     #[error("a rate admits 1 to 1000000 requests")]
     Count,
     /// Not whole seconds, or outside [`PERIODS`].
@@ -84,40 +83,40 @@ impl Rate {
     }
 }
 
-/// What the rule says of one request.
+/// The verdict about one request.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RateVerdict {
-    /// It may pass, and is counted.
+    /// The request may pass, and is counted.
     Admitted {
-        /// How many more may pass now.
+        /// How many more requests may pass now.
         remaining: u32,
-        /// Until some of what was counted is forgotten again.
+        /// The time until some counted requests are forgotten.
         reset: Duration,
     },
-    /// It may not pass, and is not counted.
+    /// The request may not pass, and is not counted.
     Refused {
-        /// Until one may pass; never longer than the period.
+        /// The time until a request may pass; never longer than the period.
         retry_after: Duration,
     },
 }
 
-/// What was counted of one caller under one rate. Empty for one nobody has seen.
+/// The counted requests of one caller under one rate. Empty for an unknown caller.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Window([Group; GROUPS]);
 
 /// The requests of one part of a period.
 #[derive(Debug, Clone, Copy, Default)]
 struct Group {
-    /// Which part, counted from the clock's beginning.
+    /// The number of the part, from the beginning of the clock.
     part: u64,
-    /// When the last of them came, in milliseconds.
+    /// When the last request of the part came, in milliseconds.
     last: u64,
     count: u32,
 }
 
 impl Group {
-    /// Whether it still counts. One from a far future is of a clock that has stepped back since.
+    /// Whether the group still counts. A group from the far future was counted before the clock stepped back.
     const fn counts(&self, rate: Rate, now: u64) -> bool {
         let period = rate.period_millis();
         self.count > 0 && self.last.saturating_add(period) > now && self.last <= now.saturating_add(period)
@@ -125,14 +124,14 @@ impl Group {
 }
 
 impl Window {
-    /// How many requests still count.
+    /// The number of requests that still count.
     #[must_use]
     pub fn used(&self, rate: Rate, now: BootMillis) -> u32 {
         let living = self.0.iter().filter(|group| group.counts(rate, now.0));
         living.fold(0, |sum, group| sum.saturating_add(group.count))
     }
 
-    /// Time until some of what is counted is forgotten; `None` when nothing is counted.
+    /// The time until some counted requests are forgotten; `None` if none are counted.
     #[must_use]
     pub fn forgets_after(&self, rate: Rate, now: BootMillis) -> Option<Duration> {
         let living = self.0.iter().filter(|group| group.counts(rate, now.0));
@@ -140,7 +139,7 @@ impl Window {
         Some(Duration::from_millis(end.saturating_sub(now.0).min(rate.period_millis())))
     }
 
-    /// What would be said of a request at `now`; counts nothing.
+    /// The verdict about a request at `now`. Nothing is counted.
     pub fn judge(&self, rate: Rate, now: BootMillis) -> RateVerdict {
         let used = self.used(rate, now);
         let forgets_after = self.forgets_after(rate, now).unwrap_or(Duration::from_millis(rate.period_millis()));
@@ -155,7 +154,7 @@ impl Window {
         }
     }
 
-    /// Counts a request that was admitted, here or by another gateway's word.
+    /// Counts an admitted request, whether this gateway or another one admitted it.
     pub fn count(&mut self, rate: Rate, now: BootMillis) {
         let part = now.0 / rate.part_millis();
         let place = usize::try_from(part % GROUPS as u64).unwrap_or(0);
@@ -184,9 +183,9 @@ impl Window {
 /// What requests are counted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitBy {
-    /// The client's address, judged by the trusted proxies; an IPv6 client is its /64.
+    /// The address of the client behind trusted proxies; for an IPv6 client its /64.
     Address,
-    /// The credential's record, or the subject of a token that hangs on a tenant.
+    /// The record of the credential, or the subject of a token that hangs on a tenant.
     Credential,
     Tenant,
     /// All requests of the route together.
@@ -194,7 +193,7 @@ pub enum LimitBy {
 }
 
 impl LimitBy {
-    /// As configuration and `RateLimit` fields call it.
+    /// The word in the configuration and in `RateLimit` fields.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -209,11 +208,11 @@ impl LimitBy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CountedIn {
     Here,
-    /// In the store, by all gateways together; with what holds while it cannot be asked.
+    /// In the store, by all gateways together; with the rule for when the store cannot be asked.
     Together(WhenUnavailable),
 }
 
-/// What holds while the shared count cannot be had.
+/// What is done while the shared count is not available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenUnavailable {
     /// Each gateway counts for itself.
@@ -226,21 +225,21 @@ pub enum WhenUnavailable {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RateLimit {
     pub by: LimitBy,
-    /// How many in how long.
+    /// The number of requests and the period.
     pub rate: Rate,
     pub counted: CountedIn,
-    /// Its name in `RateLimit` fields; no other limit of the route has it.
+    /// The name in `RateLimit` fields. No other limit of the route has it.
     pub name: String,
     seed: [u8; 32],
 }
 
-/// Whose requests are counted together under one limit: a digest, so that neither the table nor the
+/// The key of requests that are counted together under one limit. It is a digest, so that neither the table nor the
 /// store holds addresses, and two limits never share a count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LimitKey([u8; 16]);
 
 impl LimitKey {
-    /// Lower-case hexadecimal, as the store names it.
+    /// Lower-case hexadecimal, as the store has it.
     #[must_use]
     pub fn to_hex(self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -254,8 +253,8 @@ impl LimitKey {
 }
 
 impl RateLimit {
-    /// A limit of the route of this name. Counts go on over a reload that keeps route name, kind
-    /// and rate, and are those of every gateway with the same.
+    /// A limit of the route of this name. Counts continue over a reload that keeps the name of the route, the kind of
+    /// the limit and its rate. Gateways with the same limit share its counts.
     #[must_use]
     pub fn new(route: &str, name: String, by: LimitBy, rate: Rate, counted: CountedIn) -> Self {
         let what = format!("{}\0{}\0{}\0{}", by.as_str(), rate.count, rate.seconds, route);
@@ -281,7 +280,7 @@ impl RateLimit {
     pub fn key_of_address(&self, address: IpAddr) -> LimitKey {
         match address.to_canonical() {
             IpAddr::V4(v4) => self.key(&[&v4.octets()]),
-            // The least a host is given: within it, addresses are free of charge.
+            // The smallest network that a host gets. Addresses within it cost nothing.
             IpAddr::V6(v6) => self.key(&[&v6.octets()[..8]]),
         }
     }
@@ -292,7 +291,7 @@ impl RateLimit {
         self.key(&[tenant.as_str().as_bytes()])
     }
 
-    /// The key of a credential; `subject` tells apart those who hang on one record.
+    /// The key of a credential. `subject` separates callers that share one record.
     #[must_use]
     pub fn key_of_credential(&self, surface: &SurfaceName, id: &CredentialId, subject: &str) -> LimitKey {
         self.key(&[
@@ -318,19 +317,19 @@ impl RateLimit {
     }
 }
 
-/// The limits of one route, in the order they are asked.
+/// The limits of one route, in the order in which they are checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RouteLimits {
-    /// By address, before anything is known of the caller.
+    /// The limits by address, checked before anything is known about the caller.
     pub before: Vec<RateLimit>,
-    /// By credential, tenant and route, once the caller is admitted.
+    /// The limits by credential, tenant and route, checked once the caller is admitted.
     pub after: Vec<RateLimit>,
     /// The value of `RateLimit-Policy`; empty without limits.
     pub policy: String,
 }
 
 impl RouteLimits {
-    /// Sorts limits by when they can be asked. Names are made unique by what they count.
+    /// Sorts limits by when they can be checked. Names are made unique with a number.
     #[must_use]
     pub fn new(limits: Vec<RateLimit>) -> Self {
         let mut all: Vec<RateLimit> = Vec::with_capacity(limits.len());
@@ -353,13 +352,13 @@ impl RouteLimits {
         Self { before, after, policy }
     }
 
-    /// Whether the route has none.
+    /// Whether the route has no limit.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.before.is_empty() && self.after.is_empty()
     }
 
-    /// All of them, in the order they are asked.
+    /// All limits, in the order in which they are checked.
     pub fn iter(&self) -> impl Iterator<Item = &RateLimit> {
         self.before.iter().chain(&self.after)
     }

@@ -25,7 +25,7 @@ pub struct RouteIndex(pub usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UpstreamIndex(pub usize);
 
-/// Index of an issuer in the snapshot.
+/// Index of a served route in the snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServedRouteIndex(pub usize);
 
@@ -42,21 +42,21 @@ pub struct DialectIndex(pub usize);
 
 #[derive(Debug)]
 pub struct Route {
-    /// How logs and metrics call it: `<upstream>/<n>` or the configured name.
+    /// The name in logs and metrics: `<upstream>/<n>`, or the configured name.
     pub name: String,
-    /// Hosts it is for, lower case without port; `*.example.com` matches one label or more; empty: any host.
+    /// Hosts of the route, in lower case without port; `*.example.com` matches one label or more; empty: any host.
     pub hosts: Vec<String>,
-    /// Methods it is for; `GET` includes `HEAD`. Never empty.
+    /// Methods of the route; `GET` includes `HEAD`. Never empty.
     pub methods: Vec<Method>,
     /// Path pattern: `/v1/orders/{id}`, `/v1/orders/**`.
     pub pattern: String,
     pub access: Access,
     pub destination: Destination,
-    /// How the path is changed on the way.
+    /// How the path is rewritten before it is forwarded.
     pub rewrite: Rewrite,
     pub dialect: DialectIndex,
     pub options: RouteOptions,
-    /// How often it may be used.
+    /// The rate limits of the route.
     pub limits: RouteLimits,
 }
 
@@ -69,22 +69,22 @@ pub enum Access {
     Surfaces { surfaces: Vec<SurfaceIndex>, scopes: ScopeSet },
 }
 
-/// What happens to the matched path before it is forwarded. The rest of the path is the matched one.
+/// How the matched path is rewritten before it is forwarded. The rest of the path is forwarded as it was matched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rewrite {
     Keep,
     /// A literal prefix of whole segments is replaced (`with` is empty to strip it).
     Prefix {
-        /// What the path begins with, e.g. `/api/v1`.
+        /// The prefix, e.g. `/api/v1`.
         prefix: String,
-        /// What stands there instead, e.g. `` or `/internal`.
+        /// The replacement, e.g. `` or `/internal`.
         with: String,
     },
 }
 
 impl Rewrite {
-    /// The path as it is forwarded: a prefix of whole segments is replaced, and the result begins
-    /// with `/` whatever is configured. A path that does not begin with the prefix stays as it is.
+    /// The path as it is forwarded: a prefix of whole segments is replaced, and the result begins with `/`, whatever
+    /// is configured. A path without the prefix stays as it is.
     #[must_use]
     pub fn apply<'p>(&self, path: &'p str) -> Cow<'p, str> {
         let Self::Prefix { prefix, with } = self else {
@@ -111,7 +111,7 @@ pub struct RouteOptions {
     pub max_body: u64,
     /// How long the upstream may take until its response head.
     pub response_timeout: Duration,
-    /// How long either body may stand still.
+    /// Longest pause of either body.
     pub idle_timeout: Duration,
     /// Spellings of a path that this route takes, and other routes refuse.
     pub path_forms: PathForms,
@@ -119,42 +119,42 @@ pub struct RouteOptions {
     pub trailers: Trailers,
     /// Whether the credential is forwarded as well.
     pub credentials: CredentialForwarding,
-    /// Whether a connection may become something else than HTTP.
+    /// Whether a connection may be upgraded to another protocol.
     pub upgrade: Upgrade,
 }
 
 /// Where a path names a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TenantSegment {
-    /// Counted from the empty segment before the first `/`.
+    /// The index of the segment, counted from the empty segment before the first `/`.
     pub at: usize,
-    /// What becomes of a text there that no tenant has as its id.
+    /// What happens to a text there that is no tenant's id.
     pub unknown: UnknownTenant,
 }
 
-/// What becomes of a text that stands where a path names a tenant, and that no tenant has as its id.
+/// What happens to a text that stands where a path names a tenant, and that is no tenant's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnknownTenant {
-    /// It is refused as another tenant is.
+    /// The request is refused like one that names another tenant.
     Refused,
     /// A word ([`NamedTenant::Word`]) is forwarded.
     Forwarded,
 }
 
-/// What a path says where it may name a tenant.
+/// What stands in a path where it may name a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NamedTenant {
-    /// The caller's own tenant, or nothing.
+    /// The caller's own tenant.
     Own,
-    /// Another tenant, or what could be read as one.
+    /// Another tenant, or a text that could be read as one.
     Other,
-    /// A word that names another tenant if the store has a tenant of this id. Lower-case letters, digits, `-` and
-    /// `_` only: a service that trims, decodes once more or folds case reads no other word in it.
+    /// A word that names another tenant if the store has a tenant with this id. It has only lower-case letters,
+    /// digits, `-` and `_`, so a service that trims, decodes once more or folds case reads the same word.
     Word(TenantId),
 }
 
-/// A route that has `id` as a literal where another route's path names a tenant. Requests that name this tenant would go
-/// to it.
+/// A route with `id` as a literal segment where the path of another route names a tenant. Requests that name this
+/// tenant would reach the route with the literal.
 #[must_use]
 pub fn literal_beside_tenant<'r>(routes: &'r [Route], id: &TenantId) -> Option<&'r Route> {
     let naming = routes
@@ -172,7 +172,7 @@ pub fn literal_beside_tenant<'r>(routes: &'r [Route], id: &TenantId) -> Option<&
 }
 
 impl TenantSegment {
-    /// What a canonical path names, for a caller of the tenant `own`.
+    /// The tenant that a canonical path names, for a caller of the tenant `own`.
     #[must_use]
     pub fn read(self, path: &str, own: &TenantId) -> NamedTenant {
         let is_word = |text: &str| text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'));
@@ -199,12 +199,12 @@ pub enum CredentialForwarding {
     Forwarded,
 }
 
-/// Whether a connection may become something else than HTTP.
+/// Whether a connection may be upgraded to another protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Upgrade {
     /// `Upgrade` is dropped.
     Dropped,
-    /// To the WebSocket protocol (RFC 6455), and to nothing else.
+    /// To the WebSocket protocol (RFC 6455) and to no other.
     Websocket,
 }
 
@@ -213,14 +213,15 @@ pub enum Upgrade {
 pub enum NotFound {
     /// Nothing matches host and path.
     NoRoute,
-    /// The path matches; these methods would too (a bit for each of [`Method::ALL`]).
+    /// The path matches, but not the method; these methods would match (one bit for each of [`Method::ALL`]).
     Method {
         /// Bit i is `Method::ALL[i]`.
         allowed: u8,
     },
 }
 
-/// A set of spellings: of a target, those it has; of a route, those it takes.
+/// A set of spellings of a path that services read in more than one way: of a target, the spellings that it has; of a
+/// route, those that it takes. A route refuses them unless it opts in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PathForms(u8);
 
@@ -230,7 +231,8 @@ impl PathForms {
     pub const ENCODED_SLASH: Self = Self(1);
     /// `%5C` in a segment.
     pub const ENCODED_BACKSLASH: Self = Self(2);
-    /// A character that RFC 3986 wants escaped, and is not: `[ ] | ^ { } < > "`, a grave accent, or any beyond ASCII.
+    /// A character that RFC 3986 requires to be escaped, and is not: `[ ] | ^ { } < > "`, a grave accent, or any
+    /// character beyond ASCII.
     pub const RAW_CHARACTER: Self = Self(4);
     /// A path parameter: what follows a `;` in a segment.
     pub const PARAMETER: Self = Self(8);

@@ -1,4 +1,5 @@
-//! What a record may do now: derived on every request from facts, never copied from another record.
+//! Effective scopes: which scopes a record may use now. They are derived from facts on every request, never copied
+//! from another record.
 
 use std::borrow::Cow;
 
@@ -8,18 +9,19 @@ use crate::base::scope::{Mode, ScopeSet};
 
 use super::surface::Surface;
 
-/// What the configuration adds to facts when authority is derived.
+/// The roles of the configuration and the scopes that its routes grant. Effective scopes are derived from them and
+/// from the facts.
 #[derive(Debug, Clone, Default)]
 pub struct ScopeGrants {
     /// The roles of the configuration.
     pub roles: Roles,
-    /// By surface: every scope that some route gives by `grants` to what it makes there. Records made before
-    /// their own granted scopes were kept are read by it.
+    /// By surface: every scope that some route gives by `grants` to what it makes there. It is needed for records
+    /// that were made before granted scopes were stored with them.
     grants: Vec<(SurfaceName, ScopeSet)>,
 }
 
 impl ScopeGrants {
-    /// The roles of a configuration, and what its routes grant: pairs of a surface and the scopes of one mint.
+    /// The roles of a configuration, and pairs of a surface and the scopes that one mint of a route grants there.
     #[must_use]
     pub fn new<'s>(roles: Roles, granted: impl IntoIterator<Item = (&'s Surface, &'s ScopeSet)>) -> Self {
         let mut grants: Vec<(SurfaceName, ScopeSet)> = Vec::new();
@@ -32,13 +34,13 @@ impl ScopeGrants {
         Self { roles, grants }
     }
 
-    /// What the record of these facts may do now:
+    /// The scopes that the record of these facts may use now:
     ///
-    /// - its own grant, which is its scopes and those of its roles as they are now,
-    /// - cut to what each record it hangs on may do now,
+    /// - its own scopes, and those of its roles as they are now,
+    /// - reduced to the effective scopes of each record above it,
     /// - and the scopes that the route which made it gave by `grants`, which no parent bounds.
     ///
-    /// `None` where that is exactly its own scopes, as it is for every record without roles and parent.
+    /// `None` if these are exactly the record's own scopes, as for every record without roles and parent.
     #[must_use]
     pub fn effective_scopes(&self, facts: &Facts) -> Option<ScopeSet> {
         let record = &facts.credential;
@@ -49,8 +51,8 @@ impl ScopeGrants {
         }
     }
 
-    /// The same of a record with what it hangs on, its parent first, and the roles of the store that any of
-    /// them names.
+    /// The effective scopes of a record with the records above it, its parent first, and with the roles of the store
+    /// that any of them names.
     #[must_use]
     pub fn effective_scopes_of<'r>(
         &self,
@@ -62,8 +64,8 @@ impl ScopeGrants {
         if record.parent().is_none() {
             return own;
         }
-        // At most three records stand above one, so the recursion is as deep. Without the parent that it names
-        // there is nothing to go by.
+        // At most three records stand above a record, which bounds the recursion. If the parent that a record names
+        // is missing, it has no scopes.
         let bound = match above.split_first() {
             Some((parent, above)) => self.effective_scopes_of(parent, above, stored),
             None => Cow::default(),
@@ -80,8 +82,8 @@ impl ScopeGrants {
         )
     }
 
-    /// A record's scopes together with those of its roles: of the store, and of the configuration. A role that
-    /// is nowhere any more adds nothing.
+    /// The scopes of a record and of its roles, both of the store and of the configuration. A role that no longer
+    /// exists adds nothing.
     fn own_grant<'r>(&self, record: &'r CredentialRecord, stored: &[RoleRecord]) -> Cow<'r, ScopeSet> {
         let named = record.roles();
         if named.is_empty() {
@@ -93,8 +95,9 @@ impl ScopeGrants {
         Cow::Owned(scopes.cloned().collect())
     }
 
-    /// What the route that made a record gave it. A record from before that was kept holds what routes grant
-    /// on its surface today: so it goes on, and a scope that no route grants goes only as far as its parent's.
+    /// The scopes that the route which made a record gave it. A record from before these were stored has what routes
+    /// grant on its surface today. So it goes on, and a scope that no route grants reaches only as far as that of its
+    /// parent.
     fn granted<'r>(&self, record: &'r CredentialRecord) -> Cow<'r, ScopeSet> {
         if let Some(granted) = record.granted() {
             return Cow::Borrowed(granted);
@@ -104,8 +107,8 @@ impl ScopeGrants {
     }
 }
 
-/// Whether what has this mode may make, see, touch or carry what has that one: test and live never meet. Who
-/// has no mode is bound by none.
+/// Whether a record of the mode `own` may make, see, change or carry a record of the mode `other`: test and live
+/// never meet. A record without a mode is bound by none.
 #[must_use]
 pub fn mode_reaches(own: Option<Mode>, other: Option<Mode>) -> bool {
     own.is_none_or(|own| other.is_none_or(|other| own == other))

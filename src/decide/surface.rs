@@ -1,4 +1,4 @@
-//! Surfaces as configured: which credential, where it is carried, how it is verified.
+//! Surfaces as configured: the credential, where it is carried, how it is verified; and overlaps between surfaces.
 
 use std::time::Duration;
 
@@ -18,16 +18,16 @@ pub struct SurfaceIndex(pub usize);
 
 #[derive(Debug)]
 pub struct Surface {
-    /// Its name; part of every fingerprint made for it.
+    /// The name. It is part of every fingerprint that is made for the surface.
     pub name: SurfaceName,
     pub kind: SurfaceKind,
-    /// The only mode admitted, if the operator pinned one (a sandbox gateway).
+    /// The only mode that is admitted, if the operator pinned one (a sandbox gateway).
     pub mode: Option<Mode>,
 }
 
 impl Surface {
-    /// The longest prefix of this surface that the text begins with: of a key, or of the publishable
-    /// half of a pair. Session surfaces have none.
+    /// The longest prefix of this surface that the text begins with: of a key, or of the publishable half of a pair.
+    /// Session surfaces have no prefixes.
     #[must_use]
     pub fn prefix_of(&self, text: &[u8]) -> Option<&KeyPrefix> {
         self.kind.prefix_of(text)
@@ -45,8 +45,8 @@ impl Surface {
         self.kind.claim_headers()
     }
 
-    /// What presenting this credential proves of the record it was looked up by; the same work is done when there is
-    /// none.
+    /// What presenting this credential proves about the record that was found by it. Without a record the same work
+    /// is done.
     #[must_use]
     pub fn prove(
         &self,
@@ -55,7 +55,7 @@ impl Surface {
         record: Option<&CredentialRecord>,
         peppers: &Peppers,
     ) -> Proof {
-        let presented = PresentedCredential {
+        let presented = Presentation {
             surface: &self.name,
             credential,
             claims,
@@ -70,8 +70,8 @@ impl Surface {
         self.kind.carry().is_in_body()
     }
 
-    /// Whether it has records of its own: all but sessions that hang on another surface's, and tokens
-    /// of other issuers, which hang on their tenant.
+    /// Whether the surface has records of its own. All have, except sessions that hang on the records of another
+    /// surface, and tokens of other issuers, which hang on their tenant.
     #[must_use]
     pub fn has_records(&self) -> bool {
         self.kind.records() == Records::Own
@@ -110,13 +110,13 @@ impl Surface {
     }
 }
 
-/// Largest clock skew that may be configured for tokens: it eats into the revocation bound.
+/// Largest tolerated clock difference of tokens. It adds to the revocation bound.
 pub const MAX_SKEW: Duration = Duration::from_secs(5);
 
-/// Two surfaces whose credentials cannot be told apart where both may be carried.
+/// Two surfaces whose credentials cannot be told apart in a place where both may be carried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overlap {
-    /// One of the surfaces (the one earlier in the configuration).
+    /// The surface that is earlier in the configuration.
     pub first: SurfaceIndex,
     pub second: SurfaceIndex,
     pub kind: OverlapKind,
@@ -124,17 +124,17 @@ pub struct Overlap {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OverlapKind {
-    /// Keys with the same prefix in the same place: never loads.
+    /// Keys with the same prefix in the same place. Such a configuration never loads.
     SamePrefix(String),
-    /// One's prefix begins with the other's: the longer one wins, which is worth a warning.
+    /// One prefix begins with the other. The longer one wins, which deserves a warning.
     NestedPrefix { shorter: String, longer: String },
-    /// Signed tokens in the same place: they look alike until they are verified, so no route may
-    /// accept both surfaces.
+    /// Signed tokens in the same place. They look alike until they are verified, so no route may accept both
+    /// surfaces.
     Tokens(Carrier),
 }
 
-/// Every overlap among these surfaces, for the checks of the configuration: [`OverlapKind::SamePrefix`]
-/// is an error anywhere, [`OverlapKind::Tokens`] on a route that accepts both.
+/// Every overlap among these surfaces, for the checks of the configuration. [`OverlapKind::SamePrefix`] is an error
+/// anywhere, [`OverlapKind::Tokens`] on a route that accepts both.
 #[must_use]
 pub fn overlaps(surfaces: &[Surface]) -> Vec<Overlap> {
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! The request-target: parsed once, canonical, matched *and* forwarded.
+//! The request target: parsed once, canonical, and the same for matching and forwarding.
 
 use std::borrow::Cow;
 
@@ -15,14 +15,13 @@ use super::route::PathForms;
 mod path;
 mod second_reading;
 
-/// What a request is for. Borrowed from the head whenever that was canonical already.
+/// The target of a request. It borrows from the head if that was canonical already.
 ///
-/// The path has one spelling for each meaning: every path that a common service would read as
-/// something else than what is matched here is refused, or (escapes of characters that need none)
-/// rewritten before it is matched, and the service gets the rewritten one. Spellings that some services
-/// need and others misread are noted in [`Self::forms`]; a route takes them only if it opts in. A
-/// single trailing slash is kept and forwarded; routes match `/x/` like `/x`, so that a slash never
-/// changes the decision.
+/// The path has one spelling for each meaning. A path that a common service would read differently from what is
+/// matched here is refused, or rewritten before it is matched (escapes of characters that need none); the service
+/// gets the rewritten path. Spellings that some services need and others misread are noted in [`Self::forms`], and a
+/// route takes them only if it opts in. A single slash at the end is kept and forwarded. Routes match `/x/` like
+/// `/x`, so that a slash never changes the decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestTarget<'h> {
     /// The canonical path; begins with `/` (or is `*` for `OPTIONS *`).
@@ -50,8 +49,8 @@ impl<'h> RequestTarget<'h> {
         if head.target.len() > MAX_TARGET {
             return Err(Denial::TargetTooLong);
         }
-        // No spaces, controls or `#`: a fragment is never sent (RFC 9110, section 7.1), and what
-        // follows it is path to some and nothing to others.
+        // No spaces, no control characters and no `#`. A fragment is never sent (RFC 9110, section 7.1), and what
+        // follows it is path to some services and nothing to others.
         if !every(&head.target, |b| (b > b' ') & (b != 0x7f) & (b != b'#')) {
             return Err(Denial::MalformedTarget);
         }
@@ -79,7 +78,7 @@ impl<'h> RequestTarget<'h> {
         })
     }
 
-    /// The path by which the route is found: without path parameters. Allocates only if there are some.
+    /// The path by which the route is found: without path parameters. It allocates only if there are some.
     #[must_use]
     pub fn route_path(&self) -> Cow<'_, str> {
         if !self.forms.contains(PathForms::PARAMETER) {

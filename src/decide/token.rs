@@ -1,4 +1,4 @@
-//! Session tokens: HS256 JWTs verified by rules of our own around `jsonwebtoken`.
+//! Session tokens: HS256 JWTs, verified by strict rules around `jsonwebtoken`.
 
 use std::fmt;
 use std::time::Duration;
@@ -25,40 +25,39 @@ pub use claims::ClaimLists;
 use claims::{check_audience, header_value, read_scopes, read_time, read_times};
 use json::{JsonObject, JsonValue};
 
-/// Longest session token. Documented sessions have 400 to 900 characters; 4 KiB is what a cookie may hold
-/// (RFC 6265, section 6.1), and bounds the work before the signature is known to be good.
+/// Longest session token in bytes. Documented sessions have 400 to 900 characters. 4 KiB is what a cookie may hold
+/// (RFC 6265, section 6.1), and it bounds the work before the signature is verified.
 pub const MAX_TOKEN_LEN: usize = 4096;
-/// Shortest secret: an HS256 key is as long as its hash (RFC 7518, section 3.2).
+/// Shortest secret in bytes: an HS256 key is as long as its hash (RFC 7518, section 3.2).
 pub const MIN_SECRET_LEN: usize = 32;
 
-/// Longest `kid`; ours is not used, and a longer one is not a name.
+/// Longest `kid`. It is not used here, and a longer one is no name.
 const MAX_KID_LEN: usize = 128;
 /// Base64url characters of an HMAC-SHA-256.
 const SIGNATURE_LEN: usize = 43;
-/// How far `iat` may lie in the future of whoever verifies a token, if `skew` is not more. The gateway dates its
-/// tokens by the store's clock, so that a log-out on another gateway has an order to them; that clock may be ahead
-/// of this machine's. Nobody gains by a later `iat`: it only decides which log-outs end the token.
+/// How far `iat` may lie in the future of the verifier, unless `skew` is larger. The gateway dates its tokens by the
+/// clock of the store, so that a log-out on another gateway has a place in their order. That clock may be ahead of
+/// this machine's. Nobody gains by a later `iat`: it only decides which log-outs end the token.
 pub const MAX_AHEAD: Duration = Duration::from_secs(1);
 
-/// Encodings of the headers that every common library writes, known to be good without parsing:
-/// `{"alg":"HS256","typ":"JWT"}`, `{"typ":"JWT","alg":"HS256"}`, `{"alg":"HS256"}`.
+/// Encodings of the headers that common libraries write. They are known to be good and are not parsed:
 const KNOWN_HEADERS: [&[u8]; 3] = [
     b"eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9",
     b"eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9",
     b"eyJhbGciOiJIUzI1NiJ9",
 ];
 
-/// How tokens of one surface are verified. Built at load time.
+/// The rules by which session tokens of one surface are verified. Built when the configuration is loaded.
 pub struct TokenRules {
     /// Verification keys; several while a secret is rotated.
     pub keys: TokenKeys,
-    /// Exact value of the `kind` claim.
+    /// The exact value of the `kind` claim.
     pub kind: String,
-    /// Exact `iss`, if configured; then required.
+    /// The exact `iss`. If it is configured, tokens must have it.
     pub issuer: Option<String>,
-    /// A value `aud` must contain, if configured; then required.
+    /// A value that `aud` must be or contain. If it is configured, tokens must have it.
     pub audience: Option<String>,
-    /// Tolerated clock difference; counts as [`MAX_SKEW`] when it is larger.
+    /// Tolerated clock difference; at most [`MAX_SKEW`] counts.
     pub skew: Duration,
     /// The claim that lists scopes, if scopes come from the token.
     pub scopes_claim: Option<String>,
@@ -79,7 +78,7 @@ pub struct ClaimHeader {
 #[error("a token secret has at least 32 bytes")]
 pub struct WeakSecret;
 
-/// The secrets tokens of one surface may be signed with, newest first. Wiped when dropped.
+/// The secrets that may sign the tokens of one surface, the newest first. They are wiped when dropped.
 pub struct TokenKeys(Vec<(DecodingKey, KeyMark)>);
 
 impl TokenKeys {
@@ -101,6 +100,7 @@ impl TokenKeys {
 
     /// Whether both have a secret in common.
     #[cfg(test)]
+    #[must_use]
     pub fn shares_secret_with(&self, other: &Self) -> bool {
         self.0.iter().any(|(_, a)| other.trusts(*a))
     }
@@ -140,14 +140,14 @@ impl fmt::Debug for TokenRules {
 }
 
 impl TokenRules {
-    /// Verifies a token: its form, then its signature, and only then what it claims.
+    /// Verifies a token: first its form, then its signature, and only then its claims.
     ///
-    /// Times are judged at `now` with the configured skew; a token is dead from `exp` + skew on.
-    /// No key is ever taken from the token, and nothing in it is fetched or followed.
+    /// Times are judged at `now` with the configured skew. A token is dead from `exp` + skew on. No key is ever taken
+    /// from the token, and nothing in it is fetched or followed.
     ///
     /// # Errors
-    /// [`Denial::ExpiredCredential`] when everything but its time is right, [`Denial::InvalidToken`]
-    /// with its cause otherwise.
+    /// [`Denial::ExpiredCredential`] if everything but the time is right, otherwise [`Denial::InvalidToken`] with its
+    /// cause.
     pub fn verify(&self, token: &[u8], now: UnixMillis) -> Result<TokenClaims, Unproven> {
         self.verify_naming(token, now, "sub")
     }
@@ -172,8 +172,8 @@ impl TokenRules {
         Ok(claims)
     }
 
-    /// Whether these rules ask the same of a token, apart from its key: one that was admitted by the
-    /// others would be admitted by these.
+    /// Whether both rules demand the same of a token, apart from its key: a token that was admitted by one is
+    /// admitted by the other.
     #[must_use]
     pub fn ask_the_same_as(&self, other: &Self) -> bool {
         let texts = |rules: &Self| {
@@ -192,8 +192,8 @@ impl TokenRules {
         self.skew.min(MAX_SKEW)
     }
 
-    /// The payload of a token whose form, header and signature are right (RFC 7515, section 5.2), and the
-    /// key that says so.
+    /// The payload of a token whose form, header and signature are right (RFC 7515, section 5.2), and the key that
+    /// signed it.
     fn check_signature<'t>(&self, token: &'t [u8]) -> Result<(&'t [u8], KeyMark), TokenFault> {
         if token.len() > MAX_TOKEN_LEN {
             return Err(TokenFault::TooLong);
@@ -268,8 +268,8 @@ pub enum MintError {
     TooLong,
 }
 
-/// Signs a session token with HS256: what issuers, the demo and tests use. The claims are written as
-/// they are; `kind`, `sub` and `exp` are needed by every surface.
+/// Signs a session token with HS256, for served routes, the demo and tests. The claims are written as they are. Every
+/// surface needs `kind`, `sub` and `exp`.
 ///
 /// # Errors
 /// [`MintError`].
@@ -284,8 +284,8 @@ pub fn mint(secret: &[u8], claims: &serde_json::Map<String, serde_json::Value>) 
     }
 }
 
-/// Whether a text has the shape of a signed token: three parts of base64url, none empty. Says
-/// nothing about what is in them.
+/// Whether a text has the shape of a signed token: three parts of base64url, none of them empty. It says nothing
+/// about their contents.
 #[must_use]
 pub fn is_token_shaped(text: &[u8]) -> bool {
     let mut parts = 0;
@@ -303,20 +303,20 @@ fn check_secret_len(secret: &[u8]) -> Result<&[u8], WeakSecret> {
     }
 }
 
-/// What a secret signs a fixed text with. Secrets are told apart by what they sign, not by their bytes:
-/// HMAC pads a key with zeros and hashes a long one (RFC 2104), so different bytes may be one key.
+/// The signature of a fixed text, which identifies a secret. Secrets are compared by what they sign and not by their
+/// bytes: HMAC pads a key with zeros and hashes a long one (RFC 2104), so different bytes may be the same key.
 fn mark_of(key: &DecodingKey) -> Option<KeyMark> {
     let key = EncodingKey::from_secret(key.try_get_as_bytes().ok()?);
     let signature = jsonwebtoken::crypto::sign(b"durward same secret", &key, Algorithm::HS256).ok()?;
     signature.as_bytes().first_chunk().copied().map(KeyMark)
 }
 
-/// Extensions that must be understood (`crit`, `b64`: RFC 7515, section 4.1.11; RFC 7797), compression and encryption:
-/// a token that has one in its header, whatever it says, is refused.
+/// Members of a header that are refused whatever they say: extensions that must be understood (`crit`, `b64`: RFC
+/// 7515, section 4.1.11; RFC 7797), compression and encryption.
 pub(super) const UNSUPPORTED: [&str; 4] = ["crit", "b64", "zip", "enc"];
 
-/// The header may say HS256 and what kind of thing it is, nothing else that matters: [`UNSUPPORTED`] members are
-/// refused; keys and places of keys (`jwk`, `jku`, `x5c`, `x5u`) are not looked at.
+/// Checks the header. It must name HS256 and may name the type. [`UNSUPPORTED`] members are refused; keys and
+/// addresses of keys (`jwk`, `jku`, `x5c`, `x5u`) are ignored.
 fn check_header(encoded: &[u8]) -> Result<(), TokenFault> {
     if KNOWN_HEADERS.contains(&encoded) {
         return Ok(());

@@ -1,5 +1,5 @@
-//! The opening handshake of the WebSocket protocol (RFC 6455, section 4), read so strictly that nothing
-//! else can pass for it.
+//! The opening handshake of the WebSocket protocol (RFC 6455, section 4), read so strictly that no other request
+//! passes for it.
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine;
@@ -11,25 +11,26 @@ use crate::wire::head::{RequestHead, ResponseHead, Version};
 
 use super::headers::{Role, Screened};
 
-/// What a server's key is hashed with (RFC 6455, section 1.3).
+/// The text that a key is hashed with (RFC 6455, section 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// The version there is (RFC 6455, section 4.1).
+/// The only version (RFC 6455, section 4.1).
 const VERSION: &[u8] = b"13";
 
 /// Bytes of a decoded `Sec-WebSocket-Key`.
 const KEY_LEN: usize = 16;
 
-/// A handshake that is in order: what `Sec-WebSocket-Accept` must say.
+/// A correct handshake, with the value that `Sec-WebSocket-Accept` must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Handshake {
     accept: [u8; 28],
 }
 
 impl Handshake {
-    /// Reads the handshake of a request; `None` for anything that is not one in every respect: GET over
-    /// HTTP/1.1 without a body (`Content-Length: 0` says that there is none), exactly one `Upgrade: websocket`
-    /// with `Connection: upgrade`, version 13, one key of 16 bytes, neither of the two named in `Connection`. `screened` is of this head.
+    /// Reads the handshake of a request; `None` for a request that is not one in every respect: GET over HTTP/1.1
+    /// without a body (`Content-Length: 0` says that there is none), exactly one `Upgrade: websocket` with
+    /// `Connection: upgrade`, version 13, and one key of 16 bytes; `Connection` names neither version nor key.
+    /// `screened` belongs to this head.
     #[must_use]
     pub fn of(head: &RequestHead, screened: &Screened) -> Option<Self> {
         let fields = &head.fields;
@@ -51,7 +52,7 @@ impl Handshake {
         Some(Self { accept: accept_of(key)? })
     }
 
-    /// Whether a 101 is the answer to this handshake (RFC 6455, section 4.2.2), and nothing more.
+    /// Whether a response is a 101 that answers this handshake (RFC 6455, section 4.2.2), and nothing more.
     #[must_use]
     pub fn is_met_by(&self, head: &ResponseHead) -> bool {
         let fields = &head.fields;
@@ -69,7 +70,7 @@ fn names_websocket(fields: &Fields) -> bool {
     upgrades && one(fields, "upgrade").is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"))
 }
 
-/// The value of a field that is there exactly once.
+/// The value of a field that occurs exactly once.
 fn one<'f>(fields: &'f Fields, name: &str) -> Option<&'f [u8]> {
     fields.one(name).ok().flatten()
 }

@@ -1,4 +1,4 @@
-//! Whether facts may be used, and whether what they say admits the credential now.
+//! Whether facts say that a credential and its token are in force now.
 
 use std::time::Duration;
 
@@ -6,25 +6,23 @@ use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
 use crate::base::principal::{CredentialRecord, CredentialState, Facts, TenantRecord, TokenClaims};
 
-/// Whether a credential is in force at `now`, by its stored facts alone: it, everything it hangs on,
+/// Checks that a credential is in force at `now`, by its stored facts alone: the credential, all records above it,
 /// and its tenant.
 ///
-/// The first reason that applies is told, in this order: the credential's own, those of its parent
-/// and of what that hangs on, and only for a credential that is otherwise good, inactive tenant. So a
-/// revoked key of an inactive tenant is a 401 like any other dead key, and the 403 tells nothing to
-/// somebody without a good key.
+/// The first reason that applies is returned, in this order: that of the credential, those of its parent and of the
+/// records above, and only for a credential that is otherwise good, that of the tenant. So a revoked key of an
+/// inactive tenant is a 401 like any other dead key, and the 403 tells nothing to somebody without a good key.
 ///
 /// # Errors
-/// Of the record, then of each ancestor: [`Denial::RevokedCredential`] (also when a record above was
-/// told to end what was made before, [`CredentialRecord::valid_after`]), [`Denial::DisabledCredential`],
-/// [`Denial::ExpiredCredential`] (at its expiry or after it, or unused for as long as it may be),
-/// [`Denial::EarlyCredential`] (before its not-before). [`Denial::InactiveTenant`].
-/// [`Denial::CorruptRecord`] when the facts do not belong together.
+/// For the record and then for each record above it: [`Denial::RevokedCredential`] (also if it was made before the
+/// watermark of a record above, [`CredentialRecord::valid_after`]), [`Denial::DisabledCredential`],
+/// [`Denial::ExpiredCredential`] (at or after its expiry, or after its idle timeout), [`Denial::EarlyCredential`]
+/// (before its start). [`Denial::InactiveTenant`]. [`Denial::CorruptRecord`] if the facts do not belong together.
 pub fn check(facts: &Facts, now: UnixMillis) -> Result<(), Denial> {
     check_found(&facts.credential, &facts.ancestors, &facts.tenant, now)
 }
 
-/// The same of a record, what it hangs on, and its tenant, read in one step.
+/// As [`check`], for a record, the records above it, and its tenant, read in one step.
 ///
 /// # Errors
 /// As [`check`].
@@ -55,8 +53,8 @@ fn check_record(record: &CredentialRecord, now: UnixMillis) -> Result<(), Denial
     Ok(())
 }
 
-/// A child lives only while all that it hangs on does, and only if neither it nor what stands between
-/// was made before a watermark above.
+/// A record is in force only while all records above it are, and only if neither it nor a record between was made
+/// before a watermark above.
 fn check_ancestors(record: &CredentialRecord, above: &[CredentialRecord], tenant: &TenantRecord, now: UnixMillis) -> Result<(), Denial> {
     let mut below = record;
     let mut oldest = below.created_at;
@@ -74,7 +72,7 @@ fn check_ancestors(record: &CredentialRecord, above: &[CredentialRecord], tenant
         oldest = oldest.min(ancestor.created_at);
         below = ancestor;
     }
-    // What it hangs on must be there to be judged.
+    // The parent must be among the facts, so that it can be judged.
     if below.parent().is_some() {
         Err(Denial::CorruptRecord)
     } else {
@@ -82,8 +80,8 @@ fn check_ancestors(record: &CredentialRecord, above: &[CredentialRecord], tenant
     }
 }
 
-/// Whether these facts say that the credential, or what it hangs on, died of not being used. Facts may
-/// not know the newest use yet; whoever knows better lays it over them before they are judged.
+/// Whether these facts say that the idle timeout of the credential, or of a record above it, has passed. Facts may
+/// not include the newest use; a caller that knows it adds it before it asks.
 #[must_use]
 pub fn is_idle(facts: &Facts, now: UnixMillis) -> bool {
     is_idle_too_long(&facts.credential, now) || facts.ancestors.iter().any(|ancestor| is_idle_too_long(ancestor, now))
@@ -93,13 +91,13 @@ fn is_idle_too_long(record: &CredentialRecord, now: UnixMillis) -> bool {
     record.idle().is_some_and(|idle| now >= idle.ends_at())
 }
 
-/// Whether a verified token is in force at `now` and hangs on this record. Asked on every request,
-/// since claims may be remembered longer than the token lives.
+/// Checks that a verified token is in force at `now` and hangs on this record. It is checked on every request, since
+/// claims may be remembered longer than the token lives.
 ///
 /// # Errors
-/// [`Denial::ExpiredCredential`] at `exp` + `skew` or after it; [`Denial::RevokedCredential`] when
-/// the record's `valid_after` is later than the token's `iat`, or the token has no `iat` to compare;
-/// [`Denial::CorruptRecord`] when the record is not the one the token names.
+/// [`Denial::ExpiredCredential`] at or after `exp` + `skew`; [`Denial::RevokedCredential`] if the record's
+/// `valid_after` is later than the token's `iat`, or if the token has no `iat` to compare; [`Denial::CorruptRecord`]
+/// if the record is not the one that the token names.
 pub fn check_token(claims: &TokenClaims, record: &CredentialRecord, skew: Duration, now: UnixMillis) -> Result<(), Denial> {
     if claims.record != record.id {
         return Err(Denial::CorruptRecord);

@@ -1,4 +1,5 @@
-//! Answers of served routes: a template over what was made or found, compiled and tried at load.
+//! Answers of served routes: a template over what was made or found. It is compiled and tried when the configuration
+//! is loaded.
 
 use minijinja::Value;
 use serde_json::Map;
@@ -10,8 +11,8 @@ pub(crate) use samples::put;
 
 mod samples;
 
-/// What a template may say of a credential, made (`credential`, `minted`) or found (`items`), besides
-/// `claims`. `key`, `secret` and `token` are there only when it was just made.
+/// The members of a credential that a template may use, besides `claims`: of one that was made (`credential`,
+/// `minted`) or found (`items`). `key`, `secret` and `token` have a value only when the credential was just made.
 pub const CREDENTIAL: [&str; 16] = [
     "id",
     "key",
@@ -31,49 +32,49 @@ pub const CREDENTIAL: [&str; 16] = [
     "expires_in",
 ];
 
-/// What of a credential is a secret.
+/// The members of a credential that are secrets.
 pub const SECRETS: [&str; 3] = ["key", "secret", "token"];
 
-/// What a template may say of the caller, besides `claims`.
+/// The members of the caller that a template may use, besides `claims`.
 pub const CALLER: [&str; 7] = ["id", "tenant", "subject", "mode", "scopes", "login", "name"];
 
-/// What a template may say of a role or a scope in `items`. Of a scope, `id` and `name` are the same.
+/// The members of a role or a scope in `items`. Of a scope, `id` and `name` are the same.
 pub const NAMED: [&str; 4] = ["id", "name", "description", "scopes"];
 
-/// Most records one answer makes, in the sample: as many as a route can have mints.
+/// Records that the sample makes: as many as a route can have mints.
 pub const MAX_MINTED: usize = 4;
 
-/// Which variables an answer has.
+/// The variables of an answer.
 #[derive(Debug, Clone, Default)]
 pub struct AnswerNames {
     pub path: Vec<String>,
     pub body: Vec<String>,
     /// Claims of the credentials that are made or listed.
     pub claims: Vec<String>,
-    /// Claims a caller may have.
+    /// Claims that the caller may have.
     pub caller_claims: Vec<String>,
     pub subject: AnswerSubject,
     /// Whether there is a caller.
     pub caller: CallerPresence,
-    /// What the service that was asked before may have told.
+    /// The members of the answer of the service that the hook asked.
     pub hook: HookNames,
-    /// Whether secrets of what was made may be shown.
+    /// Whether the template may show the secrets of what was made.
     pub secrets: Secrets,
 }
 
-/// What of a service's answer a template may use.
+/// The members of a service's answer that a template may use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum HookNames {
     /// Nothing: no service was asked.
     #[default]
     None,
-    /// `hook` as a whole, an object, or `null` where the service could not answer.
+    /// `hook` as a whole: an object, or `null` if the service could not answer.
     Whole,
     /// `hook.<name>` of these, with dots for members of members.
     Named(Vec<String>),
 }
 
-/// Whether secrets of what was made may be shown.
+/// Whether the template may show the secrets of what was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Secrets {
     /// In the answer: this once.
@@ -83,7 +84,7 @@ pub enum Secrets {
     Withheld,
 }
 
-/// What an answer is about.
+/// What the variables of an answer are about.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum AnswerSubject {
     /// Nothing: only path, body, caller and request.
@@ -108,15 +109,14 @@ pub enum CallerPresence {
 #[derive(Debug, Clone)]
 pub struct AnswerTemplate {
     template: Template,
-    /// Everything it was promised, empty: what is absent when it is rendered is `null`.
+    /// All promised variables without values. A variable that is absent when the template is rendered is `null`.
     promised: serde_json::Value,
     /// The same for each of `minted` and `items`.
     item: serde_json::Value,
 }
 
 impl AnswerTemplate {
-    /// Compiles a template and tries it: with everything there and with everything that may be absent
-    /// absent.
+    /// Compiles a template and tries it twice: with all optional values present, and with all of them absent.
     ///
     /// # Errors
     /// [`TemplateError`].
@@ -132,18 +132,18 @@ impl AnswerTemplate {
         })
     }
 
-    /// Whether it speaks of this variable, or of a member of it.
+    /// Whether the template uses this variable or a member of it.
     #[must_use]
     pub fn uses(&self, name: &str) -> bool {
         let variables = self.template.variables();
         variables.iter().any(|own| own.split('.').next() == Some(name))
     }
 
-    /// Writes the answer of one request. What its names promise and the context has not is `null`.
+    /// Renders the answer of one request. A promised variable that the context lacks is `null`.
     ///
     /// # Errors
-    /// [`TemplateError`] if the template does what cannot be done with these values; loading has
-    /// tried it with the values that may be expected.
+    /// [`TemplateError`] if the template does something that is impossible with these values. It was tried with the
+    /// values that may be expected when the configuration was loaded.
     pub fn render(&self, context: &serde_json::Value) -> Result<Vec<u8>, TemplateError> {
         let mut context = context.clone();
         complete(&mut context, &self.promised);
@@ -157,8 +157,8 @@ impl AnswerTemplate {
     }
 }
 
-/// Adds the members of `promised` that `object` has not: objects with their members, lists empty, the rest
-/// as nothing.
+/// Adds the members of `promised` that `object` lacks: objects with their members, empty lists, and `null` for the
+/// rest.
 fn complete(object: &mut serde_json::Value, promised: &serde_json::Value) {
     let (Some(object), Some(promised)) = (object.as_object_mut(), promised.as_object()) else {
         return;
@@ -202,7 +202,7 @@ impl AnswerNames {
         all
     }
 
-    /// Whether it is about `items`.
+    /// Whether the answer is about `items`.
     const fn is_list(&self) -> bool {
         matches!(self.subject, AnswerSubject::Credentials | AnswerSubject::Names)
     }
@@ -212,7 +212,7 @@ impl AnswerNames {
         CREDENTIAL.into_iter().filter(move |name| shown || !SECRETS.contains(name))
     }
 
-    /// What an item of `items` has, for messages.
+    /// The members of an item of `items`, for messages.
     #[must_use]
     pub const fn item_fields(&self) -> &'static [&'static str] {
         match self.subject {

@@ -1,4 +1,4 @@
-//! How refusals are written: a table from denial to status, headers and body, built at load time.
+//! Writes refusals: a table from denial to status, headers and body, built when the configuration is loaded.
 
 use bytes::Bytes;
 
@@ -13,15 +13,15 @@ pub mod template;
 use pieces::{Detailed, Piece, splice};
 use spec::DialectSpec;
 
-/// Seconds after which a caller may try again: the store and the limits recover within a second or
-/// two, and a longer wait would outlast most outages the gateway rides through.
+/// Seconds after which a caller may try again. The store and the limits recover within a second or two, and a longer
+/// wait would outlast most outages that the gateway bridges.
 const RETRY_AFTER: &[u8] = b"1";
 
-/// A dialect: every denial's answer, prepared up to what differs between requests.
+/// A dialect: the answer to every denial, prepared except for what differs between requests.
 #[derive(Debug)]
 pub struct Dialect {
     pub name: String,
-    /// One for each row of [`DENIALS`], in that order.
+    /// The answers, one for each row of [`DENIALS`], in that order.
     refusals: Vec<Prepared>,
 }
 
@@ -32,11 +32,11 @@ struct Prepared {
     fields: Vec<(Bytes, Bytes)>,
     challenge: Challenge,
     body: Vec<Piece>,
-    /// The body of a refusal with details, where its template makes a difference.
+    /// The body of a refusal with details, if the template writes it differently.
     detailed: Option<Vec<Piece>>,
 }
 
-/// What is left to be added to an answer's fields.
+/// The header that is completed for each request.
 #[derive(Debug, PartialEq, Eq)]
 enum Challenge {
     None,
@@ -46,7 +46,7 @@ enum Challenge {
     Allow,
 }
 
-/// What a refusal needs to know of its request.
+/// The facts of a request that a refusal needs.
 #[derive(Debug, Clone, Copy)]
 pub struct RefusalContext<'a> {
     pub request_id: &'a str,
@@ -54,9 +54,9 @@ pub struct RefusalContext<'a> {
     pub scopes: &'a str,
     /// For [`Denial::MethodNotAllowed`]: methods that would be allowed, bit i is `Method::ALL[i]`.
     pub allowed: u8,
-    /// For [`Denial::InvalidFields`]: what is wrong with which field.
+    /// For [`Denial::InvalidFields`]: the errors by field.
     pub details: Option<&'a FieldErrors>,
-    /// Seconds for `Retry-After`, where they are known better than the dialect's.
+    /// Seconds for `Retry-After`, if they are known more exactly than the default of the dialect.
     pub retry_after: Option<u64>,
 }
 
@@ -134,7 +134,7 @@ impl Dialect {
     }
 }
 
-/// What is sent if a dialect had no row for a denial, which its construction rules out.
+/// Sent if a dialect has no row for a denial, which its construction rules out.
 fn last_resort() -> Refusal {
     Refusal {
         status: 500,
@@ -148,7 +148,7 @@ fn prepare(spec: &DialectSpec, denial: Denial) -> Prepared {
     let own = spec.find_override(denial);
     let answer = spec.answer(denial, &own);
     let status = answer.words.status;
-    // What cannot be rendered was reported when the configuration was read; nothing serves it.
+    // A template that cannot be rendered was reported when the configuration was read, and serves nothing.
     let fill = |detailed| answer.template.fill(&answer.words, detailed);
     let body = fill(Detailed::No).unwrap_or_else(|_| vec![Piece::Fixed(Bytes::from_static(b"{}"))]);
     let detailed = fill(Detailed::Yes).ok().filter(|detailed| *detailed != body);

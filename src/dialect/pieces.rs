@@ -1,4 +1,5 @@
-//! Refusals in pieces: rendered once at load, so that a request only fills in its id and its details.
+//! Refusals in pieces: rendered once when the configuration is loaded, so that a request only fills in its id and its
+//! details.
 
 use bytes::Bytes;
 use minijinja::{Value, context};
@@ -10,12 +11,12 @@ use super::template::{Template, TemplateError};
 /// The variables of a refusal's template.
 pub const VARIABLES: [&str; 6] = ["code", "message", "status", "title", "request_id", "details"];
 
-/// Stand in for what differs between requests while a template is rendered. Characters of a private
-/// use area that no code or message has a reason to hold, in upper case, which `upper` leaves as it is.
+/// Placeholders for what differs between requests while a template is rendered. They hold private use characters that
+/// no code or message has a reason to hold, in upper case, which the filter `upper` leaves as it is.
 const REQUEST_ID: &str = "\u{E000}REQUEST_ID\u{E001}";
 const DETAILS: &str = "\u{E000}DETAILS\u{E001}";
 
-/// A part of a body with everything filled in that does not differ between requests.
+/// A part of a body in which everything is filled in that does not differ between requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Piece {
     Fixed(Bytes),
@@ -60,7 +61,7 @@ impl Template {
         Ok(template)
     }
 
-    /// Tries it with these words.
+    /// Tries the template with these words.
     ///
     /// # Errors
     /// [`TemplateError`].

@@ -1,12 +1,12 @@
-//! What a dialect is made from: a base, a template, and changes for single denials.
+//! The definition of a dialect: a built-in dialect, a template, and changes for single denials.
 
 use crate::base::denial::{DENIALS, Denial};
 
 use super::pieces::Words;
 use super::template::{Template, TemplateError};
 
-/// Everything that makes a dialect. Header names and values, the realm and the content type have
-/// been checked: they hold nothing that could end a header line.
+/// The whole definition of a dialect. Header names and values, the realm and the content type were checked: they hold
+/// nothing that could end a header line.
 #[derive(Debug, Clone)]
 pub struct DialectSpec {
     pub name: String,
@@ -18,15 +18,15 @@ pub struct DialectSpec {
     pub realm: String,
     /// Further headers of every refusal.
     pub headers: Vec<(String, String)>,
-    /// Changes for some denials; later ones beat earlier ones. Those of a base come first, and within
-    /// one dialect those by code before those by denial.
+    /// Changes for some denials. Later changes beat earlier ones. Those of a built-in dialect come first, and within
+    /// one dialect changes by code come before changes by denial.
     pub changes: Vec<(Applies, Override)>,
 }
 
 /// Which denials a change is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Applies {
-    /// All of one default code.
+    /// All denials with this default code.
     Code(String),
     Denial(Denial),
 }
@@ -49,7 +49,7 @@ pub(super) struct RefusalParts<'s> {
 }
 
 impl DialectSpec {
-    /// What differs for this denial.
+    /// The change for this denial.
     pub(super) fn find_override(&self, denial: Denial) -> Override {
         let mut found = Override::default();
         for (_, own) in self.changes.iter().filter(|(applies, _)| applies.includes(denial)) {
@@ -69,7 +69,7 @@ impl DialectSpec {
         }
     }
 
-    /// The denials whose body cannot be written, and why.
+    /// The denials whose body cannot be rendered, and why.
     #[must_use]
     pub fn faults(&self) -> Vec<(Denial, TemplateError)> {
         DENIALS
@@ -84,7 +84,7 @@ impl DialectSpec {
     }
 }
 
-/// What differs for some denials.
+/// A change for some denials.
 #[derive(Debug, Clone, Default)]
 pub struct Override {
     pub status: Option<u16>,
@@ -95,7 +95,7 @@ pub struct Override {
 }
 
 impl Override {
-    /// Puts what `over` says on top.
+    /// Lays `over` on top of this change.
     pub fn overlay(&mut self, over: &Self) {
         self.status = over.status.or(self.status);
         self.code = over.code.clone().or_else(|| self.code.take());
@@ -116,7 +116,7 @@ pub enum BuiltInDialect {
 }
 
 impl BuiltInDialect {
-    /// Both, in the order they come in a snapshot.
+    /// Both, in the order in which a snapshot has them.
     pub const ALL: [Self; 2] = [Self::Problem, Self::Plain];
 
     #[must_use]
@@ -151,7 +151,7 @@ impl BuiltInDialect {
         })
     }
 
-    /// The dialect with nothing changed.
+    /// The built-in dialect without changes.
     #[must_use]
     pub fn spec(self) -> DialectSpec {
         DialectSpec {

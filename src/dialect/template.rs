@@ -1,9 +1,9 @@
-//! Templates that can only write JSON: compiled and tried at load, every value written as a JSON value.
+//! Templates that can only write JSON. They are compiled and tried when the configuration is loaded, and every value
+//! is written as a JSON value.
 //!
-//! The language is that of Jinja (crate `minijinja`) without functions, other templates and filters, except
-//! `upper`: `{{ code | upper }}`.
-//! `{{ x }}` writes a whole JSON value, quotes included, whatever `autoescape` says: a value can
-//! never change the shape of a body.
+//! The language is that of Jinja (crate `minijinja`) without functions, without other templates, and without filters
+//! except `upper`: `{{ code | upper }}`. `{{ x }}` writes a whole JSON value, quotes included, whatever `autoescape`
+//! says. So a value can never change the shape of a body.
 
 use std::fmt;
 use std::ops::Range;
@@ -50,8 +50,8 @@ impl TemplateError {
 }
 
 impl Template {
-    /// Compiles a text and looks up its variables. `names` holds what there is, with dots
-    /// (`credential.id`); a name with parts may be used as a whole.
+    /// Compiles a text and checks its variables. `names` holds the existing variables with dots (`credential.id`). A
+    /// name with parts may be used as a whole.
     ///
     /// # Errors
     /// [`TemplateError::Syntax`], [`TemplateError::Unknown`].
@@ -69,21 +69,21 @@ impl Template {
         }
     }
 
-    /// A template known to be right; tests hold that each is.
+    /// A template that is known to be right. Tests check each one.
     pub(super) fn built_in(text: &'static str) -> Self {
         Self {
             environment: Arc::new(compile(text).unwrap_or_else(|_| bare())),
         }
     }
 
-    /// Its variables with dots, without those it sets itself.
+    /// The variables with dots, without those that the template itself sets.
     #[must_use]
     pub fn variables(&self) -> Vec<String> {
         let found = self.environment.get_template(NAME).map(|t| t.undeclared_variables(true));
         found.unwrap_or_default().into_iter().collect()
     }
 
-    /// Renders it and checks that the result is JSON. For load time.
+    /// Renders the template and checks that the result is JSON. For load time.
     ///
     /// # Errors
     /// [`TemplateError`].
@@ -133,7 +133,7 @@ fn compile(text: &str) -> Result<Environment<'static>, minijinja::Error> {
     Ok(environment)
 }
 
-/// A text in upper case; whatever else is absent or no text stays as it is.
+/// A text in upper case. A value that is no text stays as it is.
 fn upper(value: Value) -> Value {
     match value.as_str() {
         Some(text) => Value::from(text.to_uppercase()),
@@ -141,15 +141,14 @@ fn upper(value: Value) -> Value {
     }
 }
 
-/// Writes a value as JSON. This stands in the place of automatic escaping, so that no template can
-/// switch it off.
+/// Writes a value as JSON. This replaces automatic escaping, so no template can switch it off.
 fn write_json(out: &mut Output<'_>, _: &State<'_, '_>, value: &Value) -> Result<(), minijinja::Error> {
     let text = serde_json::to_string(value)
         .map_err(|error| minijinja::Error::new(ErrorKind::BadSerialization, "this is not a JSON value").with_source(error))?;
     out.write_str(&text).map_err(minijinja::Error::from)
 }
 
-/// What is wrong, without the name of the template and without the values.
+/// The error without the name of the template and without the values.
 fn reason(error: &minijinja::Error) -> String {
     match (error.kind(), error.detail()) {
         (ErrorKind::UndefinedError, _) => "a value that does not exist is used".to_owned(),
@@ -166,7 +165,7 @@ fn is_known(name: &str, names: &[String]) -> bool {
     })
 }
 
-/// Where a variable stands in a text, inside `{{ }}` or `{% %}`.
+/// The range of a variable in a text, inside `{{ }}` or `{% %}`.
 fn find_variable(text: &str, name: &str) -> Option<Range<usize>> {
     let part = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.'));
     text.match_indices(name).map(|(at, _)| at..at + name.len()).find(|range| {

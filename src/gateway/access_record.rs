@@ -14,7 +14,7 @@ use crate::decide::authorize::Permit;
 use crate::decide::cors::CorsOf;
 use crate::decide::method::Method;
 use crate::decide::route::UpstreamIndex;
-use crate::limit::Standing;
+use crate::limit::LimitVerdict;
 use crate::telemetry::{AccessLine, RouteSlot, StreamEnd, StreamKind};
 use crate::upstream::Cause;
 use crate::upstream::quota::{QuotaHolder, QuotaKey, QuotaSlot};
@@ -64,7 +64,7 @@ pub(super) struct RecordFields {
     /// Why the last attempt at an endpoint failed.
     failure: Option<Cause>,
     /// The result of each rate limit that was asked.
-    standings: Vec<Standing>,
+    standings: Vec<LimitVerdict>,
     /// The CORS policy that the response follows.
     cors: CorsOf,
     bytes_in: Option<u64>,

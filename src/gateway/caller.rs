@@ -7,7 +7,7 @@ use crate::decide::authorize::{AccessRequest, Carried, Permit, authorize, author
 use crate::decide::extract::{Extracted, extract};
 use crate::decide::route::{Access, NamedTenant};
 use crate::decide::surface::Surface;
-use crate::resolver::{Recall, Resolved, Unsure};
+use crate::resolver::{Missing, Recall, Resolved};
 
 use super::{AccessRecord, Examined, RequestContext, limits};
 
@@ -16,7 +16,7 @@ pub(super) enum Identification<'a> {
     Anybody,
     Known(CallerCredential<'a>, Resolved),
     /// The store or an external service must be asked.
-    Unsure(CallerCredential<'a>, Unsure<'a>),
+    Incomplete(CallerCredential<'a>, Missing<'a>),
 }
 
 /// A credential and the surface it was presented on.
@@ -49,7 +49,7 @@ pub(super) fn identify<'a>(
     let recalled = context.worker.resolver.recall(surface, &extracted, access.now());
     Ok(match recalled.map_err(|why| access.note_unproven(why))? {
         Recall::Known(resolved) => Identification::Known(presented, resolved),
-        Recall::Unsure(unsure) => Identification::Unsure(presented, unsure),
+        Recall::Incomplete(missing) => Identification::Incomplete(presented, missing),
     })
 }
 
@@ -63,12 +63,12 @@ pub(super) async fn look_up(
     context: RequestContext<'_>,
     examined: &Examined<'_>,
     presented: CallerCredential<'_>,
-    unsure: Unsure<'_>,
+    missing: Missing<'_>,
     access: &mut AccessRecord,
 ) -> Result<Permit, Denial> {
     let CallerCredential { surface, extracted } = &presented;
     let client = examined.origin.client;
-    let resolved = context.worker.resolver.resolve(surface, (extracted, client), unsure).await;
+    let resolved = context.worker.resolver.resolve(surface, extracted, client, missing).await;
     let resolved = resolved.map_err(|why| access.note_unproven(why))?;
     access.note_wait();
     admit(context, examined, presented, resolved, access)
@@ -79,7 +79,7 @@ pub(super) async fn permit(context: RequestContext<'_>, examined: &Examined<'_>,
     match identify(context, examined, access)? {
         Identification::Anybody => authorize_public(examined.route),
         Identification::Known(presented, resolved) => admit(context, examined, presented, resolved, access),
-        Identification::Unsure(presented, unsure) => look_up(context, examined, presented, unsure, access).await,
+        Identification::Incomplete(presented, missing) => look_up(context, examined, presented, missing, access).await,
     }
 }
 

@@ -7,7 +7,7 @@ use crate::base::denial::Denial;
 use crate::decide::authorize::Permit;
 use crate::decide::rate::{LimitBy, LimitKey, RateLimit, RateVerdict};
 use crate::decide::route::Route;
-use crate::limit::Standing;
+use crate::limit::LimitVerdict;
 use crate::upstream::quota::QuotaKey;
 
 use super::{AccessRecord, RequestContext};
@@ -73,7 +73,7 @@ async fn admit(
         .await
         .map_err(|_| Denial::StoreUnavailable)?;
     access.note_wait();
-    access.note_standing(Standing { limit: number, verdict });
+    access.note_standing(LimitVerdict { limit: number, verdict });
     match verdict {
         RateVerdict::Admitted { .. } => Ok(()),
         RateVerdict::Refused { .. } => Err(Denial::RateLimited),

@@ -79,7 +79,7 @@ async fn check_password(
     let slot = slot.map_err(denial_of)?;
     let facts = worker
         .resolver
-        .resolve_login(surface, (login, address), worker.clock.now().boot)
+        .resolve_login(surface, login, address, worker.clock.now().boot)
         .await?;
     let record = facts.as_deref().map(|facts| &facts.credential);
     let hash = record.and_then(|record| record.extras.as_ref()?.password.as_ref());

@@ -347,8 +347,11 @@ async fn permit_pair(
     let (publishable, secret) = halves.ok_or(Denial::MissingCredential)?;
     let extracted = extract_pair(surfaces, target.surface, publishable.as_bytes(), secret.as_bytes())?;
     let surface = surfaces.get(target.surface.0).ok_or(Denial::Internal)?;
-    let presented = (&extracted, access.client());
-    let proven = context.worker.resolver.prove(surface, presented, access.now()).await;
+    let proven = context
+        .worker
+        .resolver
+        .prove(surface, &extracted, access.client(), access.now())
+        .await;
     let resolved = proven.map_err(|why| access.note_unproven(why))?;
     decide(context, target, resolved, extracted.mode, access)
 }

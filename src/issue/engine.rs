@@ -15,7 +15,7 @@ use crate::base::principal::{CredentialRecord, PasswordHash, RoleRecord};
 use crate::base::scope::ScopeSet;
 use crate::decide::validity;
 use crate::snapshot::{HashingLimits, LogInSettings};
-use crate::store::{ChangeError, CredentialChange, CredentialStore, FoundFacts, NewRecords, RecordLimits, RestsOn, StoreError};
+use crate::store::{ChangeError, CredentialChange, CredentialStore, NewRecords, RecordLimits, RestsOn, StoreError, StoredFacts};
 
 use super::call::{IssueError, Issued, ServedCall};
 use super::fields::FieldRule;
@@ -321,7 +321,7 @@ impl Engine {
 }
 
 /// The scopes that a record may use now.
-pub(super) fn may_do(call: &ServedCall, found: &FoundFacts) -> ScopeSet {
+pub(super) fn may_do(call: &ServedCall, found: &StoredFacts) -> ScopeSet {
     let may = call
         .snapshot
         .scope_grants
@@ -331,7 +331,7 @@ pub(super) fn may_do(call: &ServedCall, found: &FoundFacts) -> ScopeSet {
 
 /// Checks that a record and all records above it are in force. A record that is not in force looks as if it did not
 /// exist.
-pub(super) fn check_in_force(found: &FoundFacts, now: UnixMillis) -> Result<(), IssueError> {
+pub(super) fn check_in_force(found: &StoredFacts, now: UnixMillis) -> Result<(), IssueError> {
     match validity::check_found(&found.credential, &found.ancestors, &found.tenant, now) {
         Ok(()) => Ok(()),
         Err(Denial::InactiveTenant) => Err(Denial::InactiveTenant.into()),

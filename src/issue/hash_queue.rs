@@ -70,7 +70,7 @@ struct QueuedWaiter {
     permit: oneshot::Sender<QueuePermit>,
 }
 
-enum QueueEntry {
+enum EnterResult {
     Free,
     Waiting {
         number: u64,
@@ -99,8 +99,8 @@ impl FairQueue {
     /// [`QueueFull`], at once or while the caller waits.
     pub async fn enter(&self, flow: Flow) -> Result<QueuePermit, QueueFull> {
         match self.0.enter(flow)? {
-            QueueEntry::Free => Ok(QueuePermit(self.0.clone())),
-            QueueEntry::Waiting { number, permit } => {
+            EnterResult::Free => Ok(QueuePermit(self.0.clone())),
+            EnterResult::Waiting { number, permit } => {
                 let _leaving = LeaveOnDrop {
                     shared: &self.0,
                     flow,
@@ -112,6 +112,7 @@ impl FairQueue {
     }
 
     #[cfg(test)]
+    #[must_use]
     pub fn waiting(&self) -> usize {
         self.0.lock().waiting
     }
@@ -122,11 +123,11 @@ impl QueueShared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enter(&self, flow: Flow) -> Result<QueueEntry, QueueFull> {
+    fn enter(&self, flow: Flow) -> Result<EnterResult, QueueFull> {
         let mut state = self.lock();
         if state.free > 0 {
             state.free -= 1;
-            return Ok(QueueEntry::Free);
+            return Ok(EnterResult::Free);
         }
         let own = state.count_of(flow);
         // Half of the room: an office behind one address is served, and other networks always find room.
@@ -152,7 +153,7 @@ impl QueueState {
         queue.map_or(0, |queue| queue.waiters.len())
     }
 
-    fn push(&mut self, flow: Flow) -> QueueEntry {
+    fn push(&mut self, flow: Flow) -> EnterResult {
         let number = self.next_number;
         self.next_number += 1;
         let (sender, permit) = oneshot::channel();
@@ -165,7 +166,7 @@ impl QueueState {
             }),
         }
         self.waiting += 1;
-        QueueEntry::Waiting { number, permit }
+        EnterResult::Waiting { number, permit }
     }
 
     /// Removes the last waiter of the longest flow that has a weaker claim than one more waiter of the flow

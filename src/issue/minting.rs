@@ -20,7 +20,7 @@ use super::call::{IssueError, ServedCall};
 use super::fields::FieldRule;
 use super::narrow::{check_scopes, end_of, resolve_mode};
 use super::token::{SignedToken, TokenFacts, sign};
-use crate::snapshot::served_route::{Lifetime, Mint, ModeSource, ScopeSource, ValueSource};
+use crate::snapshot::served_route::{Mint, MintLifetime, ModeSource, ScopeSource, ValueSource};
 
 /// Longest name of a record for people, in bytes: one line of a list.
 pub const MAX_NAME: usize = 200;
@@ -432,7 +432,7 @@ fn find_line(
 }
 
 /// The lifetime that the caller asks for, up to the longest one; otherwise the default.
-fn find_lifetime(call: &ServedCall, lifetime: &Lifetime) -> Result<Option<Duration>, IssueError> {
+fn find_lifetime(call: &ServedCall, lifetime: &MintLifetime) -> Result<Option<Duration>, IssueError> {
     let Some(source @ ValueSource::Body(field)) = &lifetime.from else {
         return Ok(lifetime.default);
     };

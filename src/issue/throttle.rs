@@ -75,7 +75,7 @@ pub enum AttemptKind {
 /// it up.
 #[must_use]
 #[derive(Debug)]
-pub struct Attempt {
+pub struct PasswordAttempt {
     account: Fingerprint,
     network: ClientNetwork,
     charged: Charged,
@@ -89,7 +89,7 @@ enum Charged {
     Counts(Vec<Charge>),
 }
 
-impl Attempt {
+impl PasswordAttempt {
     /// Whether the right password of this account came from this network before.
     #[must_use]
     pub const fn is_of_known_network(&self) -> bool {
@@ -123,7 +123,13 @@ impl Throttle {
     ///
     /// # Errors
     /// [`TooManyAttempts`]: nothing is counted, and the password must not be checked.
-    pub fn attempt(&self, door: AttemptKind, account: Fingerprint, address: IpAddr, now: BootMillis) -> Result<Attempt, TooManyAttempts> {
+    pub fn attempt(
+        &self,
+        door: AttemptKind,
+        account: Fingerprint,
+        address: IpAddr,
+        now: BootMillis,
+    ) -> Result<PasswordAttempt, TooManyAttempts> {
         let network = ClientNetwork::of(address);
         let mut table = self.lock();
         let ThrottleTable { counts, known, logged_at } = &mut *table;
@@ -149,11 +155,11 @@ impl Throttle {
             refuse(longest)?;
             Charged::Counts(limits.iter().map(|(counted, _)| counts.charge(*counted, now)).collect())
         };
-        Ok(Attempt { account, network, charged })
+        Ok(PasswordAttempt { account, network, charged })
     }
 
     /// The password could not be checked: takes back this one attempt.
-    pub fn withdraw(&self, attempt: Attempt, now: BootMillis) {
+    pub fn withdraw(&self, attempt: PasswordAttempt, now: BootMillis) {
         let mut table = self.lock();
         let ThrottleTable { counts, known, .. } = &mut *table;
         match attempt.charged {
@@ -168,7 +174,7 @@ impl Throttle {
 
     /// The password was right: clears the failures of this account from this network, takes this attempt back from
     /// the other counts, and remembers the network.
-    pub fn succeed(&self, attempt: Attempt, now: BootMillis) {
+    pub fn succeed(&self, attempt: PasswordAttempt, now: BootMillis) {
         let mut table = self.lock();
         let ThrottleTable { counts, known, .. } = &mut *table;
         if let Charged::Counts(charges) = attempt.charged {

@@ -69,7 +69,7 @@ async fn ask(url: &KeyUrl, lookups: &Arc<Semaphore>) -> Result<KeySet, FetchErro
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|_| FetchError::Http)?;
-    let _driver = Driver(tokio::spawn(async move {
+    let _driver = ConnectionTask(tokio::spawn(async move {
         // What goes wrong here is told to the request as well.
         let _ = connection.await;
     }));
@@ -88,9 +88,9 @@ async fn ask(url: &KeyUrl, lookups: &Arc<Semaphore>) -> Result<KeySet, FetchErro
 }
 
 /// Ends with whoever waits for its answer.
-struct Driver(JoinHandle<()>);
+struct ConnectionTask(JoinHandle<()>);
 
-impl Drop for Driver {
+impl Drop for ConnectionTask {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -152,12 +152,12 @@ async fn resolve(url: &KeyUrl, lookups: &Arc<Semaphore>) -> Result<Vec<SocketAdd
     if let Ok(ip) = url.host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, url.port)]);
     }
-    // A resolver that hangs holds its thread and its place; never more than there are places.
-    let place = Arc::clone(lookups).acquire_owned().await.map_err(|_| FetchError::Name)?;
+    // A resolver that hangs holds its thread and its permit, so no more threads hang than there are permits.
+    let permit = Arc::clone(lookups).acquire_owned().await.map_err(|_| FetchError::Name)?;
     let (host, port) = (url.host.clone(), url.port);
     let looked_up = tokio::task::spawn_blocking(move || {
         let found = (host.as_str(), port).to_socket_addrs().map(|all| all.take(MAX_ADDRESSES).collect());
-        drop(place);
+        drop(permit);
         found
     });
     looked_up.await.map_err(|_| FetchError::Name)?.map_err(|_| FetchError::Name)

@@ -36,13 +36,13 @@ const WAIT: Duration = Duration::from_secs(2);
 const BUDGET: (u32, Duration) = (20, Duration::from_secs(60));
 
 /// Requests for a fetch that may wait to be taken; further ones are answered without.
-const MAX_WANTED: usize = 16;
+const MAX_QUEUED: usize = 16;
 
 /// Renews the keys of every issuer in the snapshot that publishes them at a URL.
 pub struct KeyRenewal {
     shared: Arc<SharedSnapshot>,
     clock: Arc<dyn Clock>,
-    wanted: mpsc::Sender<Arc<PublishedKeys>>,
+    requests: mpsc::Sender<Arc<PublishedKeys>>,
     /// Changes with each fetch that ended.
     ended: watch::Sender<u64>,
     fetched: AtomicU64,
@@ -50,7 +50,7 @@ pub struct KeyRenewal {
 }
 
 /// What is to be done for [`KeyRenewal::run`].
-pub struct Wanted(mpsc::Receiver<Arc<PublishedKeys>>);
+pub struct FetchRequests(mpsc::Receiver<Arc<PublishedKeys>>);
 
 /// One reading of the counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,17 +68,17 @@ pub struct KeyFigures {
 impl KeyRenewal {
     /// For the issuers of this snapshot and those that replace it.
     #[must_use]
-    pub fn new(shared: Arc<SharedSnapshot>, clock: Arc<dyn Clock>) -> (Arc<Self>, Wanted) {
-        let (wanted, receiver) = mpsc::channel(MAX_WANTED);
+    pub fn new(shared: Arc<SharedSnapshot>, clock: Arc<dyn Clock>) -> (Arc<Self>, FetchRequests) {
+        let (requests, receiver) = mpsc::channel(MAX_QUEUED);
         let renewal = Self {
             shared,
             clock,
-            wanted,
+            requests,
             ended: watch::channel(0).0,
             fetched: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         };
-        (Arc::new(renewal), Wanted(receiver))
+        (Arc::new(renewal), FetchRequests(receiver))
     }
 
     /// Has an issuer asked whether it has newer keys, and waits for the end of that, two seconds at
@@ -90,7 +90,7 @@ impl KeyRenewal {
         if !keys.may_ask(self.clock.now().boot) {
             return keys.is_asking() && self.wait(&mut ended, keys, version, attempts).await;
         }
-        if self.wanted.try_send(Arc::clone(keys)).is_err() {
+        if self.requests.try_send(Arc::clone(keys)).is_err() {
             return false;
         }
         self.wait(&mut ended, keys, version, attempts).await
@@ -109,16 +109,16 @@ impl KeyRenewal {
     }
 
     /// Fetches what is due, for ever.
-    pub async fn run(self: Arc<Self>, mut wanted: Wanted) {
+    pub async fn run(self: Arc<Self>, mut requests: FetchRequests) {
         let lookups = Arc::new(Semaphore::new(MAX_FETCHES));
-        let mut issuers: Vec<Issuer> = Vec::new();
+        let mut issuers: Vec<IssuerSchedule> = Vec::new();
         let mut fetches = JoinSet::new();
-        let mut budget = Budget::new();
+        let mut budget = FetchBudget::new();
         let mut version = 0;
         loop {
             if version != self.shared.version() {
                 version = self.shared.version();
-                adopt(&mut issuers, &self.shared.load());
+                follow_snapshot(&mut issuers, &self.shared.load());
             }
             let now = self.clock.now().boot;
             for issuer in issuers.iter_mut().filter(|issuer| !issuer.fetching && issuer.due <= now) {
@@ -136,7 +136,7 @@ impl KeyRenewal {
             }
             tokio::select! {
                 () = tokio::time::sleep(TICK) => {}
-                Some(keys) = wanted.0.recv() => {
+                Some(keys) = requests.0.recv() => {
                     let now = self.clock.now().boot;
                     if let Some(issuer) = issuers.iter_mut().find(|issuer| Arc::ptr_eq(&issuer.keys, &keys)) && budget.admits(now) {
                         issuer.due = now;
@@ -157,7 +157,7 @@ impl KeyRenewal {
         }
     }
 
-    fn settle(&self, issuers: &mut [Issuer], keys: &Arc<PublishedKeys>, asked_at: BootMillis, result: Result<KeySet, FetchError>) {
+    fn settle(&self, issuers: &mut [IssuerSchedule], keys: &Arc<PublishedKeys>, asked_at: BootMillis, result: Result<KeySet, FetchError>) {
         let url = keys.url().map(crate::decide::external::KeyUrl::text).unwrap_or_default();
         let issuer = issuers.iter_mut().find(|issuer| Arc::ptr_eq(&issuer.keys, keys));
         let before = issuer.as_ref().map_or(0, |issuer| issuer.failures);
@@ -209,14 +209,14 @@ impl KeyRenewal {
 }
 
 /// An issuer and when it is asked next.
-struct Issuer {
+struct IssuerSchedule {
     keys: Arc<PublishedKeys>,
     due: BootMillis,
     failures: u32,
     fetching: bool,
 }
 
-impl Issuer {
+impl IssuerSchedule {
     fn settle(&mut self, failures: u32, asked_at: BootMillis, now: BootMillis) {
         self.fetching = false;
         self.failures = failures;
@@ -236,12 +236,12 @@ fn published(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<PublishedKeys>> {
 }
 
 /// Follows a new snapshot: who is new is asked at once, who is gone no more.
-fn adopt(issuers: &mut Vec<Issuer>, snapshot: &Snapshot) {
-    let wanted: Vec<&Arc<PublishedKeys>> = published(snapshot).filter(|keys| keys.url().is_some()).collect();
-    issuers.retain(|issuer| wanted.iter().any(|keys| Arc::ptr_eq(keys, &issuer.keys)));
-    for keys in wanted {
+fn follow_snapshot(issuers: &mut Vec<IssuerSchedule>, snapshot: &Snapshot) {
+    let current: Vec<&Arc<PublishedKeys>> = published(snapshot).filter(|keys| keys.url().is_some()).collect();
+    issuers.retain(|issuer| current.iter().any(|keys| Arc::ptr_eq(keys, &issuer.keys)));
+    for keys in current {
         if !issuers.iter().any(|issuer| Arc::ptr_eq(keys, &issuer.keys)) {
-            issuers.push(Issuer {
+            issuers.push(IssuerSchedule {
                 keys: Arc::clone(keys),
                 due: BootMillis(0),
                 failures: 0,
@@ -252,9 +252,9 @@ fn adopt(issuers: &mut Vec<Issuer>, snapshot: &Snapshot) {
 }
 
 /// What strangers may cause, over all issuers.
-struct Budget(Option<Rate>, Window);
+struct FetchBudget(Option<Rate>, Window);
 
-impl Budget {
+impl FetchBudget {
     fn new() -> Self {
         Self(Rate::new(BUDGET.0, BUDGET.1).ok(), Window::default())
     }

@@ -8,7 +8,7 @@ use crate::wire::fields::Fields;
 
 /// How a caller stands under one limit of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct LimitVerdict {
     /// Which limit, in the order of [`RouteLimits::iter`].
     pub limit: usize,
     /// What was said.
@@ -16,7 +16,7 @@ pub struct Standing {
 }
 
 /// Adds both fields; nothing for a route without limits, and no `RateLimit` where none was asked.
-pub fn push_fields(limits: &RouteLimits, standings: &[Standing], fields: &mut Fields) {
+pub fn push_fields(limits: &RouteLimits, standings: &[LimitVerdict], fields: &mut Fields) {
     if limits.is_empty() {
         return;
     }
@@ -39,7 +39,7 @@ pub fn push_fields(limits: &RouteLimits, standings: &[Standing], fields: &mut Fi
 
 /// Seconds until a refused caller may come back, if one of these refused.
 #[must_use]
-pub fn retry_after(standings: &[Standing]) -> Option<u64> {
+pub fn retry_after(standings: &[LimitVerdict]) -> Option<u64> {
     let waits = standings.iter().filter_map(|standing| match standing.verdict {
         RateVerdict::Refused { retry_after } => Some(whole_seconds(retry_after)),
         RateVerdict::Admitted { .. } => None,
@@ -65,7 +65,7 @@ mod tests {
         RouteLimits::new(vec![limit(LimitBy::Tenant, 1_000), limit(LimitBy::Address, 120)])
     }
 
-    fn told(limits: &RouteLimits, standings: &[Standing]) -> Vec<(String, String)> {
+    fn told(limits: &RouteLimits, standings: &[LimitVerdict]) -> Vec<(String, String)> {
         let mut fields = Fields::default();
         push_fields(limits, standings, &mut fields);
         let text = |b: &[u8]| String::from_utf8(b.to_vec()).unwrap();
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn an_admitted_caller_is_told_what_is_left() {
-        let standing = |limit, remaining, millis| Standing {
+        let standing = |limit, remaining, millis| LimitVerdict {
             limit,
             verdict: RateVerdict::Admitted {
                 remaining,
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_refused_caller_is_told_real_seconds_rounded_up() {
-        let refused = |millis| Standing {
+        let refused = |millis| LimitVerdict {
             limit: 0,
             verdict: RateVerdict::Refused {
                 retry_after: Duration::from_millis(millis),

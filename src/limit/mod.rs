@@ -6,21 +6,19 @@
 //! counted itself.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::base::clock::{BootMillis, Clock};
 use crate::decide::rate::{CountedIn, LimitKey, RateLimit, RateVerdict, WhenUnavailable};
 use crate::store::redis::SharedCounts;
 
-mod counters;
 mod fields;
 mod table;
 
-pub use counters::LimitFigures;
-pub use fields::{Standing, push_fields, retry_after};
+pub use fields::{LimitVerdict, push_fields, retry_after};
 
-use counters::Counters;
-use table::Table;
+use table::LimitTable;
 
 /// How long a request waits for the shared count. Redis in the same network answers within a
 /// millisecond; a limit is not worth more of a caller's time than this.
@@ -33,10 +31,10 @@ pub struct CountUnavailable;
 
 /// Counts requests for all workers of the process. A route without limits never comes here.
 pub struct Limiter {
-    table: Table,
+    table: LimitTable,
     shared: Option<SharedCounts>,
     clock: Arc<dyn Clock>,
-    counters: Counters,
+    counters: LimitCounters,
 }
 
 impl Limiter {
@@ -45,10 +43,10 @@ impl Limiter {
     #[must_use]
     pub fn new(shared: Option<SharedCounts>, clock: Arc<dyn Clock>) -> Self {
         Self {
-            table: Table::new(),
+            table: LimitTable::new(),
             shared,
             clock,
-            counters: Counters::default(),
+            counters: LimitCounters::default(),
         }
     }
 
@@ -102,5 +100,52 @@ impl Limiter {
     #[must_use]
     pub fn figures(&self) -> LimitFigures {
         self.counters.figures(self.table.len(), self.table.evicted())
+    }
+}
+
+/// LimitCounters; touched only by routes with limits.
+#[derive(Debug, Default)]
+pub(super) struct LimitCounters {
+    admitted: AtomicU64,
+    refused: AtomicU64,
+    unavailable: AtomicU64,
+}
+
+/// One reading of the counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitFigures {
+    /// Admitted by a limit.
+    pub admitted: u64,
+    /// Refused by a limit.
+    pub refused: u64,
+    /// Times the shared count could not be had.
+    pub unavailable: u64,
+    /// Callers in the table.
+    pub entries: u64,
+    /// Callers that lost their place although something of theirs still counted.
+    pub evicted: u64,
+}
+
+impl LimitCounters {
+    pub(super) fn note(&self, verdict: &RateVerdict) {
+        let counter = match verdict {
+            RateVerdict::Admitted { .. } => &self.admitted,
+            RateVerdict::Refused { .. } => &self.refused,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn note_unavailable(&self) {
+        self.unavailable.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn figures(&self, entries: u64, evicted: u64) -> LimitFigures {
+        LimitFigures {
+            admitted: self.admitted.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+            unavailable: self.unavailable.load(Ordering::Relaxed),
+            entries,
+            evicted,
+        }
     }
 }

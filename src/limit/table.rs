@@ -20,13 +20,13 @@ const WAYS: usize = 8;
 /// When a set is full, a newcomer takes the place of whoever used the smallest share of his rate:
 /// first one who used none of it any more. Somebody who has reached his limit is forgotten only if
 /// all eight of his set have: a flood of addresses that are used once each pushes out one another.
-pub(super) struct Table {
-    sets: Box<[Mutex<Vec<Entry>>]>,
+pub(super) struct LimitTable {
+    sets: Box<[Mutex<Vec<LimitEntry>>]>,
     hasher: RandomState,
     evicted: AtomicU64,
 }
 
-struct Entry {
+struct LimitEntry {
     key: LimitKey,
     rate: Rate,
     window: Window,
@@ -34,7 +34,7 @@ struct Entry {
     blocked_until: BootMillis,
 }
 
-impl Entry {
+impl LimitEntry {
     /// Used share of the rate in millionths; a blocked one has used all of it.
     fn share(&self, now: BootMillis) -> u64 {
         if self.blocked_until > now {
@@ -53,7 +53,7 @@ impl Entry {
     }
 }
 
-impl Table {
+impl LimitTable {
     pub(super) fn new() -> Self {
         Self {
             sets: (0..SETS).map(|_| Mutex::default()).collect(),
@@ -109,18 +109,18 @@ impl Table {
         self.evicted.load(Ordering::Relaxed)
     }
 
-    fn set(&self, key: LimitKey) -> Option<&Mutex<Vec<Entry>>> {
+    fn set(&self, key: LimitKey) -> Option<&Mutex<Vec<LimitEntry>>> {
         let hash = self.hasher.hash_one(key.bits());
         self.sets.get(usize::try_from(hash % SETS as u64).unwrap_or(0))
     }
 
     /// Does something with a caller's entry, made if need be.
-    fn with<T>(&self, key: LimitKey, rate: Rate, now: BootMillis, act: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+    fn with<T>(&self, key: LimitKey, rate: Rate, now: BootMillis, act: impl FnOnce(&mut LimitEntry) -> T) -> Option<T> {
         let mut set = self.set(key)?.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = set.iter_mut().find(|entry| entry.key == key) {
             return Some(act(entry));
         }
-        let entry = Entry {
+        let entry = LimitEntry {
             key,
             rate,
             window: Window::default(),
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn callers_are_counted_apart() {
-        let (table, limit) = (Table::new(), limit(2));
+        let (table, limit) = (LimitTable::new(), limit(2));
         for caller in 0..100 {
             let admitted = (0..3).map(|_| is_admitted(table.admit(key(&limit, caller), limit.rate, NOW)));
             assert_eq!(admitted.collect::<Vec<_>>(), [true, true, false]);
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_new_callers_does_not_free_one_who_reached_his_limit() {
-        let (table, limit) = (Table::new(), limit(3));
+        let (table, limit) = (LimitTable::new(), limit(3));
         let attacker = key(&limit, u32::MAX);
         for _ in 0..3 {
             assert!(is_admitted(table.admit(attacker, limit.rate, NOW)));
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn places_of_those_who_are_forgotten_are_taken_first() {
-        let (table, limit) = (Table::new(), limit(3));
+        let (table, limit) = (LimitTable::new(), limit(3));
         for caller in 0..200_000 {
             let _ = table.admit(key(&limit, caller), limit.rate, NOW);
         }
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn whom_the_shared_count_refused_is_refused_here_until_then() {
-        let (table, limit) = (Table::new(), limit(3));
+        let (table, limit) = (LimitTable::new(), limit(3));
         let caller = key(&limit, 1);
         table.block(caller, limit.rate, NOW, NOW.plus(Duration::from_millis(500)));
         let refused = RateVerdict::Refused {
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn two_threads_never_admit_more_than_one_would() {
-        let (table, limit) = (Table::new(), limit(1_000));
+        let (table, limit) = (LimitTable::new(), limit(1_000));
         let caller = key(&limit, 7);
         let admitted = || (0..1_000).filter(|_| is_admitted(table.admit(caller, limit.rate, NOW))).count();
         let total = std::thread::scope(|scope| {

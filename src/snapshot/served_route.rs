@@ -186,7 +186,7 @@ pub struct Mint {
     pub roles: Option<ValueSource>,
     /// The claims of the record. A session token carries them too.
     pub claims: Vec<(String, ValueSource)>,
-    pub lifetime: Lifetime,
+    pub lifetime: MintLifetime,
     /// The record ends after this time without use. `lifetime` is then the absolute limit.
     pub idle: Option<Duration>,
 }
@@ -232,7 +232,7 @@ pub enum ScopeSource {
 
 /// How long a new credential lives; never longer than its parent.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Lifetime {
+pub struct MintLifetime {
     /// The lifetime unless the caller asks for another; `None`: without end, which session surfaces do not allow.
     pub default: Option<Duration>,
     /// The longest lifetime that may be asked for. A longer one is an error of the field.

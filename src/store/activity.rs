@@ -60,6 +60,7 @@ pub struct Activity {
 }
 
 /// What the table counted since it was made.
+#[cfg(test)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ActivityFigures {
     /// Uses written to the store.
@@ -220,8 +221,7 @@ impl Activity {
         due
     }
 
-    /// Counters and size, for metrics.
-    #[must_use]
+    #[cfg(test)]
     pub fn figures(&self) -> ActivityFigures {
         let held = |shard: &Mutex<HashMap<CredentialId, Use>>| shard.lock().unwrap_or_else(PoisonError::into_inner).len();
         ActivityFigures {

@@ -74,7 +74,7 @@ pub struct AnnounceFigures {
 
 /// What the log was told last.
 #[derive(PartialEq, Eq)]
-enum Told {
+enum LoggedState {
     Nothing,
     Silent,
     Unregistered(String),
@@ -149,7 +149,7 @@ impl Announcer {
     /// again, and stops nothing.
     pub async fn run(self: Arc<Self>) {
         let mut failing;
-        let mut told = Told::Nothing;
+        let mut told = LoggedState::Nothing;
         loop {
             let outcome = timeout(DEADLINE, self.announce()).await;
             let outcome = outcome.unwrap_or_else(|_| Err(StoreError::Unavailable("it did not answer in time".into())));
@@ -170,22 +170,22 @@ impl Announcer {
 
     /// Tells the log when announcing begins to fail, or this gateway is no longer registered, and when all is
     /// well again.
-    fn tell(&self, outcome: &Result<(), StoreError>, told: &mut Told) {
+    fn tell(&self, outcome: &Result<(), StoreError>, told: &mut LoggedState) {
         let now = match (outcome, self.store().unregistered()) {
-            (_, Some(why)) => Told::Unregistered(why),
-            (Err(_), None) => Told::Silent,
-            (Ok(()), None) => Told::Nothing,
+            (_, Some(why)) => LoggedState::Unregistered(why),
+            (Err(_), None) => LoggedState::Silent,
+            (Ok(()), None) => LoggedState::Nothing,
         };
         if now == *told {
             return;
         }
         match (&now, outcome) {
-            (Told::Unregistered(why), _) => tracing::error!(
+            (LoggedState::Unregistered(why), _) => tracing::error!(
                 alarm = "not_registered",
                 why,
                 "this gateway is not registered with the store: it admits nobody but by what it read before, and that until it is too old"
             ),
-            (Told::Silent, Err(error)) => {
+            (LoggedState::Silent, Err(error)) => {
                 tracing::warn!(%error, "this gateway's receipt is not written; operators see it as silent");
             }
             _ => tracing::info!("this gateway is registered, and its receipt is written again"),

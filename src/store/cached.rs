@@ -12,7 +12,7 @@ use crate::base::principal::Facts;
 
 use super::activity::Activity;
 use super::events::{EVENT_SLOTS, Positions};
-use super::{Again, FactStore, StoreError};
+use super::{FactStore, LookupQuery, StoreError};
 use entries::FactsCache;
 use flights::Flights;
 
@@ -143,7 +143,7 @@ impl CachedStore {
             match cache.recall(fingerprint, now.boot) {
                 Recalled::Present(other) if other.facts.sent_at() > entry.facts.sent_at() => return false,
                 Recalled::Present(other) => self.flights.queue_refresh(other.refresh_question()),
-                Recalled::Absent | Recalled::Nothing => self.flights.queue_refresh(Again::whole(*fingerprint)),
+                Recalled::Absent | Recalled::Nothing => self.flights.queue_refresh(LookupQuery::full(*fingerprint)),
             }
         }
         self.flights.counters().count_table_hit();
@@ -179,7 +179,7 @@ impl CachedStore {
     /// Has this fingerprint read soon, and waits for nothing: the caller looks again with [`recall`](Self::recall). The refresh
     /// is left out if too many are queued or the store fails; then the caller must ask again.
     pub fn refresh(&self, fingerprint: Fingerprint) {
-        self.flights.queue_refresh(Again::whole(fingerprint));
+        self.flights.queue_refresh(LookupQuery::full(fingerprint));
     }
 
     /// Reads the credentials that gateways had in use lately, for at most `within`. A gateway that starts is ready when this

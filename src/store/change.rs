@@ -6,16 +6,14 @@ use crate::base::ids::{CredentialId, RoleId, TenantId, is_valid_id};
 use crate::base::principal::{CredentialRecord, CredentialState, MAX_ANCESTORS, MAX_ROLES, Parent, RoleRecord, TenantRecord};
 
 use super::codec::CodecError;
-use super::{
-    ChangeError, CredentialChange, EventSubject, FoundFacts, MAX_NEW, NewRecords, RecordLimits, RoleChange, StoreError, TenantState,
-};
+use super::{ChangeError, CredentialChange, EventSubject, MAX_NEW, NewRecords, RecordLimits, RoleChange, StoreError, TenantState};
 
 #[cfg(test)]
 mod tests;
 
 /// What a change comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Outcome<T> {
+pub(super) enum ChangeOutcome<T> {
     /// It is already so: acknowledged without a write and without an event.
     Unchanged,
     /// The record as it is to be written.
@@ -24,7 +22,7 @@ pub(super) enum Outcome<T> {
 
 /// The times of a change.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct At {
+pub(super) struct ChangeTimes {
     /// When whoever asked for it says that it is.
     pub(super) now: UnixMillis,
     /// Later than everything that the store has written, and not later than what it will write.
@@ -38,13 +36,13 @@ pub(super) struct At {
 pub(super) fn change_credential(
     record: &CredentialRecord,
     change: &CredentialChange,
-    at: At,
-) -> Result<Outcome<CredentialRecord>, ChangeError> {
+    at: ChangeTimes,
+) -> Result<ChangeOutcome<CredentialRecord>, ChangeError> {
     let mut changed = record.clone();
     match (change, record.state) {
         (CredentialChange::Revoke, CredentialState::Revoked { .. })
         | (CredentialChange::Disable, CredentialState::Disabled)
-        | (CredentialChange::Enable, CredentialState::Active) => return Ok(Outcome::Unchanged),
+        | (CredentialChange::Enable, CredentialState::Active) => return Ok(ChangeOutcome::Unchanged),
         (_, CredentialState::Revoked { .. }) => {
             return Err(ChangeError::Conflict(format!(
                 "the credential {} is revoked and stays so",
@@ -56,13 +54,13 @@ pub(super) fn change_credential(
         (CredentialChange::Enable, _) => changed.state = CredentialState::Active,
         (CredentialChange::ExpireAt(at), _) => {
             if record.expires_at.is_some_and(|already| already <= *at) {
-                return Ok(Outcome::Unchanged);
+                return Ok(ChangeOutcome::Unchanged);
             }
             changed.expires_at = Some(*at);
         }
         (CredentialChange::ValidAfter(at), _) => {
             if record.valid_after.is_some_and(|already| already >= *at) {
-                return Ok(Outcome::Unchanged);
+                return Ok(ChangeOutcome::Unchanged);
             }
             changed.valid_after = Some(*at);
         }
@@ -71,7 +69,7 @@ pub(super) fn change_credential(
         (CredentialChange::SetRoles(roles), _) => {
             let roles = distinct(roles)?;
             if roles == record.roles() {
-                return Ok(Outcome::Unchanged);
+                return Ok(ChangeOutcome::Unchanged);
             }
             changed.extras_mut().roles = roles;
         }
@@ -79,19 +77,19 @@ pub(super) fn change_credential(
     }
     changed.extras = changed.extras.and_then(|extras| extras.boxed());
     changed.epoch = next_epoch(record.epoch)?;
-    Ok(Outcome::Changed(changed))
+    Ok(ChangeOutcome::Changed(changed))
 }
 
 /// Makes a tenant active or inactive.
 ///
 /// # Errors
 /// [`ChangeError::Conflict`] when the record's epoch is exhausted.
-pub(super) fn change_tenant(record: &TenantRecord, state: TenantState) -> Result<Outcome<TenantRecord>, ChangeError> {
+pub(super) fn change_tenant(record: &TenantRecord, state: TenantState) -> Result<ChangeOutcome<TenantRecord>, ChangeError> {
     let active = state == TenantState::Active;
     if record.active == active {
-        return Ok(Outcome::Unchanged);
+        return Ok(ChangeOutcome::Unchanged);
     }
-    Ok(Outcome::Changed(TenantRecord {
+    Ok(ChangeOutcome::Changed(TenantRecord {
         active,
         epoch: next_epoch(record.epoch)?,
         ..record.clone()
@@ -102,7 +100,7 @@ pub(super) fn change_tenant(record: &TenantRecord, state: TenantState) -> Result
 ///
 /// # Errors
 /// [`ChangeError::Conflict`] when the record's epoch is exhausted.
-pub(super) fn change_role(record: &RoleRecord, change: &RoleChange) -> Result<Outcome<RoleRecord>, ChangeError> {
+pub(super) fn change_role(record: &RoleRecord, change: &RoleChange) -> Result<ChangeOutcome<RoleRecord>, ChangeError> {
     let mut changed = record.clone();
     match change {
         RoleChange::SetScopes(scopes) => changed.scopes = scopes.clone(),
@@ -112,10 +110,10 @@ pub(super) fn change_role(record: &RoleRecord, change: &RoleChange) -> Result<Ou
         }
     }
     if changed == *record {
-        return Ok(Outcome::Unchanged);
+        return Ok(ChangeOutcome::Unchanged);
     }
     changed.epoch = next_epoch(record.epoch)?;
-    Ok(Outcome::Changed(changed))
+    Ok(ChangeOutcome::Changed(changed))
 }
 
 /// The rules of a creation that need no store: few records, all of one tenant. Answers the records
@@ -123,7 +121,7 @@ pub(super) fn change_role(record: &RoleRecord, change: &RoleChange) -> Result<Ou
 ///
 /// # Errors
 /// [`ChangeError::Conflict`].
-pub(super) fn first_of(new: &NewRecords) -> Result<(Option<TenantId>, Vec<CredentialRecord>), ChangeError> {
+pub(super) fn check_creation(new: &NewRecords) -> Result<(Option<TenantId>, Vec<CredentialRecord>), ChangeError> {
     let NewRecords {
         tenant,
         credentials,
@@ -174,14 +172,14 @@ pub(super) fn change_together(
     record: &CredentialRecord,
     owner: Option<&TenantId>,
     changes: &[(CredentialId, CredentialChange)],
-    at: At,
-) -> Result<Outcome<CredentialRecord>, ChangeError> {
+    at: ChangeTimes,
+) -> Result<ChangeOutcome<CredentialRecord>, ChangeError> {
     if owner.is_some_and(|owner| record.tenant != *owner) {
         return Err(no_credential(&record.id));
     }
     let mut changed = record.clone();
     for (_, change) in changes.iter().filter(|(id, _)| *id == record.id) {
-        if let Outcome::Changed(next) = change_credential(&changed, change, at)? {
+        if let ChangeOutcome::Changed(next) = change_credential(&changed, change, at)? {
             changed = CredentialRecord {
                 epoch: record.epoch,
                 ..next
@@ -189,17 +187,17 @@ pub(super) fn change_together(
         }
     }
     if changed == *record {
-        return Ok(Outcome::Unchanged);
+        return Ok(ChangeOutcome::Unchanged);
     }
     changed.epoch = next_epoch(record.epoch)?;
-    Ok(Outcome::Changed(changed))
+    Ok(ChangeOutcome::Changed(changed))
 }
 
 /// A record to be written as it is, over one that says more.
 ///
 /// # Errors
 /// [`ChangeError::Conflict`] when its epoch is exhausted.
-pub(super) fn again(record: &CredentialRecord) -> Result<CredentialRecord, ChangeError> {
+pub(super) fn rewritten(record: &CredentialRecord) -> Result<CredentialRecord, ChangeError> {
     Ok(CredentialRecord {
         epoch: next_epoch(record.epoch)?,
         ..record.clone()
@@ -269,75 +267,8 @@ pub(super) fn chain_among(record: &CredentialRecord, before: &[CredentialRecord]
     chain
 }
 
-/// Puts together what a look-up read, and refuses what does not belong together: each ancestor must
-/// be the one named, of the same tenant, up to one that names none. Roles of other tenants count as
-/// absent.
-///
-/// # Errors
-/// [`StoreError::Corrupt`].
-pub(super) fn assemble(
-    credential: CredentialRecord,
-    tenant: TenantRecord,
-    ancestors: Vec<CredentialRecord>,
-    roles: Vec<RoleRecord>,
-) -> Result<FoundFacts, StoreError> {
-    let mut found = FoundFacts {
-        credential,
-        tenant,
-        ancestors,
-        roles,
-    };
-    found.roles.retain(|role| role.tenant.as_ref() == Some(&found.tenant.id));
-    found.roles.sort_by(|a, b| a.id.cmp(&b.id));
-    found.roles.dedup_by(|a, b| a.id == b.id);
-    check_whole(&found)?;
-    Ok(found)
-}
-
-/// Whether facts belong together ([`assemble`]); asked again of whatever a store answers.
-///
-/// # Errors
-/// [`StoreError::Corrupt`].
-pub(super) fn check_whole(found: &FoundFacts) -> Result<(), StoreError> {
-    if found.tenant.id != found.credential.tenant {
-        return Err(StoreError::Corrupt("the answer is about another tenant".into()));
-    }
-    let mut named = found.credential.parent();
-    for ancestor in &found.ancestors {
-        let is_named = named.is_some_and(|parent| parent.id == ancestor.id && parent.surface == ancestor.surface);
-        if !is_named || ancestor.tenant != found.tenant.id {
-            return Err(StoreError::Corrupt(format!(
-                "what credential {} hangs on is another record",
-                found.credential.id
-            )));
-        }
-        named = ancestor.parent();
-    }
-    if named.is_some() {
-        return Err(StoreError::Corrupt(format!(
-            "what credential {} hangs on is missing",
-            found.credential.id
-        )));
-    }
-    let named = |role: &RoleRecord| {
-        let mut chain = std::iter::once(&found.credential).chain(&found.ancestors);
-        chain.any(|record| record.roles().contains(&role.id))
-    };
-    if found
-        .roles
-        .iter()
-        .any(|role| !named(role) || role.tenant.as_ref() != Some(&found.tenant.id))
-    {
-        return Err(StoreError::Corrupt(format!(
-            "a role of credential {} is not its own",
-            found.credential.id
-        )));
-    }
-    Ok(())
-}
-
 /// A use that the store learnt of, laid over the record. Uses are kept beside the records.
-pub(super) fn used(mut record: CredentialRecord, last_used: Option<UnixMillis>) -> CredentialRecord {
+pub(super) fn with_last_use(mut record: CredentialRecord, last_used: Option<UnixMillis>) -> CredentialRecord {
     if let (Some(last_used), Some(extras)) = (last_used, record.extras.as_mut())
         && let Some(idle) = &mut extras.idle
     {
@@ -349,11 +280,6 @@ pub(super) fn used(mut record: CredentialRecord, last_used: Option<UnixMillis>) 
 /// What a credential is found by: its key's fingerprint, and its id's.
 pub(super) fn fingerprints(record: &CredentialRecord) -> [Fingerprint; 2] {
     [record.fingerprint, Fingerprint::of_id(&record.surface, &record.id)]
-}
-
-/// Whether `record` is what a look-up of `fingerprint` must answer (hardening C3).
-pub(super) fn answers(record: &CredentialRecord, fingerprint: &Fingerprint) -> bool {
-    record.fingerprint.ct_eq(fingerprint) || Fingerprint::of_id(&record.surface, &record.id).ct_eq(fingerprint)
 }
 
 /// The event of a change of this credential.
@@ -375,7 +301,7 @@ pub(super) fn new_tenant(id: TenantId, now: UnixMillis) -> TenantRecord {
 }
 
 /// A record of a list, or which of its records cannot be read, and why.
-pub(super) fn listed<T>(id: &str, read: Result<Option<T>, StoreError>) -> Result<T, StoreError> {
+pub(super) fn expect_listed<T>(id: &str, read: Result<Option<T>, StoreError>) -> Result<T, StoreError> {
     let why = match read {
         Ok(Some(record)) => return Ok(record),
         Ok(None) => "an index names it, and it is missing".to_owned(),

@@ -2,7 +2,7 @@
 //!
 //! A stored value is one version byte and the JSON of a private wire struct. Domain types cannot be
 //! serialised, so a field cannot slip into the store by being added to one. Whatever does not decode
-//! to a valid record is an error: never a default, never an absence (hardening F11).
+//! to a valid record is an error: never a default, never an absence (docs/threats.md F11).
 //!
 //! A credential's JSON has a line before it: the id of its parent (`-` for none) and those of its
 //! roles. A script of the shared store follows them in one step without understanding JSON.
@@ -27,7 +27,7 @@ pub use credential::{decode_credential, encode_credential};
 const VERSION: u8 = 2;
 
 /// Largest value: a record with a hundred scopes of full length is 13 KiB, and sixteen claims of full
-/// length are as much again; what is larger is a mistake or an attack on memory (hardening F10).
+/// length are as much again; what is larger is a mistake or an attack on memory (docs/threats.md F10).
 pub const MAX_RECORD_BYTES: usize = 32 * 1024;
 
 /// Longest name an operator may give, in bytes: a line of text.
@@ -233,7 +233,7 @@ fn scopes_of(words: &[Cow<'_, str>]) -> Result<ScopeSet, CodecError> {
 }
 
 /// A text that people see: bounded, and without control characters that could forge a log line or
-/// drive a terminal (hardening K9).
+/// drive a terminal (docs/threats.md K9).
 fn fits(text: &str, max: usize) -> bool {
     text.len() <= max && !text.chars().any(char::is_control)
 }

@@ -1,4 +1,15 @@
-//! What an operator should change about a store that serves all the same.
+//! What a store reports to operators: whether it makes changes, and what they should change about it.
+
+/// Whether a store makes changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Writes {
+    /// Why changes are not made at present, and what to do about it; `None` when they are.
+    pub refused: Option<String>,
+    /// Failures to write since the process began.
+    pub failed: u64,
+    /// How often the store was opened again after one.
+    pub reopened: u64,
+}
 
 /// A setting or a state of a store that weakens what is promised. Shown and warned about; never a
 /// reason to refuse to serve.

@@ -1,7 +1,7 @@
-//! What a credential store promises, in three parts: facts for requests, records for changes and lists, receipts of
+//! The contract of a credential store, in three parts: facts for requests, records for changes and lists, and receipts of
 //! gateways.
 //!
-//! Whoever needs one part takes that part. An engine has all three ([`CredentialStore`]).
+//! A caller takes the part that it needs. An engine has all three ([`CredentialStore`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,34 +14,32 @@ use crate::base::ids::{CredentialId, GatewayId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, Position, RoleRecord, TenantRecord};
 
 use super::{
-    Again, Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, EventPage, EventSink, Found,
-    FoundAgain, MAX_LIST, NewRecords, PepperList, Receipts, RoleChange, StoreError, StoreStatus, TenantState, Writes, change, concerns,
-    events, peppers, receipts,
+    Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, EventPage, EventSink, LookupQuery,
+    LookupReply, MAX_LIST, NewRecords, PepperList, Receipts, RefreshReply, RoleChange, StoreError, StoreStatus, TenantState, Writes,
+    change, concerns, events, peppers, receipts,
 };
 
-/// An engine: it has all three parts, and every type that has them is one. This text is a security contract:
+/// A store with all three parts. Every type that has the parts is one. This text is a security contract:
 ///
-/// - `find` answers `Ok` with `facts: None` only when the credential is *certainly* absent. Whatever
-///   is not known for certain (no answer, half an answer, a record that does not decode, a record
-///   whose fingerprint is not the one asked for, a credential without its tenant or its parent, a
-///   store that may have lost its data) is an `Err`, and is not remembered by anyone.
-/// - `find` reads from the primary, credential, tenant, ancestors and roles in one atomic step, and
-///   tells the position of that step.
+/// - `find` answers `Ok` with `facts: None` only when the credential is *certainly* absent. Whatever is not known for certain
+///   is an `Err`, and no cache remembers it: no answer, half an answer, a record that does not decode, a record with another
+///   fingerprint than the one asked for, a credential without its tenant or its parent, a store that may have lost its data.
+/// - `find` reads from the primary. It reads credential, tenant, ancestors and roles in one atomic step, and answers the
+///   position of that step.
 /// - `create` notes on each record the pepper that its fingerprints were made under.
-/// - `create` makes all of its records with their events in one atomic step, or nothing. A record
-///   hangs only on one of its own tenant that is not revoked at that step.
-/// - A change that is acknowledged is durable, visible to every later `find`, and its event has been
-///   written in the same atomic step. Positions grow by one with each change.
-/// - A revoked credential never becomes anything else; its record stays as its tombstone, at least
-///   until it would have ended by itself.
-/// - Every method ends within the configured deadline. Dropping a future is safe at any point: a
-///   change may or may not have been made, a read leaves nothing behind, and no later caller can
-///   receive the reply meant for the dropped one.
-/// - Of two gateways' clocks neither decides an order: what is made carries the store's [`time`](RecordStore::time),
-///   which never goes back, and [`CredentialChange::EndIssued`] ends exactly what was made before its step.
-/// - What rests on records that have changed is not made ([`NewRecords::rests_on`]); they are compared in the
+/// - `create` makes all of its records with their events in one atomic step, or nothing. A record hangs only on a record of its
+///   own tenant that is not revoked at that step.
+/// - A change that is acknowledged is durable and visible to every later `find`, and its event was written in the same atomic
+///   step. Positions grow by one with each change.
+/// - A revoked credential stays revoked. Its record stays as a tombstone, at least until the credential would have ended by
+///   itself.
+/// - Every method ends within the configured deadline. Dropping a future is safe at any point: a change may or may not have been
+///   made, a read leaves nothing behind, and no later caller can receive the reply of the dropped call.
+/// - No gateway's clock decides an order. New records carry the store's [`time`](RecordStore::time), which never goes back, and
+///   [`CredentialChange::EndIssued`] ends exactly what was made before its step.
+/// - A call that rests on records that have changed makes nothing ([`NewRecords::rests_on`]). The records are compared in the
 ///   step of the write.
-/// - No method receives a secret: fingerprints only.
+/// - No method receives a secret. It receives fingerprints only.
 pub trait CredentialStore: FactStore + RecordStore + ReceiptStore {}
 
 impl<S: FactStore + RecordStore + ReceiptStore> CredentialStore for S {}
@@ -51,22 +49,21 @@ impl<S: FactStore + RecordStore + ReceiptStore> CredentialStore for S {}
 pub trait FactStore: Send + Sync + 'static {
     /// Looks a credential up by any of its fingerprints (key, or id), or a tenant by its own
     /// ([`Fingerprint::of_tenant`]), which answers [`CredentialRecord::of_tenant`].
-    fn find(&self, fingerprint: Fingerprint) -> BoxFuture<'_, Result<Found, StoreError>>;
+    fn find(&self, fingerprint: Fingerprint) -> BoxFuture<'_, Result<LookupReply, StoreError>>;
 
-    /// Reads several again, each as [`find`](Self::find) does, in about the time of one. Answers in the
-    /// order of the question.
+    /// Reads several credentials again, each as [`find`](Self::find) does, in about the time of one. Answers are in the
+    /// order of `asked`.
     ///
-    /// A store whose positions count every change, in one history that cannot be left, may say of those
-    /// whose position is known that nothing has changed. One that says nothing else reads.
-    fn find_again(&self, asked: Vec<Again>) -> BoxFuture<'_, Vec<Result<FoundAgain, StoreError>>> {
+    /// A store whose positions count every change, in one history that cannot be left, may answer that nothing has changed
+    /// since a known position. The default reads.
+    fn find_many(&self, asked: Vec<LookupQuery>) -> BoxFuture<'_, Vec<Result<RefreshReply, StoreError>>> {
         let reads = asked
             .into_iter()
-            .map(|again| async move { self.find(again.fingerprint).await.map(FoundAgain::Read) });
+            .map(|again| async move { self.find(again.fingerprint).await.map(RefreshReply::Read) });
         Box::pin(join_all(reads))
     }
 
-    /// Notes that these are in use, for gateways that start. The list is only a hint: it says what to read ahead, and
-    /// everything else is read when somebody asks for it.
+    /// Notes that these credentials are in use, for gateways that start. The list is only a hint what to read ahead.
     ///
     /// The default keeps no list.
     fn note_busy(&self, busy: Vec<Fingerprint>) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -74,14 +71,14 @@ pub trait FactStore: Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    /// Those that gateways noted lately ([`note_busy`](Self::note_busy)), at most `most`, the latest first.
+    /// The credentials that gateways noted lately ([`note_busy`](Self::note_busy)), at most `most`, the latest first.
     fn busy(&self, most: usize) -> BoxFuture<'_, Result<Vec<Fingerprint>, StoreError>> {
         let _ = most;
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
-    /// Delivers every event from now on to `sink`, in order, until the store is dropped. After a gap
-    /// that cannot be closed the sink is told to forget everything.
+    /// Delivers every event from now on to `sink`, in order, until the store is dropped. After a gap that cannot be closed,
+    /// the sink must forget everything.
     fn subscribe(&self, sink: Arc<dyn EventSink>);
 
     /// Whether the store said lately that it was written under a pepper that this gateway does not have.
@@ -89,8 +86,8 @@ pub trait FactStore: Send + Sync + 'static {
         false
     }
 
-    /// Why this gateway may admit nobody by what it reads, unless it may: look-ups of a store that others
-    /// share succeed only for a gateway that is registered.
+    /// Why this gateway is not registered and may admit no request; `None` while it may. Look-ups of a shared store succeed
+    /// only for a registered gateway.
     fn unregistered(&self) -> Option<String> {
         None
     }
@@ -98,8 +95,8 @@ pub trait FactStore: Send + Sync + 'static {
     /// Whether the store answers, within `deadline`.
     fn probe(&self, deadline: Duration) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// How well events reach this process, for metrics and readiness. A store in this process hears
-    /// of everything by itself, which is what this says unless a store knows better.
+    /// How well events reach this process, for metrics and readiness. The default is for a store in this process, which knows
+    /// every change by itself.
     fn status(&self) -> StoreStatus {
         StoreStatus {
             reader: events::ReaderState::Live,
@@ -108,13 +105,12 @@ pub trait FactStore: Send + Sync + 'static {
         }
     }
 
-    /// What an operator should change about the store, as it was seen last; none for a store in this
-    /// process.
+    /// What an operator should change about the store, by the last inspection. The default is for a store in this process.
     fn concerns(&self) -> Vec<concerns::Concern> {
         Vec::new()
     }
 
-    /// Whether changes are made, as this process has seen; `None` for a store that has monitoring of its own.
+    /// Whether the store takes changes, as this process has seen; `None` for a store that has monitoring of its own.
     fn writes(&self) -> Option<Writes> {
         None
     }
@@ -123,8 +119,8 @@ pub trait FactStore: Send + Sync + 'static {
 /// What operators and served routes need: to read, list and change records. The contract is that of
 /// [`CredentialStore`].
 pub trait RecordStore: Send + Sync + 'static {
-    /// The time by which everything made now is made: the store's own clock, and never earlier than what it
-    /// has written already, whatever becomes of that clock. One for all gateways.
+    /// The time for new records, the same for all gateways: the store's own clock, but never earlier than a time that it has
+    /// written already.
     fn time(&self) -> BoxFuture<'_, Result<UnixMillis, StoreError>>;
 
     /// Reads one credential for an operator.
@@ -133,10 +129,8 @@ pub trait RecordStore: Send + Sync + 'static {
     /// Lists credentials in order of id.
     fn list_credentials(&self, filter: CredentialFilter) -> BoxFuture<'_, Result<Vec<CredentialRecord>, StoreError>>;
 
-    /// One page of that list, for requests of callers: it says exactly whether more follow, and at most [`MAX_READ`](super::MAX_READ) records are
-    /// read for it.
-    ///
-    /// The default reads without that bound.
+    /// One page of the list, for requests of callers. The page says exactly whether more follow, and reads at most
+    /// [`MAX_READ`](super::filter::MAX_READ) records. The default reads without that bound.
     fn page_credentials(&self, filter: CredentialFilter) -> BoxFuture<'_, Result<CredentialPage, StoreError>> {
         Box::pin(async move {
             let limit = filter.limit.clamp(1, MAX_LIST - 1);
@@ -157,12 +151,14 @@ pub trait RecordStore: Send + Sync + 'static {
     /// Lists tenants in order of id, after `after`, at most `limit` (capped at 1,000).
     fn list_tenants(&self, after: Option<TenantId>, limit: usize) -> BoxFuture<'_, Result<Vec<TenantRecord>, StoreError>>;
 
-    /// Makes records, all or none. A new tenant must be new, an old one must exist; ids and
-    /// fingerprints must be new; what a record hangs on must exist, be of its tenant and not be
-    /// revoked, and no chain is longer than [`MAX_ANCESTORS`](crate::base::principal::MAX_ANCESTORS).
-    /// Changes what is to be changed in the same step, each as [`change_credential`](Self::change_credential)
-    /// does. Answers the credentials as they were written: those made, then those that were to be changed,
-    /// each once. `now` is the store's [`time`](Self::time).
+    /// Makes records, all or none, and makes the changes in the same step, each as
+    /// [`change_credential`](Self::change_credential) does. `now` is the store's [`time`](Self::time).
+    ///
+    /// A tenant to be made must be new; otherwise the tenant must exist. Ids and fingerprints must be new. A parent must
+    /// exist, be of the same tenant and not be revoked. No chain is longer than
+    /// [`MAX_ANCESTORS`](crate::base::principal::MAX_ANCESTORS).
+    ///
+    /// Answers the credentials as they were written: the new ones, then each changed one once.
     fn create(&self, new: NewRecords, now: UnixMillis) -> BoxFuture<'_, Result<Vec<CredentialRecord>, ChangeError>>;
 
     /// Makes one credential, as [`create`](Self::create) does.
@@ -190,8 +186,8 @@ pub trait RecordStore: Send + Sync + 'static {
         Box::pin(async move { made.await.map(|_| record) })
     }
 
-    /// Changes a credential's state and answers the record as it now is. A change that is already
-    /// true is acknowledged without a new event.
+    /// Changes a credential and answers the record after the change. A change that is already true is acknowledged without a
+    /// new event.
     fn change_credential(
         &self,
         id: CredentialId,
@@ -207,33 +203,32 @@ pub trait RecordStore: Send + Sync + 'static {
     /// again, and [`Idle::last_used`](crate::base::principal::IdleTimeout::last_used) tells it.
     fn touch(&self, used: Vec<(CredentialId, UnixMillis)>) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Forgets those of these credentials that ended by themselves before `before` (expired, or not used
-    /// for too long), with an event for each; answers how many. They are absent from then on. Nothing
-    /// may hang on them any more: that is for the caller to know ([`sweep`](super::sweep)). At most
-    /// [`MAX_FORGOTTEN`](super::MAX_FORGOTTEN); unknown ids and those that go on are left out.
+    /// Deletes those of these credentials that ended by themselves before `before` (expired, or not used for too long), with
+    /// an event for each. Answers how many. They are absent from then on. The caller makes sure that no record hangs on them
+    /// ([`sweep`](super::sweep)). Takes at most [`MAX_FORGOTTEN`](super::MAX_FORGOTTEN) ids; unknown ids and credentials
+    /// that have not ended are left out.
     ///
-    /// A store that says nothing else forgets nothing.
+    /// The default forgets nothing.
     fn forget(&self, ids: Vec<CredentialId>, before: UnixMillis) -> BoxFuture<'_, Result<usize, ChangeError>> {
         drop((ids, before));
         Box::pin(std::future::ready(Ok(0)))
     }
 
-    /// The peppers that the credentials were made under, and those dropped since.
+    /// The peppers that the credentials were made under, and those that were dropped since.
     ///
     /// The default is for stores that keep no list.
     fn peppers(&self) -> BoxFuture<'_, Result<PepperList, StoreError>> {
         Box::pin(async { Err(peppers::no_list()) })
     }
 
-    /// Writes one list over exactly the other; answers whether that was there still. Makes no event: it
-    /// changes nobody's facts.
+    /// Replaces exactly the list `before`. Answers whether that was still there. Makes no event, because it changes no facts.
     fn set_peppers(&self, before: PepperList, after: PepperList) -> BoxFuture<'_, Result<bool, ChangeError>> {
         drop((before, after));
         Box::pin(async { Err(peppers::no_list().into()) })
     }
 
-    /// Lets an account be found by another fingerprint of its log-in name, that under this gateway's
-    /// first pepper, and no more by the one before; its event names both. Answers the account as it is.
+    /// Lets an account be found by the fingerprint of its log-in name under this gateway's first pepper, and no longer by
+    /// the one before. The event names both fingerprints. Answers the account after the change.
     fn move_login(&self, id: CredentialId, fingerprint: Fingerprint) -> BoxFuture<'_, Result<CredentialRecord, ChangeError>> {
         drop((id, fingerprint));
         Box::pin(async { Err(peppers::no_list().into()) })
@@ -242,10 +237,10 @@ pub trait RecordStore: Send + Sync + 'static {
     /// Makes a role of a tenant, which must exist and have fewer than [`MAX_TENANT_ROLES`](super::MAX_TENANT_ROLES).
     fn create_role(&self, role: RoleRecord) -> BoxFuture<'_, Result<RoleRecord, ChangeError>>;
 
-    /// Changes a role and answers it as it now is; its holders' facts end with the event.
+    /// Changes a role and answers it after the change. The event ends the facts of all credentials with this role.
     fn change_role(&self, id: RoleId, change: RoleChange) -> BoxFuture<'_, Result<RoleRecord, ChangeError>>;
 
-    /// Deletes a role. Who still names it holds nothing by it. Ids are never used again.
+    /// Deletes a role. Credentials that still name it get nothing from it. The id is never used again.
     fn delete_role(&self, id: RoleId) -> BoxFuture<'_, Result<(), ChangeError>>;
 
     fn find_role(&self, id: RoleId) -> BoxFuture<'_, Result<Option<RoleRecord>, StoreError>>;
@@ -258,13 +253,13 @@ pub trait RecordStore: Send + Sync + 'static {
 ///
 /// The defaults are for stores that keep no receipts.
 pub trait ReceiptStore: Send + Sync + 'static {
-    /// Writes down that a gateway is there and what it has applied, and answers the store's time. A
-    /// later announcement of the same process replaces the earlier one. Of two processes that go by one id
-    /// the later one is refused when both are heard of ([`receipts::DUPLICATE_AFTER`]); until the earlier
-    /// one has spoken, both may be registered, and both are listed.
+    /// Writes the receipt of a gateway, and answers the store's time. A later announcement of the same process replaces the
+    /// earlier one. Of two processes with the same id, the later one is refused when both are heard of
+    /// ([`receipts::DUPLICATE_AFTER`]). Until the earlier one has announced itself again, both may be registered, and both
+    /// are listed.
     ///
-    /// What is written is safe to rely on: the receipt names a position only if the announcing
-    /// process' sinks have been told everything up to it, within the history it belongs to.
+    /// A receipt can be relied on: it names a point of the history only if the sinks of the announcing process have every
+    /// event up to that point, in the same history.
     ///
     /// The default is for stores that keep no receipts.
     fn announce(&self, gateway: Announcement) -> BoxFuture<'_, Result<UnixMillis, StoreError>> {
@@ -272,25 +267,24 @@ pub trait ReceiptStore: Send + Sync + 'static {
         Box::pin(async { Err(receipts::no_receipts()) })
     }
 
-    /// Returns when an announcement should not wait for the next heartbeat: this gateway's entry was missed.
+    /// Returns when an announcement should not wait for the next heartbeat, because the entry of this gateway is missing.
     fn wants_announcement(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::pending())
     }
 
-    /// Takes a gateway's receipt away, if it is of this process (`run`): it serves nobody any more.
+    /// Takes a gateway's receipt away, if it is of this process (`run`). The gateway must not serve any more.
     fn withdraw(&self, id: GatewayId, run: u64) -> BoxFuture<'_, Result<(), StoreError>> {
         let _ = (id, run);
         Box::pin(async { Err(receipts::no_receipts()) })
     }
 
-    /// Every gateway heard of within [`receipts::KEPT_FOR`], in order of id, where the store stands
-    /// and its time, read in one step from the primary.
+    /// Every gateway that was heard of within [`receipts::KEPT_FOR`], in order of id, with the head of the history and the
+    /// store's time, read in one step from the primary.
     fn receipts(&self) -> BoxFuture<'_, Result<Receipts, StoreError>> {
         Box::pin(async { Err(receipts::no_receipts()) })
     }
 
-    /// Events after a position, oldest first, or the newest ones, at most `limit` (capped at
-    /// [`receipts::MAX_EVENTS`]).
+    /// The events after a count, oldest first, or the newest events; at most `limit`, capped at [`receipts::MAX_EVENTS`].
     fn events_after(&self, after: Option<u64>, limit: usize) -> BoxFuture<'_, Result<EventPage, StoreError>> {
         let _ = (after, limit);
         Box::pin(async { Err(receipts::no_receipts()) })

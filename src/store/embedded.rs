@@ -18,9 +18,9 @@ use super::events::ReaderState;
 use super::filter::read_page;
 use super::peppers::stamp;
 use super::{
-    Again, Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, EventPage, EventSink, FactStore,
-    Found, FoundAgain, NewRecords, PepperList, ReceiptStore, Receipts, RecordStore, RoleChange, StoreError, StoreStatus, TenantState,
-    Writes,
+    Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, EventPage, EventSink, FactStore, LookupQuery,
+    LookupReply, NewRecords, PepperList, ReceiptStore, Receipts, RecordStore, RefreshReply, RoleChange, StoreError, StoreStatus,
+    TenantState, Writes,
 };
 use file::{BackingFile, OsFile, StoreFile};
 use health::WriteHealth;
@@ -154,6 +154,7 @@ impl EmbeddedStore {
 
     /// Ends the store: what is queued is finished, then every call fails, and the file is free for
     /// another process. Blocks until then.
+    #[cfg(any(test, feature = "internals"))]
     pub fn close(&self) {
         let threads = self.threads.write().unwrap_or_else(PoisonError::into_inner).take();
         drop(threads);
@@ -208,7 +209,7 @@ impl EmbeddedStore {
 }
 
 impl FactStore for EmbeddedStore {
-    fn find(&self, fingerprint: Fingerprint) -> BoxFuture<'_, Result<Found, StoreError>> {
+    fn find(&self, fingerprint: Fingerprint) -> BoxFuture<'_, Result<LookupReply, StoreError>> {
         match self.check_confirmed() {
             Ok(()) => self.read(move |tables| tables.find(&fingerprint)),
             Err(error) => Box::pin(std::future::ready(Err(error))),
@@ -216,10 +217,10 @@ impl FactStore for EmbeddedStore {
     }
 
     /// In one transaction: a refresh of many credentials is one wake of a reading thread.
-    fn find_again(&self, asked: Vec<Again>) -> BoxFuture<'_, Vec<Result<FoundAgain, StoreError>>> {
+    fn find_many(&self, asked: Vec<LookupQuery>) -> BoxFuture<'_, Vec<Result<RefreshReply, StoreError>>> {
         let count = asked.len();
         let found = match self.check_confirmed() {
-            Ok(()) => self.read(move |tables| tables.find_again(&asked)),
+            Ok(()) => self.read(move |tables| tables.find_many(&asked)),
             Err(error) => Box::pin(std::future::ready(Err(error))),
         };
         Box::pin(async move { found.await.unwrap_or_else(|error| vec![Err(error); count]) })

@@ -9,7 +9,7 @@
 //! contain all of them. Facts with p < q may lack the change at q and are not used any more.
 //!
 //! Nothing is deleted, so there is no race between an event and a fill: a fill that was sent before
-//! the event carries a smaller p and is judged on every use, whenever it arrives (hardening C2). Two
+//! the event carries a smaller p and is judged on every use, whenever it arrives (docs/threats.md C2). Two
 //! names may share a slot; then an event of one makes facts of the other be read again, once, which
 //! costs a read and is never wrong. A gap in the events raises the floor, which every fact must pass.
 //!
@@ -188,10 +188,21 @@ impl ReaderState {
     }
 }
 
+/// How well a store's events reach this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreStatus {
+    /// What the event reader is doing.
+    pub reader: ReaderState,
+    /// The position of the last event delivered to the sinks.
+    pub applied: Position,
+    /// When the store was last heard, on the boot clock; zero before that and for stores in-process.
+    pub heard_at: BootMillis,
+}
+
 /// What a store's event reader is doing, readable at any time.
 #[derive(Debug)]
 pub(super) struct ReaderStatus {
-    state: watch::Sender<ReaderState>,
+    state: watch::WatchSender<ReaderState>,
     applied: AtomicU64,
     heard_at: AtomicU64,
 }
@@ -211,7 +222,7 @@ impl ReaderStatus {
     }
 
     /// The state, now and whenever it changes.
-    pub(super) fn watch(&self) -> watch::Receiver<ReaderState> {
+    pub(super) fn watch(&self) -> watch::WatchReceiver<ReaderState> {
         self.state.subscribe()
     }
 

@@ -33,7 +33,7 @@ pub struct CredentialFilter {
     /// Within what a caller of this mode may see.
     pub caller_mode: Option<Mode>,
     /// With these ids: others are not read.
-    pub ids: Ids,
+    pub ids: IdFilter,
     /// Neither revoked nor expired nor idle for too long at this time.
     pub live_at: Option<UnixMillis>,
     /// Leave out records that cannot be read, with an alarm that names each, instead of failing.
@@ -49,8 +49,8 @@ impl CredentialFilter {
     fn begin(&self) -> &str {
         let after = self.after.as_ref().map_or("", CredentialId::as_str);
         match self.ids {
-            Ids::Beginning(prefix) => after.max(prefix),
-            Ids::All | Ids::NotBeginning(_) => after,
+            IdFilter::Beginning(prefix) => after.max(prefix),
+            IdFilter::All | IdFilter::NotBeginning(_) => after,
         }
     }
 
@@ -89,7 +89,7 @@ pub struct CredentialPage {
 
 /// Which ids a list is about. A list of keys need not read a million sessions then.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Ids {
+pub enum IdFilter {
     /// All.
     #[default]
     All,
@@ -111,28 +111,28 @@ pub(super) async fn read_page<R>(filter: &CredentialFilter, part: usize, read: i
 where
     R: Future<Output = Result<Vec<ReadRecord>, StoreError>>,
 {
-    let mut collecting = Collecting::new(filter);
+    let mut collector = PageCollector::new(filter);
     let mut after = filter.begin().to_owned();
     let mut more = true;
     while more {
         let records = read(after.clone()).await?;
         more = records.len() == part;
         for (id, record) in records {
-            match collecting.take(&id, record)? {
-                Onward::Next => after = id,
-                Onward::After(skipped) => {
+            match collector.take(&id, record)? {
+                NextRead::Next => after = id,
+                NextRead::After(skipped) => {
                     (after, more) = (skipped, true);
                     break;
                 }
-                Onward::Nothing => return Ok(collecting.page),
+                NextRead::Nothing => return Ok(collector.page),
             }
         }
     }
-    Ok(collecting.page)
+    Ok(collector.page)
 }
 
 /// Collects a page from records in order of id.
-struct Collecting<'f> {
+struct PageCollector<'f> {
     filter: &'f CredentialFilter,
     limit: usize,
     read: usize,
@@ -142,7 +142,7 @@ struct Collecting<'f> {
 
 /// What a page needs besides the records that it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Onward {
+enum NextRead {
     /// The next record.
     Next,
     /// The records that follow this text.
@@ -151,7 +151,7 @@ enum Onward {
     Nothing,
 }
 
-impl<'f> Collecting<'f> {
+impl<'f> PageCollector<'f> {
     fn new(filter: &'f CredentialFilter) -> Self {
         Self {
             filter,
@@ -163,35 +163,35 @@ impl<'f> Collecting<'f> {
     }
 
     /// Takes the next record as it was read.
-    fn take(&mut self, id: &str, read: Result<CredentialRecord, StoreError>) -> Result<Onward, StoreError> {
+    fn take(&mut self, id: &str, read: Result<CredentialRecord, StoreError>) -> Result<NextRead, StoreError> {
         match self.filter.ids {
-            Ids::Beginning(prefix) if !id.starts_with(prefix) => return Ok(Onward::Nothing),
+            IdFilter::Beginning(prefix) if !id.starts_with(prefix) => return Ok(NextRead::Nothing),
             // No id has a `~`, which sorts after every character of ids.
-            Ids::NotBeginning(prefix) if id.starts_with(prefix) => return Ok(Onward::After(format!("{prefix}~"))),
-            Ids::All | Ids::Beginning(_) | Ids::NotBeginning(_) => {}
+            IdFilter::NotBeginning(prefix) if id.starts_with(prefix) => return Ok(NextRead::After(format!("{prefix}~"))),
+            IdFilter::All | IdFilter::Beginning(_) | IdFilter::NotBeginning(_) => {}
         }
         if self.read == MAX_READ {
             self.page.next = CredentialId::parse(&self.last).ok();
-            return Ok(Onward::Nothing);
+            return Ok(NextRead::Nothing);
         }
         self.read += 1;
         id.clone_into(&mut self.last);
         let record = match read {
             Err(error @ StoreError::Corrupt(_)) if self.filter.passes_over_broken => {
                 tracing::error!(alarm = "corrupt_record", %error, "passed over");
-                return Ok(Onward::Next);
+                return Ok(NextRead::Next);
             }
             read => read?,
         };
         if !self.filter.admits(&record) {
-            return Ok(Onward::Next);
+            return Ok(NextRead::Next);
         }
         if self.page.records.len() == self.limit {
             self.page.next = self.page.records.last().map(|record| record.id.clone());
-            return Ok(Onward::Nothing);
+            return Ok(NextRead::Nothing);
         }
         self.page.records.push(record);
-        Ok(Onward::Next)
+        Ok(NextRead::Next)
     }
 }
 
@@ -200,17 +200,17 @@ mod tests {
     use super::*;
     use crate::decide::samples;
 
-    fn collect(filter: &CredentialFilter, ids: impl Iterator<Item = String>) -> (CredentialPage, Onward) {
-        let mut collecting = Collecting::new(filter);
-        let mut needs = Onward::Next;
+    fn collect(filter: &CredentialFilter, ids: impl Iterator<Item = String>) -> (CredentialPage, NextRead) {
+        let mut collector = PageCollector::new(filter);
+        let mut needs = NextRead::Next;
         for id in ids {
             let record = samples::facts("key", &id, "acme").credential;
-            needs = collecting.take(&id, Ok(record)).unwrap();
-            if needs != Onward::Next {
+            needs = collector.take(&id, Ok(record)).unwrap();
+            if needs != NextRead::Next {
                 break;
             }
         }
-        (collecting.page, needs)
+        (collector.page, needs)
     }
 
     #[test]
@@ -222,10 +222,10 @@ mod tests {
         };
         let ids = |count: usize| (0..count).map(|n| format!("key_{n:06}"));
         let (page, needs) = collect(&filter, ids(MAX_READ + 5));
-        assert_eq!((page.records.len(), needs), (0, Onward::Nothing));
+        assert_eq!((page.records.len(), needs), (0, NextRead::Nothing));
         assert_eq!(page.next.unwrap().as_str(), format!("key_{:06}", MAX_READ - 1));
         let (page, needs) = collect(&filter, ids(MAX_READ));
-        assert_eq!((page.next, needs), (None, Onward::Next));
+        assert_eq!((page.next, needs), (None, NextRead::Next));
     }
 
     #[test]
@@ -236,13 +236,13 @@ mod tests {
             ..CredentialFilter::default()
         };
         let all = || ["key_1", "ses_1", "zz"].map(str::to_owned).into_iter();
-        let sessions = of(Ids::Beginning("ses_"));
+        let sessions = of(IdFilter::Beginning("ses_"));
         assert_eq!(sessions.begin(), "ses_");
         let (page, needs) = collect(&sessions, all().skip(1));
-        assert_eq!((page.records.len(), page.next, needs), (1, None, Onward::Nothing));
-        let (page, needs) = collect(&of(Ids::NotBeginning("ses_")), all());
-        assert_eq!((page.records.len(), needs), (1, Onward::After("ses_~".to_owned())));
-        let (page, needs) = collect(&of(Ids::All), all());
-        assert_eq!((page.records.len(), needs), (3, Onward::Next));
+        assert_eq!((page.records.len(), page.next, needs), (1, None, NextRead::Nothing));
+        let (page, needs) = collect(&of(IdFilter::NotBeginning("ses_")), all());
+        assert_eq!((page.records.len(), needs), (1, NextRead::After("ses_~".to_owned())));
+        let (page, needs) = collect(&of(IdFilter::All), all());
+        assert_eq!((page.records.len(), needs), (3, NextRead::Next));
     }
 }

@@ -19,33 +19,33 @@ mod contract;
 pub mod embedded;
 pub mod events;
 mod filter;
-mod found;
+mod lookup;
 mod peppers;
 pub mod receipts;
 pub mod redis;
 mod rests_on;
-mod status;
 pub mod sweep;
 mod watch;
 
+pub use concerns::Writes;
 pub use contract::{CredentialStore, FactStore, ReceiptStore, RecordStore};
-pub use filter::{CredentialFilter, CredentialPage, Ids, MAX_READ};
-pub use found::{Again, Found, FoundAgain, FoundFacts};
-pub use peppers::{Listed, PepperList, UnderPepper, find_any, pepper_of};
+pub use events::StoreStatus;
+pub use filter::{CredentialFilter, CredentialPage, IdFilter};
+pub use lookup::{LookupQuery, LookupReply, RefreshReply, StoredFacts};
+pub use peppers::{ListedPepper, PepperList, UnderPepper, find_any, pepper_of};
 pub use receipts::{Announcement, DepartedGateway, EventPage, HistoryPoint, LoggedEvent, Receipt, Receipts};
 pub use rests_on::RestsOn;
-pub use status::{StoreStatus, Writes};
 
 /// A boxed future; stores are never on the hot path.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Why a store did not answer. Never an absence, never remembered, never a 401.
+/// Why a store did not answer. A failure is never an absence: it is not remembered, and callers get no 401 for it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// Not reachable, too slow, overloaded or not ready.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
-    /// An answer that cannot be trusted: undecodable, of another fingerprint, without its tenant.
+    /// An answer that cannot be trusted: a record that does not decode, has another fingerprint, or has no tenant.
     #[error("the store holds a corrupt record: {0}")]
     Corrupt(String),
     /// The store was written with another pepper, or by a newer version.
@@ -53,17 +53,16 @@ pub enum StoreError {
     Foreign(String),
 }
 
-/// Why a change was not acknowledged. Each says what is known about it.
+/// Why a change was not acknowledged, and what is known about it.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ChangeError {
-    /// The store did not answer: whether the change was made is not known.
+    /// The store did not answer. It is not known whether the change was made.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The store failed before anything was written: nothing was changed.
+    /// The store failed before anything was written. Nothing was changed.
     #[error("nothing was changed: {0}")]
     NotMade(StoreError),
-    /// The change was made and its event written, but whether it outlives a failure of the store's
-    /// machine is not known.
+    /// The change was made and its event was written. It is not known whether both survive a failure of the store's machine.
     #[error("the change was made, but may be lost if the store fails over now: {0}; repeat it until it is confirmed")]
     Unconfirmed(String),
     /// There is no such credential, tenant or role.
@@ -72,44 +71,43 @@ pub enum ChangeError {
     /// An id, a key or a log-in name exists already.
     #[error("{0}")]
     Taken(String),
-    /// A state forbids the change (a revoked credential stays revoked), or a rule does.
+    /// The state of the record or a rule forbids the change: a revoked credential stays revoked.
     #[error("{0}")]
     Conflict(String),
-    /// What the change rests on is not as it was judged any more ([`NewRecords::rests_on`]): nothing was changed.
+    /// Records that the change rests on have changed since they were judged ([`NewRecords::rests_on`]). Nothing was changed.
     #[error("what this rests on has changed meanwhile")]
     Stale,
-    /// A bound on how much may be made is reached ([`NewRecords::limits`]): nothing was changed.
+    /// A limit of the number of records is reached ([`NewRecords::limits`]). Nothing was changed.
     #[error("{0}")]
     Full(String),
 }
 
-/// Records to be made, and others to be changed, together or not at all.
+/// Records to be made and changes of others, all of them or none.
 #[derive(Debug, Clone, Default)]
 pub struct NewRecords {
-    /// A tenant to be made, active, before the credentials.
+    /// A tenant to be made, active, before its credentials.
     pub tenant: Option<TenantId>,
     /// Credentials to be made, in order, all of one tenant; one may hang on an earlier one.
     pub credentials: Vec<CredentialRecord>,
-    /// Changes of credentials that are there already, of the same tenant, in order; one credential may
-    /// be changed more than once.
+    /// Changes of credentials that exist, of the same tenant, in order. One credential may be changed more than once.
     pub changes: Vec<(CredentialId, CredentialChange)>,
-    /// What all of this rests on; with nothing to be made or changed, it is only compared.
+    /// The records that this rests on. Without new records and changes, they are only compared.
     pub rests_on: RestsOn,
-    /// How much there may be; none for an operator's own making.
+    /// Limits of the number of records; none for operators.
     pub limits: Option<RecordLimits>,
 }
 
-/// How many credentials there may be, those that have ended and are not forgotten yet included: what is made by
-/// whoever holds a key must not grow without end.
+/// How many credentials there may be, including those that have ended and are not forgotten yet. Callers with a key make
+/// records, and their number must not grow without end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordLimits {
-    /// That hang directly on one record.
+    /// Of those that hang directly on one record.
     pub children: u64,
     /// Of one tenant.
     pub credentials: u64,
 }
 
-/// Most credentials of one creation: an issuer makes two or three.
+/// Most credentials of one call. A served route makes two or three.
 pub const MAX_NEW: usize = 8;
 
 /// Most roles of the store that one tenant may have.
@@ -129,11 +127,11 @@ pub enum CredentialChange {
     Enable,
     /// Final: no later change brings it back.
     Revoke,
-    /// Let it end at this time (rotation's grace); never later than an expiry it already has.
+    /// Ends it at this time, for the grace time of a rotation; never later than an expiry that it has already.
     ExpireAt(UnixMillis),
-    /// End everything that hangs on it and was issued before this; never earlier than it is already.
+    /// Ends everything that hangs on it and was issued before this time; never earlier than a time that is set already.
     ValidAfter(UnixMillis),
-    /// End everything that hangs on it and was made before the step of this change, by the store's time.
+    /// Ends everything that hangs on it and was made before the step of this change, by the store's time.
     EndIssued,
     SetRoles(Vec<RoleId>),
     SetPassword(PasswordHash),
@@ -152,7 +150,7 @@ pub enum RoleChange {
     },
 }
 
-/// What changed, as the event stream tells it.
+/// A change, as the event stream delivers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// The store's position after this change.
@@ -165,13 +163,13 @@ pub struct Event {
 /// The subject of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventSubject {
-    /// A credential was made or changed; absences of its fingerprints end too.
+    /// A credential was made or changed. Absences of its fingerprints end, too.
     Credential {
         id: CredentialId,
-        /// What it is found by (the key's fingerprint and its id's, [`Fingerprint::of_id`]).
+        /// The fingerprints that find it: that of the key, and that of the id ([`Fingerprint::of_id`]).
         fingerprints: Vec<Fingerprint>,
     },
-    /// A tenant was made or changed; an absence of its own fingerprint ends too.
+    /// A tenant was made or changed. An absence of its own fingerprint ends, too.
     Tenant { id: TenantId },
     /// A role was made, changed or deleted.
     Role { id: RoleId },
@@ -187,15 +185,15 @@ pub enum TenantState {
     Inactive,
 }
 
-/// Who wants to hear of events (the cache). Calls are short and never block.
+/// A receiver of events, such as the cache. Calls are short and never block.
 pub trait EventSink: Send + Sync + 'static {
     fn apply(&self, event: &Event);
 
-    /// Events may have been missed; nothing read before `position` may be used.
+    /// Events may have been missed: nothing that was read before `position` may be used.
     fn forget_before(&self, position: Position);
 }
 
-/// What an operator is told whose pepper is not the one a store was written under.
+/// The message for an operator who starts a gateway with another pepper than that of its store.
 fn other_pepper() -> String {
     "it was written under another pepper, so no credential would be found; \
      give the gateway the pepper file this store was made with, or an empty store"

@@ -3,7 +3,7 @@
 use crate::base::fingerprint::{Fingerprint, PepperCheck, PepperChecks, PepperMark};
 use crate::base::principal::CredentialRecord;
 
-use super::change::{self, Outcome};
+use super::change::{self, ChangeOutcome};
 use super::{ChangeError, EventSubject, FactStore, NewRecords, StoreError};
 
 #[cfg(test)]
@@ -19,13 +19,13 @@ const REMEMBERED: usize = 16;
 /// a colon and a word. A store from before there was a list has one value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PepperList {
-    listed: Vec<Listed>,
+    listed: Vec<ListedPepper>,
     dropped: Vec<PepperCheck>,
 }
 
 /// One pepper of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
+pub struct ListedPepper {
     /// Which.
     pub check: PepperCheck,
     /// While it is being dropped, the word of whoever drops it: nothing is made under it any more.
@@ -50,7 +50,7 @@ pub fn pepper_of(record: &CredentialRecord, oldest: Option<PepperMark>) -> Optio
 
 /// What a list is to a gateway that has all of its peppers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Admission {
+pub(super) enum PepperAdmission {
     /// The gateway's first pepper is on it.
     Listed,
     /// It is to be this list: the gateway's first pepper is new.
@@ -63,7 +63,7 @@ impl PepperList {
     /// That of a new store.
     #[must_use]
     pub fn of(first: PepperCheck) -> Self {
-        let first = Listed {
+        let first = ListedPepper {
             check: first,
             leaving: None,
         };
@@ -79,7 +79,7 @@ impl PepperList {
     /// [`StoreError::Corrupt`] for anything else.
     pub fn parse(text: &str, dropped: &str) -> Result<Self, StoreError> {
         let corrupt = || StoreError::Corrupt("its list of peppers cannot be read".into());
-        let listed: Option<Vec<Listed>> = text.split(' ').map(parse_listed).collect();
+        let listed: Option<Vec<ListedPepper>> = text.split(' ').map(parse_listed).collect();
         let dropped: Option<Vec<PepperCheck>> = dropped.split_whitespace().map(PepperCheck::from_hex).collect();
         Ok(Self {
             listed: listed.ok_or_else(corrupt)?,
@@ -105,7 +105,7 @@ impl PepperList {
 
     /// The peppers, oldest first.
     #[must_use]
-    pub fn listed(&self) -> &[Listed] {
+    pub fn listed(&self) -> &[ListedPepper] {
         &self.listed
     }
 
@@ -117,7 +117,7 @@ impl PepperList {
 
     /// The one of this mark.
     #[must_use]
-    pub fn find(&self, mark: PepperMark) -> Option<&Listed> {
+    pub fn find(&self, mark: PepperMark) -> Option<&ListedPepper> {
         self.listed.iter().find(|listed| listed.check.mark() == mark)
     }
 
@@ -147,7 +147,7 @@ impl PepperList {
     /// # Errors
     /// [`StoreError::Foreign`] when it lacks a pepper that is on the list: it would tell whoever has a
     /// credential under that one that there is none.
-    pub(super) fn admit(&self, own: &PepperChecks) -> Result<Admission, StoreError> {
+    pub(super) fn admit(&self, own: &PepperChecks) -> Result<PepperAdmission, StoreError> {
         let missing: Vec<PepperMark> = self
             .listed
             .iter()
@@ -162,7 +162,7 @@ impl PepperList {
         }
         let first = own.first();
         if self.dropped.contains(&first) {
-            return Ok(Admission::Gone(StoreError::Foreign(format!(
+            return Ok(PepperAdmission::Gone(StoreError::Foreign(format!(
                 "the first pepper ({}) was dropped from it: put the one that replaced it first, or a new one",
                 first.mark()
             ))));
@@ -170,22 +170,22 @@ impl PepperList {
         match self.find(first.mark()) {
             None => {
                 let mut list = self.clone();
-                list.listed.push(Listed {
+                list.listed.push(ListedPepper {
                     check: first,
                     leaving: None,
                 });
-                Ok(Admission::Joins(list))
+                Ok(PepperAdmission::Joins(list))
             }
             Some(listed) if listed.check != first => Err(StoreError::Foreign(format!(
                 "another of its peppers has the same mark {} as the first one: make another new pepper",
                 first.mark()
             ))),
-            Some(Listed { leaving: Some(_), .. }) => Ok(Admission::Gone(StoreError::Foreign(format!(
+            Some(ListedPepper { leaving: Some(_), .. }) => Ok(PepperAdmission::Gone(StoreError::Foreign(format!(
                 "the first pepper ({mark}) is being dropped from it: put another one first, or repeat `durward peppers drop {mark}` \
                  at a gateway that has another one first",
                 mark = first.mark()
             )))),
-            Some(_) => Ok(Admission::Listed),
+            Some(_) => Ok(PepperAdmission::Listed),
         }
     }
 }
@@ -215,16 +215,16 @@ pub(super) fn moved(
     record: &CredentialRecord,
     fingerprint: Fingerprint,
     mark: PepperMark,
-) -> Result<Outcome<CredentialRecord>, ChangeError> {
+) -> Result<ChangeOutcome<CredentialRecord>, ChangeError> {
     if record.fingerprint == fingerprint {
-        return Ok(Outcome::Unchanged);
+        return Ok(ChangeOutcome::Unchanged);
     }
     if record.login().is_none() || !record.needs_pepper() {
         let message = format!("the credential {} is not found by a log-in name", record.id);
         return Err(ChangeError::Conflict(message));
     }
     // A revoked one moves too, and stays revoked: its address stays taken.
-    Ok(Outcome::Changed(CredentialRecord {
+    Ok(ChangeOutcome::Changed(CredentialRecord {
         fingerprint,
         pepper: Some(mark),
         epoch: change::next_epoch(record.epoch)?,
@@ -261,12 +261,12 @@ pub(super) fn no_list() -> StoreError {
     StoreError::Unavailable("it keeps no list of peppers".into())
 }
 
-fn parse_listed(word: &str) -> Option<Listed> {
+fn parse_listed(word: &str) -> Option<ListedPepper> {
     let (check, leaving) = match word.split_once(':') {
         None => (word, None),
         Some((check, word)) => (check, Some(word.to_owned())),
     };
-    Some(Listed {
+    Some(ListedPepper {
         check: PepperCheck::from_hex(check)?,
         leaving,
     })

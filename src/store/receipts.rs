@@ -1,4 +1,4 @@
-//! Receipts: what each gateway says it has applied, and the events themselves, for operators.
+//! Receipts: which changes each gateway has applied, by its own announcement, and the log of changes for operators.
 
 use std::time::Duration;
 
@@ -9,25 +9,23 @@ use crate::base::principal::Position;
 use super::events::ReaderState;
 use super::{EventSubject, StoreError};
 
-/// How often a gateway says that it is there when it has nothing new to say. A gateway that is
-/// killed looks alive for two or three of these.
+/// How often a gateway announces itself without news. A gateway that was killed looks alive for two or three of these.
 pub const HEARTBEAT: Duration = Duration::from_secs(2);
 
-/// How long after its last word another process may take a gateway's id: three heartbeats, so that a
-/// restarted gateway has its place back at once and two that share an id by mistake do not.
+/// How long after its last announcement another process may take the id of a gateway: three heartbeats, so that a restarted
+/// gateway soon has its id back, and two gateways that share an id by mistake are refused.
 pub const DUPLICATE_AFTER: Duration = Duration::from_secs(6);
 
-/// How long the receipt of a gateway that is not heard of is kept. Longer than any bound, so that
-/// one that may still be serving from old facts is always listed; short enough that a machine that
-/// burned down does not stand in the list for ever.
+/// How long the receipt of a silent gateway is kept. It is longer than any bound, so that a gateway that may still serve from
+/// old facts is always listed. It is short enough that a destroyed machine does not stay in the list for ever.
 pub const KEPT_FOR: Duration = Duration::from_secs(3_600);
 
-/// The longest that any gateway's configuration lets it act on what was before a change. How a gateway was
-/// configured that nobody can name is not known.
+/// The longest time for which any configuration lets a gateway use facts from before a change. It is used for gateways that are
+/// not in the list, whose configuration is not known.
 pub const HARD_BOUND: Duration = Duration::from_secs(60);
 
-/// How far ahead of the store's clock a receipt may have been heard: another machine took the store over,
-/// whose clock is behind. Further ahead, nobody was heard.
+/// How far a receipt may be ahead of the store's clock. That happens when another machine takes the store over whose clock is
+/// behind. A receipt that is further ahead does not count as heard.
 pub const HEARD_AHEAD: Duration = Duration::from_secs(1);
 
 /// Most gateways of one store. Each costs a write every [`HEARTBEAT`].
@@ -36,17 +34,17 @@ pub const MAX_GATEWAYS: usize = 1_000;
 /// Most events of one page: about 200 KiB.
 pub const MAX_EVENTS: usize = 1_000;
 
-/// Longest version text in a receipt: what others wrote is bounded when it is read.
+/// Longest version text in a receipt. Others may have written it, so it is cut when it is read.
 const MAX_VERSION: usize = 64;
 
-/// What a gateway says of itself.
+/// The announcement of a gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announcement {
     pub id: GatewayId,
-    /// Random; tells two processes of one name apart.
+    /// A random number, which tells two processes of one name apart.
     pub run: u64,
     pub version: String,
-    /// The position up to which all of its sinks have been told of every event.
+    /// The position up to which all of its sinks have every event.
     pub applied: Position,
     /// How well it hears of events.
     pub reader: ReaderState,
@@ -55,27 +53,24 @@ pub struct Announcement {
     pub stream_interval: Duration,
 }
 
-/// A point in the history of a store: what of it is contained. Not a [`Position`], which holds within
-/// one process only.
+/// A point in the history of a store. It is not a [`Position`], which is valid only within one process.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HistoryPoint {
-    /// The random name of the history; another one began when the store lost data. Empty when nothing
-    /// is known.
+    /// The random id of the history. Another history begins when the store has lost its data. Empty when it is not known.
     pub history: String,
-    /// Changes counted since its beginning.
+    /// Number of changes since its beginning.
     pub count: u64,
 }
 
 impl HistoryPoint {
-    /// Whether everything up to `other` is contained here. Positions of two histories say nothing of
-    /// each other.
+    /// Whether this point is at or after `other`. Points of two histories cannot be compared.
     #[must_use]
     pub fn contains(&self, other: &Self) -> bool {
         !self.history.is_empty() && self.history == other.history && self.count >= other.count
     }
 }
 
-/// What a gateway said last.
+/// The last announcement of a gateway, as the store keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
     pub id: GatewayId,
@@ -83,9 +78,9 @@ pub struct Receipt {
     pub run: u64,
     pub version: String,
     pub applied: HistoryPoint,
-    /// When it first said that it had applied this, by the store's clock.
+    /// When it first announced that it had applied this, by the store's clock.
     pub since: UnixMillis,
-    /// When it last said anything, by the store's clock.
+    /// When it last announced itself, by the store's clock.
     pub heard_at: UnixMillis,
     /// How well it hears of events.
     pub reader: ReaderState,
@@ -95,25 +90,25 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// How long after a change this gateway may at most act on what was before, whatever it hears.
+    /// How long after a change this gateway may use facts from before it, even if it hears of no event.
     #[must_use]
     pub const fn bound(&self) -> Duration {
         self.max_age.saturating_add(self.stream_interval)
     }
 
-    /// Whether it was heard of lately.
+    /// Whether it has announced itself lately.
     #[must_use]
     pub fn is_heard(&self, now: UnixMillis) -> bool {
         now <= self.heard_at.plus(DUPLICATE_AFTER) && self.heard_at <= now.plus(HEARD_AHEAD)
     }
 }
 
-/// Who is no longer registered and may still act on what it read before, until its time.
+/// A gateway that is no longer registered, and may use what it read before until `stopped_by`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DepartedGateway {
-    /// As it stands in the list, made printable and cut: somebody else may have written it.
+    /// The name of its entry, made printable and cut, because others may have written it.
     pub shown: String,
-    /// When it was last heard of, by the store's clock, if its entry tells.
+    /// When it was last heard of, by the store's clock, if its entry says so.
     pub heard_at: Option<UnixMillis>,
     /// When it must have stopped, by the store's clock.
     pub stopped_by: UnixMillis,
@@ -126,18 +121,16 @@ pub struct Receipts {
     pub head: HistoryPoint,
     /// In order of id.
     pub gateways: Vec<Receipt>,
-    /// Processes whose id another one has taken, gateways silent for [`KEPT_FOR`], and entries that cannot be
-    /// read: none of them can prove any more that it is registered. In order of what is shown.
+    /// Processes whose id another one has taken, gateways that were silent for [`KEPT_FOR`], and entries that cannot be read.
+    /// None of them is registered any more. In order of `shown`.
     pub departed: Vec<DepartedGateway>,
-    /// Since when nobody can have been lost from the list, by the store's clock; `None` when nobody can have
-    /// been lost ever.
+    /// Since when no gateway can have been lost from the list, by the store's clock; `None` when none can ever have been lost.
     pub whole_since: Option<UnixMillis>,
 }
 
 impl Receipts {
-    /// A gateway that is not in the list can have been in it before the first of these moments, and has
-    /// stopped acting on what it read then by the second one. `None` when whoever may act on what it read
-    /// before now is in the list.
+    /// Two moments: a gateway that is not in the list may have been in it before the first one, and stops using what it read
+    /// then by the second one. `None` when the list has every gateway that may use what it read before now.
     #[must_use]
     pub fn not_ruled_out(&self) -> Option<(UnixMillis, UnixMillis)> {
         let since = self.whole_since?;
@@ -145,8 +138,8 @@ impl Receipts {
         (self.now < stopped).then_some((since, stopped))
     }
 
-    /// Whether this receipt is of a gateway that has applied everything up to `target`. What it said to
-    /// another server, or of changes that the store does not have, says nothing.
+    /// Whether the gateway of this receipt has applied everything up to `target`. A receipt that was sent to another server, or
+    /// that names changes which the store does not have, proves nothing.
     #[must_use]
     pub fn confirms(&self, receipt: &Receipt, target: &HistoryPoint) -> bool {
         receipt.applied.contains(target)
@@ -155,12 +148,12 @@ impl Receipts {
     }
 }
 
-/// One event as operators see it.
+/// One event of the log, as operators see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoggedEvent {
     /// Its count within the history.
     pub count: u64,
-    /// When it was made, by the store's clock, if the store knows.
+    /// When the change was made, by the store's clock, if the store knows.
     pub at: Option<UnixMillis>,
     pub subject: EventSubject,
 }
@@ -168,14 +161,14 @@ pub struct LoggedEvent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventPage {
     pub head: HistoryPoint,
-    /// The oldest event that is still kept; `None` when there is none.
+    /// The count of the oldest event that is still kept; `None` when there is none.
     pub oldest: Option<u64>,
     /// Oldest first, without a gap.
     pub events: Vec<LoggedEvent>,
 }
 
 impl EventPage {
-    /// Events after `after` that are not kept any more: the first and the last of them.
+    /// The first and the last count of the events after `after` that are no longer kept.
     #[must_use]
     pub fn trimmed(&self, after: u64) -> Option<(u64, u64)> {
         let first_kept = self.oldest.unwrap_or(self.head.count.saturating_add(1));
@@ -183,15 +176,15 @@ impl EventPage {
     }
 }
 
-/// What a store says that keeps no receipts.
+/// The error of a store that keeps no receipts.
 pub(super) fn no_receipts() -> StoreError {
     StoreError::Unavailable("it keeps no receipts".into())
 }
 
-/// Longest text of an entry that somebody else may have written, in characters.
+/// Longest shown name of an entry, in characters.
 const MAX_SHOWN: usize = 160;
 
-/// What stands in the list, printable on one line and cut.
+/// The name of an entry, printable on one line and cut.
 pub(super) fn shown_entry(bytes: &[u8]) -> String {
     let text = bytes.escape_ascii().to_string();
     match text.char_indices().nth(MAX_SHOWN) {
@@ -200,7 +193,7 @@ pub(super) fn shown_entry(bytes: &[u8]) -> String {
     }
 }
 
-/// A version as it may be kept and shown.
+/// A version text without unprintable characters, cut.
 pub(super) fn shown_version(text: &str) -> String {
     text.chars().filter(|c| c.is_ascii_graphic()).take(MAX_VERSION).collect()
 }

@@ -1,4 +1,7 @@
-//! The shared store: Redis or Valkey, every change one script, every look-up one round trip.
+//! The shared store in Redis or Valkey: every change is one script, and every look-up one round trip.
+//!
+//! Four rooms: `topology` reaches the primary, `scripts` holds every command, `stream` follows the events, and `operations`
+//! has the calls.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -18,12 +21,14 @@ use crate::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
 use super::concerns::Concern;
 use super::peppers::stamp;
 use super::{
-    Again, Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, EventPage, EventSink, FactStore,
-    Found, FoundAgain, NewRecords, PepperList, ReceiptStore, Receipts, RecordStore, RoleChange, StoreError, StoreStatus, TenantState,
+    Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, EventPage, EventSink, FactStore, LookupQuery,
+    LookupReply, NewRecords, PepperList, ReceiptStore, Receipts, RecordStore, RefreshReply, RoleChange, StoreError, StoreStatus,
+    TenantState,
 };
-pub use fuzzing::parse_bytes;
+#[cfg(any(test, feature = "internals"))]
+pub use fuzzing::{judge_bytes, parse_bytes};
+pub use operations::SharedCounts;
 use operations::{ReceiptScripts, StoreCall, restore_for_ever};
-pub use operations::{SharedCounts, judge_bytes};
 use scripts::Scripts;
 use stream::{Confirmations, Confirmer, EventFeed, confirm_for_ever, follow_for_ever};
 pub use topology::{
@@ -32,20 +37,21 @@ pub use topology::{
 };
 use topology::{CONNECT_TIMEOUT, Concerns, GatewayRegistration, Link, LinkRole, LinkState, LiveLink, PrimaryLocator, inspect_for_ever};
 
+#[cfg(any(test, feature = "internals"))]
 mod fuzzing;
 mod operations;
 mod scripts;
 mod stream;
 mod topology;
 
-/// Connections for look-ups: a slow reply holds up those behind it on its own connection only.
+/// Connections for look-ups. A slow reply delays only those behind it on its own connection.
 const READ_LINKS: usize = 2;
 
-/// Deadline of a command for operators: far above any healthy one, and above the wait for replicas.
+/// Deadline of a command for operators, above the wait for replicas.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A store in Redis. It keeps its connections by itself: it can be made while Redis is down, fails
-/// at once while Redis cannot be reached, and recovers without a restart.
+/// A store in Redis. It supervises its connections: it can be opened while Redis is down, fails at once while Redis cannot be
+/// reached, and recovers without a restart.
 ///
 /// The contract holds on a primary that persists (`appendonly yes`) and does not evict
 /// (`maxmemory-policy noeviction`). Replication of Redis is asynchronous: with [`WaitReplicas::All`] an
@@ -70,9 +76,9 @@ impl std::fmt::Debug for RedisStore {
 struct RedisCore {
     locator: Arc<PrimaryLocator>,
     readers: [Arc<Link>; READ_LINKS],
-    /// Looks for the primary; carries what operators read.
+    /// The leader: it looks for the primary, and carries the reads of operators.
     writer: Arc<Link>,
-    /// Carries changes, and what waits for replicas.
+    /// Carries changes, and commands that wait for replicas.
     changes: Arc<Link>,
     confirmations: Confirmations,
     next_reader: AtomicUsize,
@@ -97,7 +103,7 @@ impl RedisStore {
         Self::open_in(RedisEnvironment::default(), settings, clock, control).await
     }
 
-    /// The same in other surroundings than this machine's: for simulations.
+    /// Opens a store in another environment than this machine: for simulations.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -154,7 +160,7 @@ impl RedisStore {
         let follow = follow_for_ever(Arc::clone(&shared.feed), locator, scripts, Arc::clone(&leader));
         tasks.push(control.spawn(follow).abort_handle());
         let store = Self { shared, control, tasks };
-        // The supervisor bounds its attempt; this cannot wait longer.
+        // The supervisor bounds its attempt, so this wait is bounded, too.
         let _ = first_attempt.wait_for(|state| *state != LinkState::Starting).await;
         match leader.last_error() {
             foreign @ StoreError::Foreign(_) => Err(foreign),
@@ -166,8 +172,8 @@ impl RedisStore {
         }
     }
 
-    /// After the leader, the look-up connections and the event reader come up within milliseconds;
-    /// a gateway that starts in front of a healthy Redis need not refuse its first requests.
+    /// The look-up connections and the event reader come up within milliseconds after the leader. With this wait, a gateway
+    /// that starts in front of a healthy Redis does not refuse its first requests.
     async fn wait_until_usable(&self) {
         if self.shared.writer.live().is_none() {
             return;
@@ -182,7 +188,7 @@ impl RedisStore {
         let _ = tokio::time::timeout(CONNECT_TIMEOUT, all).await;
     }
 
-    /// Runs on the control runtime, whichever runtime asks; goes on if the asker goes away.
+    /// Runs the work on the control runtime. It goes on if the caller drops the future.
     fn run<T: Send + 'static, E: From<StoreError> + Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, E>> + Send + 'static,
@@ -213,8 +219,7 @@ fn spawn_link(control: &Handle, link: &Arc<Link>, scripts: &Arc<Scripts>, duty: 
 }
 
 impl RedisCore {
-    /// A healthy connection for look-ups and the link it belongs to, another one than `not` if there
-    /// is one.
+    /// A healthy connection for look-ups and its link, which is not `not`.
     fn reader(&self, not: Option<&Arc<Link>>) -> Result<(Arc<Link>, LiveLink), StoreError> {
         let first = self.next_reader.fetch_add(1, Ordering::Relaxed);
         let mut links = (0..READ_LINKS).filter_map(|i| self.readers.get((first + i) % READ_LINKS));
@@ -227,13 +232,13 @@ impl RedisCore {
             .ok_or_else(|| self.writer.last_error())
     }
 
-    /// The same; while all of them are being replaced and the leader says that Redis is there, waits for
-    /// the first one, at most as long as a look-up may take. Otherwise the moment without connections
-    /// would be told as a store that fails, and five callers in it would open the breaker.
+    /// As [`reader`](Self::reader), but waits for the first connection while all of them are being replaced and the leader is
+    /// up, at most for the deadline of a look-up. Otherwise this moment would count as a failing store, and five callers in
+    /// it would open the circuit breaker.
     async fn reader_soon(&self) -> Result<(Arc<Link>, LiveLink), StoreError> {
         let soon = async {
             loop {
-                // Subscribed before the look: a connection that comes after it is not missed.
+                // Subscribed before the check, so that a connection that comes up after it is not missed.
                 let states: Vec<_> = self.readers.iter().map(|link| link.watch()).collect();
                 match self.reader(None) {
                     Err(_) if self.writer.live().is_some() => {}
@@ -251,17 +256,17 @@ impl RedisCore {
 }
 
 impl FactStore for RedisStore {
-    fn find(&self, fingerprint: Fingerprint) -> BoxFuture<'_, Result<Found, StoreError>> {
+    fn find(&self, fingerprint: Fingerprint) -> BoxFuture<'_, Result<LookupReply, StoreError>> {
         let call = self.call();
         self.run(async move { call.find(&fingerprint).await })
     }
 
-    fn find_again(&self, asked: Vec<Again>) -> BoxFuture<'_, Vec<Result<FoundAgain, StoreError>>> {
+    fn find_many(&self, asked: Vec<LookupQuery>) -> BoxFuture<'_, Vec<Result<RefreshReply, StoreError>>> {
         let call = self.call();
         Box::pin(async move {
             let asked: Vec<Fingerprint> = asked.iter().map(|again| again.fingerprint).collect();
             let found = call.find_all(&asked).await;
-            found.into_iter().map(|found| found.map(FoundAgain::Read)).collect()
+            found.into_iter().map(|found| found.map(RefreshReply::Read)).collect()
         })
     }
 

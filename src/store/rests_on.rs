@@ -3,7 +3,7 @@
 use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, Facts, RoleRecord, TenantRecord};
 
-use super::{ChangeError, FoundFacts};
+use super::{ChangeError, StoredFacts};
 
 /// Records by id and epoch. A change that rests on them is made only while the store has each of them in exactly
 /// this epoch: epochs count the changes of a record, so the same epoch is the same record. What is not there any
@@ -28,7 +28,7 @@ impl RestsOn {
 
     /// The same of what a look-up found.
     #[must_use]
-    pub fn found(found: &FoundFacts) -> Self {
+    pub fn found(found: &StoredFacts) -> Self {
         Self::of(&found.credential, &found.ancestors, &found.tenant, &found.roles)
     }
 
@@ -64,12 +64,6 @@ impl RestsOn {
             .map(|(_, epoch)| epoch)
             .chain(self.roles.iter().map(|(_, epoch)| epoch));
         self.credentials.iter().map(|(_, epoch)| epoch).chain(others).copied()
-    }
-
-    /// Whether it is nothing.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.credentials.is_empty() && self.tenants.is_empty() && self.roles.is_empty()
     }
 }
 

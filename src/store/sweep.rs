@@ -41,10 +41,10 @@ pub(super) fn natural_end(record: &CredentialRecord) -> Option<UnixMillis> {
 
 /// Sweeps `store` now and then, until it is dropped. A sweep that fails is tried again at the next time.
 pub async fn sweep_for_ever(store: &dyn RecordStore, keep: Duration, clock: &dyn Clock) {
-    sweep_every((FIRST, PERIOD), store, keep, clock).await;
+    sweep_every(FIRST, PERIOD, store, keep, clock).await;
 }
 
-async fn sweep_every((first, period): (Duration, Duration), store: &dyn RecordStore, keep: Duration, clock: &dyn Clock) {
+async fn sweep_every(first: Duration, period: Duration, store: &dyn RecordStore, keep: Duration, clock: &dyn Clock) {
     let mut pause = first;
     loop {
         tokio::time::sleep(pause).await;

@@ -6,28 +6,28 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 /// A sender and its first receiver.
-pub(super) fn channel<T>(value: T) -> (Sender<T>, Receiver<T>) {
-    let shared = Arc::new(Shared {
-        slot: Mutex::new(Slot {
+pub(super) fn channel<T>(value: T) -> (WatchSender<T>, WatchReceiver<T>) {
+    let shared = Arc::new(Watched {
+        current: Mutex::new(VersionedValue {
             value,
             version: 0,
             end: End::Open,
         }),
         changed: Notify::new(),
     });
-    (Sender(Arc::clone(&shared)), Receiver { shared, seen: 0 })
+    (WatchSender(Arc::clone(&shared)), WatchReceiver { shared, seen: 0 })
 }
 
 /// Says that no value will follow: the sender is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Closed;
+pub(super) struct SenderGone;
 
-struct Shared<T> {
-    slot: Mutex<Slot<T>>,
+struct Watched<T> {
+    current: Mutex<VersionedValue<T>>,
     changed: Notify,
 }
 
-struct Slot<T> {
+struct VersionedValue<T> {
     value: T,
     /// How often it was set.
     version: u64,
@@ -40,32 +40,32 @@ enum End {
     Closed,
 }
 
-impl<T> Shared<T> {
-    fn slot(&self) -> MutexGuard<'_, Slot<T>> {
-        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+impl<T> Watched<T> {
+    fn current(&self) -> MutexGuard<'_, VersionedValue<T>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Sets the value. There is one for each channel.
-pub(super) struct Sender<T>(Arc<Shared<T>>);
+pub(super) struct WatchSender<T>(Arc<Watched<T>>);
 
-impl<T> Sender<T> {
+impl<T> WatchSender<T> {
     /// Sets the value; answers the one before.
     pub(super) fn send_replace(&self, value: T) -> T {
-        let mut slot = self.0.slot();
-        let before = std::mem::replace(&mut slot.value, value);
-        slot.version += 1;
-        drop(slot);
+        let mut current = self.0.current();
+        let before = std::mem::replace(&mut current.value, value);
+        current.version += 1;
+        drop(current);
         self.0.changed.notify_waiters();
         before
     }
 
     /// Changes the value in place; whoever waits hears of it if `change` says that there was a change.
     pub(super) fn send_if_modified(&self, change: impl FnOnce(&mut T) -> bool) -> bool {
-        let mut slot = self.0.slot();
-        let changed = change(&mut slot.value);
-        slot.version += u64::from(changed);
-        drop(slot);
+        let mut current = self.0.current();
+        let changed = change(&mut current.value);
+        current.version += u64::from(changed);
+        drop(current);
         if changed {
             self.0.changed.notify_waiters();
         }
@@ -81,42 +81,42 @@ impl<T> Sender<T> {
     }
 
     /// One more receiver, which has seen the value as it is now.
-    pub(super) fn subscribe(&self) -> Receiver<T> {
-        Receiver {
-            seen: self.0.slot().version,
+    pub(super) fn subscribe(&self) -> WatchReceiver<T> {
+        WatchReceiver {
+            seen: self.0.current().version,
             shared: Arc::clone(&self.0),
         }
     }
 }
 
-impl<T: Clone> Sender<T> {
+impl<T: Clone> WatchSender<T> {
     /// The value now.
     pub(super) fn value(&self) -> T {
-        self.0.slot().value.clone()
+        self.0.current().value.clone()
     }
 }
 
-impl<T> Drop for Sender<T> {
+impl<T> Drop for WatchSender<T> {
     fn drop(&mut self) {
-        self.0.slot().end = End::Closed;
+        self.0.current().end = End::Closed;
         self.0.changed.notify_waiters();
     }
 }
 
-impl<T: std::fmt::Debug> std::fmt::Debug for Sender<T> {
+impl<T: std::fmt::Debug> std::fmt::Debug for WatchSender<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Sender").field(&self.0.slot().value).finish()
+        f.debug_tuple("WatchSender").field(&self.0.current().value).finish()
     }
 }
 
 /// Waits for values.
-pub(super) struct Receiver<T> {
-    shared: Arc<Shared<T>>,
+pub(super) struct WatchReceiver<T> {
+    shared: Arc<Watched<T>>,
     /// The version of the value that was seen last.
     seen: u64,
 }
 
-impl<T> Clone for Receiver<T> {
+impl<T> Clone for WatchReceiver<T> {
     fn clone(&self) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
@@ -125,23 +125,23 @@ impl<T> Clone for Receiver<T> {
     }
 }
 
-impl<T> Receiver<T> {
+impl<T> WatchReceiver<T> {
     /// Waits until the value was set since it was last seen. Cancel-safe.
     ///
     /// # Errors
-    /// [`Closed`] when the sender is gone and its last value was seen.
-    pub(super) async fn changed(&mut self) -> Result<(), Closed> {
+    /// [`SenderGone`] when the sender is gone and its last value was seen.
+    pub(super) async fn changed(&mut self) -> Result<(), SenderGone> {
         loop {
             // Before the look: a change after it wakes this one.
             let changed = self.shared.changed.notified();
             {
-                let slot = self.shared.slot();
-                if slot.version != self.seen {
-                    self.seen = slot.version;
+                let current = self.shared.current();
+                if current.version != self.seen {
+                    self.seen = current.version;
                     return Ok(());
                 }
-                if slot.end == End::Closed {
-                    return Err(Closed);
+                if current.end == End::Closed {
+                    return Err(SenderGone);
                 }
             }
             changed.await;
@@ -151,12 +151,12 @@ impl<T> Receiver<T> {
     /// Whether the value was set since it was last seen.
     ///
     /// # Errors
-    /// [`Closed`] when the sender is gone.
-    pub(super) fn has_changed(&self) -> Result<bool, Closed> {
-        let slot = self.shared.slot();
-        match slot.end {
-            End::Open => Ok(slot.version != self.seen),
-            End::Closed => Err(Closed),
+    /// [`SenderGone`] when the sender is gone.
+    pub(super) fn has_changed(&self) -> Result<bool, SenderGone> {
+        let current = self.shared.current();
+        match current.end {
+            End::Open => Ok(current.version != self.seen),
+            End::Closed => Err(SenderGone),
         }
     }
 
@@ -166,29 +166,29 @@ impl<T> Receiver<T> {
     }
 }
 
-impl<T: Clone> Receiver<T> {
+impl<T: Clone> WatchReceiver<T> {
     /// The value now, which counts as seen.
     pub(super) fn take_latest(&mut self) -> T {
-        let slot = self.shared.slot();
-        self.seen = slot.version;
-        slot.value.clone()
+        let current = self.shared.current();
+        self.seen = current.version;
+        current.value.clone()
     }
 
     /// Waits until the value is as wanted, and answers it. Cancel-safe.
     ///
     /// # Errors
-    /// [`Closed`] when the sender is gone and its last value is another one.
-    pub(super) async fn wait_for(&mut self, mut wanted: impl FnMut(&T) -> bool) -> Result<T, Closed> {
+    /// [`SenderGone`] when the sender is gone and its last value is another one.
+    pub(super) async fn wait_for(&mut self, mut wanted: impl FnMut(&T) -> bool) -> Result<T, SenderGone> {
         loop {
             let changed = self.shared.changed.notified();
             {
-                let slot = self.shared.slot();
-                self.seen = slot.version;
-                if wanted(&slot.value) {
-                    return Ok(slot.value.clone());
+                let current = self.shared.current();
+                self.seen = current.version;
+                if wanted(&current.value) {
+                    return Ok(current.value.clone());
                 }
-                if slot.end == End::Closed {
-                    return Err(Closed);
+                if current.end == End::Closed {
+                    return Err(SenderGone);
                 }
             }
             changed.await;
@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(sender.value(), 2);
         drop(sender);
         assert_eq!(late.wait_for(|value| *value == 2).await, Ok(2));
-        assert_eq!(late.wait_for(|value| *value == 3).await, Err(Closed));
+        assert_eq!(late.wait_for(|value| *value == 3).await, Err(SenderGone));
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,18 +3,18 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 
+use crate::base::clock::UnixMillis;
 use crate::base::denial::Severity;
 use crate::base::ids::{CredentialId, Subject, SurfaceName, TenantId};
 use crate::base::text::{each, find_in_words, push_address, push_decimal};
 
-use super::stamp::Stamp;
 use super::{AccessLine, LineFormat};
 
 /// Writes lines in one format.
 #[derive(Debug)]
 pub(crate) struct LineFormatter {
     format: LineFormat,
-    stamp: Stamp,
+    timestamp: Timestamp,
     /// The member of the last line's address, which the next line often has too.
     client: Option<IpAddr>,
     client_member: Vec<u8>,
@@ -24,7 +24,7 @@ impl LineFormatter {
     pub(crate) const fn new(format: LineFormat) -> Self {
         Self {
             format,
-            stamp: Stamp::new(),
+            timestamp: Timestamp::new(),
             client: None,
             client_member: Vec::new(),
         }
@@ -41,7 +41,7 @@ impl LineFormatter {
 
     fn write_json(&mut self, line: &AccessLine<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"ts\":\"");
-        self.stamp.write(line.at, out);
+        self.timestamp.write(line.at, out);
         match level(line) {
             "info" => out.extend_from_slice(b"\",\"level\":\"info\""),
             level => word(out, b"\",\"level\":\"", Some(level)),
@@ -96,7 +96,7 @@ impl LineFormatter {
     }
 
     fn write_pretty(&mut self, line: &AccessLine<'_>, out: &mut Vec<u8>) {
-        self.stamp.write_time_of_day(line.at, out);
+        self.timestamp.write_time_of_day(line.at, out);
         out.push(b' ');
         push_decimal(out, u64::from(line.status));
         out.push(b' ');
@@ -105,8 +105,8 @@ impl LineFormatter {
         if line.host.is_none() && line.path.is_none() {
             out.push(b'-');
         }
-        escape(out, line.host.unwrap_or_default(), Style::Terminal);
-        escape(out, line.path.unwrap_or_default(), Style::Terminal);
+        escape(out, line.host.unwrap_or_default(), EscapeFor::Terminal);
+        escape(out, line.path.unwrap_or_default(), EscapeFor::Terminal);
         out.push(b' ');
         push_decimal(out, u64::try_from(line.took.as_micros()).unwrap_or(u64::MAX));
         out.extend_from_slice(b"us");
@@ -129,7 +129,7 @@ impl LineFormatter {
                 out.push(b' ');
                 out.extend_from_slice(name.as_bytes());
                 out.push(b'=');
-                escape(out, value, Style::Terminal);
+                escape(out, value, EscapeFor::Terminal);
             }
         }
         out.extend_from_slice(b" client=");
@@ -170,7 +170,7 @@ const fn level(line: &AccessLine<'_>) -> &'static str {
 fn text(out: &mut Vec<u8>, before: &[u8], value: Option<&str>) {
     if let Some(value) = value {
         out.extend_from_slice(before);
-        escape(out, value, Style::Json);
+        escape(out, value, EscapeFor::Json);
         out.push(b'"');
     }
 }
@@ -191,7 +191,7 @@ fn number(out: &mut Vec<u8>, before: &[u8], value: u64) {
 
 /// For whom a text is escaped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Style {
+pub(super) enum EscapeFor {
     /// Inside a JSON string.
     Json,
     /// On a terminal, unquoted.
@@ -202,7 +202,7 @@ pub(super) enum Style {
 /// C1 controls (0x9B alone starts a terminal command), U+2028 and U+2029 (line ends to some
 /// readers), bidirectional overrides and look-alikes. Nothing a client sends can end
 /// a line, move a cursor, or look like another name.
-pub(super) fn escape(out: &mut Vec<u8>, value: &str, style: Style) {
+pub(super) fn escape(out: &mut Vec<u8>, value: &str, style: EscapeFor) {
     if all_plain(value.as_bytes(), style) {
         out.extend_from_slice(value.as_bytes());
         return;
@@ -210,7 +210,7 @@ pub(super) fn escape(out: &mut Vec<u8>, value: &str, style: Style) {
     for c in value.chars() {
         match u8::try_from(c) {
             Ok(b) if is_plain(b, style) => out.push(b),
-            _ if style == Style::Json => match c {
+            _ if style == EscapeFor::Json => match c {
                 '"' => out.extend_from_slice(b"\\\""),
                 '\\' => out.extend_from_slice(b"\\\\"),
                 _ => {
@@ -228,25 +228,78 @@ pub(super) fn escape(out: &mut Vec<u8>, value: &str, style: Style) {
 }
 
 /// Whether every byte is plain, eight at a time: nearly every text of a line is.
-fn all_plain(bytes: &[u8], style: Style) -> bool {
+fn all_plain(bytes: &[u8], style: EscapeFor) -> bool {
     // Its top bit is set in each byte of `word` that is below `limit`; bytes of 0x80 and above are
     // found by their own top bit, so borrows between bytes can only follow a true finding.
     let below = |word: u64, limit: u8| word.wrapping_sub(each(limit)) & !word;
     let is = |word: u64, byte: u8| below(word ^ each(byte), 1);
     let suspects = |word: u64| {
         let other = match style {
-            Style::Json => below(word, b' ') | is(word, b'"'),
-            Style::Terminal => below(word, b'!'),
+            EscapeFor::Json => below(word, b' ') | is(word, b'"'),
+            EscapeFor::Terminal => below(word, b'!'),
         };
         (word | other | is(word, b'\\') | is(word, 0x7f)) & each(0x80)
     };
     find_in_words(bytes, b'a', suspects) == 0
 }
 
-const fn is_plain(b: u8, style: Style) -> bool {
+const fn is_plain(b: u8, style: EscapeFor) -> bool {
     match style {
-        Style::Json => matches!(b, b' '..=b'~') && b != b'"' && b != b'\\',
-        Style::Terminal => matches!(b, b'!'..=b'~') && b != b'\\',
+        EscapeFor::Json => matches!(b, b' '..=b'~') && b != b'"' && b != b'\\',
+        EscapeFor::Terminal => matches!(b, b'!'..=b'~') && b != b'\\',
+    }
+}
+
+/// Remembers the text of the last second.
+#[derive(Debug)]
+pub(crate) struct Timestamp {
+    second: Option<i64>,
+    text: Vec<u8>,
+}
+
+impl Timestamp {
+    pub(crate) const fn new() -> Self {
+        Self {
+            second: None,
+            text: Vec::new(),
+        }
+    }
+
+    /// Appends `2026-11-22T00:37:18.042Z`.
+    pub(crate) fn write(&mut self, at: UnixMillis, out: &mut Vec<u8>) {
+        self.refresh(at.secs());
+        out.extend_from_slice(&self.text);
+        write_millis(at, out);
+        out.push(b'Z');
+    }
+
+    /// Appends `00:37:18.042`.
+    pub(crate) fn write_time_of_day(&mut self, at: UnixMillis, out: &mut Vec<u8>) {
+        self.refresh(at.secs());
+        out.extend_from_slice(self.text.get(self.text.len().saturating_sub(8)..).unwrap_or_default());
+        write_millis(at, out);
+    }
+
+    fn refresh(&mut self, second: i64) {
+        if self.second == Some(second) {
+            return;
+        }
+        self.second = Some(second);
+        self.text.clear();
+        // Outside of jiff's years -9999 to 9999 the epoch is written: a line must stay well-formed
+        // whatever the machine's clock says.
+        let time = jiff::Timestamp::from_second(second)
+            .unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+            .to_string();
+        self.text.extend_from_slice(time.trim_end_matches('Z').as_bytes());
+    }
+}
+
+fn write_millis(at: UnixMillis, out: &mut Vec<u8>) {
+    let millis = at.0.rem_euclid(1000);
+    out.push(b'.');
+    for divisor in [100, 10, 1] {
+        out.push(b'0' + u8::try_from(millis / divisor % 10).unwrap_or(0));
     }
 }
 
@@ -256,7 +309,7 @@ mod tests {
 
     #[test]
     fn every_byte_in_every_place_is_judged_as_by_itself() {
-        for style in [Style::Json, Style::Terminal] {
+        for style in [EscapeFor::Json, EscapeFor::Terminal] {
             for byte in 0..=u8::MAX {
                 for length in 1..=17 {
                     for place in 0..length {
@@ -268,5 +321,25 @@ mod tests {
             }
             assert!(all_plain(b"", style));
         }
+    }
+
+    #[test]
+    fn times_are_rfc_3339_with_milliseconds_in_any_order_of_arrival() {
+        let mut timestamp = Timestamp::new();
+        for (millis, want) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (1_795_307_838_042, "2026-11-22T00:37:18.042Z"),
+            (1_795_307_838_999, "2026-11-22T00:37:18.999Z"),
+            (-1, "1969-12-31T23:59:59.999Z"),
+            (951_827_696_789, "2000-02-29T12:34:56.789Z"),
+            (i64::MAX, "1970-01-01T00:00:00.807Z"),
+        ] {
+            let mut out = Vec::new();
+            timestamp.write(UnixMillis(millis), &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), want);
+        }
+        let mut out = Vec::new();
+        timestamp.write_time_of_day(UnixMillis(1_795_307_838_042), &mut out);
+        assert_eq!(out, b"00:37:18.042");
     }
 }

@@ -15,7 +15,7 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 
 /// What a family's numbers mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Only grows; `_total` is added to the name.
     Counter,
     /// Goes up and down.
@@ -47,7 +47,7 @@ pub struct HistogramSample {
 /// come here at all.
 #[derive(Debug, Default, Clone)]
 pub struct Metrics {
-    families: Arc<Mutex<BTreeMap<&'static str, Family>>>,
+    families: Arc<Mutex<BTreeMap<&'static str, MetricFamily>>>,
 }
 
 impl Metrics {
@@ -59,7 +59,7 @@ impl Metrics {
         labels: &[(&'static str, &str)],
         read: impl Fn() -> u64 + Send + Sync + 'static,
     ) {
-        self.number_fn(Kind::Counter, name, help, labels, read);
+        self.number_fn(MetricKind::Counter, name, help, labels, read);
     }
 
     /// A gauge that `read` tells.
@@ -70,12 +70,12 @@ impl Metrics {
         labels: &[(&'static str, &str)],
         read: impl Fn() -> u64 + Send + Sync + 'static,
     ) {
-        self.number_fn(Kind::Gauge, name, help, labels, read);
+        self.number_fn(MetricKind::Gauge, name, help, labels, read);
     }
 
     fn number_fn(
         &self,
-        kind: Kind,
+        kind: MetricKind,
         name: &'static str,
         help: &'static str,
         labels: &[(&'static str, &str)],
@@ -91,18 +91,24 @@ impl Metrics {
     }
 
     /// Numbers whose labels are only known when they are read (upstreams after a reload, for example).
-    pub fn family_fn(&self, kind: Kind, name: &'static str, help: &'static str, read: impl Fn() -> Vec<Sample> + Send + Sync + 'static) {
-        self.add(name, help, Shape::Numbers(kind), Source::Numbers(Box::new(read)));
+    pub fn family_fn(
+        &self,
+        kind: MetricKind,
+        name: &'static str,
+        help: &'static str,
+        read: impl Fn() -> Vec<Sample> + Send + Sync + 'static,
+    ) {
+        self.add(name, help, MetricShape::Numbers(kind), MetricSource::Numbers(Box::new(read)));
     }
 
     /// A histogram that `read` tells.
     pub fn histogram_fn(&self, name: &'static str, help: &'static str, read: impl Fn() -> HistogramSample + Send + Sync + 'static) {
-        self.add(name, help, Shape::Histogram, Source::Histogram(Box::new(read)));
+        self.add(name, help, MetricShape::Histogram, MetricSource::Histogram(Box::new(read)));
     }
 
-    fn add(&self, name: &'static str, help: &'static str, shape: Shape, source: Source) {
+    fn add(&self, name: &'static str, help: &'static str, shape: MetricShape, source: MetricSource) {
         let mut families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
-        let family = families.entry(name).or_insert_with(|| Family {
+        let family = families.entry(name).or_insert_with(|| MetricFamily {
             help,
             shape,
             sources: Vec::new(),
@@ -139,41 +145,41 @@ impl Collector for Metrics {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shape {
-    Numbers(Kind),
+enum MetricShape {
+    Numbers(MetricKind),
     Histogram,
 }
 
-impl Shape {
+impl MetricShape {
     const fn metric_type(self) -> MetricType {
         match self {
-            Self::Numbers(Kind::Counter) => MetricType::Counter,
-            Self::Numbers(Kind::Gauge) => MetricType::Gauge,
+            Self::Numbers(MetricKind::Counter) => MetricType::Counter,
+            Self::Numbers(MetricKind::Gauge) => MetricType::Gauge,
             Self::Histogram => MetricType::Histogram,
         }
     }
 }
 
 #[derive(Debug)]
-struct Family {
+struct MetricFamily {
     help: &'static str,
-    shape: Shape,
-    sources: Vec<Source>,
+    shape: MetricShape,
+    sources: Vec<MetricSource>,
 }
 
-enum Source {
+enum MetricSource {
     Numbers(Box<dyn Fn() -> Vec<Sample> + Send + Sync>),
     Histogram(Box<dyn Fn() -> HistogramSample + Send + Sync>),
 }
 
-impl fmt::Debug for Source {
+impl fmt::Debug for MetricSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Source(..)")
+        f.write_str("MetricSource(..)")
     }
 }
 
-impl Source {
-    fn encode(&self, shape: Shape, metric: &mut MetricEncoder<'_>) -> fmt::Result {
+impl MetricSource {
+    fn encode(&self, shape: MetricShape, metric: &mut MetricEncoder<'_>) -> fmt::Result {
         match self {
             Self::Numbers(read) => {
                 for sample in read() {
@@ -194,8 +200,8 @@ impl Source {
     }
 }
 
-fn encode_number(shape: Shape, value: u64, metric: &mut MetricEncoder<'_>) -> fmt::Result {
-    if shape == Shape::Numbers(Kind::Counter) {
+fn encode_number(shape: MetricShape, value: u64, metric: &mut MetricEncoder<'_>) -> fmt::Result {
+    if shape == MetricShape::Numbers(MetricKind::Counter) {
         metric.encode_counter::<NoLabelSet, u64, u64>(&value, None)
     } else {
         metric.encode_gauge(&value)

@@ -12,11 +12,8 @@ use crate::base::principal::Facts;
 
 mod counters;
 pub mod diagnostics;
-mod event;
 mod line;
 pub mod metrics;
-mod own;
-mod stamp;
 mod streams;
 mod writer;
 
@@ -129,7 +126,7 @@ impl Telemetry {
     pub fn new(format: LineFormat, lines: Option<Output>) -> Arc<Self> {
         let totals = Arc::new(Totals::default());
         let metrics = Metrics::default();
-        own::register(&metrics, &totals);
+        counters::register(&metrics, &totals);
         if let Some(output) = &lines {
             let dropped = output.dropped();
             metrics.counter_fn(
@@ -156,7 +153,7 @@ impl Telemetry {
         };
         WorkerTelemetry {
             counters: self.totals.add_worker(),
-            lines: sender.map(|sender| RefCell::new(Lines::new(self.format, sender))),
+            lines: sender.map(|sender| RefCell::new(LineBuffer::new(self.format, sender))),
         }
     }
 
@@ -193,7 +190,7 @@ impl Telemetry {
 #[derive(Debug)]
 pub struct WorkerTelemetry {
     counters: Arc<WorkerCounters>,
-    lines: Option<RefCell<Lines>>,
+    lines: Option<RefCell<LineBuffer>>,
 }
 
 impl WorkerTelemetry {
@@ -220,7 +217,7 @@ impl WorkerTelemetry {
         self.counters.streams.set_open(counts);
     }
 
-    /// Hands buffered lines over; the worker calls it about every 100 ms ([`TICK`]), so that a line
+    /// Hands buffered lines over; the worker calls it about every 100 ms, so that a line
     /// of a quiet gateway is not held back. Never waits.
     pub fn tick(&self) {
         if let Some(lines) = &self.lines {
@@ -235,22 +232,19 @@ impl Drop for WorkerTelemetry {
     }
 }
 
-/// How often a worker calls [`WorkerTelemetry::tick`]: what a person at a terminal takes for "at once".
-pub const TICK: Duration = Duration::from_millis(100);
-
 /// A buffer is handed over when it is this full: large enough that the hand-over costs nothing for
 /// each line and wakes its thread every 150 lines, small enough that a full queue is a few megabytes.
 const CHUNK: usize = 64 * 1024;
 
 #[derive(Debug)]
-struct Lines {
+struct LineBuffer {
     formatter: LineFormatter,
     sender: LineSender,
     buffer: Vec<u8>,
     count: u64,
 }
 
-impl Lines {
+impl LineBuffer {
     fn new(format: LineFormat, sender: LineSender) -> Self {
         Self {
             formatter: LineFormatter::new(format),

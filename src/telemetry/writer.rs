@@ -10,7 +10,7 @@ use std::time::Duration;
 /// 20,000 requests a second: longer stalls are the output's fault and cost lines, not latency.
 const QUEUE: usize = 64;
 
-enum Message {
+enum WriterMessage {
     Lines { bytes: Vec<u8>, count: u64 },
     Flushed(SyncSender<()>),
 }
@@ -18,7 +18,7 @@ enum Message {
 /// An output with its thread. The thread ends when the last sender is gone.
 #[derive(Debug)]
 pub struct Output {
-    queue: SyncSender<Message>,
+    queue: SyncSender<WriterMessage>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -56,7 +56,7 @@ impl Output {
     pub fn flush(&self, deadline: Duration) {
         let (done, wait) = sync_channel(1);
         let end = crate::base::clock::instant() + deadline;
-        let mut message = Message::Flushed(done);
+        let mut message = WriterMessage::Flushed(done);
         loop {
             match self.queue.try_send(message) {
                 Ok(()) => break,
@@ -76,29 +76,29 @@ impl Output {
 /// Hands lines to the writer's thread.
 #[derive(Debug, Clone)]
 pub(crate) struct LineSender {
-    queue: SyncSender<Message>,
+    queue: SyncSender<WriterMessage>,
     dropped: Arc<AtomicU64>,
 }
 
 impl LineSender {
     /// Hands `count` lines over, or counts them as dropped when the queue is full. Never waits.
     pub(crate) fn send(&self, bytes: Vec<u8>, count: u64) {
-        if self.queue.try_send(Message::Lines { bytes, count }).is_err() {
+        if self.queue.try_send(WriterMessage::Lines { bytes, count }).is_err() {
             self.dropped.fetch_add(count, Ordering::Relaxed);
         }
     }
 }
 
-fn run(messages: &Receiver<Message>, mut sink: impl Write, dropped: &AtomicU64) {
+fn run(messages: &Receiver<WriterMessage>, mut sink: impl Write, dropped: &AtomicU64) {
     while let Ok(message) = messages.recv() {
         match message {
-            Message::Lines { bytes, count } => {
+            WriterMessage::Lines { bytes, count } => {
                 if sink.write_all(&bytes).and_then(|()| sink.flush()).is_err() {
                     dropped.fetch_add(count, Ordering::Relaxed);
                 }
             }
             // Nobody waits any more when the deadline passed.
-            Message::Flushed(done) => drop(done.try_send(())),
+            WriterMessage::Flushed(done) => drop(done.try_send(())),
         }
     }
 }

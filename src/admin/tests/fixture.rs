@@ -26,8 +26,8 @@ use crate::decide::surface::{
 use crate::snapshot::Snapshot;
 use crate::store::announce::Identity;
 use crate::store::{
-    ChangeError, CredentialChange, CredentialFilter, EventSink, FactStore, Found, FoundFacts, NewRecords, ReceiptStore, RecordStore,
-    RoleChange, StoreError, StoreStatus, TenantState,
+    ChangeError, CredentialChange, CredentialFilter, EventSink, FactStore, LookupReply, NewRecords, ReceiptStore, RecordStore, RoleChange,
+    StoreError, StoreStatus, StoredFacts, TenantState,
 };
 use crate::telemetry::LineFormat;
 
@@ -116,7 +116,7 @@ pub(super) fn down() -> StoreError {
 }
 
 impl FactStore for Memory {
-    fn find(&self, fingerprint: Fingerprint) -> BoxFuture<'_, Result<Found, StoreError>> {
+    fn find(&self, fingerprint: Fingerprint) -> BoxFuture<'_, Result<LookupReply, StoreError>> {
         let found = self
             .credentials
             .lock()
@@ -125,7 +125,7 @@ impl FactStore for Memory {
             .find(|c| c.fingerprint == fingerprint)
             .cloned();
         let facts = found.and_then(|credential| {
-            Some(FoundFacts {
+            Some(StoredFacts {
                 tenant: self.tenants.lock().unwrap().get(&credential.tenant)?.clone(),
                 credential,
                 ancestors: Vec::new(),
@@ -133,7 +133,7 @@ impl FactStore for Memory {
             })
         });
         Box::pin(async move {
-            Ok(Found {
+            Ok(LookupReply {
                 position: Position(1),
                 facts,
                 primary_at: None,

@@ -10,7 +10,7 @@ fn a_longer_key_holds_as_what_it_is_only() {
         let text = key.expose().as_bytes();
         assert_eq!(text.len(), 1 + random + CHECKSUM_LEN);
         assert!(text.iter().all(u8::is_ascii_alphanumeric));
-        assert_eq!(shape_of(text, "t", random), Ok(KeyShape::Unmarked));
+        assert_eq!(shape_of(text, "t", random), Ok(KeyLayout::Unmarked));
         assert_eq!(shape_of(text, "t", random + 1), Err(KeyFormError::Length));
     }
     assert_eq!(
@@ -153,7 +153,7 @@ fn the_parts_of_a_marked_key_are_what_is_documented() {
     let mut sum = checksum(text.as_bytes()).to_be_bytes();
     push_base62(&mut text, &mut sum, CHECKSUM_LEN);
     assert_eq!(text, format!("acme_live_{random}tq05j20kQsty"));
-    assert_eq!(shape_of(text.as_bytes(), "acme_live_", 43), Ok(KeyShape::Marked));
+    assert_eq!(shape_of(text.as_bytes(), "acme_live_", 43), Ok(KeyLayout::Marked));
     assert!(mac_holds(text.as_bytes(), &peppers(&[7])));
 }
 
@@ -162,7 +162,7 @@ fn a_mac_holds_under_every_pepper_that_is_configured_and_under_no_other() {
     let key = marked("hlive_", 43, 1);
     let text = key.expose().as_bytes();
     assert_eq!(text.len(), "hlive_".len() + 55);
-    assert_eq!(shape_of(text, "hlive_", 43), Ok(KeyShape::Marked));
+    assert_eq!(shape_of(text, "hlive_", 43), Ok(KeyLayout::Marked));
     for (configured, holds) in [
         (&[1_u8][..], true),
         (&[2, 1], true),
@@ -177,7 +177,7 @@ fn a_mac_holds_under_every_pepper_that_is_configured_and_under_no_other() {
 #[test]
 fn a_wrong_mac_with_a_right_checksum_has_the_form_and_does_not_hold() {
     let forged = with_another_mac(marked("hlive_", 43, 1).expose());
-    assert_eq!(shape_of(forged.as_bytes(), "hlive_", 43), Ok(KeyShape::Marked));
+    assert_eq!(shape_of(forged.as_bytes(), "hlive_", 43), Ok(KeyLayout::Marked));
     assert!(!mac_holds(forged.as_bytes(), &peppers(&[1])));
 }
 
@@ -196,8 +196,8 @@ fn an_older_key_is_told_by_its_length() {
     for random in [43, 62, 128] {
         let old = GeneratedKey::mint_of("t", random).unwrap();
         let new = marked("t", random, 1);
-        assert_eq!(shape_of(old.expose().as_bytes(), "t", random), Ok(KeyShape::Unmarked));
-        assert_eq!(shape_of(new.expose().as_bytes(), "t", random), Ok(KeyShape::Marked));
+        assert_eq!(shape_of(old.expose().as_bytes(), "t", random), Ok(KeyLayout::Unmarked));
+        assert_eq!(shape_of(new.expose().as_bytes(), "t", random), Ok(KeyLayout::Marked));
         assert_eq!(new.expose().len(), old.expose().len() + MAC_LEN);
         assert!(!mac_holds(old.expose().as_bytes(), &peppers(&[1])));
     }
@@ -207,7 +207,7 @@ proptest! {
     #[test]
     fn every_generated_key_passes_its_mac(prefix in "[a-z_]{0,32}", random in 43..128_usize, pepper in 0..3_u8) {
         let key = marked(&prefix, random, pepper);
-        prop_assert_eq!(shape_of(key.expose().as_bytes(), &prefix, random), Ok(KeyShape::Marked));
+        prop_assert_eq!(shape_of(key.expose().as_bytes(), &prefix, random), Ok(KeyLayout::Marked));
         prop_assert!(mac_holds(key.expose().as_bytes(), &peppers(&[0, 1, 2])));
     }
 

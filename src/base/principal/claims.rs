@@ -1,4 +1,4 @@
-//! Claims of a record: small named values that become headers, token claims and answers.
+//! The claims of a record: small named values that become headers, claims of tokens, and parts of answers.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use crate::base::ids::is_valid_id;
 /// Most claims of one record: the documented schemes use four, and each may become a header.
 pub const MAX_CLAIMS: usize = 16;
 
-/// Longest value, lists joined: a sixteenth of the head an upstream must take.
+/// Longest value with its list joined: a sixteenth of the head that an upstream must take.
 pub const MAX_CLAIM_VALUE: usize = 1024;
 
 /// Longest name of a claim.
@@ -32,7 +32,7 @@ impl ClaimValue {
         }
     }
 
-    /// Whether it is, or contains, this text: what a list of records is filtered by.
+    /// Whether the value is this text or contains it. Lists of records are filtered by this.
     #[must_use]
     pub fn names(&self, text: &str) -> bool {
         match self {
@@ -66,7 +66,7 @@ pub enum InvalidClaims {
     Value,
 }
 
-/// Claims by name, sorted, at most [`MAX_CLAIMS`]; header-safe by construction.
+/// Claims by name, sorted; at most [`MAX_CLAIMS`], header-safe by construction.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RecordClaims(Vec<(String, ClaimValue)>);
 
@@ -103,13 +103,13 @@ impl RecordClaims {
         self.0.get(place).map(|(_, value)| value)
     }
 
-    /// All, in order of name.
+    /// All claims in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &ClaimValue)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 }
 
-/// Visible ASCII and inner spaces: no control character, so no second header line.
+/// Visible ASCII and inner spaces. Without control characters there is no second header line.
 fn is_header_text(text: &str) -> bool {
     (1..=MAX_CLAIM_VALUE).contains(&text.len())
         && text.bytes().all(|b| (b' '..=b'~').contains(&b))

@@ -13,31 +13,31 @@ use crate::base::scope::{Mode, ScopeSet};
 
 use super::claims::RecordClaims;
 
-/// Records that one may hang on, one behind the other: a session on an access token on a key is
-/// two; one more leaves room. All of them are read with every look-up.
+/// Most records above one record. A session on an access token on a key has two above it; one more leaves room. Every
+/// look-up reads all of them.
 pub const MAX_ANCESTORS: usize = 3;
 
-/// The surface of the records that stand for tenants themselves ([`CredentialRecord::of_tenant`]).
-/// No configured surface may have this name.
+/// The surface of the records that stand for tenants ([`CredentialRecord::of_tenant`]). No configured surface may
+/// have this name.
 pub const TENANT_SURFACE: &str = "tenant";
 
-/// Whether a credential may be used at all.
+/// The state of a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CredentialState {
     Active,
-    /// Switched off by an operator; may be switched on again.
+    /// Switched off by an operator, who may switch it on again.
     Disabled,
-    /// Ended for ever. The record stays as its own tombstone.
+    /// Ended for ever. The record stays as a tombstone.
     Revoked {
         /// When the store acknowledged it.
         at: UnixMillis,
     },
 }
 
-/// Stored facts about one credential. Never a decision; holds no secret.
+/// What the store holds about one credential. It is never a decision and holds no secret.
 ///
-/// In the order in which they are here, so that what every request asks for is together in memory: with many
-/// callers each line of memory that a request touches has to be fetched.
+/// The order of the fields is their order in memory: the fields that every request needs stand together, because with
+/// many callers each cache line that a request touches has to be fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[repr(C)]
 pub struct CredentialRecord {
@@ -48,62 +48,62 @@ pub struct CredentialRecord {
     pub not_before: Option<UnixMillis>,
     /// Not at or after this.
     pub expires_at: Option<UnixMillis>,
-    /// What it was given; its roles add to this, and what it hangs on bounds it
+    /// The scopes of the record itself. Its roles add to them, and the records above it bound them
     /// (`decide::scope_grants`).
     pub scopes: ScopeSet,
-    /// What few records have; none on a plain key. [`Extras::boxed`] makes it.
+    /// Parts that few records have; `None` on a plain key. [`Extras::boxed`] makes it.
     pub extras: Option<Box<Extras>>,
     /// Test or live; none on surfaces without modes.
     pub mode: Option<Mode>,
-    /// Of a pair: what the secret half must hash to.
+    /// The fingerprint of the secret half of a pair.
     pub secret_fingerprint: Option<Fingerprint>,
-    /// Found by this (the key, the publishable half, or an account's log-in name).
+    /// The fingerprint that finds the record: of the key, the publishable half, or the log-in name of an account.
     pub fingerprint: Fingerprint,
-    /// Tokens that hang on this record and were issued before this, and records that hang on it and
-    /// were made before this, are dead ("log out everywhere").
+    /// The watermark: tokens of this record that were issued before it, and records below this one that were made
+    /// before it, are dead ("log out everywhere").
     pub valid_after: Option<UnixMillis>,
     pub id: CredentialId,
-    /// Who acts within the tenant, if the surface has subjects.
+    /// The subject, if the surface has subjects.
     pub subject: Option<Subject>,
     /// The visible beginning, for lists.
     pub prefix: String,
     /// The last four characters, for lists.
     pub last4: String,
-    /// The operator's or tenant's name for it.
+    /// The name that the operator or the tenant gave it.
     pub name: Option<String>,
     pub created_at: UnixMillis,
-    /// Counts the changes of this record; a higher epoch outranks a lower one.
+    /// The number of changes of this record. A higher epoch outranks a lower one.
     pub epoch: u64,
-    /// The pepper its fingerprints were made under, as the store noted it; `None` when none was needed,
-    /// or when it was made before this was noted. Last: no request asks for it.
+    /// The pepper that made the fingerprints, as the store noted it; `None` if no pepper was needed, or if the record
+    /// is older than this note. It stands last, since no request needs it.
     pub pepper: Option<PepperMark>,
 }
 
-/// What only some records have, kept apart so that a plain key's record stays small.
+/// Parts that only some records have. They are kept apart so that the record of a plain key stays small.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Extras {
-    /// The record this one hangs on: when that ends, this one ends.
+    /// The record that this one hangs on. When the parent ends, this record ends.
     pub parent: Option<Parent>,
     /// Roles, of the configuration or of the store; at most [`MAX_ROLES`](super::MAX_ROLES).
     pub roles: Vec<RoleId>,
     /// Values that become headers, claims of tokens and parts of answers.
     pub claims: RecordClaims,
-    /// How long it lives unused; `expires_at` is then the absolute limit.
+    /// How long the record lives without use. `expires_at` is then the absolute limit.
     pub idle: Option<IdleTimeout>,
-    /// An account's log-in name as it is shown. The fingerprint is of its normal form; it is never
-    /// the identity.
+    /// The log-in name of an account as it is shown. The fingerprint is made of its normal form. It is never the
+    /// identity.
     pub login: Option<String>,
     pub password: Option<PasswordHash>,
-    /// Of a record with a parent: those of its scopes that the route which made it gave by `grants`. They
-    /// are its own; the others go only as far as its parent's. `None` on records made before this was kept
-    /// apart.
+    /// For a record with a parent: the scopes that the route which made it gave by `grants`. They belong to the
+    /// record itself; its other scopes reach only as far as those of the parent. `None` on records that were made
+    /// before grants were stored.
     pub granted: Option<ScopeSet>,
-    /// What it is for, in its maker's words; never a header.
+    /// The description by its maker; never a header.
     pub description: Option<String>,
 }
 
 impl Extras {
-    /// As a record holds it: nothing for nothing.
+    /// The extras as a record holds them: `None` if there are none.
     #[must_use]
     pub fn boxed(self) -> Option<Box<Self>> {
         (self != Self::default()).then(|| Box::new(self))
@@ -118,17 +118,17 @@ pub struct Parent {
     pub id: CredentialId,
 }
 
-/// The end of a record that is not used.
+/// The idle timeout of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdleTimeout {
-    /// It dies when it was not used for so long.
+    /// The record ends after this time without use.
     pub timeout: Duration,
-    /// When it was last used, as far as the store knows; at least when it was made.
+    /// When the record was last used, as far as the store knows; at least when it was made.
     pub last_used: UnixMillis,
 }
 
 impl IdleTimeout {
-    /// When it dies if it is not used before.
+    /// When the record ends if it is not used before.
     #[must_use]
     pub fn ends_at(&self) -> UnixMillis {
         self.last_used.plus(self.timeout)
@@ -173,8 +173,8 @@ impl fmt::Debug for PasswordHash {
 }
 
 impl CredentialRecord {
-    /// The record that external tokens hang on, which name a tenant and nothing else: it is in force
-    /// while the tenant is, holds no scope and narrows none.
+    /// The record that external tokens hang on, which name only a tenant. It is in force while the tenant is, holds
+    /// no scope and narrows none.
     #[must_use]
     pub fn of_tenant(tenant: &TenantRecord) -> Self {
         let (surface, id) = (SurfaceName::of_valid(TENANT_SURFACE), CredentialId::of_valid(tenant.id.as_str()));
@@ -201,14 +201,14 @@ impl CredentialRecord {
         }
     }
 
-    /// Whether it stands for a tenant itself.
+    /// Whether the record stands for a tenant.
     #[must_use]
     pub fn is_of_tenant(&self) -> bool {
         self.surface.as_str() == TENANT_SURFACE
     }
 
-    /// Whether a pepper is needed to find it or to derive its secret: not when it is found by its id alone, or is a
-    /// tenant's.
+    /// Whether a pepper is needed to find the record or to derive its secret. None is needed for a record that only
+    /// its id finds, and for the record of a tenant.
     #[must_use]
     pub fn needs_pepper(&self) -> bool {
         let by_id = self.fingerprint == Fingerprint::of_id(&self.surface, &self.id);
@@ -237,25 +237,25 @@ impl CredentialRecord {
         self.extras.as_ref().map(|extras| &extras.claims)
     }
 
-    /// How it ends when it is not used.
+    /// The idle timeout, if the record has one.
     #[must_use]
     pub fn idle(&self) -> Option<&IdleTimeout> {
         self.extras.as_ref()?.idle.as_ref()
     }
 
-    /// An account's log-in name as it is shown.
+    /// The log-in name of an account as it is shown.
     #[must_use]
     pub fn login(&self) -> Option<&str> {
         self.extras.as_ref()?.login.as_deref()
     }
 
-    /// What it is for, in its maker's words.
+    /// The description by its maker.
     #[must_use]
     pub fn description(&self) -> Option<&str> {
         self.extras.as_ref()?.description.as_deref()
     }
 
-    /// Those of its scopes that it holds whatever its parent does; `None` when that was not kept.
+    /// The scopes that belong to the record whatever its parent may do; `None` if that was not stored.
     #[must_use]
     pub fn granted(&self) -> Option<&ScopeSet> {
         self.extras.as_ref()?.granted.as_ref()
@@ -267,7 +267,7 @@ impl CredentialRecord {
         self.extras.as_ref()?.password.as_ref()
     }
 
-    /// Its extras, to be changed; empty ones if it has none.
+    /// The extras, to change them. A record without extras gets empty ones.
     pub fn extras_mut(&mut self) -> &mut Extras {
         self.extras.get_or_insert_default()
     }
@@ -277,7 +277,7 @@ impl CredentialRecord {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[repr(C)]
 pub struct TenantRecord {
-    /// Its name; becomes `X-Tenant-Id`.
+    /// The id of the tenant. It becomes `X-Tenant-Id`.
     pub id: TenantId,
     /// Inactive tenants' credentials are refused.
     pub active: bool,

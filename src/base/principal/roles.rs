@@ -1,4 +1,4 @@
-//! Roles: named sets of scopes, of the configuration for every tenant or of the store for one.
+//! Roles: named sets of scopes. A role of the configuration is for every tenant, a role of the store for one.
 
 use aws_lc_rs::digest;
 
@@ -6,7 +6,7 @@ use crate::base::clock::UnixMillis;
 use crate::base::ids::{RoleId, TenantId};
 use crate::base::scope::ScopeSet;
 
-/// Most roles of one record: each is read with it in one step.
+/// Most roles of one record. All are read with it in one step.
 pub const MAX_ROLES: usize = 16;
 
 /// A named set of scopes.
@@ -14,7 +14,7 @@ pub const MAX_ROLES: usize = 16;
 pub struct RoleRecord {
     /// Its own name; what records refer to.
     pub id: RoleId,
-    /// Whose it is; none for those of the configuration, which every tenant may use.
+    /// The tenant of the role; `None` for a role of the configuration, which every tenant may use.
     pub tenant: Option<TenantId>,
     /// The name people give it.
     pub name: String,
@@ -29,8 +29,8 @@ pub struct RoleRecord {
 }
 
 impl RoleId {
-    /// The id of a role of the configuration that has none written down: a UUID (version 8, RFC
-    /// 9562, section 5.8) of SHA-256 over its name, the same wherever the name is the same.
+    /// The id of a role of the configuration without a configured id: a UUID (version 8, RFC 9562, section 5.8) of
+    /// SHA-256 over its name. The same name has the same id everywhere.
     #[must_use]
     pub fn of_name(name: &str) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);
@@ -41,7 +41,7 @@ impl RoleId {
         Self::of_uuid(bytes, 8)
     }
 
-    /// The id made of these random bytes: a UUID of version 4.
+    /// A UUID of version 4 of these random bytes.
     #[must_use]
     pub fn of_random(bytes: [u8; 16]) -> Self {
         Self::of_uuid(bytes, 4)
@@ -68,7 +68,7 @@ impl RoleId {
 pub struct Roles(Vec<RoleRecord>);
 
 impl Roles {
-    /// Roles with their ids; of two with one id the first counts.
+    /// The roles by id. Of two roles with the same id the first counts.
     #[must_use]
     pub fn new(roles: impl IntoIterator<Item = RoleRecord>) -> Self {
         let mut all: Vec<RoleRecord> = roles.into_iter().collect();
@@ -90,7 +90,7 @@ impl Roles {
         self.0.iter().find(|role| role.name == name)
     }
 
-    /// All, in order of id.
+    /// All roles in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = &RoleRecord> {
         self.0.iter()
     }

@@ -16,7 +16,7 @@ use crate::server::RunningServer;
 use crate::store::announce::Announcer;
 use crate::store::cached::CachedStore;
 use crate::store::events::ReaderState;
-use crate::telemetry::metrics::{HistogramSample, Kind, Metrics, Sample};
+use crate::telemetry::metrics::{HistogramSample, MetricKind, Metrics, Sample};
 
 /// Where the figures come from.
 pub(super) struct MetricSources<'a> {
@@ -57,7 +57,7 @@ pub(super) fn register(metrics: &Metrics, sources: &MetricSources<'_>) {
     );
     let reloader = sources.reloader.clone();
     metrics.family_fn(
-        Kind::Counter,
+        MetricKind::Counter,
         "durward_config_reloads",
         "Reloads of the configuration, by result",
         move || {
@@ -74,7 +74,7 @@ pub(super) fn register(metrics: &Metrics, sources: &MetricSources<'_>) {
 fn register_concerns(metrics: &Metrics, cached: &Arc<CachedStore>) {
     let cached = cached.clone();
     metrics.family_fn(
-        Kind::Gauge,
+        MetricKind::Gauge,
         "durward_store_concerns",
         "What should be changed about the store's settings; none when all is well",
         move || {
@@ -88,7 +88,7 @@ fn register_concerns(metrics: &Metrics, cached: &Arc<CachedStore>) {
 fn register_writes(metrics: &Metrics, cached: &Arc<CachedStore>) {
     let store = cached.clone();
     metrics.family_fn(
-        Kind::Gauge,
+        MetricKind::Gauge,
         "durward_store_writable",
         "Whether the file of the embedded store takes changes; no row for other stores",
         move || {
@@ -98,14 +98,14 @@ fn register_writes(metrics: &Metrics, cached: &Arc<CachedStore>) {
     );
     let store = cached.clone();
     metrics.family_fn(
-        Kind::Counter,
+        MetricKind::Counter,
         "durward_store_write_failures",
         "Failures to write the file of the embedded store; no row for other stores",
         move || store.store().writes().iter().map(|w| sample(&[], w.failed)).collect(),
     );
     let store = cached.clone();
     metrics.family_fn(
-        Kind::Counter,
+        MetricKind::Counter,
         "durward_store_reopenings",
         "How often the file of the embedded store was opened again after a failure; no row for other stores",
         move || store.store().writes().iter().map(|w| sample(&[], w.reopened)).collect(),
@@ -115,7 +115,7 @@ fn register_writes(metrics: &Metrics, cached: &Arc<CachedStore>) {
 fn register_rights(metrics: &Metrics, cached: &Arc<CachedStore>) {
     let cached = cached.clone();
     metrics.family_fn(
-        Kind::Gauge,
+        MetricKind::Gauge,
         "durward_store_denied_rights",
         "Rights that the store's user lacks, `~keys` for its keys; none when all is well",
         move || {
@@ -129,7 +129,7 @@ fn register_rights(metrics: &Metrics, cached: &Arc<CachedStore>) {
 fn register_cache(metrics: &Metrics, cached: &Arc<CachedStore>) {
     let cache = cached.clone();
     metrics.family_fn(
-        Kind::Counter,
+        MetricKind::Counter,
         "durward_cache_lookups",
         "Look-ups in memory, by what was found",
         move || {
@@ -143,7 +143,7 @@ fn register_cache(metrics: &Metrics, cached: &Arc<CachedStore>) {
     );
     let cache = cached.clone();
     metrics.family_fn(
-        Kind::Counter,
+        MetricKind::Counter,
         "durward_store_reads",
         "Reads of the store, by reason and result",
         move || {
@@ -159,7 +159,7 @@ fn register_cache(metrics: &Metrics, cached: &Arc<CachedStore>) {
     );
     let cache = cached.clone();
     metrics.family_fn(
-        Kind::Counter,
+        MetricKind::Counter,
         "durward_store_lookups_avoided",
         "Look-ups that did not read the store, by reason",
         move || {
@@ -190,7 +190,7 @@ fn register_trust(metrics: &Metrics, cached: &Arc<CachedStore>) {
         move || cache.figures().outdated,
     );
     let cache = cached.clone();
-    metrics.family_fn(Kind::Gauge, "durward_cache_entries", "What is remembered", move || {
+    metrics.family_fn(MetricKind::Gauge, "durward_cache_entries", "What is remembered", move || {
         let f = cache.figures();
         vec![
             sample(&[("of", "credentials")], f.entries),
@@ -209,7 +209,7 @@ fn register_trust(metrics: &Metrics, cached: &Arc<CachedStore>) {
 fn register_upstreams(metrics: &Metrics, upstreams: &Arc<UpstreamRegistry>) {
     let registry = upstreams.clone();
     metrics.family_fn(
-        Kind::Counter,
+        MetricKind::Counter,
         "durward_upstream_events",
         "What happened towards upstreams",
         move || {
@@ -223,20 +223,25 @@ fn register_upstreams(metrics: &Metrics, upstreams: &Arc<UpstreamRegistry>) {
         },
     );
     let registry = upstreams.clone();
-    metrics.family_fn(Kind::Gauge, "durward_upstream_connections", "Connections to upstreams", move || {
-        let mut samples = Vec::new();
-        registry.visit(|name, counters| {
-            samples.push(sample(&[("upstream", name), ("state", "open")], counters.open.value()));
-            samples.push(sample(&[("upstream", name), ("state", "idle")], counters.idle.value()));
-        });
-        sum(samples)
-    });
+    metrics.family_fn(
+        MetricKind::Gauge,
+        "durward_upstream_connections",
+        "Connections to upstreams",
+        move || {
+            let mut samples = Vec::new();
+            registry.visit(|name, counters| {
+                samples.push(sample(&[("upstream", name), ("state", "open")], counters.open.value()));
+                samples.push(sample(&[("upstream", name), ("state", "idle")], counters.idle.value()));
+            });
+            sum(samples)
+        },
+    );
 }
 
 fn register_connections(metrics: &Metrics, running: &RunningServer) {
     let accept = running.accept_counters().clone();
     metrics.family_fn(
-        Kind::Counter,
+        MetricKind::Counter,
         "durward_connections_accepted",
         "What became of accepted connections",
         move || {
@@ -249,7 +254,7 @@ fn register_connections(metrics: &Metrics, running: &RunningServer) {
     );
     let workers = running.counters().to_vec();
     metrics.family_fn(
-        Kind::Gauge,
+        MetricKind::Gauge,
         "durward_connections_open",
         "Open client connections, by worker",
         move || {
@@ -262,7 +267,7 @@ fn register_connections(metrics: &Metrics, running: &RunningServer) {
     );
     let workers = running.counters().to_vec();
     metrics.family_fn(
-        Kind::Counter,
+        MetricKind::Counter,
         "durward_connection_events",
         "What happened on client connections",
         move || {
@@ -300,7 +305,7 @@ fn register_descriptors(metrics: &Metrics, budget: DescriptorBudget) {
 fn register_limits(metrics: &Metrics, limiter: &Arc<Limiter>) {
     let limits = limiter.clone();
     metrics.family_fn(
-        Kind::Counter,
+        MetricKind::Counter,
         "durward_rate_limit_checks",
         "Requests under rate limits, by what a limit said; `unavailable` are those the shared count could not answer",
         move || {
@@ -331,7 +336,7 @@ fn register_limits(metrics: &Metrics, limiter: &Arc<Limiter>) {
 fn register_keys(metrics: &Metrics, renewal: &Arc<KeyRenewal>) {
     let keys = renewal.clone();
     metrics.family_fn(
-        Kind::Counter,
+        MetricKind::Counter,
         "durward_issuer_key_fetches",
         "Fetches of issuers' key sets, by result",
         move || {
@@ -359,7 +364,7 @@ fn register_keys(metrics: &Metrics, renewal: &Arc<KeyRenewal>) {
 fn register_receipts(metrics: &Metrics, cached: &Arc<CachedStore>, announcer: &Arc<Announcer>) {
     let cache = cached.clone();
     metrics.family_fn(
-        Kind::Gauge,
+        MetricKind::Gauge,
         "durward_store_reader",
         "What the reader of the store's events does: 1 for the state it is in",
         move || {
@@ -379,7 +384,7 @@ fn register_receipts(metrics: &Metrics, cached: &Arc<CachedStore>, announcer: &A
     );
     let receipts = announcer.clone();
     metrics.family_fn(
-        Kind::Counter,
+        MetricKind::Counter,
         "durward_receipts",
         "Receipts of this gateway, by whether they could be written to the store",
         move || {

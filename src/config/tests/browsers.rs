@@ -40,7 +40,10 @@ fn warnings(tables: &str, route: &str) -> Vec<String> {
     ]);
     files.variables.insert("S".into(), "0123456789abcdef0123456789abcdef".into());
     let loaded = check(&files).unwrap_or_else(|errors| panic!("{errors}"));
-    let warnings = loaded.warnings.iter().filter(|d| d.problem.weight == error::Weight::Warning);
+    let warnings = loaded
+        .warnings
+        .iter()
+        .filter(|d| d.problem.weight == error::ProblemSeverity::Warning);
     warnings.map(|d| d.problem.message.clone()).collect()
 }
 
@@ -90,7 +93,10 @@ fn the_prefix_that_keeps_others_out_is_enough() {
     let mut files = table(&[("gateway.toml", &gateway), ("upstreams/orders.toml", &format!("{ORDERS}{route}"))]);
     files.variables.insert("S".into(), "0123456789abcdef0123456789abcdef".into());
     let loaded = check(&files).unwrap_or_else(|errors| panic!("{errors}"));
-    let warnings = loaded.warnings.iter().filter(|d| d.problem.weight == error::Weight::Warning);
+    let warnings = loaded
+        .warnings
+        .iter()
+        .filter(|d| d.problem.weight == error::ProblemSeverity::Warning);
     assert_eq!(warnings.count(), 0);
 }
 
@@ -99,7 +105,10 @@ fn credentials_without_a_cookie_are_warned_of() {
     let gateway = format!("{APP}{GATEWAY}");
     let files = table(&[("gateway.toml", &gateway), ("upstreams/orders.toml", ORDERS)]);
     let loaded = check(&files).unwrap_or_else(|errors| panic!("{errors}"));
-    let warnings = loaded.warnings.iter().filter(|d| d.problem.weight == error::Weight::Warning);
+    let warnings = loaded
+        .warnings
+        .iter()
+        .filter(|d| d.problem.weight == error::ProblemSeverity::Warning);
     let messages: Vec<_> = warnings.map(|d| d.problem.message.clone()).collect();
     assert_eq!(messages, ["no surface is carried in a cookie: `credentials` has no effect"]);
 }

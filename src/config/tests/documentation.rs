@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::base::denial::DENIALS;
-use crate::config::schema::{Fallback, Schema};
+use crate::config::schema::{Fallback, Schema, SchemaPart, Setting};
 
 const BEGIN: &str = "<!-- begin: written from the code, see src/config/tests/documentation.rs -->\n";
 const END: &str = "<!-- end -->\n";
@@ -21,28 +21,66 @@ fn document() -> String {
 }
 
 /// Every table, each once, in the order they are met.
-fn schemas() -> Vec<&'static Schema> {
+pub(super) fn schemas() -> Vec<&'static Schema> {
     fn visit(schema: &'static Schema, found: &mut Vec<&'static Schema>) {
         if found.iter().any(|s| std::ptr::eq(*s, schema)) {
             return;
         }
         found.push(schema);
-        for inner in schema.keys.iter().filter_map(|k| k.kind.table()) {
-            visit(inner, found);
+        visit_parts(schema, found);
+    }
+    fn visit_parts(schema: &'static Schema, found: &mut Vec<&'static Schema>) {
+        for key in schema.keys {
+            if let Some(inner) = key.kind.table() {
+                visit(inner, found);
+            }
+        }
+        for part in schema.parts {
+            match part {
+                SchemaPart::Keys(keys) => visit_parts(keys, found),
+                SchemaPart::Choice(choice) => choice.alternatives.iter().for_each(|one| visit(one.schema, found)),
+            }
         }
     }
     let mut found = Vec::new();
-    visit(&written::gateway::GATEWAY, &mut found);
-    visit(&written::upstream::UPSTREAM, &mut found);
+    visit(GatewayTable::SCHEMA, &mut found);
+    visit(UpstreamTable::SCHEMA, &mut found);
     found
+}
+
+/// The rows of a table: of its tags first, then its own, then those of its parts.
+fn rows(schema: &'static Schema) -> Vec<&'static Setting> {
+    let mut rows: Vec<&'static Setting> = Vec::new();
+    for part in schema.parts {
+        if let SchemaPart::Choice(choice) = part {
+            rows.push(&choice.tag);
+        }
+    }
+    rows.extend(schema.keys);
+    for part in schema.parts {
+        if let SchemaPart::Keys(keys) = part {
+            rows.extend(self::rows(keys));
+        }
+    }
+    rows
 }
 
 fn tables() -> String {
     let mut text = String::new();
     for schema in schemas() {
         write!(text, "### {}\n\n{}\n\n", schema.name, schema.about).unwrap();
-        text.push_str("| key | value | without it | |\n|---|---|---|---|\n");
-        for key in schema.keys {
+        for part in schema.parts {
+            if let SchemaPart::Choice(choice) = part {
+                let names: Vec<&str> = choice.alternatives.iter().map(|one| one.schema.name).collect();
+                write!(text, "Its further keys are those of one of these: {}.\n\n", names.join("; ")).unwrap();
+            }
+        }
+        if rows(schema).is_empty() {
+            text.push_str("No further keys.\n\n");
+            continue;
+        }
+        text.push_str("| setting | value | without it | |\n|---|---|---|---|\n");
+        for key in rows(schema) {
             let default = match key.default {
                 Fallback::Required => "required".to_owned(),
                 Fallback::Value(value) => format!("`{value}`"),
@@ -99,7 +137,10 @@ fn the_documented_examples_load() {
     let mut files = table(&[("gateway.toml", gateway), ("upstreams/orders.toml", upstream)]);
     files.variables.insert("PORTAL_SECRET".into(), "s".repeat(32));
     let loaded = check(&files).unwrap_or_else(|errors| panic!("{errors}"));
-    let warnings = loaded.warnings.iter().filter(|d| d.problem.weight == error::Weight::Warning);
+    let warnings = loaded
+        .warnings
+        .iter()
+        .filter(|d| d.problem.weight == error::ProblemSeverity::Warning);
     assert_eq!(warnings.map(|d| d.to_string()).collect::<Vec<_>>(), [] as [String; 0]);
     assert_eq!(blocks.count(), 0, "an example that no test reads");
 }

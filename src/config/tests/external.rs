@@ -12,7 +12,7 @@ use crate::decide::token::ClaimLists;
 const SET: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 
 /// A gateway whose surface has these issuers, beside the set in `keys.json`.
-fn files(issuers: &str, set: &str) -> Table {
+fn files(issuers: &str, set: &str) -> InMemory {
     let gateway = format!("{GATEWAY}[surfaces.jwt]\nkind = \"external_jwt\"\ncarry = [\"header:X-Jwt\"]\n{issuers}");
     let upstream = format!("{ORDERS}[[routes]]\npath = \"/j\"\naccess = {{ surfaces = [\"jwt\"] }}\n");
     let ca = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.pem();
@@ -182,7 +182,7 @@ fn a_reload_keeps_fetched_keys_of_the_same_issuer_and_no_others() {
     let before = check(&same).unwrap();
     let old = Arc::clone(&rules(&before).issuers[0].keys);
     old.replace(KeySet::parse(SET.as_bytes()).unwrap(), crate::base::clock::BootMillis(5));
-    let keys_after = |files: &Table| {
+    let keys_after = |files: &InMemory| {
         let loaded = reload_from(Path::new("/c/gateway.toml"), &before.settings, &before.snapshot, files).unwrap();
         let found = loaded.snapshot.surfaces.iter().find_map(|surface| match &surface.kind {
             SurfaceKind::External(ExternalSurface { rules, .. }) => Some(Arc::clone(&rules.issuers[0].keys)),

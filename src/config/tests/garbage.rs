@@ -40,7 +40,7 @@ proptest! {
                 let lines = files.files.get(&d.file).map_or(0, |f| f.split(|b| *b == b'\n').count());
                 prop_assert!(d.line <= lines.max(1), "{}", d);
             }
-            prop_assert!(!errors.problems.render(Style::Plain).is_empty());
+            prop_assert!(!errors.problems.render(RenderStyle::Plain).is_empty());
         }
     }
 }

@@ -80,7 +80,7 @@ fn a_first_start_that_was_interrupted_goes_on_and_leaves_no_half_file() {
 #[test]
 fn a_check_says_that_a_store_has_vanished_and_not_that_a_first_start_is_to_come() {
     let (directory, path) = directory("");
-    let warnings = || load(&path, Purpose::Check).unwrap().warnings.render(Style::Plain);
+    let warnings = || load(&path, Purpose::Check).unwrap().warnings.render(RenderStyle::Plain);
     assert!(!warnings().contains("durward.redb"), "{}", warnings());
     load(&path, Purpose::Serve).unwrap();
     assert!(!warnings().contains("durward.redb"), "{}", warnings());
@@ -111,7 +111,7 @@ fn a_generated_session_secret_is_the_same_after_a_restart_and_is_not_made_by_a_r
 fn a_secret_that_vanished_beside_its_store_is_made_with_a_warning_and_on_the_first_start_without() {
     let (directory, path) =
         directory("[surfaces.s]\nkind = \"session_jwt\"\ntoken_kind = \"s\"\nsecrets = [\"generate:state/s\"]\nrecord_surface = \"api\"\n");
-    let vanished = |loaded: &Loaded| loaded.warnings.render(Style::Plain).contains("what an earlier secret signed");
+    let vanished = |loaded: &Loaded| loaded.warnings.render(RenderStyle::Plain).contains("what an earlier secret signed");
     assert!(!vanished(&load(&path, Purpose::Serve).unwrap()));
     std::fs::write(directory.path().join("state/durward.redb"), "a store").unwrap();
     assert!(!vanished(&load(&path, Purpose::Serve).unwrap()));
@@ -140,8 +140,8 @@ fn whatever_was_read_is_watched() {
         std::fs::write(p, "endpoints = [\"http://a\"]\n[[routes]]\npath = \"/more\"\naccess = \"public\"\n").unwrap();
     });
     assert_eq!(
-        load(&path, Purpose::Check).unwrap().watch.content_hash(),
-        load(&path, Purpose::Check).unwrap().watch.content_hash()
+        load(&path, Purpose::Check).unwrap().watch,
+        load(&path, Purpose::Check).unwrap().watch
     );
 }
 
@@ -223,7 +223,7 @@ fn a_certificate_past_its_date_is_a_warning() {
         std::fs::write(directory.path().join("state/a.crt"), params.self_signed(&key).unwrap().pem()).unwrap();
         std::fs::write(directory.path().join("state/a.key"), key.serialize_pem()).unwrap();
         let loaded = load(&path, Purpose::Check).unwrap();
-        loaded.warnings.render(Style::Plain).contains("the certificate has expired")
+        loaded.warnings.render(RenderStyle::Plain).contains("the certificate has expired")
     };
     assert!(write(2001));
     assert!(!write(4000));

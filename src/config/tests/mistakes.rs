@@ -7,12 +7,12 @@ use super::cases::{Case, GATEWAY_CASES, UPSTREAM_CASES};
 use super::*;
 
 /// The text a problem's caret stands under, and its message.
-fn told(result: Result<Loaded, ConfigErrors>, files: &Table) -> Vec<(String, String)> {
+fn told(result: Result<Loaded, ConfigErrors>, files: &InMemory) -> Vec<(String, String)> {
     let Err(errors) = result else { return Vec::new() };
     told_by(&errors.problems, files)
 }
 
-fn told_by(problems: &Problems, files: &Table) -> Vec<(String, String)> {
+fn told_by(problems: &Problems, files: &InMemory) -> Vec<(String, String)> {
     problems
         .iter()
         .map(|d| {
@@ -167,7 +167,7 @@ fn a_route_of_a_broken_surface_is_not_called_wrong() {
 
 #[test]
 fn a_missing_file_is_named() {
-    let errors = check(&Table::default()).unwrap_err();
+    let errors = check(&InMemory::default()).unwrap_err();
     assert!(errors.to_string().contains("/c/gateway.toml"), "{errors}");
     assert_eq!(errors.problems.len(), 1);
 }
@@ -210,7 +210,7 @@ fn what_loads_and_looks_wrong_is_a_warning() {
         let all: Vec<String> = loaded
             .warnings
             .iter()
-            .filter(|d| d.problem.weight == error::Weight::Warning)
+            .filter(|d| d.problem.weight == error::ProblemSeverity::Warning)
             .map(|d| d.problem.message.clone())
             .collect();
         all

@@ -5,11 +5,11 @@ use std::path::Path;
 use super::cases::Case;
 use super::cases::store::{REDIS, REDIS_CASES};
 use super::*;
-use crate::config::error::Weight;
+use crate::config::error::ProblemSeverity;
 use crate::snapshot::StoreKind;
 use crate::store::redis::{RedisAccess, Servers, WaitReplicas};
 
-fn files(store: &str) -> Table {
+fn files(store: &str) -> InMemory {
     let made = rcgen::generate_simple_self_signed(vec!["redis.example".to_owned()]).unwrap();
     let mut files = table(&[
         ("gateway.toml", &format!("{GATEWAY}{REDIS}{store}")),
@@ -84,8 +84,8 @@ fn what_a_number_of_replicas_risks_is_said_where_another_server_may_be_promoted(
     let cluster = "cluster = [\"a:1\"]\n";
     for place in [sentinels, cluster] {
         for (number, weight, says) in [
-            (0, Weight::Warning, "waits for a replica"),
-            (1, Weight::Note, "more than 1 replica "),
+            (0, ProblemSeverity::Warning, "waits for a replica"),
+            (1, ProblemSeverity::Note, "more than 1 replica "),
         ] {
             let found = told(&format!("{place}wait_replicas = {number}\n"));
             assert!(

@@ -115,7 +115,7 @@ fn a_secret_named_twice_on_one_surface_is_a_warning() {
         loaded
             .warnings
             .iter()
-            .filter(|d| d.problem.weight == error::Weight::Warning)
+            .filter(|d| d.problem.weight == error::ProblemSeverity::Warning)
             .count()
     };
     assert_eq!(warned("[\"env:S\", \"env:T\"]"), 0);

@@ -6,19 +6,19 @@ use crate::base::key::mac_holds;
 use crate::base::principal::TokenClaims;
 use crate::decide::surface::{FindBy, Maker, Surface};
 
-/// What a credential is before it is looked up.
+/// What the text of a credential shows about its maker, before it is looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Provenance {
-    /// Somebody who may make credentials made it: a signature was verified, or the MAC in the key holds.
+    /// Somebody who may make credentials made it: its signature was verified, or the MAC in the key is right.
     Proven,
-    /// Nothing tells it from a guess: an imported key, one without a MAC, the name of an account.
+    /// It could be a guess: an imported key, a key without a MAC, the name of an account.
     Unproven,
-    /// It has the form of a key with a MAC, but its MAC is wrong under every pepper: no gateway made it.
+    /// It has the form of a key with a MAC, but the MAC is wrong under every pepper. No gateway made it.
     Forged,
 }
 
-/// Where a credential comes from, as far as its text shows. Asked only when memory does not hold its record. The same
-/// work is done whatever the result is.
+/// What the text of a credential shows about its maker. It is asked only when the record is not in the cache. The
+/// same work is done whatever the result is.
 #[must_use]
 pub fn provenance(surface: &Surface, credential: Credential<'_>, peppers: &Peppers) -> Provenance {
     match surface.kind.maker(credential) {
@@ -32,14 +32,14 @@ pub fn provenance(surface: &Surface, credential: Credential<'_>, peppers: &Peppe
     }
 }
 
-/// The fingerprints to look a credential up by, in order, at most two for each pepper. Lazy and
-/// without allocation: the first is the right one for every credential made under the first pepper,
-/// and the others are only computed when a store has said that the one before is absent.
+/// The fingerprints to look a credential up by, in order, at most two for each pepper. They are computed lazily and
+/// without allocation. The first one is right for every credential that was made under the first pepper. The others
+/// are only needed when the store has said that the one before is absent.
 ///
-/// - A token of another issuer: the tenant it names.
-/// - A token: the id in its verified `sub`, on the surface of its record. None without `claims`.
-/// - A key or publishable half: its keyed hash; on surfaces with imported keys the keyed hash of its
-///   SHA-256 as well, and that alone when the checksum says that durward never made it.
+/// - A token of another issuer: the tenant that it names.
+/// - A session token: the id in its verified `sub` or `jti`, on the surface of its record. None without `claims`.
+/// - A key or publishable half: its keyed hash. On surfaces with imported keys, also the keyed hash of its SHA-256,
+///   and only that one if the checksum shows that durward never made the key.
 pub fn fingerprints<'a>(
     surface: &'a Surface,
     credential: Credential<'a>,

@@ -1,25 +1,26 @@
-//! Origins of pages: as a browser tells them in `Origin`, and as an operator lists them.
+//! Origins of pages: as browsers send them in `Origin`, and as operators list them.
 
 use std::net::Ipv6Addr;
 
 use crate::base::text::every;
 
-/// Longest origin that is looked at: a host name has at most 253 characters, and scheme and port are short.
+/// Longest origin that is read. A host name has at most 253 characters, and scheme and port are short.
 pub const MAX_ORIGIN: usize = 300;
 
-/// The origin of a page (RFC 6454, section 6.2): scheme, host, port. `null`, which any page in a sandbox is, is none.
+/// The origin of a page (RFC 6454, section 6.2): scheme, host, port. `null` is no origin, since any page in a sandbox
+/// has it.
 #[derive(Debug, Clone, Copy)]
 pub struct PageOrigin<'o> {
     scheme: &'o str,
     /// With the brackets of an IPv6 address.
     host: &'o str,
-    /// The scheme's default if none is given; `None` if the scheme has no default.
+    /// The default port of the scheme if none is given; `None` if the scheme has no default.
     port: Option<u16>,
 }
 
 impl<'o> PageOrigin<'o> {
-    /// Reads `scheme "://" host [":" port]` and nothing more: no path, no user, no slash at the end. Any scheme will do
-    /// (`capacitor://localhost` is an app's), in any case.
+    /// Reads `scheme "://" host [":" port]` and nothing more: no path, no user, no slash at the end. Any scheme is
+    /// allowed (`capacitor://localhost` is that of an app), in upper or lower case.
     #[must_use]
     pub fn parse(raw: &'o [u8]) -> Option<Self> {
         let text = std::str::from_utf8(raw).ok().filter(|text| text.len() <= MAX_ORIGIN)?;
@@ -55,7 +56,8 @@ pub struct ListedOrigin {
 }
 
 impl ListedOrigin {
-    /// Whether a page's origin is this one: schemes and hosts in any case, and a default port may be told or left out.
+    /// Whether the origin of a page is this one. Schemes and hosts are compared without case; a default port may be
+    /// written or left out.
     fn is(&self, told: &PageOrigin<'_>) -> bool {
         self.port == told.port && self.scheme.eq_ignore_ascii_case(told.scheme) && self.host.eq_ignore_ascii_case(told.host)
     }
@@ -142,7 +144,7 @@ impl OriginRule {
         let parent = format!("{scheme}://{}", authority.strip_prefix("*.")?);
         let parent = PageOrigin::parse(parent.as_bytes())?;
         let host = parent.host;
-        // `*.com` would list a host of every company, so the domain needs a dot.
+        // `*.com` would list hosts of every company, so the domain needs a dot.
         let is_domain = host.contains('.') && host.bytes().any(|b| b.is_ascii_alphabetic()) && !host.starts_with('[');
         is_domain.then(|| Self::OneLabel(parent.to_listed()))
     }
@@ -160,7 +162,7 @@ impl OriginRule {
         }
     }
 
-    /// The host that it lists, or whose subdomains it lists; `None` for `*`.
+    /// The listed host, or the host whose subdomains are listed; `None` for `*`.
     #[must_use]
     pub fn host(&self) -> Option<&str> {
         match self {

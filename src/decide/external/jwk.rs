@@ -1,4 +1,5 @@
-//! One public key of a JWK Set (RFC 7517, RFC 7518), read so strictly that what is left can be trusted to verify.
+//! One public key of a JWK Set (RFC 7517, RFC 7518), read so strictly that every key that remains can be trusted to
+//! verify.
 
 use std::fmt;
 
@@ -21,8 +22,8 @@ use super::keys::{IssuerAlgorithm, IssuerKey};
 /// Longest `kid`, as in [`crate::decide::token`].
 pub(super) const MAX_KID_LEN: usize = 128;
 
-/// RSA moduli in bits: below, they can be factored; above, a signature costs the gateway more than
-/// it costs whoever sends a bad one.
+/// Sizes of RSA moduli in bits. Smaller ones can be factored. With larger ones, a signature costs the gateway more
+/// than it costs the sender of a bad one.
 const RSA_BITS: (usize, usize) = (2048, 4096);
 
 /// Smallest RSA exponent: 3 and its like have a long record of forgeries (FIPS 186-5, A.1.1).
@@ -31,12 +32,12 @@ const MIN_EXPONENT: u32 = 65_537;
 /// Most characters of a `kid` in the warning about a key that is left out.
 const TOLD: usize = 64;
 
-/// A key of a set that is not used (RFC 7517, section 5: such keys are ignored, and the rest is used).
+/// A key of a set that is not used. The others are used (RFC 7517, section 5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IgnoredKey {
-    /// Its place in the set, from 0.
+    /// The index in the set.
     pub place: usize,
-    /// Its `kid`, if it is a text; at most 64 characters of it.
+    /// The first 64 characters of its `kid`, if that is a text.
     pub kid: Option<String>,
     /// Why it is not used.
     pub why: KeyFault,
@@ -58,28 +59,28 @@ pub enum KeyFault {
     /// A number, a text, a list or `null` where a key should stand.
     #[error("it is not an object")]
     NotAnObject,
-    /// One member stands twice: two readers could take different ones.
+    /// A member occurs twice, so two readers could take different values.
     #[error("a member stands twice in it")]
     Repeated,
-    /// A member of another JSON type than RFC 7517 and RFC 7518 give it.
+    /// A member has another JSON type than RFC 7517 and RFC 7518 define.
     #[error("`{0}` is not of its type")]
     Type(&'static str),
-    /// A member that keys of its type have.
+    /// A member is missing that keys of this type have.
     #[error("`{0}` is missing")]
     Missing(&'static str),
     /// A `kid` that no token can name.
     #[error("`kid` is empty, or longer than 128 bytes")]
     Kid,
-    /// For encryption, or another use.
+    /// The key is for encryption, or for another use.
     #[error("it is not for verifying signatures (`use`, `key_ops`)")]
     OtherUse,
-    /// A type, curve or algorithm that is not supported, or two that do not fit.
+    /// The type, the curve or the algorithm is not supported, or two of them do not fit together.
     #[error("its `kty`, `crv` or `alg` is not supported")]
     Unsupported,
-    /// A number that is not base64url, or a point that is not on its curve.
+    /// A number is not base64url, or a point is not on its curve.
     #[error("its numbers are no key")]
     Broken,
-    /// An RSA key that could be broken, or is too large.
+    /// An RSA key that can be broken or is too large.
     #[error("it is too weak or too large: RSA keys have 2048 to 4096 bits and an exponent of 65537 or more")]
     Weak,
     /// More usable keys than a set may have.
@@ -88,14 +89,15 @@ pub enum KeyFault {
 }
 
 impl KeyFault {
-    /// Whether the operator need not be warned: many issuers publish keys for encryption beside those for signatures.
+    /// Whether this is normal, so that the operator is not warned: many issuers publish keys for encryption beside
+    /// those for signatures.
     #[must_use]
     pub const fn is_usual(self) -> bool {
         matches!(self, Self::OtherUse)
     }
 }
 
-/// An entry of `keys` in a set, as it was published. A fault in it concerns no other entry.
+/// An entry of `keys` in a set, as published. A fault in one entry does not affect the others.
 pub(super) enum RawJwk {
     Object(Vec<(String, Value)>),
     Other,
@@ -155,7 +157,7 @@ impl<'de> Visitor<'de> for RawJwkVisitor {
 }
 
 impl RawJwk {
-    /// A member; `null` counts as not there, as some libraries write what a key does not have.
+    /// A member. `null` counts as missing, since some libraries write it for what a key lacks.
     fn member(&self, name: &str) -> Option<&Value> {
         let Self::Object(members) = self else { return None };
         let found = members.iter().find(|(own, _)| own == name);
@@ -184,10 +186,10 @@ impl RawJwk {
         if bytes.is_empty() { Err(KeyFault::Broken) } else { Ok(bytes) }
     }
 
-    /// Whether it has what only a private or symmetric key has (RFC 7518, sections 6.2.2, 6.3.2 and 6.4).
+    /// Whether it has a member that only a private or symmetric key has (RFC 7518, sections 6.2.2, 6.3.2 and 6.4).
     pub(super) fn is_private(&self) -> bool {
         let Self::Object(members) = self else { return false };
-        // Each of a member that stands twice counts.
+        // If a member occurs twice, both count.
         members.iter().any(|(name, value)| match name.as_str() {
             "d" | "p" | "q" | "dp" | "dq" | "qi" | "oth" | "k" => !value.is_null(),
             "kty" => value == "oct",
@@ -195,7 +197,7 @@ impl RawJwk {
         })
     }
 
-    /// What is reported of the key if it is left out.
+    /// The report about this key when it is not used.
     pub(super) fn ignore(&self, place: usize, why: KeyFault) -> IgnoredKey {
         let kid = self.member("kid").and_then(Value::as_str);
         IgnoredKey {
@@ -205,7 +207,7 @@ impl RawJwk {
         }
     }
 
-    /// The key, if it can verify tokens. An RSA key that names no algorithm has the one that is given.
+    /// The key, if it can verify tokens. An RSA key without `alg` gets the algorithm `unnamed_rsa`.
     pub(super) fn read(&self, unnamed_rsa: IssuerAlgorithm) -> Result<IssuerKey, KeyFault> {
         let Self::Object(members) = self else {
             return Err(KeyFault::NotAnObject);
@@ -258,7 +260,7 @@ impl RawJwk {
         }
     }
 
-    /// The name a token has to give, the algorithm and the numbers of the key, hashed.
+    /// The hash of `kid`, algorithm and numbers of the key.
     fn mark(&self, algorithm: IssuerAlgorithm) -> Result<KeyMark, KeyFault> {
         let mut text = Vec::new();
         let parts = ["kid", "n", "e", "x", "y"].map(|name| self.member(name).and_then(Value::as_str).unwrap_or_default());
@@ -285,14 +287,14 @@ impl RawJwk {
         components.to_parsed_public_key(parameters).map_err(|_| KeyFault::Broken)
     }
 
-    /// A point of a curve whose coordinates have so many bytes.
+    /// A point of a curve. Each coordinate has `length` bytes.
     fn point(&self, curve: &'static EcdsaVerificationAlgorithm, length: usize) -> Result<ParsedPublicKey, KeyFault> {
         let (x, y) = (self.octets("x")?, self.octets("y")?);
         if x.len() != length || y.len() != length {
             return Err(KeyFault::Broken);
         }
         let point: Vec<u8> = [&[4][..], &x, &y].concat();
-        // Whether the point is on the curve is checked here.
+        // This also checks that the point is on the curve.
         ParsedPublicKey::new(curve, point).map_err(|_| KeyFault::Broken)
     }
 
@@ -305,8 +307,7 @@ impl RawJwk {
     }
 }
 
-/// How signatures of an algorithm of RSA are verified. Those of PSS have a salt as long as their hash (RFC 7518, section
-/// 3.5).
+/// The parameters of an RSA algorithm. The salt of PSS is as long as its hash (RFC 7518, section 3.5).
 const fn rsa_parameters(algorithm: IssuerAlgorithm) -> Option<&'static RsaParameters> {
     match algorithm {
         IssuerAlgorithm::Rs256 => Some(&RSA_PKCS1_2048_8192_SHA256),
@@ -319,9 +320,9 @@ const fn rsa_parameters(algorithm: IssuerAlgorithm) -> Option<&'static RsaParame
     }
 }
 
-/// Whether an Ed25519 key is a point of small order: then one signature fits many messages. These
-/// are the encodings of y in {0, 1, p-1} and their aliases; the two of order eight are left to the
-/// equation, which they do not satisfy for more than one message in eight.
+/// Whether an Ed25519 key is a point of small order, for which one signature fits many messages. These are the
+/// encodings of y in {0, 1, p-1} and their aliases. The two points of order eight are left to the equation, which
+/// holds for at most one message in eight.
 fn is_small_order(key: &[u8]) -> bool {
     let Some((last, rest)) = key.split_last() else { return true };
     let last = last & 0x7f;
@@ -334,8 +335,8 @@ fn is_small_order(key: &[u8]) -> bool {
     }
 }
 
-/// Whether an RSA modulus was made by the defective library of CVE-2017-15361: its remainders modulo
-/// small primes are all powers of 65537, which a good modulus' are with a chance below 2^-27.
+/// Whether an RSA modulus was made by the defective library of CVE-2017-15361. The remainders of such a modulus
+/// modulo small primes are all powers of 65537; those of a good modulus are with a probability below 2^-27.
 fn is_roca(modulus: &[u8]) -> bool {
     const PRIMES: [u32; 17] = [11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157];
     PRIMES.iter().all(|prime| {

@@ -1,4 +1,4 @@
-//! An issuer's public keys, read from a JWK Set (RFC 7517), and which of them a token means.
+//! The public keys of an issuer, read from a JWK Set (RFC 7517), and the choice of the keys that a token may mean.
 
 use std::fmt;
 
@@ -11,20 +11,20 @@ use crate::base::principal::KeyMark;
 pub(super) use super::jwk::MAX_KID_LEN;
 use super::jwk::{IgnoredKey, KeyFault, RawJwk};
 
-/// Longest JWK Set: a hundred RSA keys with their certificates.
+/// Longest JWK Set in bytes: a hundred RSA keys with their certificates.
 pub const MAX_SET_LEN: usize = 64 * 1024;
 
-/// Most keys of a set that are used. Issuers publish two or three, and a few of other kinds.
+/// Most keys of a set that are used. Issuers publish two or three for signatures, and a few of other kinds.
 pub const MAX_KEYS: usize = 64;
 
-/// Most keys that one token is tried with. A token without `kid` may mean each of its algorithm, and an issuer that uses one `kid`
-/// twice means one of two; each try costs tens of microseconds, also for a token that nobody signed.
+/// Most keys that are tried for one token. A token without `kid` may mean each key of its algorithm, and some issuers
+/// use one `kid` twice. Each attempt costs tens of microseconds, also for a token that nobody signed.
 const MAX_TRIED: usize = 4;
 
-/// Most left-out keys that are named in one warning.
+/// Most unused keys that one warning names.
 const MAX_NAMED: usize = 8;
 
-/// How tokens are signed. One for each key, told by the key and never by a token.
+/// The algorithm of a signature. It belongs to the key; a token never chooses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IssuerAlgorithm {
     /// RSASSA-PKCS1-v1_5 with SHA-256.
@@ -47,12 +47,12 @@ pub enum IssuerAlgorithm {
     EdDsa,
     /// Ed25519 under the name of RFC 9864.
     Ed25519,
-    /// Ed25519 under either name: the key tells none.
+    /// Ed25519 under either name, if the key names none.
     AnyEd25519,
 }
 
 impl IssuerAlgorithm {
-    /// Those of RSA keys, by name.
+    /// The algorithms of RSA keys.
     pub const OF_RSA: [Self; 6] = [Self::Rs256, Self::Rs384, Self::Rs512, Self::Ps256, Self::Ps384, Self::Ps512];
 
     /// Its name in a token's header.
@@ -72,7 +72,7 @@ impl IssuerAlgorithm {
         }
     }
 
-    /// The algorithm of an RSA key that names this one.
+    /// The RSA algorithm of this name.
     #[must_use]
     pub fn of_rsa(name: &str) -> Option<Self> {
         Self::OF_RSA.into_iter().find(|algorithm| algorithm.as_str() == name)
@@ -117,7 +117,7 @@ pub struct KeySet {
     ignored: Vec<IgnoredKey>,
 }
 
-/// Why a text is not a set of public keys that may be trusted.
+/// Why a text is not a key set that may be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeySetError {
     /// Larger than [`MAX_SET_LEN`].
@@ -125,7 +125,7 @@ pub enum KeySetError {
     TooLong,
     #[error("it is not a JSON object with `keys`, a list of JWKs (RFC 7517)")]
     NotASet,
-    /// A private or symmetric key: whoever has read the set could sign.
+    /// It holds a private or symmetric key, so whoever has read the set could sign.
     #[error("it holds a private or a symmetric key: whoever can read it can make tokens")]
     Private,
 }
@@ -133,16 +133,16 @@ pub enum KeySetError {
 /// Why no key of a set is the one a token names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyMiss {
-    /// There is no key of this name; a newer set may have it.
+    /// No key has this name. A newer set may have it.
     UnknownKid,
-    /// There is one, for another algorithm; or none is named, and none is for this algorithm.
+    /// The named key is for another algorithm; or no key is named, and none is for this algorithm.
     Unfit,
-    /// More would do than are tried.
+    /// More keys fit than are tried.
     Ambiguous,
 }
 
 impl KeyMiss {
-    /// As the operator is told.
+    /// The fault for the access line.
     #[must_use]
     pub const fn fault(self) -> TokenFault {
         match self {
@@ -160,7 +160,7 @@ struct WireSet {
 
 impl KeySet {
     #[cfg(any(test, feature = "internals"))]
-    /// Reads a set whose RSA keys without `alg` are for RS256, as [`parse_with`](Self::parse_with) does.
+    /// Reads a set in which RSA keys without `alg` are for RS256, as [`parse_with`](Self::parse_with) does.
     ///
     /// # Errors
     /// [`KeySetError`].
@@ -168,16 +168,17 @@ impl KeySet {
         Self::parse_with(json, IssuerAlgorithm::Rs256)
     }
 
-    /// Reads a set. What is no key, not understood, for another use or too weak is left out, and the rest is used
-    /// (RFC 7517, section 5); a key that stands there twice is one. `unnamed_rsa` is what RSA keys without `alg` sign with.
+    /// Reads a set. Entries that are no keys, are not supported, have another use or are too weak are not used; the
+    /// others are (RFC 7517, section 5). A key that occurs twice is one key. RSA keys without `alg` sign with
+    /// `unnamed_rsa`.
     ///
     /// # Errors
-    /// [`KeySetError`], for what makes the set as a whole doubtful.
+    /// [`KeySetError`], for a fault that makes the whole set doubtful.
     pub fn parse_with(json: &[u8], unnamed_rsa: IssuerAlgorithm) -> Result<Self, KeySetError> {
         if json.len() > MAX_SET_LEN {
             return Err(KeySetError::TooLong);
         }
-        // A derived structure would take a list of its values too.
+        // A derived structure would accept a list of its values too.
         if json.trim_ascii_start().first() != Some(&b'{') {
             return Err(KeySetError::NotASet);
         }
@@ -203,7 +204,7 @@ impl KeySet {
         self.keys.iter().any(|key| key.mark == mark)
     }
 
-    /// Keys that can be used.
+    /// The number of usable keys.
     #[must_use]
     pub fn len(&self) -> usize {
         self.keys.len()
@@ -215,14 +216,14 @@ impl KeySet {
         self.keys.is_empty()
     }
 
-    /// Keys that were left out.
+    /// The keys that are not used.
     #[must_use]
     pub fn ignored(&self) -> &[IgnoredKey] {
         &self.ignored
     }
 
-    /// A warning for the operator about keys that are left out; names at most eight of them. `None` if there is no reason
-    /// to warn.
+    /// A warning for the operator about keys that are not used. It names at most eight of them. `None` if there is no
+    /// reason to warn.
     #[must_use]
     pub fn warning(&self) -> Option<String> {
         let odd: Vec<String> = self
@@ -239,9 +240,8 @@ impl KeySet {
         }
     }
 
-    /// The keys a token may mean: by exact `kid` and the key's own algorithm, which the token must name; without `kid`
-    /// every key of that algorithm. At least one and at most four: all of them are the issuer's, so whichever
-    /// verifies the token is right.
+    /// The keys that a token may mean: those with its exact `kid` and its algorithm, or without `kid` all keys of its
+    /// algorithm. There are one to four. All belong to the issuer, so the token is good if any of them verifies it.
     ///
     /// # Errors
     /// [`KeyMiss`].

@@ -1,4 +1,4 @@
-//! The keys of one issuer as they are now: replaced from outside, read by verification.
+//! The present keys of one issuer. A fetch replaces them; verification reads them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use super::keys::{IssuerAlgorithm, KeySet};
 pub enum KeySource {
     /// A file, read whenever the configuration is.
     File(PathBuf),
-    /// A URL, asked again and again.
+    /// A URL that is fetched regularly.
     Url(Box<KeyUrl>),
 }
 
@@ -28,23 +28,23 @@ pub struct KeyUrl {
     pub target: String,
     /// How the server is verified.
     pub tls: Arc<rustls::ClientConfig>,
-    /// What `tls` trusts, to tell a changed configuration from the same one.
+    /// A digest of the certificates that `tls` trusts. It tells a changed configuration from the same one.
     pub trust: [u8; 32],
-    /// Which addresses may be asked.
+    /// The addresses that may be fetched from.
     pub addresses: FetchAddresses,
-    /// What RSA keys without `alg` are for.
+    /// The algorithm of RSA keys without `alg`.
     pub unnamed_rsa: IssuerAlgorithm,
-    /// How often it is asked.
+    /// The time between two fetches.
     pub refresh: Duration,
-    /// How long a set may be used that could not be renewed.
+    /// How long a set may be used when it cannot be renewed.
     pub keep: Duration,
 }
 
-/// Which addresses a fetch may go to.
+/// The addresses that a fetch may go to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FetchAddresses {
     Public,
-    /// Private and local ones too: the operator said so.
+    /// Private and local addresses too, as the operator has configured.
     InsecureAny,
 }
 
@@ -76,26 +76,26 @@ impl fmt::Debug for KeySource {
     }
 }
 
-/// An issuer's keys, shared by everything that verifies or renews them.
+/// The keys of an issuer, shared by all workers and by the task that fetches them.
 #[derive(Debug)]
 pub struct PublishedKeys {
     source: KeySource,
     current: RwLock<Option<(Arc<KeySet>, BootMillis)>>,
     version: AtomicU64,
-    /// Fetches that ended, however they did.
+    /// The number of fetches that ended, with success or without.
     attempts: AtomicU64,
-    /// When an unknown key last caused a fetch, in milliseconds and one more; 0 for never ...
+    /// When an unknown key last caused a fetch, in milliseconds plus one; 0 for never ...
     asked_at: AtomicU64,
-    /// ... and how many had ended then.
+    /// ... and how many fetches had ended by then.
     asked_after: AtomicU64,
 }
 
-/// At most one fetch in this time because of keys nobody knows, whatever became of the last one: with
-/// an empty set or a failing issuer too.
+/// Shortest time between two fetches that unknown keys cause, whatever became of the last one: with an empty set or a
+/// failing issuer too.
 pub const ASK_PAUSE: Duration = Duration::from_secs(30);
 
 impl PublishedKeys {
-    /// Keys that were read from a file: they hold until the configuration is read again.
+    /// Keys from a file. They hold until the configuration is read again.
     #[must_use]
     pub fn of_file(path: PathBuf, keys: KeySet) -> Self {
         Self {
@@ -121,7 +121,7 @@ impl PublishedKeys {
         }
     }
 
-    /// How they are fetched, if they are.
+    /// How the keys are fetched; `None` for keys from a file.
     #[must_use]
     pub fn url(&self) -> Option<&KeyUrl> {
         match &self.source {
@@ -130,13 +130,13 @@ impl PublishedKeys {
         }
     }
 
-    /// Whether a new configuration asks for the same thing, so that what is known may be kept.
+    /// Whether another configuration fetches the same keys in the same way, so that the known keys may be kept.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         self.url().zip(other.url()).is_some_and(|(own, other)| own.is_same(other))
     }
 
-    /// The keys that may be used now; `None` when none were had, or not for too long.
+    /// The keys that may be used now; `None` if there are none yet, or if they were not renewed for too long.
     #[must_use]
     pub fn usable(&self, now: BootMillis) -> Option<Arc<KeySet>> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
@@ -145,13 +145,13 @@ impl PublishedKeys {
         young.then(|| keys.clone())
     }
 
-    /// Puts a set in force; its age counts from `asked_at`, when the fetch was sent.
+    /// Puts a set in force. Its age counts from `asked_at`, when the fetch was sent.
     pub fn replace(&self, keys: KeySet, asked_at: BootMillis) {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some((Arc::new(keys), asked_at));
         self.version.fetch_add(1, Ordering::Release);
     }
 
-    /// The warning about the set in force, see [`KeySet::warning`].
+    /// The warning about the set in force; see [`KeySet::warning`].
     #[must_use]
     pub fn warning(&self) -> Option<String> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
@@ -168,13 +168,13 @@ impl PublishedKeys {
         self.attempts.fetch_add(1, Ordering::Release);
     }
 
-    /// Fetches that ended, however they did.
+    /// The number of fetches that ended, with success or without.
     #[must_use]
     pub fn attempts(&self) -> u64 {
         self.attempts.load(Ordering::Acquire)
     }
 
-    /// Whether an unknown key may cause a fetch now; says so once in [`ASK_PAUSE`].
+    /// Whether an unknown key may cause a fetch now. True once in [`ASK_PAUSE`].
     #[must_use]
     pub fn may_ask(&self, now: BootMillis) -> bool {
         let last = self.asked_at.load(Ordering::Acquire);
@@ -192,13 +192,13 @@ impl PublishedKeys {
         mine
     }
 
-    /// Whether what an unknown key has caused is still under way.
+    /// Whether the fetch that an unknown key caused is still under way.
     #[must_use]
     pub fn is_asking(&self) -> bool {
         self.asked_at.load(Ordering::Acquire) > 0 && self.asked_after.load(Ordering::Acquire) == self.attempts()
     }
 
-    /// When the set in force was asked for.
+    /// When the fetch of the set in force was sent.
     #[must_use]
     pub fn fetched_at(&self) -> Option<BootMillis> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);

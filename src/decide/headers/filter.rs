@@ -1,4 +1,5 @@
-//! Which fields may pass: a role for each field of a request, or a refusal; and what remains of a response and of trailers.
+//! Filters fields: a role for each field of a request, or a refusal; and the fields of responses and trailers that
+//! may pass.
 
 use crate::base::denial::Denial;
 use crate::decide::route::{Route, Trailers};
@@ -9,8 +10,8 @@ use crate::wire::head::RequestHead;
 use super::table::{HeaderKind, NameMatch};
 use super::{HeaderPolicy, OddNames, Role, Screened, TrailersAsked};
 
-/// Most options in all `Connection` fields together. Real ones have one to three; each unknown one
-/// is compared with every field, so without a bound one head could ask for 400,000 comparisons.
+/// Most options in all `Connection` fields together. Real ones have one to three. Each unknown option is compared
+/// with every field, so without a bound one head could cause 400,000 comparisons.
 const MAX_CONNECTION_OPTIONS: usize = 32;
 
 pub(super) fn screen(policy: &HeaderPolicy, head: &RequestHead) -> Result<Screened, Denial> {
@@ -52,8 +53,8 @@ pub(super) fn screen(policy: &HeaderPolicy, head: &RequestHead) -> Result<Screen
     Ok(screened)
 }
 
-/// Only `100-continue` is an expectation that can be met; lists and embellishments of it are how
-/// servers are brought out of step.
+/// Only `100-continue` is an expectation that can be met. Lists and variants of it are used to bring servers out of
+/// step.
 fn check_expectation(field: Field<'_>) -> Result<(), Denial> {
     if field.value.eq_ignore_ascii_case(b"100-continue") {
         Ok(())
@@ -62,8 +63,8 @@ fn check_expectation(field: Field<'_>) -> Result<(), Denial> {
     }
 }
 
-/// Fields named in any `Connection` are of this hop only. A protected one named there is an attempt
-/// to have it removed after it was checked (CVE-2022-1388, CVE-2022-31813).
+/// Drops the fields that a `Connection` field names, since they are for this hop only. Naming a protected field there
+/// is an attempt to remove it after it was checked (CVE-2022-1388, CVE-2022-31813).
 fn drop_nominated(policy: &HeaderPolicy, head: &RequestHead, screened: &mut Screened) -> Result<(), Denial> {
     let mut options = 0;
     for option in head.fields.all("connection").flat_map(list) {
@@ -74,7 +75,7 @@ fn drop_nominated(policy: &HeaderPolicy, head: &RequestHead, screened: &mut Scre
         match policy.table.find(option) {
             NameMatch::Disguised => return Err(Denial::ForgedHeader),
             NameMatch::Known(kind) if kind.is_protected() => return Err(Denial::ForgedHeader),
-            // Dropped already, or (`close`) no field at all.
+            // The field is dropped already, or (`close`) no field.
             NameMatch::Known(kind) if kind.role() == Role::Dropped => {}
             _ if option.eq_ignore_ascii_case(b"close") => {}
             _ => {
@@ -115,8 +116,8 @@ pub(super) fn filter_trailers(policy: &HeaderPolicy, received: &Fields, out: &mu
     }
 }
 
-/// The fields that some `Connection` of the response names. Mostly none, and then nothing is allocated:
-/// `close` and `keep-alive` say something about the connection, and are no fields that would pass.
+/// The fields that a `Connection` field of the response names. There are mostly none, and then nothing is allocated:
+/// `close` and `keep-alive` speak about the connection and are no fields that would pass.
 fn nominated(received: &Fields) -> Vec<Box<[u8]>> {
     let says_nothing_more = |option: &[u8]| option.eq_ignore_ascii_case(b"close") || option.eq_ignore_ascii_case(b"keep-alive");
     received
@@ -127,8 +128,8 @@ fn nominated(received: &Fields) -> Vec<Box<[u8]>> {
         .collect()
 }
 
-/// Whether a `Set-Cookie` would put one of the gateway's session cookies into the browser. A cookie
-/// without a name (`=session=x`) comes back as `session=x`, so leading `=` are skipped too.
+/// Whether a `Set-Cookie` would set a session cookie of the gateway in the browser. A cookie without a name
+/// (`=session=x`) comes back as `session=x`, so leading `=` are skipped too.
 fn sets_session_cookie(policy: &HeaderPolicy, value: &[u8]) -> bool {
     let skipped = |b: &u8| *b == b'=' || *b <= b' ' || *b == 0x7f;
     let start = value.iter().position(|b| !skipped(b)).unwrap_or(value.len());

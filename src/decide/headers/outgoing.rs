@@ -1,5 +1,5 @@
-//! The head that goes upstream: what was received without what may not pass, then what only the
-//! gateway may say.
+//! The head that goes upstream: the received fields without those that may not pass, then the fields that only the
+//! gateway may set.
 
 use std::net::IpAddr;
 
@@ -17,8 +17,8 @@ use crate::wire::head::RequestHead;
 
 use super::{HeaderPolicy, OutgoingHead, Role, Screened, TrailersAsked, UriScheme};
 
-/// Room for what is added to the received fields, so that the buffer grows at most once: six
-/// identity fields, an id and three forwarding fields with names of about 20 and values of about 40 bytes.
+/// Room for the added fields, so that the buffer grows at most once: six identity fields, an id and three forwarding
+/// fields, with names of about 20 bytes and values of about 40.
 const ADDED: usize = 1024;
 
 pub(super) fn write(
@@ -52,7 +52,7 @@ pub(super) fn write(
     }
     if facts.trailers == Trailers::Forwarded && screened.trailers == TrailersAsked::Yes {
         push(out, b"TE", b"trailers");
-        // Whoever says TE must name it as a connection option (RFC 9110, section 10.1.4).
+        // A sender of TE must name it as a connection option (RFC 9110, section 10.1.4).
         push(out, b"Connection", b"TE");
     }
     if let Some((principal, surface)) = facts.principal {
@@ -70,8 +70,8 @@ fn push(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends a field whose value is one identifier, or says that the value is none: never a request
-/// without a header that should be there.
+/// Appends a field whose value is one identifier. A value that is none is an error: no request goes out without a
+/// header that it should have.
 fn push_id(out: &mut Vec<u8>, name: &str, value: &str) -> Result<(), Denial> {
     if !is_valid_id(value) {
         return Err(Denial::CorruptRecord);
@@ -88,7 +88,7 @@ fn push_text(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends a field whose value is scopes separated by single spaces; nothing if there are none.
+/// Appends a field with scopes, separated by single spaces; no field if there are none.
 fn push_scopes(out: &mut Vec<u8>, name: &str, value: &str) -> Result<(), Denial> {
     if value.is_empty() {
         return Ok(());
@@ -100,7 +100,8 @@ fn push_scopes(out: &mut Vec<u8>, name: &str, value: &str) -> Result<(), Denial>
     Ok(())
 }
 
-/// Who was admitted. What rests on facts alone is written once for each of them and copied after that.
+/// Appends the identity headers. Lines that depend on facts alone are written once for these facts and copied
+/// afterwards.
 fn write_identity(policy: &HeaderPolicy, principal: &Principal, surface: &Surface, out: &mut Vec<u8>) -> Result<(), Denial> {
     let facts = &principal.facts;
     if principal.token.is_some() || facts.credential.surface != surface.name {
@@ -116,7 +117,7 @@ fn write_identity(policy: &HeaderPolicy, principal: &Principal, surface: &Surfac
     Ok(())
 }
 
-/// Each field once or, where the principal has no such property, not at all.
+/// Writes each identity header once, or not at all if the principal has no such property.
 fn write_identity_anew(policy: &HeaderPolicy, principal: &Principal, surface: &Surface, out: &mut Vec<u8>) -> Result<(), Denial> {
     let (names, credential, tenant) = (&policy.names, &principal.facts.credential, &principal.facts.tenant.id);
     if credential.tenant != *tenant {
@@ -131,7 +132,7 @@ fn write_identity_anew(policy: &HeaderPolicy, principal: &Principal, surface: &S
     if let Some(subject) = principal.subject() {
         push_text(out, &names.subject, subject.as_str());
     }
-    // A token of another issuer has no record of its own, and the tenant is told already.
+    // A token of another issuer has no record of its own, and the tenant is written already.
     if !credential.is_of_tenant() {
         push_id(out, &names.credential_id, credential.id.as_str())?;
     }
@@ -151,7 +152,7 @@ fn write_identity_anew(policy: &HeaderPolicy, principal: &Principal, surface: &S
         return Ok(());
     }
     for wanted in surface.claim_headers() {
-        // An empty list says nothing, as an absent claim does.
+        // An empty list is treated like an absent claim.
         let value = credential
             .claim(&wanted.claim)
             .map(ClaimValue::joined)
@@ -160,7 +161,7 @@ fn write_identity_anew(policy: &HeaderPolicy, principal: &Principal, surface: &S
         if !is_header_text(&value) {
             return Err(Denial::CorruptRecord);
         }
-        // Encoded like a claim of a token, so that a service decodes both alike.
+        // The value is encoded like a claim of a token, so that a service decodes both alike.
         out.extend_from_slice(wanted.header.as_bytes());
         out.extend_from_slice(b": ");
         push_encoded_words(out, &value);
@@ -169,14 +170,14 @@ fn write_identity_anew(policy: &HeaderPolicy, principal: &Principal, surface: &S
     Ok(())
 }
 
-/// Visible ASCII and inner spaces: what a claim may be once its surface made a header of it. Checked
-/// at the place of writing as well, since a line end here would be a header of somebody else's.
+/// Visible ASCII and inner spaces: the form of a claim that becomes a header. It is checked again where it is
+/// written, since a line end here would be a header of somebody else.
 fn is_header_text(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| matches!(b, b' '..=b'~')) && !text.starts_with(' ') && !text.ends_with(' ')
 }
 
-/// All cookies in one field (HTTP/2 splits them into crumbs, RFC 9113, section 8.2.3), without the
-/// gateway's own session cookies unless the route forwards credentials.
+/// Writes all cookies in one field (HTTP/2 splits them, RFC 9113, section 8.2.3), without the session cookies of the
+/// gateway unless the route forwards credentials.
 fn write_cookies(policy: &HeaderPolicy, fields: &Fields, screened: &Screened, credentials: CredentialForwarding, out: &mut Vec<u8>) {
     let lines = fields.iter().zip(&screened.roles).filter(|(_, role)| **role == Role::Cookie);
     let mut written = false;
@@ -201,7 +202,7 @@ fn is_trace(field: Field<'_>) -> bool {
     field.is("traceparent") || field.is("tracestate")
 }
 
-/// Where the request came from: rebuilt from the socket, or continued if the peer is trusted.
+/// Writes where the request came from: rebuilt from the socket, or continued if the peer is trusted.
 fn write_origin(fields: &Fields, facts: &OutgoingHead<'_>, out: &mut Vec<u8>) {
     write_forwarded_for(fields, facts, out);
     let scheme: &[u8] = match facts.origin.scheme(fields, facts.scheme) {
@@ -213,9 +214,9 @@ fn write_origin(fields: &Fields, facts: &OutgoingHead<'_>, out: &mut Vec<u8>) {
     push(out, b"X-Forwarded-Host", host.as_bytes());
 }
 
-/// `X-Forwarded-For` from the client to the peer. Of a trusted peer's list only the part that
-/// trusted proxies wrote is continued: what an untrusted client put to the left of its own address
-/// ends here, so that a service which reads the first entry reads the client too.
+/// `X-Forwarded-For` from the client to the peer. Of the list of a trusted peer only the part that trusted proxies
+/// wrote is continued. What an untrusted client wrote left of its own address is dropped, so that a service that
+/// reads the first entry reads the client too.
 fn write_forwarded_for(fields: &Fields, facts: &OutgoingHead<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"X-Forwarded-For: ");
     if facts.origin.trusted && facts.origin.client != facts.peer.to_canonical() {
@@ -225,7 +226,7 @@ fn write_forwarded_for(fields: &Fields, facts: &OutgoingHead<'_>, out: &mut Vec<
     out.extend_from_slice(b"\r\n");
 }
 
-/// The hops of a trusted proxy's chain from the client on, each with the comma behind it.
+/// The hops of the chain of a trusted proxy, from the client on, each followed by a comma.
 fn write_hops(fields: &Fields, client: IpAddr, out: &mut Vec<u8>) {
     let mut chain: [Option<IpAddr>; MAX_HOPS] = [None; MAX_HOPS];
     for (slot, hop) in chain.iter_mut().zip(hops(fields)) {

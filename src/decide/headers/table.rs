@@ -1,5 +1,5 @@
-//! Which header names mean something to the gateway: one table, built at load time, asked once for
-//! each field.
+//! The header names that have a meaning for the gateway: one table, built when the configuration is loaded, and asked
+//! once for each field.
 
 use std::collections::BTreeMap;
 
@@ -8,22 +8,22 @@ use crate::decide::surface::{Carrier, Surface};
 
 use super::{IdentityNames, Role};
 
-/// What a name is to us.
+/// The meaning of a header name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HeaderKind {
-    /// Says who the caller is; only the gateway may say that.
+    /// Identifies the caller. Only the gateway may set it.
     Identity,
-    /// `Host`, `Content-Length`, `Transfer-Encoding`: written anew for each hop.
+    /// `Host`, `Content-Length`, `Transfer-Encoding`: written again for each hop.
     Framing,
     /// `Connection`: names further hop-by-hop fields.
     Connection,
     /// Of this hop only (RFC 9110, section 7.6.1).
     HopByHop,
-    /// `TE`: of this hop only; `trailers` may be said anew on the next.
+    /// `TE`: for this hop only. `trailers` may be sent again on the next hop.
     Te,
-    /// `Trailer`: announces fields that may not come through.
+    /// `Trailer`: announces fields that may be dropped.
     Trailer,
-    /// `Expect`: met here.
+    /// `Expect`: the gateway itself meets it.
     Expect,
     /// Carries a credential on some surface.
     Credential,
@@ -37,17 +37,17 @@ pub(super) enum HeaderKind {
     Sender,
     /// `X-Request-Id`: ours in both directions.
     RequestId,
-    /// Would make a framework behind us see another method, path or user; never forwarded.
+    /// Would make a framework behind the gateway see another method, path or user; never forwarded.
     Override,
-    /// Signals between our own parts and to web servers in front; in neither direction.
+    /// Signals between the gateway's own parts, and to web servers in front of it; dropped in both directions.
     Internal,
     /// `Date`: written by whoever sends the response.
     Date,
-    /// Ordinary, but without meaning or dangerous in a trailer (RFC 9110, section 6.5.1).
+    /// Ordinary in a head, but meaningless or dangerous in a trailer (RFC 9110, section 6.5.1).
     HeadOnly,
 }
 
-/// The fields that a trusted proxy may have written.
+/// The fields that a trusted proxy may write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Forwarding {
     For,
@@ -57,7 +57,7 @@ pub(super) enum Forwarding {
 }
 
 impl HeaderKind {
-    /// What becomes of a request field.
+    /// The role of a request field of this kind.
     pub(super) const fn role(self) -> Role {
         match self {
             Self::Credential => Role::Credential,
@@ -68,7 +68,7 @@ impl HeaderKind {
         }
     }
 
-    /// Whether a disguise of this name, or its nomination in `Connection`, is an attack.
+    /// Whether a disguise of this name, or its mention in `Connection`, is an attack.
     pub(super) const fn is_protected(self) -> bool {
         !matches!(
             self,
@@ -76,7 +76,7 @@ impl HeaderKind {
         )
     }
 
-    /// What another spelling of this name is, if the name is not protected.
+    /// The meaning of another spelling of this name, if the name is not protected.
     fn masked(self) -> NameMatch {
         match self.role() {
             Role::Plain => NameMatch::Odd,
@@ -93,7 +93,7 @@ impl HeaderKind {
     }
 }
 
-/// Names that mean the same in every configuration.
+/// Names with the same meaning in every configuration.
 const FIXED: &[(HeaderKind, &[&str])] = &[
     (HeaderKind::Framing, &["host", "content-length", "transfer-encoding"]),
     (HeaderKind::Connection, &["connection"]),
@@ -111,7 +111,7 @@ const FIXED: &[(HeaderKind, &[&str])] = &[
     (
         HeaderKind::Sender,
         &[
-            // Addresses: what proxies, content networks and load balancers call the client's.
+            // Addresses of the client, by the names that proxies, content networks and load balancers use.
             "forwarded",
             "x-forwarded",
             "x-real-ip",
@@ -129,13 +129,13 @@ const FIXED: &[(HeaderKind, &[&str])] = &[
             "wl-proxy-client-ip",
             "x-host",
             "x-scheme",
-            // Client certificates as a TLS terminator tells them (RFC 9440, section 2.4, demands their removal).
+            // Client certificates, as TLS terminators send them (RFC 9440, section 2.4, demands their removal).
             "client-cert",
             "client-cert-chain",
             "ssl-client-cert",
             "x-ssl-client-cert",
             "x-client-cert",
-            // The user as CGI and its successors tell it.
+            // The user, as CGI and its successors name it.
             "remote-user",
             "x-remote-user",
         ],
@@ -198,29 +198,29 @@ const PREFIXES: &[(HeaderKind, &str)] = &[
 /// One name of the table.
 #[derive(Debug)]
 struct NameEntry {
-    /// Lower case, everything but letters and digits turned to `-`.
+    /// Lower case, with `-` for everything but letters and digits.
     normal: Box<[u8]>,
-    /// The exact name, lower case; differs from `normal` for configured names with `_` or `.`.
+    /// The exact name in lower case. It differs from `normal` for configured names with `_` or `.`.
     literal: Box<[u8]>,
     kind: HeaderKind,
 }
 
-/// Finds the kind of a name: open addressing over the normal forms, no allocation, two or three
-/// comparisons for names that are there and mostly none for others.
+/// Finds the meaning of a name: open addressing over the normal forms, without allocation. A name in the table takes
+/// two or three comparisons, others mostly none.
 #[derive(Debug)]
 pub(super) struct NameTable {
     entries: Vec<NameEntry>,
-    /// Index of an entry plus one; 0 is empty. A power of two, at most a quarter full.
+    /// Index of an entry plus one; 0 is empty. The length is a power of two, and at most a quarter is filled.
     slots: Vec<u16>,
 }
 
-/// What a received name turned out to be.
+/// The result of looking a received name up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NameMatch {
     Known(HeaderKind),
-    /// Not one of ours, and harmless.
+    /// The name is not in the table, and harmless.
     Unknown,
-    /// Not one of ours, with characters that some service folds into others (`_`, `.`, …).
+    /// The name is not in the table, and has characters that some service folds into others (`_`, `.`, …).
     Odd,
     /// Another spelling (`_` or `.` for `-`) of a name that is dropped but not protected.
     Masked,
@@ -232,8 +232,8 @@ pub(super) enum NameMatch {
 const SHORT: usize = 64;
 
 impl NameTable {
-    /// The fixed names, the identity names and every name a surface mentions. Where a name has two
-    /// meanings the identity wins, then the credential: neither is ever forwarded by accident.
+    /// The fixed names, the identity names and every name that a surface mentions. If a name has two meanings, the
+    /// identity wins, then the credential, so neither is ever forwarded by accident.
     pub(super) fn new(names: &IdentityNames, surfaces: &[Surface]) -> Self {
         let mut kinds: BTreeMap<Vec<u8>, HeaderKind> = BTreeMap::new();
         for (kind, fixed) in FIXED {
@@ -275,7 +275,7 @@ impl NameTable {
         Self { entries, slots }
     }
 
-    /// What a received name is.
+    /// Looks a received name up.
     pub(super) fn find(&self, name: &[u8]) -> NameMatch {
         if is_ordinary(name) {
             return self.probe_ordinary(name);
@@ -301,7 +301,7 @@ impl NameTable {
         }
     }
 
-    /// Looks an ordinary name up: it is its own normal form but for its case.
+    /// Looks an ordinary name up, which is its own normal form except for its case.
     fn probe_ordinary(&self, name: &[u8]) -> NameMatch {
         let mask = self.slots.len().wrapping_sub(1);
         let mut at = hash(name) & mask;
@@ -353,7 +353,7 @@ impl NameTable {
     }
 }
 
-/// The family a name belongs to, if any.
+/// The family that a name belongs to, if any.
 fn prefixed(name: &[u8]) -> Option<HeaderKind> {
     if !matches!(name, [b'x' | b'X', b'-', ..] | [b'p' | b'P', ..]) {
         return None;
@@ -367,14 +367,14 @@ fn prefixed(name: &[u8]) -> Option<HeaderKind> {
         .map(|(kind, _)| *kind)
 }
 
-/// Letters in lower case, digits as they are, everything else `-`: what CGI, WSGI and their
-/// successors make of a name before it becomes a variable.
+/// Letters in lower case, digits unchanged, everything else `-`: what CGI, WSGI and their successors make of a name
+/// before it becomes a variable.
 const fn normal(b: u8) -> u8 {
     if b.is_ascii_alphanumeric() { b.to_ascii_lowercase() } else { b'-' }
 }
 
-/// Mixes length, beginning and end of a name, ignoring case. Nothing depends on its quality but
-/// speed: the names in the table are the operator's, and a received name only ever compares.
+/// Mixes length, beginning and end of a name without its case. Only speed depends on the quality of this hash: the
+/// names in the table are the operator's, and a received name is only compared.
 fn hash(name: &[u8]) -> usize {
     const FOLD: u64 = 0x2020_2020_2020_2020;
     let (first, last) = match (name.first_chunk::<8>(), name.last_chunk::<8>()) {
@@ -394,12 +394,12 @@ fn hash(name: &[u8]) -> usize {
     usize::try_from(mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40).unwrap_or(0)
 }
 
-/// Headers in which a surface finds credentials. `Authorization` is in the table without anybody's word.
+/// Headers in which a surface finds credentials. `Authorization` is in the table anyway.
 fn credential_headers(surface: &Surface) -> Vec<&str> {
     surface.kind.carry().headers().collect()
 }
 
-/// Headers that a surface's claims become.
+/// Headers that the claims of a surface become.
 fn claim_headers(surface: &Surface) -> Vec<&str> {
     surface.claim_headers().iter().map(|claim| claim.header.as_str()).collect()
 }

@@ -1,4 +1,4 @@
-//! Accounts: people and other actors, who prove themselves by a password or not at all.
+//! Accounts: people and other actors. They prove themselves by a password, or not at all.
 
 use std::time::Duration;
 
@@ -8,19 +8,15 @@ use crate::base::denial::Denial;
 use crate::base::ids::SurfaceName;
 use crate::base::principal::{CredentialRecord, PasswordHash, Principal, TokenClaims};
 use crate::base::scope::Mode;
-use crate::decide::external::ExternalIssuer;
 use crate::decide::token::ClaimHeader;
 
-use super::{
-    AccountFields, Carrier, Carry, CredentialKind, FindBy, KeyPrefix, Maker, PresentedCredential, Proof, Recipe, Records, SessionSurface,
-    Verified,
-};
+use super::{AccountFields, Carry, CredentialKind, FindBy, KeyPrefix, Maker, Presentation, Proof, Recipe, Records, Verified};
 
-/// People and other actors that further records hang on. Found by id, or by the fingerprint of the log-in name's
-/// normal form.
+/// The surface of accounts, which have further records below them. An account is found by its id, or by the
+/// fingerprint of the normal form of its log-in name.
 #[derive(Debug)]
 pub struct AccountSurface {
-    /// How it is presented, on served routes; `None`: never.
+    /// The body fields that present an account on served routes; `None`: an account is never presented.
     pub fields: Option<AccountFields>,
 }
 
@@ -29,15 +25,8 @@ fn password(record: &CredentialRecord) -> Option<&PasswordHash> {
 }
 
 impl CredentialKind for AccountSurface {
-    const WORD: &'static str = "account";
-    const KEYS: &'static [&'static str] = &["login_field", "password_field", "login_max", "password_max"];
-
     fn carry(&self) -> Carry<'_> {
         self.fields.as_ref().map_or(Carry::Never, Carry::Login)
-    }
-
-    fn cookies(&self) -> &[Carrier] {
-        &[]
     }
 
     fn prefixes(&self) -> &[KeyPrefix] {
@@ -68,12 +57,12 @@ impl CredentialKind for AccountSurface {
         &[]
     }
 
-    /// A log-in goes a way of its own: its name is no secret, and the password takes a hash that is slow on purpose.
+    /// Log-ins are handled separately: the name is no secret, and the password needs a hash that is slow on purpose.
     fn find_by(&self, _: &SurfaceName, _: Credential<'_>, _: Option<&TokenClaims>) -> FindBy {
         FindBy::Nothing
     }
 
-    /// A name that anybody may type.
+    /// Anybody may type a log-in name.
     fn maker(&self, _: Credential<'_>) -> Maker {
         Maker::Untold
     }
@@ -86,7 +75,7 @@ impl CredentialKind for AccountSurface {
         Ok(Verified::NoToken)
     }
 
-    fn prove(&self, _: PresentedCredential<'_>, _: Option<&CredentialRecord>) -> Proof {
+    fn prove(&self, _: Presentation<'_>, _: Option<&CredentialRecord>) -> Proof {
         Proof::NONE
     }
 
@@ -98,7 +87,7 @@ impl CredentialKind for AccountSurface {
         }
     }
 
-    /// The password that was verified must be the one the account has now: whoever knew an old one has proven nothing.
+    /// The verified password must be the present one: whoever knew an old password has proven nothing.
     fn prove_again(&self, _: &Self, before: &Principal, record: &CredentialRecord, _: Now) -> Result<Proof, Denial> {
         let (verified, present) = (password(&before.facts.credential), password(record));
         if present.is_some() && verified == present {
@@ -118,21 +107,5 @@ impl CredentialKind for AccountSurface {
 
     fn recipe(&self) -> Recipe<'_> {
         Recipe::Account
-    }
-
-    fn present(&self, _: &str, _: Option<&str>) -> Option<(String, String)> {
-        None
-    }
-
-    fn session(&self) -> Option<&SessionSurface> {
-        None
-    }
-
-    fn issuers(&self) -> &[ExternalIssuer] {
-        &[]
-    }
-
-    fn issuers_mut(&mut self) -> &mut [ExternalIssuer] {
-        &mut []
     }
 }

@@ -1,4 +1,4 @@
-//! API keys: one opaque text, which whoever has it may use.
+//! API keys: one opaque text. Whoever has it may use it.
 
 use std::time::Duration;
 
@@ -9,22 +9,21 @@ use crate::base::ids::SurfaceName;
 use crate::base::key::{IdKind, MAX_KEY_LEN};
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
-use crate::decide::external::ExternalIssuer;
 use crate::decide::token::ClaimHeader;
 
 use super::proof::whole_key;
 use super::{
-    Carrier, Carry, CredentialKind, FindBy, KeyForm, KeyOrigin, KeyPrefix, Maker, PresentedCredential, Proof, Recipe, Records,
-    SessionSurface, Verified, longest_prefix,
+    Carrier, Carry, CredentialKind, FindBy, KeyForm, KeyOrigin, KeyPrefix, Maker, Presentation, Proof, Recipe, Records, Verified,
+    longest_prefix,
 };
 
 #[derive(Debug)]
 pub struct ApiKeySurface {
-    /// Where it may be carried, in order.
+    /// Where a key may be carried, in order.
     pub carriers: Vec<Carrier>,
-    /// Its accepted prefixes; never empty.
+    /// The accepted prefixes; never empty.
     pub prefixes: Vec<KeyPrefix>,
-    /// Which keys exist on this surface.
+    /// The origins of the keys of this surface.
     pub keys: KeyOrigin,
     /// Base62 characters of a new key's random part.
     pub random: usize,
@@ -43,15 +42,8 @@ impl ApiKeySurface {
 }
 
 impl CredentialKind for ApiKeySurface {
-    const WORD: &'static str = "api_key";
-    const KEYS: &'static [&'static str] = &["carry", "prefixes", "keys", "random", "claim_headers"];
-
     fn carry(&self) -> Carry<'_> {
         Carry::Whole(&self.carriers)
-    }
-
-    fn cookies(&self) -> &[Carrier] {
-        &[]
     }
 
     fn prefixes(&self) -> &[KeyPrefix] {
@@ -108,8 +100,8 @@ impl CredentialKind for ApiKeySurface {
         Ok(Verified::NoToken)
     }
 
-    /// That it was found is the proof: it is looked up by nothing but its keyed hash.
-    fn prove(&self, presented: PresentedCredential<'_>, record: Option<&CredentialRecord>) -> Proof {
+    /// Finding the record is the proof: it is looked up by nothing but the keyed hash of the key.
+    fn prove(&self, presented: Presentation<'_>, record: Option<&CredentialRecord>) -> Proof {
         let (Credential::Key(_), Some(record)) = (presented.credential, record) else {
             return Proof::NONE;
         };
@@ -124,7 +116,7 @@ impl CredentialKind for ApiKeySurface {
         }
     }
 
-    /// Nothing more than its record.
+    /// The record is proof enough.
     fn prove_again(&self, _: &Self, _: &Principal, record: &CredentialRecord, _: Now) -> Result<Proof, Denial> {
         Ok(whole_key(record))
     }
@@ -148,17 +140,5 @@ impl CredentialKind for ApiKeySurface {
 
     fn present(&self, key: &str, _: Option<&str>) -> Option<(String, String)> {
         self.carriers.iter().find_map(|carrier| carrier.field(key))
-    }
-
-    fn session(&self) -> Option<&SessionSurface> {
-        None
-    }
-
-    fn issuers(&self) -> &[ExternalIssuer] {
-        &[]
-    }
-
-    fn issuers_mut(&mut self) -> &mut [ExternalIssuer] {
-        &mut []
     }
 }

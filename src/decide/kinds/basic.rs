@@ -13,14 +13,13 @@ use crate::base::ids::SurfaceName;
 use crate::base::key::{IdKind, MAX_KEY_LEN};
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
-use crate::decide::external::ExternalIssuer;
 use crate::decide::token::ClaimHeader;
 
 use super::key_pair::read_pair;
 use super::proof::{compare_secret, same_secret, whole_key};
 use super::{
-    AuthScheme, Carrier, Carry, CredentialKind, DEFAULT_RANDOM, FindBy, KeyForm, KeyOrigin, KeyPrefix, Maker, PresentedCredential, Proof,
-    Recipe, Records, SessionSurface, Verified, longest_prefix,
+    AuthScheme, Carrier, Carry, CredentialKind, DEFAULT_RANDOM, FindBy, KeyForm, KeyOrigin, KeyPrefix, Maker, Presentation, Proof, Recipe,
+    Records, Verified, longest_prefix,
 };
 
 /// `Authorization: Basic base64(key:password)`.
@@ -28,25 +27,25 @@ use super::{
 pub struct BasicSurface {
     /// Accepted prefixes of the key.
     pub key_prefixes: Vec<KeyPrefix>,
-    /// What stands behind the colon.
+    /// What stands after the colon.
     pub password: BasicPassword,
-    /// Which keys exist on this surface.
+    /// The origins of the keys of this surface.
     pub keys: KeyOrigin,
 }
 
 /// What the password of HTTP Basic holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BasicPassword {
-    /// The secret half of a pair, whose publishable half is the user name.
+    /// The secret half of a pair; the user name is the publishable half.
     Secret {
-        /// Accepted prefixes; same modes as those of the key.
+        /// Accepted prefixes, with the same modes as those of the key.
         prefixes: Vec<KeyPrefix>,
     },
     /// Nothing: the user name is the whole key (`curl -u key:`).
     Empty,
 }
 
-/// Key, colon and secret, the longest there are.
+/// The longest key, a colon and the longest secret.
 const MAX_PLAIN: usize = 2 * MAX_KEY_LEN + 1;
 /// Four characters of base64 for each three bytes.
 const MAX_ENCODED: usize = MAX_PLAIN.div_ceil(3) * 4;
@@ -74,8 +73,8 @@ impl BasicSurface {
     }
 }
 
-/// Does something with user name and password; `None` for what is not exactly the base64 of two texts without control
-/// characters. The user name ends at the first colon (RFC 7617, section 2). The plain text is wiped.
+/// Calls `with` with user name and password; `None` if the text is not exactly the base64 of two texts without
+/// control characters. The user name ends at the first colon (RFC 7617, section 2). The plain text is wiped.
 fn with_both<T>(encoded: &[u8], with: impl FnOnce(&[u8], &[u8]) -> T) -> Option<T> {
     if encoded.len() > MAX_ENCODED {
         return None;
@@ -89,15 +88,8 @@ fn with_both<T>(encoded: &[u8], with: impl FnOnce(&[u8], &[u8]) -> T) -> Option<
 }
 
 impl CredentialKind for BasicSurface {
-    const WORD: &'static str = "basic";
-    const KEYS: &'static [&'static str] = &["key_prefixes", "secret_prefixes", "keys", "password"];
-
     fn carry(&self) -> Carry<'_> {
         Carry::Whole(CARRIERS)
-    }
-
-    fn cookies(&self) -> &[Carrier] {
-        &[]
     }
 
     fn prefixes(&self) -> &[KeyPrefix] {
@@ -108,12 +100,12 @@ impl CredentialKind for BasicSurface {
         with_both(text, |user, _| longest_prefix(&self.key_prefixes, user)).flatten()
     }
 
-    /// Encoded, or the bare key in a place of others.
+    /// The encoded form, or the bare key in another header.
     fn is_form_of(&self, text: &[u8]) -> bool {
         self.prefix_of(text).is_some() || longest_prefix(&self.key_prefixes, text).is_some()
     }
 
-    /// Never a pair by its key alone, nor a key with a password nobody asked for.
+    /// A pair is never read from its key alone, and a key never with an unexpected password.
     fn read<'h>(&self, text: &'h [u8], prefix: &KeyPrefix) -> Result<Credential<'h>, Denial> {
         let read = with_both(text, |user, password| match self.secret_form() {
             Some(secret) => read_pair(self.key_form(), secret, self.keys, user, password).map(drop),
@@ -157,8 +149,8 @@ impl CredentialKind for BasicSurface {
         Ok(Verified::NoToken)
     }
 
-    /// An unknown key costs the same comparison as a known one.
-    fn prove(&self, presented: PresentedCredential<'_>, record: Option<&CredentialRecord>) -> Proof {
+    /// An unknown key costs the same comparison as a known key.
+    fn prove(&self, presented: Presentation<'_>, record: Option<&CredentialRecord>) -> Proof {
         let Credential::Basic(encoded) = presented.credential else {
             return Proof::NONE;
         };
@@ -212,18 +204,6 @@ impl CredentialKind for BasicSurface {
         CARRIERS
             .iter()
             .find_map(|carrier| carrier.field(&STANDARD.encode(plain.as_bytes())))
-    }
-
-    fn session(&self) -> Option<&SessionSurface> {
-        None
-    }
-
-    fn issuers(&self) -> &[ExternalIssuer] {
-        &[]
-    }
-
-    fn issuers_mut(&mut self) -> &mut [ExternalIssuer] {
-        &mut []
     }
 }
 

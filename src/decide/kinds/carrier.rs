@@ -1,6 +1,6 @@
-//! Where in a request a credential stands.
+//! Where a request carries a credential.
 
-/// Where one credential is carried whole.
+/// A header or cookie that carries a whole credential.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Carrier {
     /// `Authorization` with this scheme.
@@ -31,8 +31,8 @@ impl AuthScheme {
         }
     }
 
-    /// The scheme a value of `Authorization` begins with, in any case, and the rest after its name; `None` when it is
-    /// none of these.
+    /// The scheme at the beginning of a value of `Authorization`, in upper or lower case, and the rest after its
+    /// name; `None` if it is none of these.
     #[must_use]
     pub fn split(value: &[u8]) -> Option<(Self, &[u8])> {
         Self::ALL.into_iter().find_map(|scheme| {
@@ -44,7 +44,7 @@ impl AuthScheme {
     }
 }
 
-/// A place of a request's head.
+/// A header that can carry a credential.
 #[derive(Debug, Clone, Copy)]
 pub enum HeaderLocation<'n> {
     /// `Authorization`, behind this scheme.
@@ -56,7 +56,7 @@ impl Carrier {
     /// `Authorization: Bearer …`
     pub const BEARER: Self = Self::Authorization(AuthScheme::Bearer);
 
-    /// Its header, but for cookies.
+    /// The header; `None` for cookies.
     #[must_use]
     pub fn header(&self) -> Option<&str> {
         match self {
@@ -74,7 +74,7 @@ impl Carrier {
         }
     }
 
-    /// Whether a text in this place is in it.
+    /// Whether a text in this header is in this carrier.
     #[must_use]
     pub fn is_at(&self, place: HeaderLocation<'_>) -> bool {
         match (self, place) {
@@ -86,7 +86,7 @@ impl Carrier {
         }
     }
 
-    /// The field that carries this text, as a client sends it; `None` for cookies.
+    /// The header field that carries this text, as a client sends it; `None` for cookies.
     #[must_use]
     pub fn field(&self, text: &str) -> Option<(String, String)> {
         match self {
@@ -97,10 +97,10 @@ impl Carrier {
     }
 }
 
-/// Where a surface's credentials are carried.
+/// Where the credentials of a surface are carried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Carry<'s> {
-    /// Whole, in one of these places.
+    /// Whole, in one of these carriers.
     Whole(&'s [Carrier]),
     /// In two headers of these lower-case names.
     Halves { key: &'s str, secret: &'s str },
@@ -108,12 +108,12 @@ pub enum Carry<'s> {
     BodyHalves { key: &'s BodyField, secret: &'s BodyField },
     /// A log-in in a body, on served routes only.
     Login(&'s AccountFields),
-    /// Nowhere: it is never presented, and further records hang on it.
+    /// Nowhere: the credential is never presented.
     Never,
 }
 
 impl<'s> Carry<'s> {
-    /// Where it is carried whole.
+    /// The carriers of whole credentials.
     #[must_use]
     pub const fn carriers(self) -> &'s [Carrier] {
         match self {
@@ -122,7 +122,7 @@ impl<'s> Carry<'s> {
         }
     }
 
-    /// The two headers that carry its halves: the publishable one and the secret one.
+    /// The two headers that carry the halves: the publishable and the secret one.
     #[must_use]
     pub const fn half_headers(self) -> Option<[&'s str; 2]> {
         match self {
@@ -131,13 +131,14 @@ impl<'s> Carry<'s> {
         }
     }
 
-    /// Every header that carries it, whole or one half.
+    /// Every header that carries the credential, whole or one half.
     pub fn headers(self) -> impl Iterator<Item = &'s str> {
         let halves = self.half_headers().into_iter().flatten();
         self.carriers().iter().filter_map(Carrier::header).chain(halves)
     }
 
-    /// Whether a header of this name carries it, whole or one half. Asked of every surface for every field.
+    /// Whether a header of this name carries the credential, whole or one half. It is asked for every surface and
+    /// every field.
     #[must_use]
     pub fn uses_header(self, name: &[u8]) -> bool {
         match self {
@@ -151,7 +152,7 @@ impl<'s> Carry<'s> {
         }
     }
 
-    /// Whether a text in this place may be it, or a half of it.
+    /// Whether a text in this header may be the credential, or a half of it.
     #[must_use]
     pub fn is_at(self, place: HeaderLocation<'_>) -> bool {
         match (self, place) {
@@ -161,7 +162,7 @@ impl<'s> Carry<'s> {
         }
     }
 
-    /// Whether both may stand in one place.
+    /// Whether the credentials of both may stand in the same header.
     #[must_use]
     pub fn meets(self, other: Carry<'_>) -> bool {
         let whole = self.carriers().iter().any(|carrier| match carrier {
@@ -173,7 +174,7 @@ impl<'s> Carry<'s> {
         whole || halves.into_iter().any(|name| other.is_at(HeaderLocation::Header(name.as_bytes())))
     }
 
-    /// Whether it is presented in a body, so that only served routes can accept it.
+    /// Whether the credential is presented in a body, so that only served routes can accept it.
     #[must_use]
     pub const fn is_in_body(self) -> bool {
         match self {

@@ -1,4 +1,4 @@
-//! Tokens that others sign: verified by published keys, hanging on their tenant alone.
+//! Tokens of other issuers. They are verified by published keys and hang on their tenant alone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,45 +13,38 @@ use crate::base::scope::Mode;
 use crate::decide::external::{ExternalIssuer, ExternalRules, PublishedKeys, Unverified};
 use crate::decide::token::{ClaimHeader, is_token_shaped};
 
-use super::{Carrier, Carry, CredentialKind, FindBy, KeyPrefix, Maker, PresentedCredential, Proof, Recipe, Records, SessionSurface};
+use super::{Carrier, Carry, CredentialKind, FindBy, KeyPrefix, Maker, Presentation, Proof, Recipe, Records};
 
 /// A token signed by an issuer that is not ours.
 #[derive(Debug)]
 pub struct ExternalSurface {
-    /// Where it may be carried, in order; never a cookie.
+    /// Where a token may be carried, in order; never in a cookie.
     pub carriers: Vec<Carrier>,
     pub rules: Box<ExternalRules>,
-    /// The name tenants' records have as a surface.
+    /// The surface name of the records that stand for tenants.
     pub record_surface: SurfaceName,
 }
 
-/// What is known of a credential's signature.
+/// The result of verifying the signature of a credential.
 #[derive(Debug)]
 pub enum Verified<'s> {
-    /// It has none: it is no token.
+    /// The credential is no token and has no signature.
     NoToken,
-    /// It is good, and claims this.
+    /// The signature is good; these are the claims.
     Token(Box<TokenClaims>),
-    /// It is of a key that is not known: newer keys are to be asked for.
+    /// The key of the signature is unknown. Newer keys may be fetched.
     KeyWanted {
-        /// How its tokens are verified.
+        /// The rules by which its tokens are verified.
         rules: &'s ExternalRules,
         keys: &'s Arc<PublishedKeys>,
-        /// What is to be said if there are no newer ones.
+        /// The refusal if there are no newer keys.
         otherwise: Unproven,
     },
 }
 
 impl CredentialKind for ExternalSurface {
-    const WORD: &'static str = "external_jwt";
-    const KEYS: &'static [&'static str] = &["carry", "issuers", "skew", "max_token", "claim_headers", "claim_lists"];
-
     fn carry(&self) -> Carry<'_> {
         Carry::Whole(&self.carriers)
-    }
-
-    fn cookies(&self) -> &[Carrier] {
-        &[]
     }
 
     fn prefixes(&self) -> &[KeyPrefix] {
@@ -112,7 +105,7 @@ impl CredentialKind for ExternalSurface {
         }
     }
 
-    fn prove(&self, presented: PresentedCredential<'_>, _: Option<&CredentialRecord>) -> Proof {
+    fn prove(&self, presented: Presentation<'_>, _: Option<&CredentialRecord>) -> Proof {
         let (Credential::Jwt { .. }, Some(_)) = (presented.credential, presented.claims) else {
             return Proof::NONE;
         };
@@ -123,7 +116,7 @@ impl CredentialKind for ExternalSurface {
         if proof.is_of_signature() { Ok(()) } else { Err(Denial::Internal) }
     }
 
-    /// Its key must still be published, and the rules ask for what they asked for.
+    /// The key must still be published, and the rules must still ask for the same.
     fn prove_again(&self, was: &Self, before: &Principal, _: &CredentialRecord, now: Now) -> Result<Proof, Denial> {
         let claims = before.token.as_ref().ok_or(Denial::WrongSurface)?;
         if !self.rules.ask_the_same_as(&was.rules) {
@@ -143,14 +136,6 @@ impl CredentialKind for ExternalSurface {
 
     fn recipe(&self) -> Recipe<'_> {
         Recipe::Elsewhere
-    }
-
-    fn present(&self, _: &str, _: Option<&str>) -> Option<(String, String)> {
-        None
-    }
-
-    fn session(&self) -> Option<&SessionSurface> {
-        None
     }
 
     fn issuers(&self) -> &[ExternalIssuer] {

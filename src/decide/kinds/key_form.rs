@@ -1,27 +1,27 @@
-//! How keys begin, how long they are, and which of them can exist.
+//! The form of keys: how they begin, how long they are, and which of them can exist.
 
 use crate::base::denial::Denial;
 use crate::base::fingerprint::Pepper;
-use crate::base::key::{GeneratedKey, KeyShape, MARKED, MAX_KEY_LEN, NoRandomness, shape_of};
+use crate::base::key::{GeneratedKey, KeyLayout, MARKED, MAX_KEY_LEN, NoRandomness, shape_of};
 use crate::base::scope::Mode;
 
 use super::{FindBy, Maker};
 
-/// Random characters of a key unless configured: 43 of base62 have 256 bits.
+/// Random characters of a key unless configured: 43 of base62 hold 256 bits.
 pub const DEFAULT_RANDOM: usize = 43;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyForm<'s> {
-    /// How they begin, by mode; never empty.
+    /// The prefixes by mode; never empty.
     pub prefixes: &'s [KeyPrefix],
     /// Base62 characters of their random part, at least [`DEFAULT_RANDOM`].
     pub random: usize,
-    /// Most bytes of a key with its prefix.
+    /// Longest key with its prefix, in bytes.
     pub longest: usize,
 }
 
 impl<'s> KeyForm<'s> {
-    /// The prefix of a key of this mode: the one that tells it, or the only one where prefixes tell none.
+    /// The prefix of a key of this mode: the prefix for the mode, or the only prefix if prefixes show no mode.
     #[must_use]
     pub fn prefix(&self, mode: Option<Mode>) -> Option<&'s KeyPrefix> {
         self.prefixes.iter().find(|p| p.mode == mode).or(match self.prefixes {
@@ -30,7 +30,7 @@ impl<'s> KeyForm<'s> {
         })
     }
 
-    /// Makes a key. It has a MAC unless the key would then be longer than [`Self::longest`].
+    /// Makes a key. The key has a MAC unless it would then be longer than [`Self::longest`].
     ///
     /// # Errors
     /// [`NoRandomness`].
@@ -42,7 +42,7 @@ impl<'s> KeyForm<'s> {
         }
     }
 
-    /// Checks the form of a presented key: what a generated key must be, or what an imported one may be.
+    /// Checks the form of a presented key: the exact form of a generated key, or the alphabet of an imported one.
     ///
     /// # Errors
     /// [`Denial::MalformedCredential`].
@@ -55,8 +55,8 @@ impl<'s> KeyForm<'s> {
         if good { Ok(()) } else { Err(Denial::MalformedCredential) }
     }
 
-    /// The forms in which a presented key can exist. Where every key is durward's, the checksum was seen to when the
-    /// key was read.
+    /// The forms in which a presented key can exist. If every key of the surface is durward's, the checksum was
+    /// checked when the key was read.
     pub(super) fn find_by(&self, text: &[u8], origin: KeyOrigin) -> FindBy {
         let imported = origin == KeyOrigin::Imported;
         FindBy::Hash {
@@ -65,37 +65,37 @@ impl<'s> KeyForm<'s> {
         }
     }
 
-    /// Who made a presented key, as far as its text tells.
+    /// Who made a presented key, as far as its text shows.
     pub(super) fn maker(&self, text: &[u8], origin: KeyOrigin) -> Maker {
         match self.shape(text) {
-            Some(KeyShape::Marked) => Maker::ByMac {
+            Some(KeyLayout::Marked) => Maker::ByMac {
                 only: origin == KeyOrigin::Generated,
             },
-            Some(KeyShape::Unmarked) | None => Maker::Untold,
+            Some(KeyLayout::Unmarked) | None => Maker::Untold,
         }
     }
 
-    fn shape(&self, text: &[u8]) -> Option<KeyShape> {
+    fn shape(&self, text: &[u8]) -> Option<KeyLayout> {
         let prefix = longest_prefix(self.prefixes, text)?;
         shape_of(text, &prefix.text, self.random).ok()
     }
 }
 
-/// The alphabet of imported keys: that of `b64token` (RFC 6750, section 2.1) and the colon.
+/// The alphabet of imported keys: that of `b64token` (RFC 6750, section 2.1), and the colon.
 const fn is_key_byte(b: u8) -> bool {
     b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=' | b':')
 }
 
-/// A visible beginning of keys.
+/// The visible beginning of keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyPrefix {
     /// The text, e.g. `hlive_`.
     pub text: String,
-    /// The mode it tells, if any.
+    /// The mode that the prefix shows, if any.
     pub mode: Option<Mode>,
 }
 
-/// Longest prefix: long enough for `company_product_live_`, short enough to leave a key its length.
+/// Longest prefix: enough for `company_product_live_`, and short enough to leave a key its length.
 pub const MAX_PREFIX_LEN: usize = 32;
 
 /// Why a text cannot be a key prefix.
@@ -107,7 +107,7 @@ pub enum PrefixError {
     /// A character outside `A-Za-z0-9_-`.
     #[error("a key prefix holds only A-Z a-z 0-9 _ -")]
     Alphabet,
-    /// It begins as every JWT does.
+    /// It begins like every JWT.
     #[error("a key prefix does not begin with `eyJ`, as every signed token does")]
     TokenLike,
 }
@@ -143,12 +143,12 @@ pub fn longest_prefix<'p>(prefixes: &'p [KeyPrefix], text: &[u8]) -> Option<&'p 
     prefixes.iter().filter(|p| p.begins(text)).max_by_key(|p| p.text.len())
 }
 
-/// Which keys a surface knows, and so which can be refused before any look-up.
+/// The origin of the keys of a surface. It decides which keys can be refused before any look-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyOrigin {
-    /// Only keys durward generated: the checksum must hold.
+    /// Only keys that durward generated: the checksum must be right.
     Generated,
-    /// Generated ones, and imported ones of which only the SHA-256 is known: no checksum is asked
-    /// for and both forms are looked up.
+    /// Generated keys, and imported keys of which only the SHA-256 is known. No checksum is required, and both forms
+    /// are looked up.
     Imported,
 }

@@ -1,4 +1,4 @@
-//! Key pairs: a publishable half that finds the record, and a secret half that proves it.
+//! Key pairs: the publishable half finds the record, and the secret half proves it.
 
 use std::time::Duration;
 
@@ -9,13 +9,12 @@ use crate::base::ids::SurfaceName;
 use crate::base::key::{IdKind, MAX_KEY_LEN};
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
-use crate::decide::external::ExternalIssuer;
 use crate::decide::token::ClaimHeader;
 
 use super::proof::{compare_secret, same_secret};
 use super::{
-    BodyField, Carrier, Carry, CredentialKind, DEFAULT_RANDOM, FindBy, KeyForm, KeyOrigin, KeyPrefix, Maker, PresentedCredential, Proof,
-    Recipe, Records, SessionSurface, Verified, longest_prefix,
+    BodyField, Carry, CredentialKind, DEFAULT_RANDOM, FindBy, KeyForm, KeyOrigin, KeyPrefix, Maker, Presentation, Proof, Recipe, Records,
+    Verified, longest_prefix,
 };
 
 #[derive(Debug)]
@@ -23,13 +22,13 @@ pub struct KeyPairSurface {
     pub halves: HalfCarriers,
     /// Accepted prefixes of the publishable half.
     pub key_prefixes: Vec<KeyPrefix>,
-    /// Accepted prefixes of the secret half; same modes as `key_prefixes`.
+    /// Accepted prefixes of the secret half, with the same modes as `key_prefixes`.
     pub secret_prefixes: Vec<KeyPrefix>,
-    /// Which pairs exist on this surface.
+    /// The origins of the pairs of this surface.
     pub keys: KeyOrigin,
 }
 
-/// Where the halves of a pair are presented.
+/// The two headers or body fields that carry the halves of a pair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HalfCarriers {
     /// In two headers of these lower-case names.
@@ -38,9 +37,9 @@ pub enum HalfCarriers {
     Body { key: BodyField, secret: BodyField },
 }
 
-/// The credential in two halves that were presented: both of a known form, and of one mode.
+/// Reads the two halves of a pair: both must have a known form, and the same mode.
 ///
-/// Swapped halves and foreign texts are malformed; outside that looks like a wrong secret.
+/// Swapped halves and unknown texts are malformed. To the caller that looks like a wrong secret.
 pub(super) fn read_pair<'h>(
     key: KeyForm<'_>,
     secret: KeyForm<'_>,
@@ -65,7 +64,8 @@ impl KeyPairSurface {
     fn forms(&self) -> (KeyForm<'_>, KeyForm<'_>) {
         let longest = match &self.halves {
             HalfCarriers::Headers { .. } => MAX_KEY_LEN,
-            // Halves that somebody has exchanged are told like a wrong secret, not like a text that is too long.
+            // If the halves are swapped, the answer must be that for a wrong secret, not that for a text that is too
+            // long.
             HalfCarriers::Body { key, secret } => key.max.min(secret.max),
         };
         let form = |prefixes| KeyForm {
@@ -78,28 +78,11 @@ impl KeyPairSurface {
 }
 
 impl CredentialKind for KeyPairSurface {
-    const WORD: &'static str = "key_pair";
-    const KEYS: &'static [&'static str] = &[
-        "key_header",
-        "secret_header",
-        "key_field",
-        "secret_field",
-        "key_max",
-        "secret_max",
-        "key_prefixes",
-        "secret_prefixes",
-        "keys",
-    ];
-
     fn carry(&self) -> Carry<'_> {
         match &self.halves {
             HalfCarriers::Headers { key, secret } => Carry::Halves { key, secret },
             HalfCarriers::Body { key, secret } => Carry::BodyHalves { key, secret },
         }
-    }
-
-    fn cookies(&self) -> &[Carrier] {
-        &[]
     }
 
     fn prefixes(&self) -> &[KeyPrefix] {
@@ -114,7 +97,7 @@ impl CredentialKind for KeyPairSurface {
         self.prefix_of(text).is_some()
     }
 
-    /// One half without the other; looks like a wrong secret from outside.
+    /// One half without the other. To the caller that looks like a wrong secret.
     fn read<'h>(&self, _: &'h [u8], _: &KeyPrefix) -> Result<Credential<'h>, Denial> {
         Err(Denial::MalformedCredential)
     }
@@ -159,7 +142,7 @@ impl CredentialKind for KeyPairSurface {
     }
 
     /// An unknown publishable half costs the same comparison as a known one.
-    fn prove(&self, presented: PresentedCredential<'_>, record: Option<&CredentialRecord>) -> Proof {
+    fn prove(&self, presented: Presentation<'_>, record: Option<&CredentialRecord>) -> Proof {
         let Credential::Pair { secret, .. } = presented.credential else {
             return Proof::NONE;
         };
@@ -174,7 +157,7 @@ impl CredentialKind for KeyPairSurface {
         }
     }
 
-    /// The record must have the secret that was presented.
+    /// The record must still have the secret that was presented.
     fn prove_again(&self, _: &Self, before: &Principal, record: &CredentialRecord, _: Now) -> Result<Proof, Denial> {
         Ok(same_secret(&before.facts.credential, record))
     }
@@ -195,21 +178,5 @@ impl CredentialKind for KeyPairSurface {
             secret: Some(secret),
             origin: self.keys,
         }
-    }
-
-    fn present(&self, _: &str, _: Option<&str>) -> Option<(String, String)> {
-        None
-    }
-
-    fn session(&self) -> Option<&SessionSurface> {
-        None
-    }
-
-    fn issuers(&self) -> &[ExternalIssuer] {
-        &[]
-    }
-
-    fn issuers_mut(&mut self) -> &mut [ExternalIssuer] {
-        &mut []
     }
 }

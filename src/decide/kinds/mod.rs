@@ -1,7 +1,7 @@
-//! The kinds of credential: one file for each, which holds everything that is asked of a kind.
+//! The kinds of credential. Each kind has one file, which holds everything that is asked of it.
 //!
-//! [`CredentialKind`] has no answer by default, and every question reaches a kind by one exhaustive match: a kind that forgets to
-//! say how it is proven does not compile.
+//! Every question reaches a kind by one exhaustive match. A question has a default answer only where "none" is safe: a
+//! kind without an answer to how it is found and proven does not compile.
 
 use std::time::Duration;
 
@@ -50,9 +50,6 @@ macro_rules! kinds {
             $($(#[$doc])* $kind($surface),)*
         }
 
-        /// The word of each kind in the configuration.
-        pub const WORDS: [&str; [$($surface::WORD),*].len()] = [$($surface::WORD),*];
-
         /// Asks the kind that a surface is of.
         macro_rules! ask {
             ($d of:expr, $d kind:ident => $d answer:expr) => {
@@ -91,108 +88,114 @@ kinds! { $
     SigningSecret(SigningSecretSurface);
 }
 
-/// What every kind of credential answers.
+/// The questions that every kind of credential answers.
 pub trait CredentialKind {
-    /// Its word in the configuration.
-    const WORD: &'static str;
-    /// The settings of `[surfaces.<name>]` it takes, besides `kind` and `mode`.
-    const KEYS: &'static [&'static str];
-
     // -------------------------------------------------------------------- where it stands, and what it looks like
 
-    /// Where a request carries it.
+    /// Where a request carries the credential.
     fn carry(&self) -> Carry<'_>;
 
-    /// The cookies it is read from. Only tokens are: what a browser attaches by itself needs the same-site proof that
-    /// only tokens are asked for.
-    fn cookies(&self) -> &[Carrier];
+    /// The cookies that the credential is read from. Only tokens are read from cookies: a browser attaches cookies by
+    /// itself, so they need the same-site proof, which only tokens are asked for.
+    fn cookies(&self) -> &[Carrier] {
+        &[]
+    }
 
-    /// How its keys, or the publishable halves of its pairs, begin.
+    /// The prefixes of keys, or of the publishable halves of pairs.
     fn prefixes(&self) -> &[KeyPrefix];
 
-    /// The longest of its prefixes that the key begins with which this text, from a place of its own, presents.
+    /// The longest prefix of the key that this text, from a header of this kind, presents.
     fn prefix_of(&self, text: &[u8]) -> Option<&KeyPrefix>;
 
-    /// Whether a text, wherever it stands, is recognisably one of its credentials.
+    /// Whether a text, wherever it stands, has the form of this kind.
     fn is_form_of(&self, text: &[u8]) -> bool;
 
-    /// The credential in a text that has this prefix: length, alphabet and, for generated keys, the checksum are
-    /// right, so that what cannot exist costs no look-up.
+    /// Reads the credential in a text with this prefix. Length, alphabet and, for generated keys, the checksum are
+    /// checked, so that a key that cannot exist costs no look-up.
     ///
     /// # Errors
-    /// [`Denial::MalformedCredential`]; [`Denial::WrongMode`] where two parts are of different modes.
+    /// [`Denial::MalformedCredential`]; [`Denial::WrongMode`] if two parts have different modes.
     fn read<'h>(&self, text: &'h [u8], prefix: &KeyPrefix) -> Result<Credential<'h>, Denial>;
 
-    /// The credential in two texts, presented apart, and the mode both tell.
+    /// Reads the credential in two separate texts, and the mode that both have.
     ///
     /// # Errors
     /// As [`read`](Self::read); [`Denial::AmbiguousCredentials`] for a kind that is never presented so.
     fn read_halves<'h>(&self, publishable: &'h [u8], secret: &'h [u8]) -> Result<(Credential<'h>, Option<Mode>), Denial>;
 
-    /// Whether it is a signed token: tokens look alike until they are verified, so no route accepts two surfaces of
-    /// them in one place.
+    /// Whether the credential is a signed token. Tokens look alike until they are verified, so no route accepts two
+    /// surfaces with tokens in the same place.
     fn is_token(&self) -> bool;
 
-    /// Claims of its records or tokens that become headers.
+    /// The claims of records or tokens that become headers.
     fn claim_headers(&self) -> &[ClaimHeader];
 
     // -------------------------------------------------------------------- how it is found and proven
 
-    /// What its record is found by.
+    /// What the record is found by.
     fn find_by(&self, surface: &SurfaceName, credential: Credential<'_>, claims: Option<&TokenClaims>) -> FindBy;
 
-    /// What tells, before anything is looked up, that its credential was made by somebody who may.
+    /// What shows, before any look-up, that the credential was made by somebody who may make it.
     fn maker(&self, credential: Credential<'_>) -> Maker;
 
-    /// Does something with the text that is hashed to find its record: the key, or the publishable half.
+    /// Calls `with` with the text that is hashed to find the record: the key, or the publishable half.
     fn with_key<T>(&self, credential: Credential<'_>, with: impl FnOnce(&[u8]) -> T) -> Option<T>;
 
-    /// Verifies its signature.
+    /// Verifies the signature.
     ///
     /// # Errors
     /// What is wrong with a token.
     fn verify(&self, credential: Credential<'_>, now: Now) -> Result<Verified<'_>, Unproven>;
 
-    /// What presenting this credential proves about the record that was found by it.
-    fn prove(&self, presented: PresentedCredential<'_>, record: Option<&CredentialRecord>) -> Proof;
+    /// What presenting this credential proves about the record that was found.
+    fn prove(&self, presented: Presentation<'_>, record: Option<&CredentialRecord>) -> Proof;
 
-    /// Whether the proof is what this kind asks for, for this record.
+    /// Checks that the proof is the one that this kind requires for this record.
     ///
     /// # Errors
     /// [`Denial::WrongSecret`]; [`Denial::Internal`] for a token that nobody verified.
     fn demand(&self, proof: Proof, record: &CredentialRecord) -> Result<(), Denial>;
 
-    /// What was proven when `before` was admitted, as it counts for the same record now: on an open stream, and at the
-    /// step of a write. `was` is the surface of then.
+    /// What was proven when `before` was admitted, as far as it still holds for the same record: on an open stream,
+    /// and at the step of a write. `was` is the surface as it was then.
     ///
     /// # Errors
-    /// [`Denial::WrongSurface`] when the surface took another kind then, [`Denial::InvalidToken`] when the token's key is not trusted any more or other
-    /// tokens are asked for, [`Denial::StoreUnavailable`] when an issuer's keys are not to be had.
+    /// [`Denial::WrongSurface`] if the surface took another kind then; [`Denial::InvalidToken`] if the token's key is
+    /// no longer trusted or the rules for tokens have changed; [`Denial::StoreUnavailable`] if the keys of an issuer
+    /// are not available.
     fn prove_again(&self, was: &Self, before: &Principal, record: &CredentialRecord, now: Now) -> Result<Proof, Denial>;
 
-    /// The clock difference its tokens are forgiven; `None` for what is no token.
+    /// The tolerated clock difference of tokens; `None` if the kind is no token.
     fn skew(&self) -> Option<Duration>;
 
     // -------------------------------------------------------------------- what it hangs on, and how it is made
 
-    /// Whose records its credentials resolve to.
+    /// The surface whose records the credentials resolve to.
     fn records(&self) -> Records<'_>;
 
-    /// How a new one is made.
+    /// How a new credential is made.
     fn recipe(&self) -> Recipe<'_>;
 
-    /// The one request field that presents these texts, as a client sends it; `None` where it takes more than one
-    /// field, a body or a browser.
-    fn present(&self, key: &str, secret: Option<&str>) -> Option<(String, String)>;
+    /// The one request field that presents these texts, as a client sends it; `None` if more than one field, a body
+    /// or a browser is needed.
+    fn present(&self, _key: &str, _secret: Option<&str>) -> Option<(String, String)> {
+        None
+    }
 
-    /// Of session tokens: how they are verified and minted.
-    fn session(&self) -> Option<&SessionSurface>;
+    /// The settings of session tokens.
+    fn session(&self) -> Option<&SessionSurface> {
+        None
+    }
 
-    /// Who signs its tokens, where others do.
-    fn issuers(&self) -> &[ExternalIssuer];
+    /// The issuers, if other issuers sign the tokens.
+    fn issuers(&self) -> &[ExternalIssuer] {
+        &[]
+    }
 
-    /// The same, to let a new configuration keep the keys that are known.
-    fn issuers_mut(&mut self) -> &mut [ExternalIssuer];
+    /// The issuers, for a new configuration that keeps the known keys.
+    fn issuers_mut(&mut self) -> &mut [ExternalIssuer] {
+        &mut []
+    }
 }
 
 /// What a record is found by.
@@ -202,9 +205,9 @@ pub enum FindBy {
     Exactly(Fingerprint),
     /// The keyed hash of the presented key or publishable half, in the forms that can exist.
     Hash {
-        /// Made by durward: the keyed hash of the text.
+        /// The keyed hash of the text, for keys that durward made.
         generated: bool,
-        /// Made elsewhere: the keyed hash of its SHA-256.
+        /// The keyed hash of its SHA-256, for imported keys.
         imported: bool,
     },
 }
@@ -217,52 +220,52 @@ pub enum Maker {
     BySignature,
     /// The MAC in a key.
     ByMac {
-        /// Whether durward made every key of this form. If the surface has imported keys too, one of them may have the
-        /// same form.
+        /// Whether durward made every key of this form. If the surface has imported keys too, one of them may have
+        /// the same form.
         only: bool,
     },
     /// Nothing: a guess looks the same.
     Untold,
 }
 
-/// A credential as it was presented, with what its signature was found to say.
+/// A presented credential, with the claims that its signature verified.
 #[derive(Debug, Clone, Copy)]
-pub struct PresentedCredential<'p> {
-    /// The surface it was presented for.
+pub struct Presentation<'p> {
+    /// The surface that the credential was presented for.
     pub surface: &'p SurfaceName,
     pub credential: Credential<'p>,
     /// What a verified token claims.
     pub claims: Option<&'p TokenClaims>,
-    /// What secrets are hashed with.
+    /// The peppers that secrets are hashed with.
     pub peppers: &'p Peppers,
 }
 
-/// Whose records the credentials of a surface resolve to.
+/// The surface whose records the credentials of a surface resolve to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Records<'s> {
-    /// Those of the surface itself.
+    /// The records of the surface itself.
     Own,
-    /// Those of this surface: its tokens have none.
+    /// The records of this other surface: the tokens have no records of their own.
     Of(&'s SurfaceName),
 }
 
 /// How a new credential is made.
 #[derive(Debug, Clone, Copy)]
 pub enum Recipe<'s> {
-    /// A key, and with some kinds a secret.
+    /// A key, and a secret with some kinds.
     Keys {
-        /// What its id is of.
+        /// The kind of the id.
         id: IdKind,
         /// The key, or the publishable half.
         key: KeyForm<'s>,
         secret: Option<KeyForm<'s>>,
-        /// Whether keys that were made elsewhere may be taken over.
+        /// Whether keys that were made elsewhere may be imported.
         origin: KeyOrigin,
     },
-    /// A record with a password, or with nothing.
+    /// A record with a password, or without one.
     Account,
     Session(&'s SessionSurface),
-    /// A secret to sign with, derived from the pepper and the id of its record; with its prefixes by mode.
+    /// A secret to sign with, derived from the pepper and the id of its record; with the prefixes by mode.
     Signing(&'s [KeyPrefix]),
     Elsewhere,
 }
@@ -337,7 +340,7 @@ impl SurfaceKind {
     }
 
     #[must_use]
-    pub fn prove(&self, presented: PresentedCredential<'_>, record: Option<&CredentialRecord>) -> Proof {
+    pub fn prove(&self, presented: Presentation<'_>, record: Option<&CredentialRecord>) -> Proof {
         ask!(self, kind => kind.prove(presented, record))
     }
 

@@ -1,31 +1,31 @@
-//! What was proven of a record by whoever presented its credential.
+//! Proofs: what presenting a credential proved about a record.
 
 use crate::base::fingerprint::{CredentialPart, Fingerprint, Pepper, sha256};
 use crate::base::ids::SurfaceName;
 use crate::base::principal::CredentialRecord;
 
-use super::{KeyOrigin, PresentedCredential};
+use super::{KeyOrigin, Presentation};
 
-/// What presenting a credential proved, bound to the record it proved it of. Only the kinds, and what has just verified
-/// a password, make one that proves anything.
+/// What presenting a credential proved, bound to the record of which it was proved. Only the kinds, and the code that
+/// has just verified a password, make a proof that proves anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Proof(Proven);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Proven {
     Nothing,
-    /// A whole key that hashes to what the record is found by.
+    /// A whole key whose hash finds the record.
     Key(Fingerprint),
     Secret(Fingerprint),
     Password(Fingerprint),
-    /// A signature of somebody who is trusted.
+    /// A signature by a trusted key.
     Signature,
 }
 
 impl Proof {
     pub const NONE: Self = Self(Proven::Nothing);
 
-    /// The password of this account was right. Only what has just verified it says so.
+    /// The password of this account was right. Only the code that has just verified the password calls this.
     #[must_use]
     pub const fn of_password(record: &CredentialRecord) -> Self {
         Self(Proven::Password(record.fingerprint))
@@ -68,17 +68,12 @@ impl Proof {
     }
 }
 
-/// Compares a secret half with what the record holds: in constant time, under every pepper and in every form without
-/// stopping at a match, and with the same work when there is no record, so that neither the time nor the answer tells
+/// Compares a secret half with that of the record. It runs in constant time, under every pepper and in every form,
+/// without stopping at a match, and does the same work without a record. So neither the time nor the answer shows
 /// whether the publishable half exists.
-pub(super) fn compare_secret(
-    presented: &PresentedCredential<'_>,
-    secret: &[u8],
-    origin: KeyOrigin,
-    record: Option<&CredentialRecord>,
-) -> Proof {
+pub(super) fn compare_secret(presented: &Presentation<'_>, secret: &[u8], origin: KeyOrigin, record: Option<&CredentialRecord>) -> Proof {
     let stored = record.and_then(|r| r.secret_fingerprint);
-    // Of no secret: a record without one, and no record at all, match nothing.
+    // No secret has this fingerprint, so a record without a secret, and no record at all, match nothing.
     let expected = stored.unwrap_or(Fingerprint::from_bytes([0; 32]));
     let mut matches = 0_u32;
     for pepper in presented.peppers.iter() {
@@ -93,8 +88,7 @@ pub(super) fn compare_secret(
     }
 }
 
-/// The secret half that was right for `before` is right for the same record as it is now, if it hashes to the same
-/// still.
+/// The secret half that was right for `before` still is if the fingerprint of the same record is unchanged.
 pub(super) fn same_secret(before: &CredentialRecord, now: &CredentialRecord) -> Proof {
     match (before.secret_fingerprint, now.secret_fingerprint) {
         (Some(old), Some(new)) if old.ct_eq(&new) => Proof::of_secret(now),
@@ -102,8 +96,8 @@ pub(super) fn same_secret(before: &CredentialRecord, now: &CredentialRecord) -> 
     }
 }
 
-/// A key was presented whole, and the record was found by its keyed hash. A record that has a secret besides is never
-/// proven so: its key alone is no secret.
+/// The proof of a whole key, whose keyed hash found the record. A record that has a secret too is never proven so:
+/// its key alone is no secret.
 pub(super) const fn whole_key(record: &CredentialRecord) -> Proof {
     match record.secret_fingerprint {
         None => Proof::of_key(record),

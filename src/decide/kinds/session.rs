@@ -1,4 +1,4 @@
-//! Session tokens: signed by the gateway or by a service that shares a secret with it, hanging on a record.
+//! Session tokens: signed by the gateway, or by a service that shares a secret with it. They hang on a record.
 
 use std::time::Duration;
 
@@ -9,39 +9,38 @@ use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::SurfaceName;
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
-use crate::decide::external::ExternalIssuer;
 use crate::decide::token::{ClaimHeader, TokenRules, is_token_shaped};
 
-use super::{Carrier, Carry, CredentialKind, FindBy, KeyPrefix, Maker, PresentedCredential, Proof, Recipe, Records, Verified};
+use super::{Carrier, Carry, CredentialKind, FindBy, KeyPrefix, Maker, Presentation, Proof, Recipe, Records, Verified};
 
 /// A signed session token that hangs on a record.
 #[derive(Debug)]
 pub struct SessionSurface {
-    /// Where it may be carried, in order; an explicit header beats a cookie.
+    /// Where a token may be carried, in order. An explicit header beats a cookie.
     pub carriers: Vec<Carrier>,
     pub rules: Box<TokenRules>,
-    /// Which record it hangs on.
+    /// Which record the token hangs on.
     pub record: SessionRecord,
-    /// How the gateway mints its tokens; `None`: another service does.
+    /// How the gateway mints the tokens; `None`: another service does.
     pub minting: Option<Box<Minting>>,
 }
 
 /// Which record a session token hangs on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionRecord {
-    /// The one of this surface that `sub` names by id: the token has none of its own.
+    /// The record of this surface that `sub` names by id. The token has no record of its own.
     Sub(SurfaceName),
-    /// One of its own surface that `jti` names by id, and whose parent is what the session hangs on:
-    /// each session can be listed and ended by itself.
+    /// The record of the own surface that `jti` names by id, whose parent is what the session hangs on. Each session
+    /// can be listed and ended by itself.
     Own,
 }
 
 /// How tokens of a session surface are minted. The first secret of its rules signs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Minting {
-    /// `exp` less `iat`, unless a mint says less; never beyond the end of the record.
+    /// The time from `iat` to `exp`, unless a mint asks for less; never beyond the end of the record.
     pub lifetime: Duration,
-    /// The cookie a minted token is set as, if the surface has one.
+    /// The cookie that carries a minted token, if the surface has one.
     pub cookie: Option<CookieSpec>,
     /// Whether a token is renewed while it is used; only with [`SessionRecord::Own`].
     pub refresh: Option<Refresh>,
@@ -50,7 +49,7 @@ pub struct Minting {
 /// The cookie of a session. Always `HttpOnly` and `Secure`, never with `Domain`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CookieSpec {
-    /// Its name, which is also one of the surface's carriers.
+    /// The name, which is also one of the surface's carriers.
     pub name: String,
     /// `SameSite`.
     pub same_site: SameSite,
@@ -81,13 +80,13 @@ impl SameSite {
     }
 }
 
-/// Automatic renewal: a used token that is older than `after` is answered with a new one, up to the
-/// end of its record.
+/// Automatic renewal: the use of a token that is older than `after` is answered with a new token, up to the end of
+/// its record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refresh {
-    /// Age from which a token is renewed; shorter than its lifetime.
+    /// The age from which a token is renewed; less than its lifetime.
     pub after: Duration,
-    /// The response header a renewed token is told in, for callers without a cookie.
+    /// The response header with the renewed token, for callers without a cookie.
     pub header: Option<String>,
 }
 
@@ -101,23 +100,6 @@ impl SessionSurface {
 }
 
 impl CredentialKind for SessionSurface {
-    const WORD: &'static str = "session_jwt";
-    const KEYS: &'static [&'static str] = &[
-        "carry",
-        "token_kind",
-        "secrets",
-        "issuer",
-        "audience",
-        "skew",
-        "scopes_claim",
-        "record",
-        "record_surface",
-        "claim_headers",
-        "lifetime",
-        "cookie",
-        "refresh",
-    ];
-
     fn carry(&self) -> Carry<'_> {
         Carry::Whole(&self.carriers)
     }
@@ -154,7 +136,7 @@ impl CredentialKind for SessionSurface {
         &self.rules.claim_headers
     }
 
-    /// The id in its verified `sub` or `jti`, on the surface of its record.
+    /// The id in the verified `sub` or `jti`, on the surface of the record.
     fn find_by(&self, surface: &SurfaceName, credential: Credential<'_>, claims: Option<&TokenClaims>) -> FindBy {
         let (Credential::Jwt { .. }, Some(claims)) = (credential, claims) else {
             return FindBy::Nothing;
@@ -180,7 +162,7 @@ impl CredentialKind for SessionSurface {
         })))
     }
 
-    fn prove(&self, presented: PresentedCredential<'_>, _: Option<&CredentialRecord>) -> Proof {
+    fn prove(&self, presented: Presentation<'_>, _: Option<&CredentialRecord>) -> Proof {
         let (Credential::Jwt { .. }, Some(_)) = (presented.credential, presented.claims) else {
             return Proof::NONE;
         };
@@ -191,8 +173,8 @@ impl CredentialKind for SessionSurface {
         if proof.is_of_signature() { Ok(()) } else { Err(Denial::Internal) }
     }
 
-    /// Its secret must still be trusted, and the rules ask for what they asked for; its time is judged like any
-    /// token's.
+    /// The secret that signed it must still be trusted, and the rules must still ask for the same. The time of the
+    /// token is judged as for any token.
     fn prove_again(&self, was: &Self, before: &Principal, _: &CredentialRecord, _: Now) -> Result<Proof, Denial> {
         let claims = before.token.as_ref().ok_or(Denial::WrongSurface)?;
         if self.rules.ask_the_same_as(&was.rules) && self.rules.keys.trusts(claims.key) {
@@ -217,19 +199,7 @@ impl CredentialKind for SessionSurface {
         Recipe::Session(self)
     }
 
-    fn present(&self, _: &str, _: Option<&str>) -> Option<(String, String)> {
-        None
-    }
-
     fn session(&self) -> Option<&SessionSurface> {
         Some(self)
-    }
-
-    fn issuers(&self) -> &[ExternalIssuer] {
-        &[]
-    }
-
-    fn issuers_mut(&mut self) -> &mut [ExternalIssuer] {
-        &mut []
     }
 }

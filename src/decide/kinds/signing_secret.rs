@@ -8,31 +8,21 @@ use crate::base::denial::Denial;
 use crate::base::ids::SurfaceName;
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
-use crate::decide::external::ExternalIssuer;
 use crate::decide::token::ClaimHeader;
 
-use super::{
-    Carrier, Carry, CredentialKind, FindBy, KeyPrefix, Maker, PresentedCredential, Proof, Recipe, Records, SessionSurface, Verified,
-};
+use super::{Carry, CredentialKind, FindBy, KeyPrefix, Maker, Presentation, Proof, Recipe, Records, Verified};
 
-/// Secrets that are made, listed, rotated and revoked like keys, and authenticate nobody: they are carried nowhere, found
-/// by nothing that is presented, and prove nothing.
+/// The surface of signing secrets. They are made, listed, rotated and revoked like keys, but authenticate nobody:
+/// nothing carries them, nothing that is presented finds them, and they prove nothing.
 #[derive(Debug)]
 pub struct SigningSecretSurface {
-    /// How they begin, by mode; never empty.
+    /// The prefixes by mode; never empty.
     pub prefixes: Vec<KeyPrefix>,
 }
 
 impl CredentialKind for SigningSecretSurface {
-    const WORD: &'static str = "signing_secret";
-    const KEYS: &'static [&'static str] = &["prefixes"];
-
     fn carry(&self) -> Carry<'_> {
         Carry::Never
-    }
-
-    fn cookies(&self) -> &[Carrier] {
-        &[]
     }
 
     fn prefixes(&self) -> &[KeyPrefix] {
@@ -79,7 +69,7 @@ impl CredentialKind for SigningSecretSurface {
         Ok(Verified::NoToken)
     }
 
-    fn prove(&self, _: PresentedCredential<'_>, _: Option<&CredentialRecord>) -> Proof {
+    fn prove(&self, _: Presentation<'_>, _: Option<&CredentialRecord>) -> Proof {
         Proof::NONE
     }
 
@@ -101,21 +91,5 @@ impl CredentialKind for SigningSecretSurface {
 
     fn recipe(&self) -> Recipe<'_> {
         Recipe::Signing(&self.prefixes)
-    }
-
-    fn present(&self, _: &str, _: Option<&str>) -> Option<(String, String)> {
-        None
-    }
-
-    fn session(&self) -> Option<&SessionSurface> {
-        None
-    }
-
-    fn issuers(&self) -> &[ExternalIssuer] {
-        &[]
-    }
-
-    fn issuers_mut(&mut self) -> &mut [ExternalIssuer] {
-        &mut []
     }
 }

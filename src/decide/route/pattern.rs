@@ -1,9 +1,9 @@
-//! Path patterns: read strictly at load time, because a pattern that is not itself a canonical path
-//! could never match one.
+//! Path patterns. They are read strictly when the configuration is loaded, because a pattern that is no canonical
+//! path could never match one.
 
 use std::fmt;
 
-/// Most segments of a pattern; bounds the depth of the router's walk.
+/// Most segments of a pattern. It bounds the depth of the router's walk.
 pub const MAX_SEGMENTS: usize = 64;
 
 /// A path pattern: `/v1/orders/{id}`, `/v1/orders/**`.
@@ -18,7 +18,7 @@ pub struct Pattern {
 pub enum Segment {
     /// Exactly this text, case and all.
     Literal(Box<str>),
-    /// Any one segment that is not empty; the name is for people.
+    /// Any one segment that is not empty. The name is for people.
     Param(Box<str>),
 }
 
@@ -172,8 +172,8 @@ fn is_param_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-/// A literal is what a canonical segment looks like: `pchar` of RFC 3986 without `;` (path
-/// parameters are never forwarded) and without `*` (it would read as a wildcard).
+/// A literal has the form of a canonical segment: `pchar` of RFC 3986 without `;` (path parameters are never
+/// forwarded) and without `*` (it would look like a wildcard).
 fn check_literal(text: &str) -> Result<(), PatternError> {
     let mut rest = text.chars();
     while let Some(c) = rest.next() {

@@ -9,10 +9,9 @@ use crate::base::text::every_pair;
 use super::pattern::{Pattern, PatternError, Segment, Tail};
 use super::{Method, NotFound, Route, RouteIndex};
 
-/// Finds routes. Of all routes that match host, path and method, the most specific wins: an exact
-/// host before `*.` hosts (the longest first) before any host; then, segment by segment, a literal
-/// before a parameter before a tail. A route that matches the path but not the method is no match,
-/// so it hides nothing; it only turns 404 into 405.
+/// Finds routes. Of all routes that match host, path and method, the most specific wins: an exact host before `*.`
+/// hosts (the longest first) before any host; then, segment by segment, a literal before a parameter before a tail. A
+/// route that matches the path but not the method hides no other route. It only turns 404 into 405.
 #[derive(Debug, Default)]
 pub struct Router {
     exact: HashMap<Box<str>, Tree>,
@@ -21,10 +20,10 @@ pub struct Router {
     any: Tree,
 }
 
-/// Two routes that the same request would find.
+/// A pattern that is no pattern, or two routes that the same request would find.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RouteConflict {
-    /// The pattern of this route is none.
+    /// The pattern of this route is malformed.
     Pattern { route: RouteIndex, error: PatternError },
     /// Both have this method, this host and a pattern of the same shape.
     Same {
@@ -36,17 +35,17 @@ pub enum RouteConflict {
     },
 }
 
-/// A route, or one of its methods on one of its hosts, that another route takes requests from.
+/// A route that another route takes requests from, on one host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shadow {
-    /// The route that is not reached ...
+    /// The route that is not reached.
     pub hidden: RouteIndex,
-    /// ... because this one is more specific by its host and matches every path of it ...
+    /// The route that is reached instead. Its host is more specific, and it matches every path of the other.
     pub by: RouteIndex,
     pub host: String,
 }
 
-/// Routes by method; bit and place `i` belong to `Method::ALL[i]`.
+/// Routes by method; index `i` belongs to `Method::ALL[i]`.
 type Methods = [Option<RouteIndex>; Method::ALL.len()];
 
 #[derive(Debug, Default)]
@@ -68,7 +67,7 @@ impl Router {
     /// Builds the table.
     ///
     /// # Errors
-    /// Every pattern that is none and every pair of routes that cannot be told apart.
+    /// Every malformed pattern, and every pair of routes that cannot be told apart.
     pub fn build(routes: &[Route]) -> Result<Self, Vec<RouteConflict>> {
         let mut router = Self::default();
         let mut conflicts = Vec::new();
@@ -85,7 +84,7 @@ impl Router {
                 Err(error) => conflicts.push(RouteConflict::Pattern { route: index, error }),
             }
         }
-        // After all others, so that a route for HEAD stands before the one that GET implies.
+        // These come after all others, so that a route for HEAD beats the HEAD that GET implies.
         for (index, route, pattern) in implied {
             router.each_tree(route, |_, tree| {
                 tree.methods_at(&pattern)[Method::Head as usize].get_or_insert(index);
@@ -142,7 +141,7 @@ impl Router {
 
     /// The trees of a host, the most specific first.
     fn trees_for<'r>(&'r self, host: &'r str) -> impl Iterator<Item = &'r Tree> {
-        // Most configurations name no host, or none with a wildcard: what is not there is not hashed for.
+        // Most configurations name no host, or none with a wildcard. Then nothing is hashed.
         let first = if self.wildcard.is_empty() { None } else { parent(host) };
         let suffixes = std::iter::successors(first, |rest| parent(rest));
         let exact = if self.exact.is_empty() { None } else { self.exact.get(host) };
@@ -158,8 +157,8 @@ fn parent(host: &str) -> Option<&str> {
     host.split_once('.').map(|(_, rest)| rest)
 }
 
-/// The segments of a path as one text, `None` for the root. Outer `None` when it is no path, or has
-/// an empty segment, which no canonical path has and no pattern matches.
+/// The segments of a path as one text; the inner `None` is the root. The outer `None` means that it is no path, or
+/// has an empty segment, which no canonical path has and no pattern matches.
 #[expect(clippy::option_option, reason = "no path, no segments and some segments are three things")]
 fn segments_of(path: &str) -> Option<Option<&str>> {
     let body = path.strip_prefix('/')?;
@@ -171,8 +170,8 @@ fn segments_of(path: &str) -> Option<Option<&str>> {
     }
 }
 
-/// One search. Each node of a tree stands for one beginning of the path, so none is visited twice
-/// and the work is bounded by the size of the tree.
+/// One search. Each node of a tree stands for one beginning of the path, so no node is visited twice, and the size of
+/// the tree bounds the work.
 struct Walk {
     method: Method,
     allowed: u8,
@@ -234,8 +233,8 @@ impl Node {
     }
 }
 
-/// Routes that a more specific host takes requests from, for warnings: on `by`'s host `hidden` is
-/// never asked, though its own hosts include that one. Routes without a valid pattern are left out.
+/// Routes that a more specific host takes requests from, for warnings: on the host of `by`, `hidden` is never
+/// reached, although its own hosts include that host. Routes without a valid pattern are left out.
 #[must_use]
 pub fn shadows(routes: &[Route]) -> Vec<Shadow> {
     let parsed: Vec<_> = routes
@@ -264,7 +263,7 @@ fn methods_within(wide: &Route, narrow: &Route) -> bool {
     wide.methods.iter().any(|m| narrow.methods.contains(m))
 }
 
-/// Whether a host lies within the hosts of a route and is more specific than all of them that hold it.
+/// Whether a host lies within the hosts of a route, and is more specific than each of them that includes it.
 fn is_narrower(host: &str, wide: &Route) -> bool {
     let name = host.strip_prefix("*.").unwrap_or(host);
     let within = |own: &String| {

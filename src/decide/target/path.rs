@@ -10,7 +10,7 @@ use crate::decide::route::PathForms;
 
 use super::second_reading::has_second_reading;
 
-/// A path that every reader reads alike.
+/// A path that every reader reads in the same way.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct CanonicalPath<'h> {
     pub(super) text: Cow<'h, str>,
@@ -18,7 +18,7 @@ pub(super) struct CanonicalPath<'h> {
 }
 
 impl<'h> CanonicalPath<'h> {
-    /// The target `*`: `OPTIONS` alone may have it.
+    /// The target `*`, which only `OPTIONS` may have.
     pub(super) const fn asterisk(query: Option<&str>, method: Method) -> Result<Self, Denial> {
         match (method, query) {
             (Method::Options, None) => Ok(Self {
@@ -29,13 +29,13 @@ impl<'h> CanonicalPath<'h> {
         }
     }
 
-    /// Canonicalises the path of an origin-form target.
+    /// Makes the path of an origin-form target canonical.
     ///
-    /// Refused: empty segments (one trailing slash is none), dot segments in any spelling, `\`,
-    /// control characters, broken escapes, what is no UTF-8, and what a service that normalises text
-    /// or decodes more than once would read as a delimiter. Changed: escapes of characters that may
-    /// stand for themselves are decoded, other escapes get upper-case digits, and characters that
-    /// RFC 3986 does not allow in a path are escaped. What only some routes take is noted.
+    /// Refused are empty segments (one slash at the end is none), dot segments in any spelling, `\`, control
+    /// characters, broken escapes, text that is not UTF-8, and text that a service which normalises it or decodes it
+    /// again would read as a delimiter. Changed are escapes: those of characters that may stand for themselves are
+    /// decoded, others get upper-case digits, and characters that RFC 3986 does not allow in a path are escaped.
+    /// Spellings that only some routes take are noted.
     pub(super) fn parse(raw: &'h str) -> Result<Self, Denial> {
         let bytes = raw.as_bytes();
         if bytes.first() != Some(&b'/') {
@@ -69,14 +69,14 @@ impl<'h> CanonicalPath<'h> {
     }
 }
 
-/// Whether a path is canonical as it stands, for the paths without any escape, parameter or dot
-/// segment: nearly all. Everything else takes the slow way, which decides.
+/// Whether a path is canonical as it stands and has no escape, parameter or dot segment, like nearly all paths. All
+/// other paths take the slow way, which decides.
 fn is_canonical_without_escapes(path: &[u8]) -> bool {
     // A dot that begins a segment may begin a dot segment.
     every(path, |b| PLAIN[usize::from(b)]) && every_pair(path, |one, two| (one != b'/') | ((two != b'/') & (two != b'.')))
 }
 
-/// What needs no second look in a path: see [`stands_for_itself`], and the slash.
+/// Bytes of a path that need no second look: those of [`stands_for_itself`], and the slash.
 const PLAIN: [bool; 256] = {
     let mut table = [false; 256];
     let mut b = 0_u8;
@@ -90,7 +90,7 @@ const PLAIN: [bool; 256] = {
 /// Builds the canonical path segment by segment.
 struct Writer {
     canonical: String,
-    /// The segment at hand, decoded; kept for its allocation.
+    /// The present segment, decoded. The buffer is reused.
     decoded: Vec<u8>,
     forms: PathForms,
 }
@@ -105,7 +105,8 @@ impl Writer {
             if octet == Octet::Raw(b';') {
                 name_len.get_or_insert(self.decoded.len());
             }
-            // A service that cuts parameters before it decodes drops this slash; one that decodes first ends the segment here.
+            // A service that cuts parameters before it decodes drops this slash. One that decodes first ends the
+            // segment here.
             if name_len.is_some() && matches!(octet.byte(), b'/' | b'\\') {
                 return Err(Denial::MalformedTarget);
             }
@@ -149,7 +150,7 @@ impl Writer {
 enum Octet {
     Raw(u8),
     Escaped(u8),
-    /// Sent as it is, although RFC 3986 wants it escaped.
+    /// Sent without an escape, although RFC 3986 requires one.
     Unescaped(u8),
 }
 
@@ -176,12 +177,11 @@ fn next_byte(segment: &[u8]) -> Result<Option<(Octet, &[u8])>, Denial> {
     }
 }
 
-/// Whether a character stands raw in a canonical path: what RFC 3986 calls `pchar`, without `;` and
-/// `%`.
+/// Whether a character stands without an escape in a canonical path: `pchar` of RFC 3986, without `;` and `%`.
 ///
-/// Its escape is decoded, for the unreserved ones because RFC 3986 (section 6.2.2.2) calls both
-/// spellings equal, for `! $ & ' ( ) * , = : @` because services decode before they route: to them
-/// `/v1/x%3Acancel` is `/v1/x:cancel`, so it must be that to the route table as well.
+/// The escape of such a character is decoded. For unreserved characters RFC 3986 (section 6.2.2.2) calls both
+/// spellings equal. For `! $ & ' ( ) * , = : @` the reason is that services decode before they route: to them
+/// `/v1/x%3Acancel` is `/v1/x:cancel`, so the route table must see the same.
 const fn stands_for_itself(b: u8) -> bool {
     b.is_ascii_alphanumeric()
         || matches!(
@@ -190,8 +190,8 @@ const fn stands_for_itself(b: u8) -> bool {
         )
 }
 
-/// Whether browsers and other clients send a character as it is although RFC 3986 has no place for it.
-/// A raw `\` is not among them: browsers make a slash of it.
+/// Whether browsers and other clients send a character without an escape although RFC 3986 requires one. A raw `\` is
+/// not among them: browsers turn it into a slash.
 const fn may_be_unescaped(b: u8) -> bool {
     matches!(b, b'[' | b']' | b'|' | b'^' | b'{' | b'}' | b'<' | b'>' | b'"' | b'`' | 0x80..)
 }

@@ -1,18 +1,19 @@
-//! What a service finds in a decoded segment if it normalises the text, decodes it again, or both.
+//! Second readings of a path segment: what a service finds in a decoded segment when it normalises the text, decodes
+//! it again, or does both; with the characters that normalisation turns into delimiters (lookalikes).
 
 use std::borrow::Cow;
 
 use crate::base::percent::hex_pair;
 
-/// Most decodings that are looked through. Real paths have been encoded twice or three times; a limit
-/// keeps a segment of `%25252525…` from costing its length for each of its thousands of layers.
+/// Most decodings that are checked. Real paths were encoded twice or three times. Without a limit, a segment
+/// `%25252525…` would cost its length for each of its thousands of layers.
 const MAX_LAYERS: u32 = 8;
 
-/// Whether some service finds a dot segment or a further delimiter in a segment that was decoded once: by normalising its
-/// text, by decoding it again, or by both in any order.
+/// Whether some service finds a dot segment or another delimiter in a segment that was decoded once: by normalising
+/// its text, by decoding it again, or by both in any order.
 ///
-/// Decoding again may give letters: `50%2520off` is the name `50%20off`. It may not give `.`, `/`, `\`
-/// or a control character, however often it is done.
+/// Decoding again may give letters: `50%2520off` is the name `50%20off`. It may not give `.`, `/`, `\` or a control
+/// character, however often it is done.
 pub(super) fn has_second_reading(decoded: &[u8]) -> bool {
     let mut layer = Cow::Borrowed(decoded);
     for _ in 0..MAX_LAYERS {
@@ -30,7 +31,8 @@ pub(super) fn has_second_reading(decoded: &[u8]) -> bool {
 }
 
 /// Whether some service takes a decoded segment for `.` or `..`: after splitting it at an encoded slash or backslash,
-/// cutting it at `;`, or trimming spaces as Windows does. Three dots and more count too: old services shorten them.
+/// cutting it at `;`, or trimming spaces as Windows does. Three dots and more count too, because old services shorten
+/// them.
 fn is_dot_segment(decoded: &[u8]) -> bool {
     decoded.split(|b| matches!(b, b'/' | b'\\')).any(|part| {
         let name = part.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
@@ -38,8 +40,8 @@ fn is_dot_segment(decoded: &[u8]) -> bool {
     })
 }
 
-/// The text as a service reads it that normalises it; `None` where a delimiter appears, or where a
-/// careless decoder of UTF-8 would find one in an overlong form.
+/// The text as a normalising service reads it; `None` if a delimiter appears, or if a careless UTF-8 decoder would
+/// find one in an overlong form.
 fn normalized(text: &[u8]) -> Option<Cow<'_, [u8]>> {
     if text.is_ascii() {
         return Some(Cow::Borrowed(text));
@@ -59,7 +61,7 @@ fn normalized(text: &[u8]) -> Option<Cow<'_, [u8]>> {
     Some(Cow::Owned(normal))
 }
 
-/// What one more decoding gives.
+/// The result of one more decoding.
 enum NextDecoding {
     /// There is no escape left.
     Nothing,
@@ -96,9 +98,10 @@ fn decode_once_more(text: &[u8]) -> NextDecoding {
 /// What a character becomes when a service normalises the text it decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lookalike {
-    /// A delimiter of paths, or a line end: `.`, `/` or `\` alone, a slash with letters around it, a control character.
+    /// A delimiter of paths, or a line end: `.`, `/` or `\` alone, a slash with letters around it, a control
+    /// character.
     Delimiter,
-    /// These characters, which are a delimiter only in some places.
+    /// These characters, which are delimiters only in some places.
     Text(&'static str),
 }
 

@@ -11,10 +11,11 @@ use crate::base::text::push_decimal;
 
 use super::json::{JsonMember, JsonValue};
 
-/// Most audiences of one token. Tokens are made for a few services; a list of thousands is made to be compared.
+/// Most audiences of one token. Tokens are made for a few services; thousands of audiences would only cost
+/// comparisons.
 const MAX_AUDIENCES: usize = 64;
 
-/// The last second of the year 9999: later times are mistakes or attempts at an overflow.
+/// The last second of the year 9999. Later times are mistakes, or attempts at an overflow.
 const MAX_TIME: i64 = 253_402_300_799;
 
 /// A `NumericDate` (RFC 7519, section 2) in range, whole or with a fraction.
@@ -31,7 +32,8 @@ pub(in crate::decide) fn read_time(value: &JsonValue<'_>) -> Result<UnixMillis, 
     }
 }
 
-/// The times of a token: `exp`, and `iat` if it is there. Neither `iat` nor `nbf` lies after what the caller tolerates.
+/// The times of a token: `exp`, and `iat` if it is present. `nbf` must not lie after `latest_start`, and `iat` not
+/// after `latest_issue`.
 pub(in crate::decide) fn read_times(
     time: impl Fn(&str) -> Option<Result<UnixMillis, TokenFault>>,
     latest_start: UnixMillis,
@@ -48,7 +50,8 @@ pub(in crate::decide) fn read_times(
     Ok((expires_at, issued_at))
 }
 
-/// Whether a token is for this audience: a text, or a list of nothing but texts that has it, of at most [`MAX_AUDIENCES`].
+/// Checks that a token is for this audience: the claim is this text, or a list of at most [`MAX_AUDIENCES`] texts
+/// that contains it.
 pub(in crate::decide) fn check_audience(value: Option<&JsonValue<'_>>, audience: &str) -> Result<(), TokenFault> {
     let named = match value {
         None => return Err(TokenFault::NoAudience),
@@ -63,8 +66,8 @@ pub(in crate::decide) fn check_audience(value: Option<&JsonValue<'_>>, audience:
     if named { Ok(()) } else { Err(TokenFault::WrongAudience) }
 }
 
-/// Scopes of our own tokens, as a list of strings or as one string with spaces (RFC 8693, section 4.2). Without the
-/// claim there is no scope; with one that is malformed there is no token.
+/// The scopes of our own tokens, as a list of strings or as one string with spaces (RFC 8693, section 4.2). Without
+/// the claim there are no scopes; a malformed claim makes the token invalid.
 pub(in crate::decide) fn read_scopes(value: Option<&JsonValue<'_>>) -> Result<ScopeSet, TokenFault> {
     let parse = |word: &str| Scope::parse(word).map_err(|_| TokenFault::MalformedScopes);
     match value {
@@ -78,9 +81,9 @@ pub(in crate::decide) fn read_scopes(value: Option<&JsonValue<'_>>) -> Result<Sc
     }
 }
 
-/// Scopes of others' tokens, at most those of `bound`. They may come from a list of groups or roles, of which some are
-/// no scopes (`Domain Users`, an object): no route can ask for those, so they do not count, and the person is not
-/// refused because of them.
+/// The scopes of tokens of other issuers, at most those of `bound`. They may come from a list of groups or roles, of
+/// which some are no scopes (`Domain Users`, an object). No route can ask for those, so they are left out, and the
+/// person is not refused because of them.
 pub(in crate::decide) fn read_foreign_scopes(value: Option<&JsonValue<'_>>, bound: Option<&ScopeSet>) -> Result<ScopeSet, TokenFault> {
     let parse = |word: &str| match bound {
         Some(bound) => bound.find(word).cloned(),
@@ -94,24 +97,24 @@ pub(in crate::decide) fn read_foreign_scopes(value: Option<&JsonValue<'_>>, boun
     }
 }
 
-/// Longest value in bytes. A directory puts at most two hundred groups into a token, 7.4 KB as UUIDs; servers commonly
-/// take a field of 8 KiB with its name (nginx, Tomcat).
+/// Longest value in bytes. A directory puts at most two hundred groups into a token, 7.4 KB as UUIDs; servers
+/// commonly take a field of 8 KiB with its name (nginx, Tomcat).
 pub const MAX_HEADER_VALUE: usize = 8_000;
 
-/// How a list of a claim is written.
+/// How a list in a claim is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ClaimLists {
-    /// Its items with one space between two; a space within an item is encoded.
+    /// The items separated by one space; a space within an item is encoded.
     #[default]
     Spaces,
-    /// Its items with one comma between two; a comma within an item is encoded.
+    /// The items separated by one comma; a comma within an item is encoded.
     Commas,
-    /// As JSON of visible ASCII and spaces; so are objects then.
+    /// As JSON of visible ASCII and spaces. Objects are then written so too.
     Json,
 }
 
-/// The value of the header, or `None` where it is left out: for `null`, the empty text, a list without items, what no
-/// header can say, and what would be longer than [`MAX_HEADER_VALUE`].
+/// The value of a header, or `None` if the header is left out: for `null`, an empty text, an empty list, a value that
+/// no header can hold, and a value longer than [`MAX_HEADER_VALUE`].
 pub(in crate::decide) fn header_value(value: &JsonValue<'_>, lists: ClaimLists) -> Option<Arc<str>> {
     let mut out = Vec::new();
     match (value, lists) {
@@ -127,7 +130,8 @@ pub(in crate::decide) fn header_value(value: &JsonValue<'_>, lists: ClaimLists) 
     (1..=MAX_HEADER_VALUE).contains(&text.len()).then(|| text.into())
 }
 
-/// The items; empty texts are none. `None` if one of them is `null`, a list or an object: half a list would say something else.
+/// Appends the items; empty texts are left out. `None` if an item is `null`, a list or an object: half a list would
+/// mean something else.
 fn push_items(out: &mut Vec<u8>, items: &[JsonValue<'_>], separator: u8) -> Option<()> {
     for item in items {
         let before = out.len();
@@ -147,7 +151,8 @@ fn push_items(out: &mut Vec<u8>, items: &[JsonValue<'_>], separator: u8) -> Opti
     Some(())
 }
 
-/// Appends JSON without white space between its parts; in its strings everything but visible ASCII and spaces is `\uXXXX`.
+/// Appends JSON without white space between its parts. In strings, everything but visible ASCII and spaces is
+/// `\uXXXX`.
 fn push_json(out: &mut Vec<u8>, value: &JsonValue<'_>) {
     match value {
         JsonValue::Null => out.extend_from_slice(b"null"),
@@ -191,7 +196,7 @@ fn push_separator(out: &mut Vec<u8>, item: usize) {
     }
 }
 
-/// The shortest digits that mean this number, as common JSON writers have them.
+/// The shortest digits of this number, as common JSON writers have them.
 fn push_fraction(out: &mut Vec<u8>, number: f64) {
     match serde_json::Number::from_f64(number) {
         Some(number) => drop(write!(out, "{number}")),

@@ -1,5 +1,5 @@
-//! JSON objects read so strictly that two readers cannot disagree about them: no repeated member at
-//! any depth, bounded in size and depth, nothing after the end.
+//! JSON objects, read so strictly that two readers cannot disagree about them: no repeated member at any depth,
+//! bounded in size and depth, nothing after the end.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -9,12 +9,12 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 
 use crate::base::credential::TokenFault;
 
-/// How deep objects and lists may be nested. Providers nest three or four levels (`resource_access` of
-/// Keycloak, `kubernetes.io`); 32 bounds the stack that reading one takes. How many members and items there are is bounded by
-/// the bytes of the token alone: a directory puts a person's two hundred groups into it.
+/// Deepest nesting of objects and lists. Providers nest three or four levels (`resource_access` of Keycloak,
+/// `kubernetes.io`); 32 bounds the stack of the reader. The number of members and items is bounded by the bytes of
+/// the token alone: a directory puts the two hundred groups of a person into it.
 pub(in crate::decide) const MAX_DEPTH: u32 = 32;
 
-/// Members up to which each name is compared with each: below, that is quicker than to sort them.
+/// Up to this number of members each name is compared with each other name, which is faster than sorting them.
 const FEW: usize = 16;
 
 /// The members of one JSON object, in order, each name once.
@@ -61,9 +61,10 @@ impl<'t> JsonObject<'t> {
         find(&self.0, name)
     }
 
-    /// The value of the claim that a setting names: of the member of exactly this name, dots and slashes included
-    /// (`https://example.com/roles`, `custom:tenant`). Where there is none, a name that begins with `/` is a JSON Pointer
-    /// (RFC 6901: `/kubernetes.io/namespace`), and one with dots a path of members (`realm_access.roles`).
+    /// The value of the claim that a setting names: the member with exactly this name, dots and slashes included
+    /// (`https://example.com/roles`, `custom:tenant`). If there is none, a name that begins with `/` is a JSON
+    /// Pointer (RFC 6901: `/kubernetes.io/namespace`), and a name with dots is a path of members
+    /// (`realm_access.roles`).
     pub(in crate::decide) fn find_claim(&self, name: &str) -> Option<&JsonValue<'t>> {
         if let Some(value) = self.find(name) {
             return Some(value);
@@ -112,7 +113,7 @@ impl JsonValue<'_> {
     }
 }
 
-/// What reads one value: how many levels it may have, and where it says why it could not be read.
+/// Reads one value: the levels that it may have, and where the reason goes if it cannot be read.
 #[derive(Clone, Copy)]
 struct Seed<'f> {
     left: u32,
@@ -149,7 +150,8 @@ impl Seed<'_> {
     }
 }
 
-/// Sorted, names that are the same are neighbours: a token of thousands of members costs no square of them.
+/// Sorts the names, so that equal ones are neighbours. A token with thousands of members does not cost the square of
+/// their number.
 fn has_repeated(members: &[JsonMember<'_>]) -> bool {
     let mut names: Vec<&str> = members.iter().map(|(name, _)| &**name).collect();
     names.sort_unstable();

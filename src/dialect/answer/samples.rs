@@ -1,10 +1,10 @@
-//! Samples of what the template of an answer is written from: each template is tried with them when it is loaded.
+//! Sample data for the template of an answer. Each template is tried with them when it is loaded.
 
 use serde_json::{Map, json};
 
 use super::{AnswerNames, AnswerSubject, CALLER, CallerPresence, HookNames, MAX_MINTED, NAMED};
 
-/// How much of what may be absent a sample has.
+/// Whether a sample has its optional values.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Filling {
     Full,
@@ -12,7 +12,7 @@ pub(super) enum Filling {
 }
 
 impl Filling {
-    /// A member as answers have it: lists and ids are always there.
+    /// A member as answers have it. Lists and ids are always there.
     fn member(self, name: &str) -> serde_json::Value {
         match (name, self) {
             ("scopes" | "roles", Self::Full) => json!(["a", "b"]),
@@ -99,7 +99,7 @@ impl AnswerNames {
     }
 }
 
-/// Puts a value at the end of a path of members; objects on the way that are not there are made.
+/// Puts a value at the end of a path of members. Missing objects on the way are made.
 pub(crate) fn put(object: &mut serde_json::Value, path: &str, value: serde_json::Value) {
     let (member, rest) = path.split_once('.').map_or((path, None), |(member, rest)| (member, Some(rest)));
     let Some(members) = object.as_object_mut() else { return };

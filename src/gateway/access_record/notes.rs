@@ -12,7 +12,7 @@ use crate::decide::peer::ClientOrigin;
 use crate::decide::route::{RouteIndex, UpstreamIndex};
 use crate::decide::surface::SurfaceIndex;
 use crate::decide::target::RequestTarget;
-use crate::limit::Standing;
+use crate::limit::LimitVerdict;
 use crate::upstream::AttemptTrace;
 use crate::wire::fields::Fields;
 
@@ -100,12 +100,12 @@ impl AccessRecord {
         });
     }
 
-    pub(in crate::gateway) fn note_standing(&mut self, standing: Standing) {
+    pub(in crate::gateway) fn note_standing(&mut self, standing: LimitVerdict) {
         self.note(|record| record.standings.push(standing));
     }
 
     /// The result of each rate limit that was asked.
-    pub(in crate::gateway) fn standings(&self) -> &[Standing] {
+    pub(in crate::gateway) fn standings(&self) -> &[LimitVerdict] {
         self.record.as_ref().map_or(&[], |record| &record.standings)
     }
 

@@ -12,7 +12,7 @@ use crate::decide::authorize::{Reauthorization, reauthorize};
 use crate::decide::route::{Access, Destination, Route, RouteIndex, Upgrade};
 use crate::decide::surface::{Surface, SurfaceIndex};
 use crate::decide::validity;
-use crate::resolver::Remembered;
+use crate::resolver::CachedFacts;
 use crate::snapshot::Snapshot;
 use crate::telemetry::StreamKind;
 
@@ -101,10 +101,10 @@ impl Worker {
     /// for a moment ends no stream.
     fn newest_facts(&self, principal: &Principal, evaluation: &mut Evaluation, now: Now) -> Result<Option<Arc<Facts>>, Denial> {
         let fingerprint = fingerprint_of(principal);
-        match self.resolver.remembered(fingerprint, now) {
-            Remembered::Absent => return Err(Denial::UnknownCredential),
-            Remembered::Nothing => {}
-            Remembered::Present(facts) => {
+        match self.resolver.find_cached(fingerprint, now) {
+            CachedFacts::Absent => return Err(Denial::UnknownCredential),
+            CachedFacts::Nothing => {}
+            CachedFacts::Present(facts) => {
                 let facts = self.resolver.cached().activity().lay_over(facts);
                 // Another gateway may know of a later use of the credential, and may have written it to the store by
                 // now.
@@ -171,10 +171,10 @@ impl Worker {
     pub(in crate::gateway) async fn newest_facts_of(&self, principal: &Principal, stored: bool) -> Result<Arc<Facts>, Denial> {
         let fingerprint = fingerprint_of(principal);
         let now = self.clock.now();
-        let facts = match self.resolver.remembered(fingerprint, now) {
-            Remembered::Present(facts) if !stored => Some(facts),
-            Remembered::Absent if !stored => None,
-            Remembered::Present(_) | Remembered::Absent | Remembered::Nothing => self.resolver.load_since(fingerprint, now).await?,
+        let facts = match self.resolver.find_cached(fingerprint, now) {
+            CachedFacts::Present(facts) if !stored => Some(facts),
+            CachedFacts::Absent if !stored => None,
+            CachedFacts::Present(_) | CachedFacts::Absent | CachedFacts::Nothing => self.resolver.load_since(fingerprint, now).await?,
         };
         let facts = facts.ok_or(Denial::UnknownCredential)?;
         Ok(self.resolver.cached().activity().lay_over(facts))

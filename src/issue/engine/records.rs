@@ -20,7 +20,7 @@ use crate::issue::minting::{id_kind, successor};
 use crate::issue::narrow::check_scopes;
 use crate::issue::page::PageRequest;
 use crate::snapshot::served_route::{Reach, ValueSource};
-use crate::store::{CredentialChange, CredentialFilter, FoundFacts, Ids, NewRecords, RestsOn};
+use crate::store::{CredentialChange, CredentialFilter, IdFilter, NewRecords, RestsOn, StoredFacts};
 
 use super::{Engine, check_in_force, done, may_do, named_tenant, unavailable};
 
@@ -207,7 +207,7 @@ impl Engine {
 
     /// The record that a route names, with all facts that decide about it. A record out of reach looks as if it did
     /// not exist. If the path names another tenant, the answer is 403, since the caller knew the name of that tenant.
-    pub(super) async fn find_target(&self, call: &ServedCall, target: RecordTarget<'_>) -> Result<FoundFacts, IssueError> {
+    pub(super) async fn find_target(&self, call: &ServedCall, target: RecordTarget<'_>) -> Result<StoredFacts, IssueError> {
         let RecordTarget { surface, id, reach } = target;
         let caller = call.caller()?.record();
         if let Reach::TenantNamed(parameter) = reach {
@@ -248,11 +248,11 @@ impl Engine {
 }
 
 /// The form of the ids of a surface's records. Imported keys have ids of any form.
-fn ids_of(surface: &Surface) -> Ids {
+fn ids_of(surface: &Surface) -> IdFilter {
     match id_kind(surface) {
-        Some(kind @ (IdKind::Session | IdKind::Account)) => Ids::Beginning(kind.prefix()),
-        Some(_) => Ids::NotBeginning(IdKind::Session.prefix()),
-        None => Ids::All,
+        Some(kind @ (IdKind::Session | IdKind::Account)) => IdFilter::Beginning(kind.prefix()),
+        Some(_) => IdFilter::NotBeginning(IdKind::Session.prefix()),
+        None => IdFilter::All,
     }
 }
 
@@ -270,7 +270,7 @@ pub(super) fn requested_page(call: &ServedCall) -> Result<PageRequest, IssueErro
 ///
 /// # Errors
 /// [`Denial::InsufficientScope`].
-fn touch(call: &ServedCall, found: &FoundFacts, grants: &ScopeSet) -> Result<RestsOn, Denial> {
+fn touch(call: &ServedCall, found: &StoredFacts, grants: &ScopeSet) -> Result<RestsOn, Denial> {
     check_scopes(&may_do(call, found), call.caller()?.scopes(), grants)?;
     let mut rests_on = call.rests_on();
     rests_on.add(RestsOn::found(found));

@@ -27,7 +27,7 @@ use crate::issue::fields::CheckedBody;
 use crate::snapshot::Snapshot;
 use crate::snapshot::body_schema::{BodySchema, FieldKind, FieldMessages, FieldPresence, FieldSpec, TextFormat};
 use crate::snapshot::served_route::{
-    AnswerSpec, Extent, Lifetime, Mint, ModeSource, ParentSource, Reach, RecordFact, ScopeSource, ServedRoute, Sessions, TenantSource,
+    AnswerSpec, Extent, Mint, MintLifetime, ModeSource, ParentSource, Reach, RecordFact, ScopeSource, ServedRoute, Sessions, TenantSource,
     TextOrList,
 };
 use crate::store::embedded::EmbeddedStore;
@@ -121,7 +121,7 @@ fn mint(surface: SurfaceIndex) -> Mint {
         grants: ScopeSet::default(),
         roles: None,
         claims: Vec::new(),
-        lifetime: Lifetime::default(),
+        lifetime: MintLifetime::default(),
         idle: None,
     }
 }

@@ -36,7 +36,7 @@ fn stranger(n: u32) -> IpAddr {
 }
 
 impl Throttle {
-    fn try_at(&self, n: u32, from: IpAddr, now: BootMillis) -> Result<Attempt, TooManyAttempts> {
+    fn try_at(&self, n: u32, from: IpAddr, now: BootMillis) -> Result<PasswordAttempt, TooManyAttempts> {
         self.attempt(AttemptKind::LogIn, account(n), from, now)
     }
 

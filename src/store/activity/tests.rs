@@ -8,7 +8,7 @@ use crate::base::ids::{RoleId, TenantId};
 use crate::base::principal::{Extras, Parent, RoleRecord, TenantRecord};
 use crate::decide::{samples, validity};
 use crate::store::{
-    BoxFuture, ChangeError, CredentialChange, CredentialFilter, EventSink, FactStore, Found, NewRecords, ReceiptStore, RoleChange,
+    BoxFuture, ChangeError, CredentialChange, CredentialFilter, EventSink, FactStore, LookupReply, NewRecords, ReceiptStore, RoleChange,
     TenantState,
 };
 
@@ -21,7 +21,7 @@ struct Uses {
 }
 
 impl FactStore for Uses {
-    fn find(&self, _: Fingerprint) -> BoxFuture<'_, Result<Found, StoreError>> {
+    fn find(&self, _: Fingerprint) -> BoxFuture<'_, Result<LookupReply, StoreError>> {
         Box::pin(async { Err(gone()) })
     }
 
@@ -156,7 +156,7 @@ impl World {
     fn read(&self) -> Arc<Facts> {
         let mut facts = self.session.clone();
         let used = self.store.last.lock().unwrap().get(&facts.credential.id).copied();
-        facts.credential = crate::store::change::used(facts.credential, used);
+        facts.credential = crate::store::change::with_last_use(facts.credential, used);
         Arc::new(facts)
     }
 

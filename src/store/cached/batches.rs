@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::base::clock::BootMillis;
 use crate::base::fingerprint::Fingerprint;
-use crate::store::{Again, Found, FoundAgain, StoreError, watch};
+use crate::store::{LookupQuery, LookupReply, RefreshReply, StoreError, watch};
 
 use super::flights::{FlightGuard, Flights, LookupResult};
 
@@ -53,7 +53,7 @@ struct QueuedLookups {
 pub(super) struct QueuedLookup {
     pub(super) flight: FlightGuard,
     pub(super) permit: OwnedSemaphorePermit,
-    pub(super) result: watch::Sender<Option<LookupResult>>,
+    pub(super) result: watch::WatchSender<Option<LookupResult>>,
 }
 
 impl LookupQueue {
@@ -112,7 +112,7 @@ pub(super) struct RefreshQueue(Mutex<QueuedRefreshes>);
 
 #[derive(Default)]
 struct QueuedRefreshes {
-    refreshes: Vec<Again>,
+    refreshes: Vec<LookupQuery>,
     task: BatchTask,
 }
 
@@ -122,7 +122,7 @@ impl RefreshQueue {
     }
 
     /// The next batch. If nothing is queued, the task that asks must end.
-    fn take_batch(&self) -> Vec<Again> {
+    fn take_batch(&self) -> Vec<LookupQuery> {
         let mut queued = self.lock();
         let rest = queued.refreshes.len().saturating_sub(MAX_BATCH);
         let batch = queued.refreshes.split_off(rest);
@@ -146,10 +146,10 @@ impl Drop for RefreshTaskGuard {
 }
 
 /// The answer to a question that named no known position, so that it cannot be "unchanged".
-pub(super) fn expect_read(found: FoundAgain) -> Result<Found, StoreError> {
+pub(super) fn expect_read(found: RefreshReply) -> Result<LookupReply, StoreError> {
     match found {
-        FoundAgain::Read(found) => Ok(found),
-        FoundAgain::Unchanged(_) => Err(StoreError::Corrupt("an answer to another question".into())),
+        RefreshReply::Read(found) => Ok(found),
+        RefreshReply::Unchanged(_) => Err(StoreError::Corrupt("an answer to another question".into())),
     }
 }
 
@@ -191,7 +191,7 @@ impl Flights {
         self.counters().loads.fetch_add(batch.len() as u64, Ordering::Relaxed);
         // The age of facts counts from here: the time in the store, the network and the queues makes them older.
         let sent_at = self.clock.now().boot;
-        let asked = batch.iter().map(|lookup| Again::whole(lookup.flight.fingerprint)).collect();
+        let asked = batch.iter().map(|lookup| LookupQuery::full(lookup.flight.fingerprint)).collect();
         let found = self.read_batch(asked).await;
         for (lookup, found) in batch.into_iter().zip(found) {
             let QueuedLookup { flight, permit, result } = lookup;
@@ -207,7 +207,7 @@ impl Flights {
     }
 
     /// Has facts read again soon, unless too many refreshes are queued already.
-    pub(super) fn queue_refresh(self: &Arc<Self>, again: Again) {
+    pub(super) fn queue_refresh(self: &Arc<Self>, again: LookupQuery) {
         let mut queued = self.refreshes.lock();
         if queued.refreshes.len() >= MAX_QUEUED_REFRESHES {
             return;
@@ -232,35 +232,35 @@ impl Flights {
         });
     }
 
-    async fn send_refreshes(&self, batch: Vec<Again>) {
+    async fn send_refreshes(&self, batch: Vec<LookupQuery>) {
         let sent_at = self.clock.now().boot;
         if !self.breaker.admits(sent_at) {
             return;
         }
         self.counters().refreshes.fetch_add(batch.len() as u64, Ordering::Relaxed);
         let found = self.read_batch(batch.clone()).await;
-        for (Again { fingerprint, .. }, found) in batch.into_iter().zip(found) {
+        for (LookupQuery { fingerprint, .. }, found) in batch.into_iter().zip(found) {
             self.settle_refresh(fingerprint, found, sent_at);
         }
     }
 
     /// Remembers what a refresh brought, or counts an error. Nobody waits for it.
-    fn settle_refresh(&self, fingerprint: Fingerprint, found: Result<FoundAgain, StoreError>, sent_at: BootMillis) {
+    fn settle_refresh(&self, fingerprint: Fingerprint, found: Result<RefreshReply, StoreError>, sent_at: BootMillis) {
         if found.is_ok() {
             self.in_use.note(fingerprint, sent_at);
         }
         let found = match found {
-            Ok(FoundAgain::Unchanged(position)) => return self.remember_unchanged(&fingerprint, position, sent_at),
-            Ok(FoundAgain::Read(found)) => Ok(found),
+            Ok(RefreshReply::Unchanged(position)) => return self.remember_unchanged(&fingerprint, position, sent_at),
+            Ok(RefreshReply::Read(found)) => Ok(found),
             Err(error) => Err(error),
         };
         let _ = self.settle(fingerprint, found, sent_at, &self.counters().refresh_errors);
     }
 
     /// Asks the store, within the deadline of a look-up, and reports its success or failure to the circuit breaker.
-    pub(super) async fn read_batch(&self, asked: Vec<Again>) -> Vec<Result<FoundAgain, StoreError>> {
+    pub(super) async fn read_batch(&self, asked: Vec<LookupQuery>) -> Vec<Result<RefreshReply, StoreError>> {
         let count = asked.len();
-        let mut found = tokio::time::timeout(self.lookup_timeout, self.store().find_again(asked))
+        let mut found = tokio::time::timeout(self.lookup_timeout, self.store().find_many(asked))
             .await
             .unwrap_or_default();
         // What was not answered is not known.

@@ -12,7 +12,7 @@ use moka::sync::Cache;
 use crate::base::clock::BootMillis;
 use crate::base::fingerprint::Fingerprint;
 use crate::base::principal::{CredentialRecord, Facts, Position, Reading};
-use crate::store::Again;
+use crate::store::LookupQuery;
 use crate::store::events::{Positions, Slots};
 
 use super::CacheSettings;
@@ -76,11 +76,11 @@ impl CacheEntry {
 
     /// The question by which these facts are read again. The answer "nothing has changed" does not suffice for a sliding
     /// credential, since its uses are no changes, nor for facts whose identity lines were written by rules that are gone.
-    pub(super) fn refresh_question(&self) -> Again {
+    pub(super) fn refresh_question(&self) -> LookupQuery {
         let facts = &self.facts;
         let slides = |record: &CredentialRecord| record.idle().is_some();
         let must_be_read = facts.lines.are_outdated() || slides(&facts.credential) || facts.ancestors.iter().any(slides);
-        Again {
+        LookupQuery {
             fingerprint: self.fingerprint,
             known: (!must_be_read).then(|| facts.position()),
         }

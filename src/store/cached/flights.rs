@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::base::clock::{BootMillis, Clock};
 use crate::base::fingerprint::Fingerprint;
 use crate::base::principal::{Facts, IdentityLines, Position, Reading};
-use crate::store::{FactStore, Found, StoreError, change, watch};
+use crate::store::{FactStore, LookupReply, StoreError, lookup, watch};
 
 use super::batches::{LookupQueue, QueuedLookup, RefreshQueue};
 use super::breaker::Breaker;
@@ -43,7 +43,7 @@ const ABSENCE_OF_PRIMARY: Duration = Duration::from_secs(5);
 pub(super) struct LookupAnswer {
     facts: Option<Arc<Facts>>,
     sent_at: BootMillis,
-    /// What the age counts from: `sent_at`, or an earlier time ([`Found::primary_at`]).
+    /// What the age counts from: `sent_at`, or an earlier time ([`LookupReply::primary_at`]).
     counts_from: BootMillis,
     position: Position,
 }
@@ -78,14 +78,14 @@ struct Flight {
     began: BootMillis,
     /// The newest change of the fingerprint that was known when the flight began.
     mark: Position,
-    result: watch::Receiver<Option<LookupResult>>,
+    result: watch::WatchReceiver<Option<LookupResult>>,
 }
 
 /// How a caller gets its answer.
 enum JoinedFlight {
     /// The cache has the answer already.
     Cached(Option<Arc<Facts>>),
-    InFlight(watch::Receiver<Option<LookupResult>>),
+    InFlight(watch::WatchReceiver<Option<LookupResult>>),
 }
 
 pub(super) struct Flights {
@@ -227,7 +227,7 @@ impl Flights {
         fingerprint: Fingerprint,
         now: BootMillis,
         permit: OwnedSemaphorePermit,
-    ) -> watch::Receiver<Option<LookupResult>> {
+    ) -> watch::WatchReceiver<Option<LookupResult>> {
         let (result, receiver) = watch::channel(None);
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let flight = Flight {
@@ -259,7 +259,7 @@ impl Flights {
     pub(super) fn settle(
         &self,
         fingerprint: Fingerprint,
-        found: Result<Found, StoreError>,
+        found: Result<LookupReply, StoreError>,
         sent_at: BootMillis,
         errors: &AtomicU64,
     ) -> LookupResult {
@@ -284,7 +284,7 @@ impl Flights {
 
     /// Checks an answer against the question, whatever the store has checked already. A reply that belongs to somebody else's
     /// question must become an error: taken for the answer, it would lend one caller the identity of another.
-    fn answer(&self, fingerprint: &Fingerprint, found: Found, sent_at: BootMillis) -> LookupResult {
+    fn answer(&self, fingerprint: &Fingerprint, found: LookupReply, sent_at: BootMillis) -> LookupResult {
         let position = found.position;
         let counts_from = found.primary_at.map_or(sent_at, |known_at| known_at.min(sent_at));
         let facts = match found.facts {
@@ -295,10 +295,10 @@ impl Flights {
             }
             None => None,
             Some(mut found) => {
-                if !change::answers(&found.credential, fingerprint) {
+                if !lookup::answers(&found.credential, fingerprint) {
                     return Err(StoreError::Corrupt("the answer is about another credential".into()));
                 }
-                change::check_whole(&found)?;
+                lookup::check_whole(&found)?;
                 self.interned.intern(&mut found.credential, &found.tenant);
                 Some(Arc::new(Facts {
                     credential: found.credential,

@@ -14,7 +14,7 @@ use futures_util::future::join_all;
 
 use crate::base::clock::BootMillis;
 use crate::base::fingerprint::Fingerprint;
-use crate::store::Again;
+use crate::store::LookupQuery;
 
 use super::batches::expect_read;
 use super::flights::Flights;
@@ -201,7 +201,7 @@ impl Flights {
                 return;
             }
             let sent_at = self.clock.now().boot;
-            let asked = part.iter().copied().map(Again::whole).collect();
+            let asked = part.iter().copied().map(LookupQuery::full).collect();
             let found = self.read_batch(asked).await;
             for (fingerprint, found) in part.into_iter().zip(found) {
                 let found = found.and_then(expect_read);

@@ -4,7 +4,7 @@ use super::*;
 use crate::store::codec::tests::sample;
 
 const NOW: UnixMillis = UnixMillis(1_000);
-const AT: At = At {
+const AT: ChangeTimes = ChangeTimes {
     now: NOW,
     watermark: UnixMillis(2_000),
 };
@@ -30,7 +30,7 @@ fn every_change_of_a_living_credential_raises_its_epoch() {
         ),
     ] {
         let before = in_state(state);
-        let Outcome::Changed(changed) = change_credential(&before, &change, AT).unwrap() else {
+        let ChangeOutcome::Changed(changed) = change_credential(&before, &change, AT).unwrap() else {
             panic!("{change:?} of {state:?} changed nothing");
         };
         assert_eq!(changed.state, after);
@@ -45,7 +45,7 @@ fn what_is_already_so_is_not_changed() {
         (CredentialState::Disabled, CredentialChange::Disable),
         (CredentialState::Revoked { at: UnixMillis(1) }, CredentialChange::Revoke),
     ] {
-        assert_eq!(change_credential(&in_state(state), &change, AT).unwrap(), Outcome::Unchanged);
+        assert_eq!(change_credential(&in_state(state), &change, AT).unwrap(), ChangeOutcome::Unchanged);
     }
 }
 
@@ -67,8 +67,8 @@ fn an_expiry_only_comes_nearer() {
     for (held, asked, kept) in [(None, 50, 50), (Some(50), 40, 40), (Some(50), 50, 50), (Some(50), 60, 50)] {
         record.expires_at = held.map(UnixMillis);
         let expires = match change_credential(&record, &CredentialChange::ExpireAt(UnixMillis(asked)), AT).unwrap() {
-            Outcome::Changed(changed) => changed.expires_at,
-            Outcome::Unchanged => record.expires_at,
+            ChangeOutcome::Changed(changed) => changed.expires_at,
+            ChangeOutcome::Unchanged => record.expires_at,
         };
         assert_eq!(expires, Some(UnixMillis(kept)));
     }

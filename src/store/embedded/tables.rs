@@ -6,7 +6,7 @@ use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::PepperChecks;
 use crate::base::ids::TenantId;
 use crate::base::principal::{CredentialRecord, MAX_ANCESTORS, Position, RoleRecord, TenantRecord};
-use crate::store::peppers::{Admission, PepperList};
+use crate::store::peppers::{PepperAdmission, PepperList};
 use crate::store::{StoreError, codec};
 
 pub(super) use reading::{PART, ReadTables, events_after, read_peppers};
@@ -80,9 +80,9 @@ fn initialise_meta(transaction: &WriteTransaction, own: &PepperChecks) -> Result
         (Some(FORMAT), Some(listed)) => {
             let list = PepperList::parse(listed, &text_of(&meta, "dropped")?.unwrap_or_default())?;
             match list.admit(own)? {
-                Admission::Listed => return Ok(()),
-                Admission::Joins(joined) => joined,
-                Admission::Gone(why) => return Err(why),
+                PepperAdmission::Listed => return Ok(()),
+                PepperAdmission::Joins(joined) => joined,
+                PepperAdmission::Gone(why) => return Err(why),
             }
         }
         (Some(FORMAT), None) | (None, Some(_)) => {

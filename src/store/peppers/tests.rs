@@ -11,7 +11,7 @@ fn own(first: PepperCheck, others: &[PepperCheck]) -> PepperChecks {
 }
 
 fn both() -> PepperList {
-    let Ok(Admission::Joins(list)) = PepperList::of(A).admit(&own(B, &[A])) else {
+    let Ok(PepperAdmission::Joins(list)) = PepperList::of(A).admit(&own(B, &[A])) else {
         panic!("a new first pepper joins")
     };
     list
@@ -19,16 +19,16 @@ fn both() -> PepperList {
 
 #[test]
 fn a_gateway_needs_every_pepper_of_the_list_and_its_first_joins_it() {
-    assert_eq!(PepperList::of(A).admit(&own(A, &[])), Ok(Admission::Listed));
+    assert_eq!(PepperList::of(A).admit(&own(A, &[])), Ok(PepperAdmission::Listed));
     assert_eq!(
         PepperList::of(A).admit(&own(A, &[B])),
-        Ok(Admission::Listed),
+        Ok(PepperAdmission::Listed),
         "an accepted one does not join"
     );
     let list = both();
     assert_eq!(list.text(), format!("{} {}", A.to_hex(), B.to_hex()));
     for enough in [own(A, &[B]), own(B, &[A]), own(B, &[C, A])] {
-        assert_eq!(list.admit(&enough), Ok(Admission::Listed), "{enough:?}");
+        assert_eq!(list.admit(&enough), Ok(PepperAdmission::Listed), "{enough:?}");
     }
     for lacking in [own(A, &[]), own(B, &[]), own(C, &[B]), own(C, &[])] {
         assert!(matches!(list.admit(&lacking), Err(StoreError::Foreign(_))), "{lacking:?}");
@@ -39,8 +39,8 @@ fn a_gateway_needs_every_pepper_of_the_list_and_its_first_joins_it() {
 fn a_pepper_that_was_dropped_or_is_leaving_makes_nothing_and_does_not_come_back() {
     let leaving = both().leaving(A, Some("word"));
     assert_eq!(leaving.text(), format!("{}:word {}", A.to_hex(), B.to_hex()));
-    assert!(matches!(leaving.admit(&own(A, &[B])), Ok(Admission::Gone(_))));
-    assert_eq!(leaving.admit(&own(B, &[A])), Ok(Admission::Listed));
+    assert!(matches!(leaving.admit(&own(A, &[B])), Ok(PepperAdmission::Gone(_))));
+    assert_eq!(leaving.admit(&own(B, &[A])), Ok(PepperAdmission::Listed));
     assert!(
         matches!(leaving.admit(&own(B, &[])), Err(StoreError::Foreign(_))),
         "it is needed until it is gone"
@@ -48,9 +48,9 @@ fn a_pepper_that_was_dropped_or_is_leaving_makes_nothing_and_does_not_come_back(
     assert_eq!(leaving.leaving(A, None), both());
     let dropped = leaving.without(A);
     assert_eq!(dropped.text(), B.to_hex());
-    assert!(matches!(dropped.admit(&own(A, &[B])), Ok(Admission::Gone(_))));
+    assert!(matches!(dropped.admit(&own(A, &[B])), Ok(PepperAdmission::Gone(_))));
     for enough in [own(B, &[]), own(B, &[A])] {
-        assert_eq!(dropped.admit(&enough), Ok(Admission::Listed));
+        assert_eq!(dropped.admit(&enough), Ok(PepperAdmission::Listed));
     }
 }
 

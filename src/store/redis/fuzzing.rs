@@ -1,13 +1,32 @@
-//! The entry for fuzzing of what servers tell besides answers to look-ups: the list of gateways, endings, `INFO`, and
-//! what sentinels and nodes of a cluster answer.
+//! The entries for fuzzing: every parser of what Redis servers and sentinels answer.
 
-use crate::base::fingerprint::PepperMark;
-use crate::store::redis::operations::parse_entry;
-use crate::store::redis::stream::Ending;
-use crate::store::redis::topology::{Endpoint, Replication, SentinelReport, parse_slots, replicas_of, reply_guard};
+use crate::base::fingerprint::{Fingerprint, PepperMark};
+use crate::store::{StoreError, StoredFacts};
 
-/// Puts these bytes before every such parser, with `name` as the name of an entry in the list of gateways. If they
-/// are an ending, answers how it is written, and how that is written when it is read again: the same.
+use super::operations::lookups::{FindReply, judge};
+use super::operations::receipts::parse_entry;
+use super::stream::{Ending, Endings, History};
+use super::topology::cluster::{parse_slots, replicas_of};
+use super::topology::sentinel::SentinelReport;
+use super::topology::{Endpoint, Replication, StoreFault, reply_guard};
+
+/// Reads and judges the bytes of a server as a look-up does, with all bounds.
+///
+/// # Errors
+/// The bytes are no answer to exactly this question.
+pub fn judge_bytes(fingerprint: &Fingerprint, bytes: &[u8]) -> Result<Option<StoredFacts>, StoreError> {
+    reply_guard::check(bytes).map_err(|reason| StoreError::Unavailable(reason.into()))?;
+    let value = redis::parse_redis_value(bytes).map_err(|error| StoreFault::of(&error).error)?;
+    let value = value.extract_error().map_err(|error| StoreFault::of(&error).error)?;
+    let words: Vec<Option<Vec<u8>>> = redis::from_redis_value(value).map_err(|_| StoreFault::malformed().error)?;
+    let reply = FindReply::read(words, fingerprint).map_err(|fault| fault.error)?;
+    let found = judge(fingerprint, &History::default().known(), &Endings::default(), reply);
+    found.map(|found| found.facts).map_err(|fault| fault.error)
+}
+
+/// Gives these bytes to all other parsers: of the list of gateways (with `name` as the name of an entry), of endings, of
+/// `INFO`, and of what sentinels and nodes of a cluster answer. If the bytes are an ending, answers its text, and the text
+/// after it is read again, which must be the same.
 #[must_use]
 pub fn parse_bytes(name: &[u8], bytes: &[u8]) -> Option<(String, Option<String>)> {
     let _ = parse_entry(name, bytes);
@@ -35,5 +54,32 @@ mod tests {
         let (written, again) = parse_bytes(b"gw/1", b"t 7  active").expect("an ending");
         assert_eq!((written.as_str(), again.as_deref()), ("t 7 active", Some("t 7 active")));
         assert_eq!(parse_bytes(b"gw/1", b"t 7 maybe"), None);
+    }
+
+    const ASKED: Fingerprint = Fingerprint::from_bytes([0x11; 32]);
+
+    /// The reply of a server without this credential.
+    fn absence(asked: &Fingerprint) -> Vec<u8> {
+        format!("*3\r\n$64\r\n{}\r\n$7\r\nhistory\r\n$1\r\n7\r\n", asked.to_hex()).into_bytes()
+    }
+
+    #[test]
+    fn an_absence_answers_the_question_that_was_asked_and_no_other() {
+        assert!(matches!(judge_bytes(&ASKED, &absence(&ASKED)), Ok(None)));
+        let other = absence(&Fingerprint::from_bytes([0x12; 32]));
+        assert!(matches!(judge_bytes(&ASKED, &other), Err(StoreError::Corrupt(_))));
+    }
+
+    #[test]
+    fn an_answer_of_another_form_is_none() {
+        for bytes in [
+            &b"*2\r\n$1\r\na\r\n$1\r\n7\r\n"[..],
+            b"*0\r\n",
+            b"+OK\r\n",
+            b"-ERR no\r\n",
+            b"*3\r\n$64",
+        ] {
+            assert!(judge_bytes(&ASKED, bytes).is_err(), "{bytes:?}");
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! What callers ask of a store in Redis. Each call asks, judges the answer, and decides about the connection.
+//! The calls of a store in Redis: look-ups, changes, lists and receipts. Each call sends commands, judges the answers, and
+//! decides whether the connection stays in use.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,28 +17,27 @@ use crate::store::{ChangeError, CredentialFilter, CredentialPage, EventSubject, 
 
 pub(crate) use lookups::FindReply;
 use lookups::credential_of;
-pub use lookups::judge_bytes;
 pub use rate_counts::SharedCounts;
-pub(crate) use receipts::{ReceiptScripts, parse_entry, time_of};
+pub(crate) use receipts::{ReceiptScripts, time_of};
 pub(crate) use restoration::restore_for_ever;
 
 mod changes;
 mod creation;
-mod lookups;
+pub(super) mod lookups;
 mod rate_counts;
-mod receipts;
+pub(super) mod receipts;
 mod restoration;
 
-/// Records of one round trip of a list: 800 KiB at their largest, below the reply bound.
+/// Records of one round trip of a list: at most 800 KiB, below the bound of a reply.
 const PAGE: usize = 25;
 
-/// Tries of a change that loses against others. Each loss means that another change was made, so
-/// ten losses in a row need ten operators at the same record.
+/// Attempts of a change. An attempt fails when another change was made meanwhile, so ten failures in a row need ten operators at
+/// the same record.
 const TRIES: usize = 10;
 
 pub(crate) struct StoreCall {
     shared: Arc<RedisCore>,
-    /// The server that was read from last on the leading connection.
+    /// The server of the last read on the leading connection.
     read_from: Mutex<Option<Arc<Endpoint>>>,
 }
 
@@ -100,7 +100,7 @@ impl StoreCall {
                 .await?;
             let full = page.len() == PAGE;
             for (id, stored) in page {
-                let read = change::listed(&id, credential_of(&id, stored));
+                let read = change::expect_listed(&id, credential_of(&id, stored));
                 after = Some(id);
                 let record = match read {
                     Err(error @ StoreError::Corrupt(_)) if filter.passes_over_broken => {
@@ -126,7 +126,7 @@ impl StoreCall {
             let after = Some(after.as_str()).filter(|after| !after.is_empty());
             let page = self.page(RecordKind::Credentials, tenant, after, PAGE).await?;
             let read = |(id, stored): (String, StoredRecord)| {
-                let record = change::listed(&id, credential_of(&id, stored));
+                let record = change::expect_listed(&id, credential_of(&id, stored));
                 (id, record)
             };
             Ok(page.into_iter().map(read).collect())
@@ -139,14 +139,14 @@ impl StoreCall {
         let mut listed: Vec<TenantRecord> = Vec::new();
         let mut after = after;
         while listed.len() < limit {
-            let asked = PAGE.min(limit - listed.len());
+            let size = PAGE.min(limit - listed.len());
             let page = self
-                .page(RecordKind::Tenants, None, after.as_ref().map(TenantId::as_str), asked)
+                .page(RecordKind::Tenants, None, after.as_ref().map(TenantId::as_str), size)
                 .await?;
-            let full = page.len() == asked;
+            let full = page.len() == size;
             for (id, (bytes, _)) in page {
                 let tenant = bytes.map(|bytes| codec::decode_tenant(&bytes)).transpose();
-                listed.push(change::listed(&id, tenant.map_err(StoreError::from))?);
+                listed.push(change::expect_listed(&id, tenant.map_err(StoreError::from))?);
             }
             after = listed.last().map(|t| t.id.clone());
             if !full {
@@ -180,7 +180,7 @@ impl StoreCall {
         self.primary_at(&live).await?;
         let answered = self.shared.scripts.check_primary(&live.wire).await;
         settle(&link, &live, answered).map_err(|fault| fault.error)?;
-        // A store that is another's by now serves nobody here.
+        // A store that was written under a foreign pepper meanwhile does not count as available.
         let ours = self.shared.scripts.read_peppers(&live.wire).await;
         settle(&link, &live, ours).map(drop).map_err(|fault| fault.error)
     }
@@ -191,7 +191,7 @@ impl StoreCall {
         Ok(live)
     }
 
-    /// The connection of changes: those that wait for replicas hold up nobody but each other.
+    /// The connection for changes. Changes that wait for replicas delay only each other.
     fn changer(&self) -> Result<LiveLink, StoreError> {
         self.shared.changes.live().ok_or_else(|| self.shared.changes.last_error())
     }
@@ -200,7 +200,7 @@ impl StoreCall {
         settle(&self.shared.changes, live, result).map_err(|fault| fault.error)
     }
 
-    /// Settles a change. One that was refused for a missing right, or by a server that takes none, was not made.
+    /// Settles a change. A change was not made if a right is missing, or if the server takes no changes.
     fn settle_change<T>(&self, live: &LiveLink, result: Result<T, StoreFault>) -> Result<T, ChangeError> {
         settle(&self.shared.changes, live, result).map_err(|fault| {
             if fault.changed_nothing() {
@@ -216,7 +216,7 @@ impl StoreCall {
     }
 }
 
-/// Ends the connection if the fault says so.
+/// Ends the connection if the fault says that it must not be used again.
 fn settle<T>(link: &Link, live: &LiveLink, result: Result<T, StoreFault>) -> Result<T, StoreFault> {
     if let Err(fault) = &result {
         link.settle(live, fault);
@@ -224,7 +224,7 @@ fn settle<T>(link: &Link, live: &LiveLink, result: Result<T, StoreFault>) -> Res
     result
 }
 
-/// A failure before anything was sent that writes. A record that cannot be read stays what it is.
+/// A failure before anything was written. An error about a corrupt record stays what it is.
 fn nothing_written(error: StoreError) -> ChangeError {
     match error {
         StoreError::Unavailable(_) => ChangeError::NotMade(error),
@@ -232,7 +232,7 @@ fn nothing_written(error: StoreError) -> ChangeError {
     }
 }
 
-/// It may be tried again: nobody has refused it.
+/// The change was not refused, so the caller may try again.
 fn contended() -> ChangeError {
     ChangeError::NotMade(StoreError::Unavailable("others keep changing it at the same time".into()))
 }
@@ -257,7 +257,7 @@ impl StoreCall {
         Ok(())
     }
 
-    /// At most `most`, the latest first.
+    /// At most `most` fingerprints, the latest first.
     pub(crate) async fn busy(&self, most: usize) -> Result<Vec<Fingerprint>, StoreError> {
         let live = self.writer()?;
         let parts = (0..PARTS).map(|number| self.shared.scripts.read_busy(&live.wire, number));

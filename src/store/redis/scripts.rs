@@ -1,4 +1,4 @@
-//! Every command sent to Redis: Lua scripts, so that what belongs together is one atomic step.
+//! Sends commands to Redis. Nearly all are Lua scripts, so that what belongs together is one atomic step.
 
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, FromRedisValue, Pipeline, RedisError, ScriptInvocation, ServerErrorKind, Value};
@@ -7,13 +7,13 @@ use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{CredentialId, TenantId};
 use crate::base::principal::CredentialRecord;
-use crate::store::peppers::{Admission, PepperList};
+use crate::store::peppers::{PepperAdmission, PepperList};
 use crate::store::redis::operations::FindReply;
 use crate::store::redis::topology::{RedisConnection, Replication, RetryRead, StoreFault};
 use crate::store::{MAX_TENANT_ROLES, StoreError, change};
 
 pub(crate) use catalogue::{
-    ADMIT, ANNOUNCE, ChangeCall, ChangeRefusal, ChangeReply, ChangedCredential, CreateCall, EVENTS, NewCredential, RECEIPTS, RecordKind,
+    ADMIT, ANNOUNCE, ChangeCall, ChangeRefusal, ChangeReply, CreateCall, CredentialWrite, EVENTS, NewCredential, RECEIPTS, RecordKind,
     Scripts, StoredRecord, StreamHead, WITHDRAW,
 };
 use catalogue::{EVENTS_KEPT, FORMAT, hashes};
@@ -23,7 +23,7 @@ mod catalogue;
 pub(crate) mod rights;
 
 impl Scripts {
-    /// This gateway's peppers as scripts take them.
+    /// The check values of this gateway's peppers, as scripts take them.
     pub(crate) fn peppers(&self) -> &str {
         &self.peppers
     }
@@ -53,7 +53,7 @@ impl Scripts {
         run(wire, &call).await.map(UnixMillis)
     }
 
-    /// The store's time, and these records as they stand at one moment, in the order of the question.
+    /// The store's time and these records, at one moment, in the order of `asked`.
     pub(crate) async fn read_all(
         &self,
         wire: &RedisConnection,
@@ -81,7 +81,7 @@ impl Scripts {
         Ok((UnixMillis(time.ok_or_else(StoreFault::malformed)?), records))
     }
 
-    /// At most `limit` records in order of id, after `after`; of one tenant if asked.
+    /// At most `limit` records in order of id, after `after`; those of one tenant if it is given.
     pub(crate) async fn page(
         &self,
         wire: &RedisConnection,
@@ -97,7 +97,7 @@ impl Scripts {
             (RecordKind::Roles, Some(tenant)) => self.keys.role_ids_of(tenant),
             (RecordKind::Roles, None) => return Ok(Vec::new()),
         };
-        // Of one tenant nobody counts how many there ought to be.
+        // The records of one tenant are not counted in meta.
         let counter = match (kind, tenant) {
             (RecordKind::Credentials, None) => "credentials",
             (RecordKind::Tenants, _) => "tenants",
@@ -122,7 +122,7 @@ impl Scripts {
         Ok(rows)
     }
 
-    /// Makes a tenant, credentials, or both, and changes others, if nothing it rests on has changed.
+    /// Makes a tenant and credentials, and changes others, if nothing that the call rests on has changed.
     pub(crate) async fn create(&self, wire: &RedisConnection, new: &CreateCall, history: &str) -> Result<ChangeReply, StoreFault> {
         let mut call = self.create.key(&self.keys.meta);
         call.key(&self.keys.credentials)
@@ -210,7 +210,7 @@ impl Scripts {
         written(run(wire, &call).await?)
     }
 
-    /// Forgets exactly the credential that was read, used when it was read to be.
+    /// Deletes exactly the credential that was read, with the last use that was read.
     pub(crate) async fn forget(
         &self,
         wire: &RedisConnection,
@@ -247,9 +247,9 @@ impl Scripts {
         written(run(wire, &call).await?)
     }
 
-    /// Waits until `replicas` have everything written so far; answers how many have.
+    /// Waits until this number of replicas has everything that was written so far. Answers how many have it.
     pub(crate) async fn wait(&self, wire: &RedisConnection, replicas: u32, deadline: std::time::Duration) -> Result<u32, StoreFault> {
-        // Without a deadline, which is what 0 means, it would block the connection for ever.
+        // 0 means no deadline, and would block the connection for ever.
         let millis = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX).max(1);
         let mut connection = wire.connection.clone();
         redis::cmd("WAIT")
@@ -260,7 +260,7 @@ impl Scripts {
             .map_err(|e| StoreFault::of(&e))
     }
 
-    /// What the server says of its replication; not the primary if it is none (any more).
+    /// What the server says of its replication. A fault if the server is not a primary (any more).
     pub(crate) async fn replication(&self, wire: &RedisConnection) -> Result<Replication, StoreFault> {
         let mut connection = wire.connection.clone();
         let info: String = redis::cmd("INFO")
@@ -271,16 +271,15 @@ impl Scripts {
         Replication::parse(&info).ok_or_else(StoreFault::replica)
     }
 
-    /// Writes without a change, so that a following [`wait`](Self::wait) on this connection covers
-    /// what other connections wrote before.
+    /// Writes without a change, so that a following [`wait`](Self::wait) on this connection covers what other connections
+    /// wrote before.
     pub(crate) async fn touch(&self, wire: &RedisConnection) -> Result<u64, StoreFault> {
         let mut call = self.touch.key(&self.keys.meta);
         call.arg(&self.peppers);
         run(wire, &call).await
     }
 
-    /// Where the store stands at one moment, and what it has at `cursor` of the stream; `None` when
-    /// the store holds no data.
+    /// Where the stream stands, and what it has at `cursor`, at one moment; `None` when the store holds no data.
     pub(crate) async fn head(&self, wire: &RedisConnection, cursor: &str) -> Result<Option<StreamHead>, StoreFault> {
         let mut call = self.head.key(&self.keys.meta);
         call.key(&self.keys.events).arg(&self.peppers).arg(cursor);
@@ -295,7 +294,7 @@ impl Scripts {
         }))
     }
 
-    /// The heartbeat: an answer, and the answer that this is a primary. Replicas are never read.
+    /// The heartbeat: the server must answer that it is a primary. Replicas are never read.
     pub(crate) async fn check_primary(&self, wire: &RedisConnection) -> Result<(), StoreFault> {
         let mut connection = wire.connection.clone();
         let role: Vec<redis::Value> = redis::cmd("ROLE")
@@ -345,7 +344,6 @@ fn written(reply: redis::Value) -> Result<ChangeReply, StoreFault> {
 
 impl Scripts {
     pub(crate) async fn find(&self, wire: &RedisConnection, fingerprint: &Fingerprint) -> Result<FindReply, StoreFault> {
-        // An absence is proven: every hash is as large as it was made.
         let mut call = self.find.key(&self.keys.meta);
         for key in hashes(&self.keys) {
             call.key(key);
@@ -354,8 +352,8 @@ impl Scripts {
         FindReply::read(run(wire, &call).await?, fingerprint)
     }
 
-    /// Looks all of them up in one message to the server, each by a script of its own as [`find`](Self::find) does: together
-    /// they are not one atomic step. Answers are in the order of `asked`.
+    /// Looks all of them up in one message to the server. Each look-up is a script of its own, as in [`find`](Self::find), so
+    /// all of them together are not one atomic step. Answers are in the order of `asked`.
     ///
     /// # Errors
     /// When the message as a whole was not answered.
@@ -374,7 +372,7 @@ impl Scripts {
         let replies = connection.send_packed_commands(&pipeline, 0, asked.len()).await?;
         let read = |(reply, fingerprint): (Value, &Fingerprint)| read(reply, fingerprint);
         let mut read: Vec<_> = replies.into_iter().zip(asked).map(read).collect();
-        // What was not answered is not known.
+        // A look-up without an answer is not known, which is not an absence.
         read.resize_with(asked.len(), || Err(StoreFault::malformed()));
         Ok(read)
     }
@@ -382,7 +380,7 @@ impl Scripts {
 
 fn read(reply: Value, fingerprint: &Fingerprint) -> Result<FindReply, StoreFault> {
     let reply = reply.extract_error().map_err(|error| match error.kind() {
-        // The server was started since. Asked for this one alone, it is given the script.
+        // The server was restarted. A look-up by itself sends the script again.
         ErrorKind::Server(ServerErrorKind::NoScript) => StoreFault {
             retry: RetryRead::Elsewhere,
             ..StoreFault::kept(StoreError::Unavailable("Redis does not know the script yet".into()))
@@ -393,11 +391,11 @@ fn read(reply: Value, fingerprint: &Fingerprint) -> Result<FindReply, StoreFault
     FindReply::read(words, fingerprint)
 }
 
-/// Tries of a claim that loses against others: each loss means that another gateway's pepper joined.
+/// Attempts of a claim. Each failed attempt means that the pepper of another gateway was added meanwhile.
 const CLAIMS: usize = 10;
 
 impl Scripts {
-    /// Makes an empty store ours, or checks that it is; this gateway's first pepper joins the list of those
+    /// Makes an empty store ours, or checks that the store is ours. Adds this gateway's first pepper to the list of peppers
     /// that the store was written under.
     pub(crate) async fn claim(&self, wire: &RedisConnection) -> Result<(), StoreFault> {
         for _ in 0..CLAIMS {
@@ -421,13 +419,13 @@ impl Scripts {
                 }
             };
             match list.admit(&self.own).map_err(StoreFault::refused)? {
-                Admission::Listed => return Ok(()),
-                // What is there can be served; whoever makes something is refused by the script that would.
-                Admission::Gone(why) => {
+                PepperAdmission::Listed => return Ok(()),
+                // What is there can be served. Scripts that would make a fingerprint refuse.
+                PepperAdmission::Gone(why) => {
                     tracing::error!(alarm = "pepper_dropped", error = %why, "no new credentials can be made");
                     return Ok(());
                 }
-                Admission::Joins(joined) => {
+                PepperAdmission::Joins(joined) => {
                     if self.set_peppers(wire, &list, &joined).await? {
                         tracing::info!(pepper = %self.own.first().mark(), "new fingerprints are made under a new pepper");
                         return Ok(());
@@ -440,7 +438,7 @@ impl Scripts {
         )))
     }
 
-    /// The peppers that the store was written under; `None` for an empty one.
+    /// The peppers that the store was written under; `None` for an empty store.
     pub(crate) async fn read_peppers(&self, wire: &RedisConnection) -> Result<Option<PepperList>, StoreFault> {
         let mut call = self.read_peppers.key(&self.keys.meta);
         call.arg(&self.peppers);
@@ -449,7 +447,7 @@ impl Scripts {
         list.map_err(StoreFault::refused)
     }
 
-    /// Writes one list over exactly the other; answers whether that was there.
+    /// Replaces exactly this list. Answers whether it was still there.
     pub(crate) async fn set_peppers(&self, wire: &RedisConnection, before: &PepperList, after: &PepperList) -> Result<bool, StoreFault> {
         let mut call = self.set_peppers.key(&self.keys.meta);
         call.arg(&self.peppers)
@@ -460,13 +458,14 @@ impl Scripts {
         run(wire, &call).await
     }
 
-    /// Lets a credential be found by another fingerprint than before.
+    /// Lets the account `old` be found by the fingerprint `new`.
     pub(crate) async fn move_login(
         &self,
         wire: &RedisConnection,
         change: &ChangeCall<'_>,
         before: &[u8],
-        (old, new): (&CredentialRecord, &Fingerprint),
+        old: &CredentialRecord,
+        new: &Fingerprint,
     ) -> Result<ChangeReply, StoreFault> {
         let mut call = self.move_login.key(&self.keys.meta);
         call.key(&self.keys.credentials).key(&self.keys.fingerprints).key(&self.keys.events);
@@ -480,13 +479,13 @@ impl Scripts {
     }
 }
 
-/// Hashes over which the list is spread, so that no call holds the server up with all of it.
+/// Number of hashes over which the list of used credentials is spread, so that no call holds up the server for long.
 pub(crate) const PARTS: usize = 64;
 
-/// Most entries of one hash: 128,000 in all, some 12 MiB.
+/// Most entries of one hash: 128,000 in all, about 12 MiB.
 const MOST: usize = 2_000;
 
-/// How long an entry is good, in seconds: gateways say every five minutes what is still in use.
+/// How long an entry is good, in seconds. Gateways report every five minutes what is still in use.
 const GOOD_FOR: u32 = 900;
 
 /// The hash that a fingerprint is listed in.
@@ -495,7 +494,7 @@ pub(crate) fn part_of(fingerprint: &Fingerprint) -> usize {
 }
 
 impl Scripts {
-    /// Notes that these, all of one part, are in use.
+    /// Notes that these credentials, all of one part, are in use.
     pub(crate) async fn note_busy(&self, wire: &RedisConnection, part: usize, busy: &[Fingerprint]) -> Result<(), StoreFault> {
         let mut call = self.note_busy.key(&self.keys.meta);
         call.key(self.keys.busy(part)).arg(&self.peppers).arg(MOST);
@@ -505,12 +504,12 @@ impl Scripts {
         run::<u64>(wire, &call).await.map(drop)
     }
 
-    /// Those of one part that were in use lately, each with how many seconds ago that was noted.
+    /// The credentials of one part that were in use lately, each with the age of the note in seconds.
     pub(crate) async fn read_busy(&self, wire: &RedisConnection, part: usize) -> Result<Vec<(u64, Fingerprint)>, StoreFault> {
         let mut call = self.read_busy.key(self.keys.busy(part));
         call.arg(GOOD_FOR);
         let reply: Vec<Vec<u8>> = run(wire, &call).await?;
-        // What is no fingerprint is nobody's: it is left out.
+        // An entry that is no fingerprint is left out.
         let entry = |pair: &[Vec<u8>]| {
             let [fingerprint, age] = pair else { return None };
             let age = std::str::from_utf8(age).ok()?.parse().ok()?;

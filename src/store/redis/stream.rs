@@ -1,4 +1,4 @@
-//! Follows the event stream: every change in order, or the honest answer that something was missed.
+//! The event stream: the reader hands every change on in order, or says that something may have been missed.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -21,23 +21,23 @@ mod confirmations;
 mod endings;
 mod history;
 
-/// How long a read of the stream waits for an event. After each wait the reader asks where the store
-/// stands, so this is also how soon a flush, a trimmed stream or a silent partition is noticed.
+/// How long a read of the stream waits for an event. After each wait the reader asks where the stream stands, so a flush, a
+/// trimmed stream or a silent partition is noticed after this time.
 const BLOCK: Duration = Duration::from_secs(1);
 
-/// Deadline of each command of the reader: the wait, and two seconds for a loaded server. With
-/// [`BLOCK`] a dead connection is noticed within four seconds.
+/// Deadline of each command of the reader: the wait, and two seconds for a loaded server. With [`BLOCK`], a dead connection is
+/// noticed within four seconds.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Events taken at a time: about 100 KiB.
+/// Most events of one read: about 100 KiB.
 const BATCH: usize = 256;
 
-/// Reads in a row that end their connection although the store answers otherwise, until what is there
-/// is passed over: an entry too large for us, or one that is none, must not stop the stream for ever
-/// (docs/threats.md F16). Two can be the end of two connections by chance.
+/// After this number of reads in a row that ended their connection, while the store answers other questions, the reader skips
+/// what is there. An entry that is too large for us, or malformed, must not stop the stream for ever (docs/threats.md F16).
+/// Two connections can end by chance.
 const STUCK: u32 = 3;
 
-/// Before the first entry of any stream.
+/// The stream id before the first entry of any stream.
 const BEGINNING: &str = "0-0";
 
 /// The link before the first event.
@@ -67,7 +67,7 @@ impl EventFeed {
         self.sinks.write().unwrap_or_else(PoisonError::into_inner).push(sink);
     }
 
-    /// Waits until events are followed.
+    /// Waits until the reader has caught up.
     pub(crate) async fn started(&self) {
         let mut state = self.status.watch();
         let _ = state.wait_for(|state| *state == ReaderState::Live).await;
@@ -79,12 +79,12 @@ impl EventFeed {
         }
     }
 
-    fn heard(&self) {
+    fn note_contact(&self) {
         self.status.set_heard(self.clock.now().boot);
     }
 }
 
-/// Follows the stream on connections of its own, where the leader is, until the task is aborted.
+/// Follows the stream on connections of its own, at the server of the leader, until the task is aborted.
 pub(crate) async fn follow_for_ever(feed: Arc<EventFeed>, locator: Arc<PrimaryLocator>, scripts: Arc<Scripts>, leader: Arc<Link>) {
     let mut reader = StreamReader {
         feed: Arc::clone(&feed),
@@ -128,9 +128,9 @@ struct StreamReader {
     scripts: Arc<Scripts>,
     /// The stream id of the last entry read.
     cursor: String,
-    /// Its count, if it has one: of an entry that somebody else wrote it may be any.
+    /// The count of that entry, if it has one.
     at_cursor: Option<u64>,
-    /// Its link in the chain of events.
+    /// The link of that entry in the chain of events.
     link: String,
     /// The last answer was that the store holds no data.
     saw_nothing: bool,
@@ -154,21 +154,21 @@ impl StreamReader {
         }
     }
 
-    /// Asks where the store stands, and reads what is new.
+    /// Asks where the stream stands, and reads what is new.
     async fn step(&mut self, wire: &RedisConnection) -> Result<(), StoreFault> {
         let head = self.scripts.head(wire, &self.cursor).await?;
-        self.feed.heard();
+        self.feed.note_contact();
         let Some(mut head) = head else {
             return self.wait_for_data(wire).await;
         };
         let known = self.feed.history.known();
         if !known.continues(&head.history) {
             if known.is_anything() {
-                // Another store: nothing that was seen to end is one of its records.
+                // Another store: no ending that was seen is about its records.
                 self.feed.endings.forget();
             }
             if std::mem::take(&mut self.saw_nothing) {
-                // It was empty a moment ago: its first event can be the next one here.
+                // The store was empty a moment ago, so its first event is the next one here.
                 (head.counter, head.last_id, head.at_last) = (0, BEGINNING.into(), None);
                 head.link = NO_LINK.into();
             }
@@ -192,7 +192,7 @@ impl StreamReader {
             self.feed.status.set_state(ReaderState::Live);
         }
         let entries = match self.read(wire, &self.cursor).await {
-            // It ended by itself, not by our patience: perhaps by what it was about to bring.
+            // The connection ended before our deadline, perhaps because of the entry that it was about to bring.
             Err(fault) if fault.retry == RetryRead::Elsewhere || matches!(fault.error, StoreError::Corrupt(_)) => {
                 self.broken_reads += 1;
                 return Err(fault);
@@ -200,9 +200,9 @@ impl StreamReader {
             entries => entries?,
         };
         self.broken_reads = 0;
-        self.feed.heard();
+        self.feed.note_contact();
         if entries.is_empty() && self.feed.history.known().applied < head.counter {
-            // The store counted changes that its stream does not hold any more.
+            // The store has counted changes that its stream no longer holds.
             self.restart(&head);
         }
         for entry in entries {
@@ -214,22 +214,22 @@ impl StreamReader {
         Ok(())
     }
 
-    /// Whether what was read last is not in the stream (any more) as it was read: the store was
-    /// promoted from a replica that had not received it, or has trimmed it away.
+    /// Whether the last entry that was read is not in the stream (any more) as it was read: the primary was promoted from a
+    /// replica that had not received it, or the stream was trimmed.
     fn is_another_branch(&self, head: &StreamHead) -> bool {
         let goes_on = head.counter != self.feed.history.known().applied || head.link == self.link;
         self.cursor != BEGINNING && (head.at_cursor != self.at_cursor || !goes_on)
     }
 
-    /// The store holds nothing: it is new, or it was flushed. Facts known from before are bounded by
-    /// their age and end when another history begins (docs/threats.md F14); look-ups fail meanwhile.
+    /// For a store without data, which is new or was flushed. Look-ups fail meanwhile. Facts from before are bounded by their
+    /// age, and end when another history begins (docs/threats.md F14).
     async fn wait_for_data(&mut self, wire: &RedisConnection) -> Result<(), StoreFault> {
         self.saw_nothing = true;
         self.feed.status.set_state(ReaderState::Live);
         self.read(wire, BEGINNING).await.map(|_| ())
     }
 
-    async fn read(&self, wire: &RedisConnection, cursor: &str) -> Result<Vec<StreamEntry>, StoreFault> {
+    async fn read(&self, wire: &RedisConnection, cursor: &str) -> Result<Vec<EventEntry>, StoreFault> {
         let options = StreamReadOptions::default()
             .count(BATCH)
             .block(usize::try_from(BLOCK.as_millis()).unwrap_or(usize::MAX));
@@ -241,7 +241,7 @@ impl StreamReader {
         let streams = reply.map(|r| r.keys).unwrap_or_default();
         let entries = streams.into_iter().flat_map(|stream| stream.ids);
         Ok(entries
-            .map(|entry| StreamEntry {
+            .map(|entry| EventEntry {
                 counter: entry.map.get("p").and_then(|p| u64::from_redis_value_ref(p).ok()),
                 event: entry.map.get("e").and_then(|e| Vec::<u8>::from_redis_value_ref(e).ok()),
                 ending: entry.map.get("x").and_then(|x| String::from_redis_value_ref(x).ok()),
@@ -251,8 +251,8 @@ impl StreamReader {
             .collect())
     }
 
-    /// Hands one event on; `None` when it does not follow the last one or does not decode.
-    fn apply(&mut self, entry: StreamEntry) -> Option<()> {
+    /// Hands one event to the sinks; `None` when it does not follow the last one or does not decode.
+    fn apply(&mut self, entry: EventEntry) -> Option<()> {
         let known = self.feed.history.known();
         let counter = entry.counter.filter(|counter| *counter == known.applied + 1)?;
         let event = Event {
@@ -261,7 +261,7 @@ impl StreamReader {
             subject: codec::decode_event(&entry.event?).ok()?,
         };
         if let Some(links) = &entry.links {
-            // An older gateway writes no links: after its entries the chain goes on where it was.
+            // An older gateway writes no links. After its entries, the chain goes on where it was.
             let (before, link) = links.split_once(' ')?;
             if before != self.link {
                 return None;
@@ -269,13 +269,13 @@ impl StreamReader {
             link.clone_into(&mut self.link);
         }
         if let Some(text) = entry.ending {
-            // One that cannot be read is an entry that cannot be trusted, not a change without one.
+            // An ending that cannot be read makes the entry untrusted. It is not a change without an ending.
             self.feed.endings.note(RecordRef::of(&event.subject), Ending::parse(&text)?);
         }
-        // Before the sinks are told: an announcement that this was applied must be able to prove it.
+        // Before the sinks: an announcement that this was applied must be able to prove it.
         self.feed.history.note_read(&entry.id, counter, &self.link);
         self.feed.each_sink(|sink| sink.apply(&event));
-        // After the sinks: whoever waits for this counter may rely on them.
+        // After the sinks: a caller that waits for this counter relies on them.
         self.feed.history.advance(counter);
         self.feed.status.set_applied(event.position);
         self.cursor = entry.id;
@@ -283,8 +283,8 @@ impl StreamReader {
         Some(())
     }
 
-    /// Something was missed, or may have been: everything read so far is forgotten, and reading
-    /// begins again at a point known for certain.
+    /// Something was missed, or may have been missed: all facts read so far are forgotten, and reading begins again at a
+    /// point that is known for certain.
     fn restart(&mut self, head: &StreamHead) {
         let Some(position) = self.feed.history.restart(head) else {
             return;
@@ -301,14 +301,14 @@ impl StreamReader {
     }
 }
 
-/// One entry of the stream, not trusted yet.
-struct StreamEntry {
+/// One entry of the stream, not checked yet.
+struct EventEntry {
     id: String,
     counter: Option<u64>,
     event: Option<Vec<u8>>,
-    /// What the change left of the record's force; creations have none.
+    /// The ending that the change left; creations have none.
     ending: Option<String>,
-    /// The link of the event before, and its own.
+    /// The link of the event before, and that of this one.
     links: Option<String>,
 }
 

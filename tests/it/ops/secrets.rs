@@ -8,7 +8,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-use durward::config::{Purpose, Style, Table, load_from};
+use durward::config::{InMemory, Purpose, RenderStyle, load_from};
 
 use crate::support::gateway::{Gateway, run};
 use crate::support::leaks::Secret;
@@ -156,8 +156,8 @@ access = "public"
 "#;
 
 /// The configuration with one value of a kind written as `value`, all others whole references.
-fn files((kinds, cert): (&[Kind], &[u8]), this: &Kind, value: &str) -> Table {
-    let mut table = Table::default();
+fn files((kinds, cert): (&[Kind], &[u8]), this: &Kind, value: &str) -> InMemory {
+    let mut table = InMemory::default();
     let mut texts = [GATEWAY.to_owned(), UPSTREAM.to_owned()];
     for name in ["client_key", "key", "url", "password", "pepper", "hmac", "jwks"] {
         let whole = &kinds.iter().find(|kind| kind.name == name).unwrap().whole;
@@ -182,9 +182,13 @@ fn files((kinds, cert): (&[Kind], &[u8]), this: &Kind, value: &str) -> Table {
 }
 
 /// Everything that could be printed after loading this configuration.
-fn told(table: &Table) -> String {
+fn told(table: &InMemory) -> String {
     match load_from(Path::new("/c/gateway.toml"), Purpose::Check, table) {
-        Ok(loaded) => format!("{loaded:?}{}{}", loaded.warnings.render(Style::Plain), loaded.warnings.to_json()),
+        Ok(loaded) => format!(
+            "{loaded:?}{}{}",
+            loaded.warnings.render(RenderStyle::Plain),
+            loaded.warnings.to_json()
+        ),
         Err(errors) => format!(
             "{errors}{errors:?}{}{}",
             errors.problems.to_json(),

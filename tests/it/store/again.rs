@@ -6,7 +6,7 @@ use std::time::Duration;
 use durward::base::clock::{Clock, UnixMillis};
 use durward::base::principal::{Extras, Facts, IdleTimeout};
 use durward::store::cached::Recalled;
-use durward::store::{Again, CredentialChange, FoundAgain};
+use durward::store::{CredentialChange, LookupQuery, RefreshReply};
 
 use super::bench::{Bench, is_revoked};
 use super::fixture::{Fixture, NOW, credential_id, fingerprint, record, run, tenant, until};
@@ -43,31 +43,31 @@ fn every_store_answers_what_find_does_or_that_nothing_has_changed() {
             store.create_tenant(tenant("acme"), NOW).await.unwrap();
             store.create_credential(record("key-1", "acme")).await.unwrap();
             let found = store.find(fingerprint("key-1")).await.unwrap();
-            let again = |known| Again {
+            let again = |known| LookupQuery {
                 fingerprint: fingerprint("key-1"),
                 known,
             };
             let asked = vec![again(Some(found.position)), again(None)];
-            let [known, unknown] = store.find_again(asked).await.try_into().unwrap();
+            let [known, unknown] = store.find_many(asked).await.try_into().unwrap();
             match known.unwrap() {
-                FoundAgain::Unchanged(position) => assert_eq!(position, found.position),
-                FoundAgain::Read(read) => assert_eq!((read.position, read.facts), (found.position, found.facts)),
+                RefreshReply::Unchanged(position) => assert_eq!(position, found.position),
+                RefreshReply::Read(read) => assert_eq!((read.position, read.facts), (found.position, found.facts)),
             }
-            assert!(matches!(unknown.unwrap(), FoundAgain::Read(read) if read.facts.is_some()));
+            assert!(matches!(unknown.unwrap(), RefreshReply::Read(read) if read.facts.is_some()));
             store
                 .change_credential(credential_id("key-1"), CredentialChange::Revoke, NOW)
                 .await
                 .unwrap();
-            let [revoked] = store.find_again(vec![again(Some(found.position))]).await.try_into().unwrap();
+            let [revoked] = store.find_many(vec![again(Some(found.position))]).await.try_into().unwrap();
             match revoked.unwrap() {
-                FoundAgain::Read(read) => assert!(read.position > found.position && is_revoked_in(&read)),
-                unchanged @ FoundAgain::Unchanged(_) => panic!("{unchanged:?}"),
+                RefreshReply::Read(read) => assert!(read.position > found.position && is_revoked_in(&read)),
+                unchanged @ RefreshReply::Unchanged(_) => panic!("{unchanged:?}"),
             }
         }
     });
 }
 
-fn is_revoked_in(found: &durward::store::Found) -> bool {
+fn is_revoked_in(found: &durward::store::LookupReply) -> bool {
     let state = found.facts.as_ref().map(|facts| facts.credential.state);
     matches!(state, Some(durward::base::principal::CredentialState::Revoked { .. }))
 }

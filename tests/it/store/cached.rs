@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use durward::base::clock::{Clock, UnixMillis};
 use durward::base::fingerprint::{Fingerprint, Pepper, Peppers};
-use durward::resolver::{Remembered, Resolver};
+use durward::resolver::{CachedFacts, Resolver};
 use durward::store::cached::{LookupOrigin, Recalled};
 use durward::store::{StoreError, TenantState};
 
@@ -246,7 +246,7 @@ fn c3_a_workers_table_gives_each_its_own_facts_however_small_it_is() {
             let resolver = Resolver::with_table(bench.cache.clone(), peppers.clone(), clock.clone(), places);
             for name in names.iter().cycle().take(12) {
                 for _ in 0..2 {
-                    let Remembered::Present(facts) = resolver.remembered(fingerprint(name), clock.now()) else {
+                    let CachedFacts::Present(facts) = resolver.find_cached(fingerprint(name), clock.now()) else {
                         panic!("{name} is not known with {places} places");
                     };
                     assert_eq!(facts.credential.id, credential_id(name));
@@ -254,7 +254,7 @@ fn c3_a_workers_table_gives_each_its_own_facts_however_small_it_is() {
             }
         }
         let resolver = Resolver::with_table(bench.cache.clone(), peppers, clock.clone(), 64);
-        let known = |name| matches!(resolver.remembered(fingerprint(name), clock.now()), Remembered::Present(_));
+        let known = |name| matches!(resolver.find_cached(fingerprint(name), clock.now()), CachedFacts::Present(_));
         assert!(known("key-1") && known("key-2"));
         bench.revoke().await;
         until("the event", async || !known("key-1")).await;

@@ -4,7 +4,7 @@ use durward::base::clock::UnixMillis;
 use durward::base::fingerprint::Fingerprint;
 use durward::base::principal::{CredentialRecord, CredentialState};
 use durward::base::scope::Mode;
-use durward::store::{ChangeError, CredentialChange, CredentialFilter, Event, EventSubject, Ids, StoreError, TenantState, codec};
+use durward::store::{ChangeError, CredentialChange, CredentialFilter, Event, EventSubject, IdFilter, StoreError, TenantState, codec};
 
 use super::fixture::{Fixture, NOW, credential_id, fingerprint, record, run, surface, tenant, until};
 
@@ -127,16 +127,16 @@ async fn pages_are_filtered_before_the_cut_and_say_exactly_whether_more_follow(f
         limit: 1_000,
         ..CredentialFilter::default()
     };
-    let expected = |ids: &[Ids]| -> Vec<&str> {
+    let expected = |ids: &[IdFilter]| -> Vec<&str> {
         let test = ["key_14", "key_29", "ses_44", "ses_59", "zz-74", "zz-89"];
         match ids {
-            [Ids::NotBeginning(_)] => [&test[..2], &test[4..]].concat(),
-            [Ids::Beginning(_)] => test[2..4].to_vec(),
+            [IdFilter::NotBeginning(_)] => [&test[..2], &test[4..]].concat(),
+            [IdFilter::Beginning(_)] => test[2..4].to_vec(),
             _ => test.to_vec(),
         }
     };
     for of in [Some(tenant("acme")), None] {
-        for ids in [Ids::All, Ids::NotBeginning("ses_"), Ids::Beginning("ses_")] {
+        for ids in [IdFilter::All, IdFilter::NotBeginning("ses_"), IdFilter::Beginning("ses_")] {
             for limit in [1, 2, 4, 6, 1_000] {
                 let mut seen = Vec::new();
                 let mut after = None;

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use durward::store::embedded::EmbeddedStore;
-use durward::store::{CredentialChange, FactStore, FoundFacts, RecordStore, StoreError};
+use durward::store::{CredentialChange, FactStore, RecordStore, StoreError, StoredFacts};
 
 use super::fixture::{NOW, PEPPER, credential_id, fingerprint, peppers, record, run, tenant};
 
@@ -90,7 +90,7 @@ fn a_flipped_byte_is_never_read_as_a_record() {
         // Refused, or repaired to what was committed before; never the altered record.
         if let Ok(store) = EmbeddedStore::open(&path, PEPPER)
             && let Ok(found) = store.find(fingerprint("key-1")).await
-            && let Some(FoundFacts { credential: record, .. }) = found.facts
+            && let Some(StoredFacts { credential: record, .. }) = found.facts
         {
             assert_eq!(record, made);
         }

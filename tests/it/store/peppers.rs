@@ -369,13 +369,13 @@ fn a_log_in_that_meets_the_move_of_its_account_finds_it() {
             wrapper.set(Behaviour::Pass);
             wrapper.release();
         };
-        let looking = resolver.resolve_login(&account_surface, ("Ann@example.com", CLIENT), clock.now().boot);
+        let looking = resolver.resolve_login(&account_surface, "Ann@example.com", CLIENT, clock.now().boot);
         let (found, ()) = futures_util::future::join(looking, moving).await;
         assert_eq!(
             found.unwrap().expect("it was there all the time").credential.id,
             credential_id("ann")
         );
-        let unknown = resolver.resolve_login(&account_surface, ("bob@example.com", CLIENT), clock.now().boot);
+        let unknown = resolver.resolve_login(&account_surface, "bob@example.com", CLIENT, clock.now().boot);
         assert!(unknown.await.unwrap().is_none());
     });
 }

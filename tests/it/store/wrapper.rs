@@ -9,8 +9,8 @@ use durward::base::fingerprint::Fingerprint;
 use durward::base::ids::{CredentialId, RoleId, TenantId};
 use durward::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
 use durward::store::{
-    Again, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, CredentialStore, EventSink, FactStore, Found,
-    FoundAgain, NewRecords, ReceiptStore, RecordStore, RoleChange, StoreError, StoreStatus, TenantState,
+    BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, CredentialStore, EventSink, FactStore, LookupQuery,
+    LookupReply, NewRecords, ReceiptStore, RecordStore, RefreshReply, RoleChange, StoreError, StoreStatus, TenantState,
 };
 use futures_util::future::join_all;
 use tokio::sync::watch;
@@ -91,7 +91,7 @@ impl Wrapper {
 }
 
 impl FactStore for Wrapper {
-    fn find(&self, fingerprint: Fingerprint) -> BoxFuture<'_, Result<Found, StoreError>> {
+    fn find(&self, fingerprint: Fingerprint) -> BoxFuture<'_, Result<LookupReply, StoreError>> {
         let behaviour = self.behaviour.lock().unwrap().clone();
         self.started.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move {
@@ -109,7 +109,7 @@ impl FactStore for Wrapper {
                 }
                 Behaviour::OfPrimaryAt(known_at) => {
                     let found = self.inner.find(fingerprint).await?;
-                    Ok(Found {
+                    Ok(LookupReply {
                         primary_at: Some(known_at),
                         ..found
                     })
@@ -126,22 +126,22 @@ impl FactStore for Wrapper {
         })
     }
 
-    fn find_again(&self, asked: Vec<Again>) -> BoxFuture<'_, Vec<Result<FoundAgain, StoreError>>> {
+    fn find_many(&self, asked: Vec<LookupQuery>) -> BoxFuture<'_, Vec<Result<RefreshReply, StoreError>>> {
         let behaviour = self.behaviour.lock().unwrap().clone();
         if !matches!(behaviour, Behaviour::Together | Behaviour::HoldTogether) {
             let each = asked
                 .into_iter()
-                .map(|again| async move { self.find(again.fingerprint).await.map(FoundAgain::Read) });
+                .map(|again| async move { self.find(again.fingerprint).await.map(RefreshReply::Read) });
             return Box::pin(join_all(each));
         }
         Box::pin(async move {
-            let found = self.inner.find_again(asked).await;
+            let found = self.inner.find_many(asked).await;
             if matches!(behaviour, Behaviour::HoldTogether) {
                 self.hold().await;
             }
             for answer in &found {
                 let counter = match answer {
-                    Ok(FoundAgain::Unchanged(_)) => &self.unchanged,
+                    Ok(RefreshReply::Unchanged(_)) => &self.unchanged,
                     _ => &self.started,
                 };
                 counter.fetch_add(1, Ordering::SeqCst);

@@ -224,9 +224,10 @@ pub(super) fn no_term_is_an_everyday_word(source: &Source) -> Vec<String> {
 /// The items that these keywords declare, with their names.
 fn names<'s>(source: &'s Source, keywords: &'static [&'static str]) -> impl Iterator<Item = (usize, &'s str)> {
     keywords.iter().flat_map(move |keyword| {
-        words(&source.product, keyword).map(move |start| {
+        words(&source.product, keyword).filter_map(move |start| {
             let rest = source.product[start + keyword.len()..].trim_start();
-            (start, first_names(rest)[0])
+            // A macro declares names that only its callers know.
+            first_names(rest).first().filter(|name| !name.is_empty()).map(|name| (start, *name))
         })
     })
 }

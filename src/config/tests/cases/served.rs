@@ -122,12 +122,12 @@ pub(in crate::config::tests) const SERVED_CASES: &[Case] = &[
     Case(
         "[[routes]]\npath = \"/a\"\naccess = { surfaces = [\"api\"] }\nserve = \"list_roles\"\nanswer.body = '{{ items }}'\ntrailers = true\n",
         "true",
-        "`trailers` has no meaning where nothing is forwarded",
+        "`trailers` does not belong to a route with `serve`",
     ),
     Case(
         "[[routes]]\npath = \"/a\"\naccess = { surfaces = [\"api\"] }\nserve = \"list_roles\"\nanswer.body = '{{ items }}'\nid = \"path.x\"\n",
         "\"path.x\"",
-        "`id` has no meaning with `serve = \"list_roles\"`",
+        "`id` does not belong to a route with `serve = \"list_roles\"`",
     ),
     Case(
         "[[routes]]\npath = \"/a/{id}\"\nmethods = [\"DELETE\"]\naccess = { surfaces = [\"api\"] }\nserve = \"revoke\"\nsurface = \"api\"\n",
@@ -316,6 +316,11 @@ pub(in crate::config::tests) const SERVED_CASES: &[Case] = &[
 /// Mistakes in `[[routes]]` of an upstream file.
 pub(in crate::config::tests) const FORWARDED_CASES: &[Case] = &[
     Case(
+        "[[routes]]\npath = \"/a\"\naccess = \"public\"\nserve = 3\n",
+        "3",
+        "`serve` cannot be this number",
+    ),
+    Case(
         "[[routes]]\npath = \"/a\"\naccess = { surfaces = [\"people\"] }\n",
         "\"people\"",
         "credentials of `people` are presented in a body",
@@ -323,6 +328,6 @@ pub(in crate::config::tests) const FORWARDED_CASES: &[Case] = &[
     Case(
         "[[routes]]\npath = \"/a\"\naccess = \"public\"\nanswer = { status = 200 }\n",
         "{ status",
-        "`answer` belongs to routes with `serve`",
+        "`answer` does not belong to a route without `serve`",
     ),
 ];

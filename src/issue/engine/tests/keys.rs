@@ -363,7 +363,7 @@ async fn a_token_lives_as_asked_within_its_longest_and_never_beyond_its_parent()
     let made = |body: &'static str| {
         let mut one = mint(KEY);
         one.parent = ParentSource::Caller;
-        one.lifetime = Lifetime {
+        one.lifetime = MintLifetime {
             default: Some(Duration::from_secs(600)),
             max: Some(Duration::from_secs(5_000)),
             from: Some(ValueSource::Body("expires_in".into())),

@@ -29,7 +29,7 @@ use crate::base::principal::{
 use crate::base::scope::{Scope, ScopeSet};
 use crate::decide::scope_grants::ScopeGrants;
 use crate::decide::validity;
-use crate::store::change::{self, At, Outcome};
+use crate::store::change::{self, ChangeOutcome, ChangeTimes};
 use crate::store::codec::tests::{facts_of, sample};
 use crate::store::rests_on::check_epoch;
 use crate::store::{ChangeError, CredentialChange, RestsOn, RoleChange, TenantState};
@@ -262,15 +262,15 @@ impl StoreState {
 }
 
 fn apply(record: &mut CredentialRecord, change: &CredentialChange) -> Option<()> {
-    let at = At { now: NOW, watermark: NOW };
+    let at = ChangeTimes { now: NOW, watermark: NOW };
     *record = changed(change::change_credential(record, change, at))?;
     Some(())
 }
 
-fn changed<T>(outcome: Result<Outcome<T>, ChangeError>) -> Option<T> {
+fn changed<T>(outcome: Result<ChangeOutcome<T>, ChangeError>) -> Option<T> {
     match outcome {
-        Ok(Outcome::Changed(record)) => Some(record),
-        Ok(Outcome::Unchanged) | Err(_) => None,
+        Ok(ChangeOutcome::Changed(record)) => Some(record),
+        Ok(ChangeOutcome::Unchanged) | Err(_) => None,
     }
 }
 

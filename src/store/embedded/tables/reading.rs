@@ -11,8 +11,8 @@ use crate::store::filter::ReadRecord;
 use crate::store::peppers::PepperList;
 use crate::store::receipts::MAX_EVENTS;
 use crate::store::{
-    Again, CredentialFilter, EventPage, Found, FoundAgain, FoundFacts, HistoryPoint, LoggedEvent, MAX_LIST, MAX_TENANT_ROLES, StoreError,
-    change, codec,
+    CredentialFilter, EventPage, HistoryPoint, LoggedEvent, LookupQuery, LookupReply, MAX_LIST, MAX_TENANT_ROLES, RefreshReply, StoreError,
+    StoredFacts, change, codec, lookup,
 };
 
 use super::{
@@ -53,22 +53,22 @@ impl ReadTables {
         position_in(&self.counters)
     }
 
-    pub(in crate::store::embedded) fn find(&self, fingerprint: &Fingerprint) -> Result<Found, StoreError> {
+    pub(in crate::store::embedded) fn find(&self, fingerprint: &Fingerprint) -> Result<LookupReply, StoreError> {
         self.find_at(self.position()?, fingerprint)
     }
 
     /// Reads many again; their position is that of the transaction and is looked up once. What was read
     /// at that very position is what would be read now: each change moves it, in the step that makes the change.
-    pub(in crate::store::embedded) fn find_again(&self, asked: &[Again]) -> Result<Vec<Result<FoundAgain, StoreError>>, StoreError> {
+    pub(in crate::store::embedded) fn find_many(&self, asked: &[LookupQuery]) -> Result<Vec<Result<RefreshReply, StoreError>>, StoreError> {
         let position = self.position()?;
-        let again = |asked: &Again| match asked.known {
-            Some(known) if known == position => Ok(FoundAgain::Unchanged(position)),
-            _ => self.find_at(position, &asked.fingerprint).map(FoundAgain::Read),
+        let again = |asked: &LookupQuery| match asked.known {
+            Some(known) if known == position => Ok(RefreshReply::Unchanged(position)),
+            _ => self.find_at(position, &asked.fingerprint).map(RefreshReply::Read),
         };
         Ok(asked.iter().map(again).collect())
     }
 
-    fn find_at(&self, position: Position, fingerprint: &Fingerprint) -> Result<Found, StoreError> {
+    fn find_at(&self, position: Position, fingerprint: &Fingerprint) -> Result<LookupReply, StoreError> {
         let index = self.fingerprints.get(fingerprint.as_bytes()).map_err(|e| failed(e.into()))?;
         let facts = match index {
             None => None,
@@ -78,10 +78,10 @@ impl ReadTables {
             },
         };
         match facts {
-            Some(found) if !change::answers(&found.credential, fingerprint) => {
+            Some(found) if !lookup::answers(&found.credential, fingerprint) => {
                 Err(StoreError::Corrupt("a fingerprint points to another credential".into()))
             }
-            facts => Ok(Found {
+            facts => Ok(LookupReply {
                 position,
                 facts,
                 primary_at: None,
@@ -89,7 +89,7 @@ impl ReadTables {
         }
     }
 
-    fn facts_of(&self, id: &str) -> Result<FoundFacts, StoreError> {
+    fn facts_of(&self, id: &str) -> Result<StoredFacts, StoreError> {
         let credential = self
             .used_credential_at(id)?
             .ok_or_else(|| StoreError::Corrupt("a fingerprint points to no credential".into()))?;
@@ -103,12 +103,12 @@ impl ReadTables {
         for id in std::iter::once(&credential).chain(&ancestors).flat_map(|record| record.roles()) {
             roles.extend(role_at(&self.roles, id.as_str())?);
         }
-        change::assemble(credential, tenant, ancestors, roles)
+        lookup::assemble(credential, tenant, ancestors, roles)
     }
 
-    fn facts_of_tenant(&self, id: &str) -> Result<FoundFacts, StoreError> {
+    fn facts_of_tenant(&self, id: &str) -> Result<StoredFacts, StoreError> {
         let tenant = tenant_at(&self.tenants, id)?.ok_or_else(|| StoreError::Corrupt("a fingerprint points to no tenant".into()))?;
-        change::assemble(CredentialRecord::of_tenant(&tenant), tenant, Vec::new(), Vec::new())
+        lookup::assemble(CredentialRecord::of_tenant(&tenant), tenant, Vec::new(), Vec::new())
     }
 
     fn used_credential_at(&self, id: &str) -> Result<Option<CredentialRecord>, StoreError> {
@@ -122,7 +122,7 @@ impl ReadTables {
             return Ok(record);
         }
         let last_used = self.last_used.get(record.id.as_str()).map_err(|e| failed(e.into()))?;
-        Ok(change::used(record, last_used.map(|at| UnixMillis(at.value()))))
+        Ok(change::with_last_use(record, last_used.map(|at| UnixMillis(at.value()))))
     }
 
     pub(in crate::store::embedded) fn find_credential(&self, id: &CredentialId) -> Result<Option<CredentialRecord>, StoreError> {
@@ -153,7 +153,7 @@ impl ReadTables {
     pub(in crate::store::embedded) fn read_part(&self, tenant: Option<&TenantId>, after: &str) -> Result<Vec<ReadRecord>, StoreError> {
         let read = |id: Result<String, StoreError>| {
             let id = id?;
-            let record = change::listed(&id, self.used_credential_at(&id));
+            let record = change::expect_listed(&id, self.used_credential_at(&id));
             Ok((id, record))
         };
         match tenant {
@@ -178,7 +178,7 @@ impl ReadTables {
                 break;
             }
             let id = id?;
-            let record = match change::listed(&id, self.used_credential_at(&id)) {
+            let record = match change::expect_listed(&id, self.used_credential_at(&id)) {
                 Err(error @ StoreError::Corrupt(_)) if filter.passes_over_broken => {
                     tracing::error!(alarm = "corrupt_record", %error, "passed over");
                     continue;

@@ -6,7 +6,7 @@ use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::{Fingerprint, PepperMark};
 use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, Position, RoleRecord, TenantRecord};
-use crate::store::change::{self, At, Outcome};
+use crate::store::change::{self, ChangeOutcome, ChangeTimes};
 use crate::store::peppers::{PepperList, move_event, moved};
 use crate::store::rests_on::{RestsOn, check_epoch};
 use crate::store::sweep::natural_end;
@@ -124,9 +124,9 @@ impl<'t> WriteTables<'t> {
     /// Makes records, all or none: everything is checked before anything is written, because the
     /// transaction may be committed for others whatever becomes of this.
     pub(in crate::store::embedded) fn create(&mut self, new: NewRecords, now: UnixMillis) -> Result<Vec<CredentialRecord>, ChangeError> {
-        let (owner, records) = change::first_of(&new)?;
+        let (owner, records) = change::check_creation(&new)?;
         self.check_rests_on(&new.rests_on)?;
-        let at = At {
+        let at = ChangeTimes {
             now,
             watermark: self.watermark(),
         };
@@ -179,7 +179,7 @@ impl<'t> WriteTables<'t> {
 
     /// The credentials to be changed as they will be, with what is to be written for those that are
     /// not so already.
-    fn changed_together(&self, owner: Option<&TenantId>, new: &NewRecords, at: At) -> Result<Vec<ChangedCredential>, ChangeError> {
+    fn changed_together(&self, owner: Option<&TenantId>, new: &NewRecords, at: ChangeTimes) -> Result<Vec<ChangedCredential>, ChangeError> {
         let mut owner = owner.cloned();
         let mut changes = Vec::new();
         for id in change::changed_ids(&new.changes) {
@@ -187,8 +187,8 @@ impl<'t> WriteTables<'t> {
             let outcome = change::change_together(&record, owner.as_ref(), &new.changes, at)?;
             owner = Some(record.tenant.clone());
             changes.push(match outcome {
-                Outcome::Unchanged => (record, None),
-                Outcome::Changed(changed) => {
+                ChangeOutcome::Unchanged => (record, None),
+                ChangeOutcome::Changed(changed) => {
                     let bytes = codec::encode_credential(&changed).map_err(change::unwritable)?;
                     (changed, Some(bytes))
                 }
@@ -310,7 +310,7 @@ impl<'t> WriteTables<'t> {
             };
             let used = self.last_used.get(id.as_str()).map_err(|e| failed(e.into()))?;
             let used = used.map(|at| UnixMillis(at.value()));
-            let record = change::used(record, used);
+            let record = change::with_last_use(record, used);
             if natural_end(&record).is_none_or(|end| end >= before) {
                 continue;
             }
@@ -352,8 +352,8 @@ impl<'t> WriteTables<'t> {
     pub(in crate::store::embedded) fn change_role(&mut self, id: &RoleId, change: &RoleChange) -> Result<RoleRecord, ChangeError> {
         let role = role_at(&self.roles, id.as_str())?.ok_or_else(|| change::no_role(id))?;
         match change::change_role(&role, change)? {
-            Outcome::Unchanged => Ok(role),
-            Outcome::Changed(changed) => {
+            ChangeOutcome::Unchanged => Ok(role),
+            ChangeOutcome::Changed(changed) => {
                 let bytes = codec::encode_role(&changed).map_err(change::unwritable)?;
                 self.write_role(&changed, &bytes)?;
                 Ok(changed)
@@ -394,8 +394,8 @@ impl<'t> WriteTables<'t> {
     ) -> Result<CredentialRecord, ChangeError> {
         let record = credential_at(&self.credentials, id.as_str())?.ok_or_else(|| change::no_credential(id))?;
         let after = match moved(&record, fingerprint, mark)? {
-            Outcome::Unchanged => return Ok(record),
-            Outcome::Changed(after) => after,
+            ChangeOutcome::Unchanged => return Ok(record),
+            ChangeOutcome::Changed(after) => after,
         };
         if self
             .fingerprints
@@ -429,14 +429,14 @@ impl<'t> WriteTables<'t> {
         change: &CredentialChange,
         now: UnixMillis,
     ) -> Result<CredentialRecord, ChangeError> {
-        let at = At {
+        let at = ChangeTimes {
             now,
             watermark: self.watermark(),
         };
         let record = credential_at(&self.credentials, id.as_str())?.ok_or_else(|| change::no_credential(id))?;
         match change::change_credential(&record, change, at)? {
-            Outcome::Unchanged => Ok(record),
-            Outcome::Changed(changed) => {
+            ChangeOutcome::Unchanged => Ok(record),
+            ChangeOutcome::Changed(changed) => {
                 let bytes = codec::encode_credential(&changed).map_err(change::unwritable)?;
                 if *change == CredentialChange::EndIssued {
                     self.clock = self.clock.max(at.watermark);
@@ -450,8 +450,8 @@ impl<'t> WriteTables<'t> {
     pub(in crate::store::embedded) fn set_tenant_active(&mut self, id: &TenantId, state: TenantState) -> Result<TenantRecord, ChangeError> {
         let record = tenant_at(&self.tenants, id.as_str())?.ok_or_else(|| change::no_tenant(id))?;
         match change::change_tenant(&record, state)? {
-            Outcome::Unchanged => Ok(record),
-            Outcome::Changed(changed) => {
+            ChangeOutcome::Unchanged => Ok(record),
+            ChangeOutcome::Changed(changed) => {
                 self.write_tenant(&changed)?;
                 Ok(changed)
             }

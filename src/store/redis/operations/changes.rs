@@ -9,9 +9,9 @@ use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
-use crate::store::change::{self, Outcome};
+use crate::store::change::{self, ChangeOutcome};
 use crate::store::events::ReaderState;
-use crate::store::peppers::{Admission, PepperList, move_event, moved};
+use crate::store::peppers::{PepperAdmission, PepperList, move_event, moved};
 use crate::store::redis::scripts::{ChangeCall, ChangeRefusal, ChangeReply, RecordKind};
 use crate::store::redis::stream::{Ending, RecordRef};
 use crate::store::redis::topology::{LiveLink, WaitReplicas};
@@ -22,8 +22,8 @@ use crate::store::{
 
 use super::{PAGE, StoreCall, TRIES, contended, encode_event, lookups::credential_of, nothing_written};
 
-/// How long an acknowledged change waits for its event to come round to this process, so that
-/// whoever made it sees it here. It is made in any case.
+/// How long an acknowledged change waits until its event has reached this process, so that the caller sees the change here. The
+/// change is made in any case.
 const OWN_EVENT_TIMEOUT: Duration = Duration::from_millis(250);
 
 impl StoreCall {
@@ -46,8 +46,8 @@ impl StoreCall {
             let read = self.read_tenant(id).await.map_err(nothing_written)?;
             let (record, before) = read.ok_or_else(|| change::no_tenant(id))?;
             let changed = match change::change_tenant(&record, state)? {
-                Outcome::Unchanged => return self.confirm(record).await,
-                Outcome::Changed(changed) => changed,
+                ChangeOutcome::Unchanged => return self.confirm(record).await,
+                ChangeOutcome::Changed(changed) => changed,
             };
             let bytes = codec::encode_tenant(&changed).map_err(change::unwritable)?;
             let event = encode_event(&EventSubject::Tenant { id: id.clone() })?;
@@ -66,7 +66,7 @@ impl StoreCall {
         Err(contended())
     }
 
-    /// Writes over exactly what was read; `None` when somebody else was faster.
+    /// Writes a record over exactly the one that was read; `None` when another change was faster.
     pub(crate) async fn replace(
         &self,
         kind: RecordKind,
@@ -81,20 +81,20 @@ impl StoreCall {
         })
     }
 
-    /// The change is made; acknowledges it when the replicas have it and this process has heard of it.
+    /// Acknowledges a change that was made, when the replicas have it and its event has reached this process.
     pub(crate) async fn acknowledge<T>(&self, live: &LiveLink, counter: u64, record: T) -> Result<T, ChangeError> {
         let heard = async {
             if self.shared.feed.status.state() == ReaderState::Live {
-                // Late here is late as in every other gateway: the event is on its way.
+                // After this time, the event comes as late here as in every other gateway.
                 let _ = tokio::time::timeout(OWN_EVENT_TIMEOUT, self.shared.feed.history.applied(counter)).await;
             }
         };
-        // Together: where there is no replica, asking for one takes no longer than the event does.
+        // At the same time: without replicas, the question for them takes no longer than the event.
         let (kept, ()) = tokio::join!(self.wait_until_kept(live), heard);
         kept.map(|()| record)
     }
 
-    /// It was so already; but whoever made it so may not have got the replicas' confirmation.
+    /// Acknowledges a change that is already true. The call that made it may not have been confirmed by the replicas.
     pub(crate) async fn confirm<T>(&self, record: T) -> Result<T, ChangeError> {
         let number = match self.shared.wait_replicas {
             WaitReplicas::Count(0) if !self.shared.locator.has_witnesses() => return Ok(record),
@@ -109,7 +109,7 @@ impl StoreCall {
             ));
         }
         if number.is_some() {
-            // A number is counted from the last write of this connection; all are compared with what the primary has.
+            // A number of replicas is counted from the last write of this connection. With `all`, offsets are compared.
             let touched = self.shared.scripts.touch(&live.wire).await;
             self.settle_changer(&live, touched).map_err(unconfirmed)?;
         }
@@ -117,8 +117,8 @@ impl StoreCall {
         Ok(record)
     }
 
-    /// What was written on this connection is there to stay: the replicas have it, and the server is still the
-    /// primary, by what those who know say now.
+    /// Waits until what was written on this connection is safe: the replicas have it, and the witnesses say now that the
+    /// server still is the primary.
     pub(crate) async fn wait_until_kept(&self, live: &LiveLink) -> Result<(), ChangeError> {
         let locator = &self.shared.locator;
         let written_at = locator.now();
@@ -138,7 +138,7 @@ impl StoreCall {
     }
 }
 
-/// A failure after the change was made.
+/// An error after the change was made.
 #[expect(clippy::needless_pass_by_value, reason = "used as a function of map_err")]
 fn unconfirmed(error: StoreError) -> ChangeError {
     ChangeError::Unconfirmed(format!("whether replicas have it is not known ({error})"))
@@ -171,8 +171,8 @@ impl StoreCall {
             let read = self.read_role(id).await.map_err(nothing_written)?;
             let (role, before) = read.ok_or_else(|| change::no_role(id))?;
             let changed = match change::change_role(&role, change)? {
-                Outcome::Unchanged => return self.confirm(role).await,
-                Outcome::Changed(changed) => changed,
+                ChangeOutcome::Unchanged => return self.confirm(role).await,
+                ChangeOutcome::Changed(changed) => changed,
             };
             let bytes = codec::encode_role(&changed).map_err(change::unwritable)?;
             let event = encode_event(&EventSubject::Role { id: id.clone() })?;
@@ -228,7 +228,7 @@ impl StoreCall {
             let full = page.len() == PAGE;
             for (id, (bytes, _)) in page {
                 let role = bytes.map(|bytes| codec::decode_role(&bytes)).transpose();
-                listed.push(change::listed(&id, role.map_err(StoreError::from))?);
+                listed.push(change::expect_listed(&id, role.map_err(StoreError::from))?);
             }
             if !full {
                 break;
@@ -257,13 +257,13 @@ impl StoreCall {
         list.ok_or_else(|| StoreError::Unavailable("it holds no data".into()))
     }
 
-    /// Whether this gateway may make anything in a store that it has just been admitted to.
+    /// Checks that this gateway may make credentials in this store.
     ///
     /// # Errors
-    /// [`StoreError::Foreign`] when not. A store that cannot be asked is not refused here.
+    /// [`StoreError::Foreign`] if its first pepper was dropped. A store that does not answer is no error here.
     pub(crate) async fn check_first_pepper(&self) -> Result<(), StoreError> {
         match self.peppers().await.map(|list| list.admit(&self.shared.peppers)) {
-            Ok(Ok(Admission::Gone(why))) => Err(why),
+            Ok(Ok(PepperAdmission::Gone(why))) => Err(why),
             _ => Ok(()),
         }
     }
@@ -281,8 +281,8 @@ impl StoreCall {
             let read = self.read_credential(id).await.map_err(nothing_written)?;
             let (record, before) = read.ok_or_else(|| change::no_credential(id))?;
             let after = match moved(&record, fingerprint, self.shared.peppers.first().mark())? {
-                Outcome::Unchanged => return self.confirm(record).await,
-                Outcome::Changed(after) => after,
+                ChangeOutcome::Unchanged => return self.confirm(record).await,
+                ChangeOutcome::Changed(after) => after,
             };
             let bytes = codec::encode_credential(&after).map_err(change::unwritable)?;
             let event = encode_event(&move_event(&record, &after))?;
@@ -295,7 +295,7 @@ impl StoreCall {
             };
             let live = self.changer().map_err(nothing_written)?;
             let scripts = &self.shared.scripts;
-            let written = scripts.move_login(&live.wire, &change, &before, (&record, &fingerprint)).await;
+            let written = scripts.move_login(&live.wire, &change, &before, &record, &fingerprint).await;
             match self.settle_change(&live, written)? {
                 ChangeReply::At(counter) => {
                     self.shared.feed.endings.note(RecordRef::Credential(id.clone()), ending);
@@ -310,8 +310,8 @@ impl StoreCall {
 }
 
 impl StoreCall {
-    /// One script for each, which writes only if the credential still is what was read here; who lost
-    /// against a change is left for the next time.
+    /// Forgets each credential by a script of its own, which writes only if the credential still is what was read. A
+    /// credential that was changed meanwhile is left for the next time.
     pub(crate) async fn forget(&self, ids: &[CredentialId], before: UnixMillis) -> Result<usize, ChangeError> {
         let (mut forgotten, mut last) = (0, None);
         for id in ids.iter().take(MAX_FORGOTTEN) {

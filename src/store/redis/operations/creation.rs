@@ -1,35 +1,35 @@
-//! Makes records in the shared store: all of them in one script, or none.
+//! Makes and changes records in the shared store: all of them in one script, or none.
 
 use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::TenantId;
 use crate::base::principal::{CredentialRecord, MAX_ANCESTORS, Parent};
-use crate::store::change::{At, Outcome};
-use crate::store::redis::scripts::{ChangeRefusal, ChangeReply, ChangedCredential, CreateCall, NewCredential, RecordKind};
+use crate::store::change::{ChangeOutcome, ChangeTimes};
+use crate::store::redis::scripts::{ChangeRefusal, ChangeReply, CreateCall, CredentialWrite, NewCredential, RecordKind};
 use crate::store::redis::stream::{Ending, RecordRef};
 use crate::store::rests_on::check_epoch;
 use crate::store::{ChangeError, CredentialChange, EventSubject, NewRecords, StoreError, change, codec};
 
 use super::{StoreCall, TRIES, contended, encode_event, nothing_written};
 
-/// What a new record hangs on, as it was read: decoded, and as bytes.
+/// The ancestors of a new record, as they were read: decoded, and as bytes.
 type AncestorChain = Vec<(CredentialRecord, Vec<u8>)>;
 
-/// Everything that a creation depends on, as it was read at one moment.
+/// Everything that a call depends on, read at one moment.
 struct CreationBasis {
     time: UnixMillis,
-    /// The credentials to be changed and those it rests on, with what was seen to end laid over them.
+    /// The credentials to be changed and those that the call rests on, with their endings applied.
     credentials: Vec<(CredentialRecord, Vec<u8>)>,
-    /// All records as they stand in the store.
+    /// All records as they are in the store.
     stored: Vec<(RecordKind, String, Vec<u8>)>,
 }
 
 #[derive(Default)]
 struct ChangedRecords {
     records: Vec<CredentialRecord>,
-    /// What is to be written, for those that are not so already.
-    writes: Vec<ChangedCredential>,
-    /// Of a change that ends what was made before it.
+    /// What is to be written for those that really change.
+    writes: Vec<CredentialWrite>,
+    /// Set if a change ends everything that was made before it.
     watermark: Option<UnixMillis>,
 }
 
@@ -40,10 +40,10 @@ impl StoreCall {
         self.settle_writer(&live, time)
     }
 
-    /// Reads what it depends on, decides by the rules of every store, and writes only if all of it still is what
-    /// was read; otherwise begins again.
+    /// Reads what the call depends on, decides by the rules that all stores share, and writes only if all of it still is what
+    /// was read. Otherwise it begins again.
     pub(crate) async fn create(&self, new: NewRecords, now: UnixMillis) -> Result<Vec<CredentialRecord>, ChangeError> {
-        let (owner, records) = change::first_of(&new)?;
+        let (owner, records) = change::check_creation(&new)?;
         let made: Vec<NewCredential> = records.iter().map(encode_new).collect::<Result<_, _>>()?;
         let history = new_history()?;
         for _ in 0..TRIES {
@@ -89,7 +89,7 @@ impl StoreCall {
         Err(contended())
     }
 
-    /// What is to be changed and what all of it rests on, at one moment. Nothing is asked where there is neither.
+    /// Reads what is to be changed and what the call rests on, at one moment. Without either, no command is sent.
     async fn read_basis(&self, new: &NewRecords) -> Result<CreationBasis, ChangeError> {
         let mut asked: Vec<(RecordKind, &str)> = change::changed_ids(&new.changes)
             .into_iter()
@@ -116,7 +116,7 @@ impl StoreCall {
         for (((kind, id), bytes), judged) in asked.into_iter().zip(read).zip(judged) {
             let epoch = match &bytes {
                 None => None,
-                Some(bytes) => Some(self.keep(&mut basis, (kind, id), bytes)?),
+                Some(bytes) => Some(self.keep(&mut basis, kind, id, bytes)?),
             };
             match judged {
                 Some(judged) => check_epoch(judged, epoch)?,
@@ -128,9 +128,9 @@ impl StoreCall {
         Ok(basis)
     }
 
-    /// Keeps a record that was read, and answers its epoch. One that this gateway has seen end, in a store that
-    /// has lost that, is not what anybody may rest on.
-    fn keep(&self, basis: &mut CreationBasis, (kind, id): (RecordKind, &str), bytes: &[u8]) -> Result<u64, ChangeError> {
+    /// Adds a record to the basis and answers its epoch. If this gateway has seen the record end and the store has lost that,
+    /// no call may rest on it.
+    fn keep(&self, basis: &mut CreationBasis, kind: RecordKind, id: &str, bytes: &[u8]) -> Result<u64, ChangeError> {
         let endings = &self.shared.feed.endings;
         let (own, epoch, whole) = match kind {
             RecordKind::Credentials => {
@@ -153,11 +153,11 @@ impl StoreCall {
         if own != id {
             return Err(StoreError::Corrupt("a record stands under another id".into()).into());
         }
-        // No record has this epoch: whatever rests on what has ended is out of date.
+        // No record has this epoch, so a call that rests on it is out of date.
         Ok(if whole { epoch } else { u64::MAX })
     }
 
-    /// Whether the new records may hang on what they name; answers every ancestor as it was read.
+    /// Checks that the new records may hang on their parents. Answers every ancestor as it was read.
     async fn check_parents(
         &self,
         records: &[CredentialRecord],
@@ -183,7 +183,7 @@ impl StoreCall {
         Ok(ancestors)
     }
 
-    /// A record and what it hangs on, at one moment; empty when there is no such record.
+    /// A record and its ancestors, read at one moment; empty when there is no such record.
     async fn chain_from(&self, parent: &Parent) -> Result<AncestorChain, StoreError> {
         let fingerprint = Fingerprint::of_id(&parent.surface, &parent.id);
         let live = self.writer()?;
@@ -202,7 +202,7 @@ impl StoreCall {
     }
 }
 
-/// A chain from among the records that were read, if all of it is there.
+/// The chain of this parent, if the basis has all of it.
 fn chain_in(basis: &CreationBasis, parent: &Parent) -> Option<AncestorChain> {
     let mut chain: AncestorChain = Vec::new();
     let mut next = Some(parent);
@@ -216,11 +216,11 @@ fn chain_in(basis: &CreationBasis, parent: &Parent) -> Option<AncestorChain> {
     Some(chain)
 }
 
-/// What is to be changed, as it will be.
+/// The records as they will be after the changes.
 fn changed_of(owner: Option<&TenantId>, new: &NewRecords, basis: &CreationBasis, now: UnixMillis) -> Result<ChangedRecords, ChangeError> {
     let mut owner = owner.cloned();
     let mut changed = ChangedRecords::default();
-    let at = At {
+    let at = ChangeTimes {
         now,
         watermark: UnixMillis(basis.time.0.saturating_add(1)),
     };
@@ -234,19 +234,19 @@ fn changed_of(owner: Option<&TenantId>, new: &NewRecords, basis: &CreationBasis,
             .find(|(kind, own, _)| *kind == RecordKind::Credentials && own == id.as_str());
         let (_, _, bytes) = found.ok_or_else(|| change::no_credential(id))?;
         let stored = codec::decode_credential(bytes).map_err(StoreError::from)?;
-        // A store that has lost changes holds more than is left: a change of that goes over what is left, or it
-        // would make what has ended live again.
+        // If the store has lost changes, its record grants more than the ending allows. The change is made on the
+        // restricted record; otherwise it would bring back what has ended.
         let seen = basis.credentials.iter().find(|(record, _)| record.id == *id);
         let record = seen.map_or_else(|| stored.clone(), |(record, _)| record.clone());
         let outcome = match change::change_together(&record, owner.as_ref(), &new.changes, at)? {
-            Outcome::Unchanged if record != stored => Outcome::Changed(change::again(&record)?),
+            ChangeOutcome::Unchanged if record != stored => ChangeOutcome::Changed(change::rewritten(&record)?),
             outcome => outcome,
         };
         owner = Some(record.tenant.clone());
         changed.records.push(match outcome {
-            Outcome::Unchanged => record,
-            Outcome::Changed(record) => {
-                changed.writes.push(ChangedCredential {
+            ChangeOutcome::Unchanged => record,
+            ChangeOutcome::Changed(record) => {
+                changed.writes.push(CredentialWrite {
                     id: record.id.clone(),
                     record: codec::encode_credential(&record).map_err(change::unwritable)?,
                     event: encode_event(&change::credential_event(&record))?,
@@ -283,7 +283,7 @@ fn refused(refusal: ChangeRefusal, creation: &CreateCall, records: &[CredentialR
     }
 }
 
-/// A random name for the history of a new store.
+/// A random id for the history of a new store.
 fn new_history() -> Result<String, StoreError> {
     let mut bytes = [0; 32];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| StoreError::Unavailable("no random bytes".into()))?;

@@ -1,8 +1,8 @@
-//! Rate limits counted by all gateways together: one script, on Redis' own time.
+//! Rate limits that all gateways count together: one script, by the clock of Redis.
 //!
-//! The rule is that of [`crate::decide::rate`]; the groups of a window are kept as
-//! `part:last:count;…` under `{durward}:l:<key>`, which Redis forgets by itself after one period. A
-//! store that is flushed forgets its counts: a limit is not a fact.
+//! The rule is that of [`crate::decide::rate`]. The groups of a window are stored as `part:last:count;…` under
+//! `{durward}:l:<key>`, which expires after one period. A store that is flushed loses its counts, which is no fault: a count is
+//! not a fact about a credential.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,15 +17,13 @@ use crate::store::redis::scripts::{ADMIT, script};
 use crate::store::redis::topology::{Link, LinkRole, LiveLink, StoreFault};
 use crate::store::redis::{RedisStore, spawn_link};
 
-/// Deadline of one command on this connection; callers wait less. Beyond it the connection is not
-/// slow but gone.
+/// Deadline of one command on this connection, longer than callers wait. After it, the connection counts as dead.
 const COMMAND_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// Questions in flight: as many as look-ups may be. More would only wait for each other.
+/// Most questions in flight: the default number of look-ups. More would only wait for each other.
 const MAX_QUESTIONS: usize = 512;
 
-/// Counts in Redis, on a connection of their own: a flood of limited requests never stands in the
-/// way of a look-up of credentials.
+/// Counts in Redis, on a connection of their own: a flood of limited requests never delays a look-up of credentials.
 pub struct SharedCounts {
     link: Arc<Link>,
     task: AbortHandle,
@@ -36,7 +34,7 @@ pub struct SharedCounts {
 }
 
 impl RedisStore {
-    /// Shared counts in the same Redis. They keep their connection by themselves.
+    /// Shared counts in the same Redis, with a supervised connection of their own.
     #[must_use]
     pub fn counts(&self) -> SharedCounts {
         let link = Arc::new(Link::new(&self.shared.locator, COMMAND_TIMEOUT));
@@ -57,21 +55,20 @@ impl RedisStore {
 }
 
 impl SharedCounts {
-    /// Judges a request of any gateway, and counts it if it is admitted. Fails at once without a
-    /// healthy connection, and when too many are asking. A dropped future may or may not have
-    /// counted.
+    /// Counts a request if it is within the limit. Fails at once without a healthy connection, and when too many questions are
+    /// in flight. Cancel-safe: a dropped future may or may not have counted.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]; [`StoreError::Corrupt`] when something else stands under the key.
     pub async fn admit(&self, key: LimitKey, rate: Rate) -> Result<RateVerdict, StoreError> {
         let live = self.link.live().ok_or_else(|| self.link.last_error())?;
-        let place = QuestionPermit::take(&self.questions).ok_or_else(|| StoreError::Unavailable("too many are asking".into()))?;
+        let permit = QuestionPermit::take(&self.questions).ok_or_else(|| StoreError::Unavailable("too many are asking".into()))?;
         let (link, script) = (Arc::clone(&self.link), Arc::clone(&self.script));
         let key = format!("{}{}", self.prefix, key.to_hex());
         // The connection's timers belong to the control runtime, whichever worker asks.
         let task = self.control.spawn(async move {
             let answer = ask(&link, &live, &script, &key, rate).await;
-            drop(place);
+            drop(permit);
             answer
         });
         task.await.unwrap_or_else(|_| Err(StoreError::Unavailable("it is closed".into())))
@@ -99,7 +96,7 @@ async fn ask(link: &Link, live: &LiveLink, script: &Script, key: &str, rate: Rat
             reset: Duration::from_millis(millis),
         }),
         Ok((_, _, millis)) => Ok(RateVerdict::Refused {
-            // Never longer than the period, whatever stands there.
+            // Never longer than the period, whatever is stored.
             retry_after: Duration::from_millis(millis.clamp(1, rate.period_millis())),
         }),
         Err(error) => {
@@ -110,13 +107,13 @@ async fn ask(link: &Link, live: &LiveLink, script: &Script, key: &str, rate: Rat
     }
 }
 
-/// A question's place; given back when dropped.
+/// The permit of one question; released when it is dropped.
 struct QuestionPermit(Arc<AtomicUsize>);
 
 impl QuestionPermit {
     fn take(questions: &Arc<AtomicUsize>) -> Option<Self> {
-        let place = Self(Arc::clone(questions));
-        (questions.fetch_add(1, Ordering::Relaxed) < MAX_QUESTIONS).then_some(place)
+        let permit = Self(Arc::clone(questions));
+        (questions.fetch_add(1, Ordering::Relaxed) < MAX_QUESTIONS).then_some(permit)
     }
 }
 

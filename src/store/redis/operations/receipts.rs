@@ -1,4 +1,5 @@
-//! Receipts and the event log in Redis, all times by Redis' own clock.
+//! Receipts and the event log in Redis. All times are by the clock of Redis. Calls run on the connection that operators read
+//! on, where no change that waits for replicas delays them.
 
 use std::time::Duration;
 
@@ -15,27 +16,27 @@ use crate::store::{Announcement, DepartedGateway, EventPage, HistoryPoint, Logge
 
 use super::{StoreCall, settle};
 
-/// Most entries that are read: as many gateways as there may be, and some that have departed lately.
+/// Most entries that are read: all gateways that there may be, and some that have departed lately.
 const MOST_ENTRIES: usize = MAX_GATEWAYS + 200;
 
-/// What an announcement is answered.
+/// The reply to an announcement.
 pub(crate) struct AnnounceReply {
     pub(crate) now: UnixMillis,
-    /// How many ids come before this gateway's ...
-    pub(crate) place: u32,
+    /// The rank of this gateway by name, for its reconnect slot.
+    pub(crate) rank: u32,
     pub(crate) gateways: u32,
-    /// The number of the list.
+    /// The number of the list of gateways.
     pub(crate) number: u64,
-    /// Whether it tells which of its processes it is.
+    /// Whether the server tells its process (`run_id`).
     pub(crate) server: ServerIdentity,
-    /// Why the list was not whole; empty when it was.
+    /// Why the list was not complete; empty when it was.
     pub(crate) lost: String,
 }
 
-/// What was read of all receipts.
+/// The reply with all receipts.
 pub(crate) struct ReceiptsReply {
     pub(crate) receipts: Receipts,
-    /// Why the list was not whole; empty when it was.
+    /// Why the list was not complete; empty when it was.
     pub(crate) lost: String,
 }
 
@@ -65,7 +66,7 @@ impl ReceiptScripts {
         }
     }
 
-    /// Writes a receipt with this standing; answers Redis' time, and this gateway's place among how many.
+    /// Writes a receipt with this point of the history.
     pub(crate) async fn announce(
         &self,
         wire: &RedisConnection,
@@ -99,10 +100,10 @@ impl ReceiptScripts {
             .arg(if applied.entry.is_empty() { "0-0" } else { &applied.entry })
             .arg(applied.counter)
             .arg(&applied.link);
-        let (now, place, gateways, number, hidden, lost): (_, _, _, _, u8, _) = run(wire, &call).await?;
+        let (now, rank, gateways, number, hidden, lost): (_, _, _, _, u8, _) = run(wire, &call).await?;
         Ok(AnnounceReply {
             now: UnixMillis(now),
-            place,
+            rank,
             gateways,
             number,
             server: if hidden == 0 {
@@ -114,7 +115,7 @@ impl ReceiptScripts {
         })
     }
 
-    /// Takes a receipt away; answers why the list was not whole.
+    /// Takes a receipt away; answers why the list was not complete, or an empty text.
     pub(crate) async fn withdraw(
         &self,
         wire: &RedisConnection,
@@ -132,7 +133,7 @@ impl ReceiptScripts {
         run(wire, &call).await
     }
 
-    /// All receipts; `own` is the entry of who asks, who knows this of the list.
+    /// All receipts. `own` is the entry of this process, and `known_list` what it knows of the list.
     pub(crate) async fn receipts(&self, wire: &RedisConnection, own: &str, known_list: KnownList) -> Result<ReceiptsReply, StoreFault> {
         let mut call = self.receipts.key(&self.meta);
         call.key(&self.gateways)
@@ -153,7 +154,7 @@ impl ReceiptScripts {
             match parse_entry(&name, &text) {
                 GatewayEntry::Gateway(receipt) => gateways.push(receipt),
                 GatewayEntry::Departed(one) => departed.push(one),
-                // The script has made sure of the form of each; whoever is left out would be taken for none.
+                // The script has checked the form of each entry. An entry that was left out would look like no gateway.
                 GatewayEntry::Neither => return Err(malformed("a receipt")),
             }
         }
@@ -178,7 +179,7 @@ impl ReceiptScripts {
             .arg(after.map(|after| after.to_string()).unwrap_or_default())
             .arg(limit.clamp(1, MAX_EVENTS));
         let (history, count, oldest, rows): (String, u64, Option<u64>, Vec<EventRow>) = run(wire, &call).await?;
-        // What is no event is left out: its place in the count shows, and whoever reads the others must.
+        // An entry that is no event is left out. The gap in the counts shows it, and the other events stay readable.
         let told = |(count, id, event): EventRow| {
             Some(LoggedEvent {
                 count,
@@ -194,14 +195,13 @@ impl ReceiptScripts {
     }
 }
 
-/// Time, history, position, since when the list is whole and why it was not, number of entries, and name and
-/// text of each.
+/// Time, history, position, since when the list is complete and why it was not, number of entries, name and text of each.
 type ListReply = (i64, String, u64, i64, String, usize, Vec<(Vec<u8>, Vec<u8>)>);
 
 /// Count, stream id and event.
 type EventRow = (u64, String, Vec<u8>);
 
-/// When an entry was written, by Redis' clock: stream ids begin with it.
+/// When an entry was written, by the clock of Redis: stream ids begin with the time.
 pub(crate) fn time_of(stream_id: &str) -> Option<UnixMillis> {
     stream_id
         .split_once('-')
@@ -209,7 +209,7 @@ pub(crate) fn time_of(stream_id: &str) -> Option<UnixMillis> {
         .map(UnixMillis)
 }
 
-/// What stands in the list.
+/// An entry of the list of gateways.
 pub(crate) enum GatewayEntry {
     Gateway(Receipt),
     Departed(DepartedGateway),
@@ -237,7 +237,7 @@ fn parse_name(name: &str) -> Option<(GatewayId, u64)> {
     Some((GatewayId::parse(id).ok()?, u64::from_str_radix(run, 16).ok()?))
 }
 
-/// When it must have stopped, and when it was heard of.
+/// When the gateway must have stopped, and when it was last heard of.
 fn parse_departed(text: &str) -> Option<(UnixMillis, Option<UnixMillis>)> {
     let (stop, heard) = text.strip_prefix("- ")?.split_once(' ')?;
     let heard: i64 = heard.parse().ok()?;
@@ -305,7 +305,7 @@ impl StoreCall {
         }
         let announced = announced.map_err(|fault| fault.error)?;
         raise_if_lost(&announced.lost);
-        self.shared.locator.reconnect_slot.set(announced.place, announced.gateways);
+        self.shared.locator.reconnect_slot.set(announced.rank, announced.gateways);
         Ok(announced.now)
     }
 
@@ -350,7 +350,7 @@ impl StoreCall {
     }
 }
 
-/// Whoever finds the list not whole mends it in the same step, so each loss is told once.
+/// The script that finds an incomplete list repairs it in the same step, so each loss is reported once.
 fn raise_if_lost(why: &str) {
     if !why.is_empty() {
         tracing::error!(

@@ -1,5 +1,5 @@
-//! Writes endings again that the store has lost: after a failover to a replica that lagged, or from an
-//! old backup, what any running gateway has seen end ends there as well, for every gateway.
+//! Writes endings again that the store has lost, after a failover to a replica that lagged or from an old backup. What any
+//! running gateway has seen end then ends for every gateway.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use crate::store::{ChangeError, CredentialChange, RoleChange, StoreError, Tenant
 
 use super::StoreCall;
 
-/// Between two walks over all endings; each is a read of every record.
+/// Time between two passes over all endings. A pass reads every record.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Restores whatever may have been lost, whenever that is suspected, until its task is aborted.
+/// Restores lost endings whenever a loss is suspected, until its task is aborted.
 pub(crate) async fn restore_for_ever(shared: Arc<RedisCore>) {
     let mut suspicions = shared.feed.endings.suspicions();
     let call = StoreCall::new(Arc::clone(&shared));
@@ -32,7 +32,7 @@ pub(crate) async fn restore_for_ever(shared: Arc<RedisCore>) {
     }
 }
 
-/// Walks over all endings, the latest first; how many were lost.
+/// One pass over all endings, the latest first. Answers how many were lost.
 async fn restore_all(shared: &RedisCore, call: &StoreCall) -> Result<usize, ChangeError> {
     let mut restored = 0;
     for (whose, ending) in shared.feed.endings.all() {
@@ -43,11 +43,11 @@ async fn restore_all(shared: &RedisCore, call: &StoreCall) -> Result<usize, Chan
         };
         restored += match done {
             Ok(count) => count,
-            // Made, which is what it is about; whether replicas have it is for who made it first.
+            // The ending is written. The caller that made the change first waits for the replicas.
             Err(ChangeError::Unconfirmed(_)) => 1,
-            // Gone, or ended otherwise by somebody else.
+            // The record is gone, or was ended by another change.
             Err(ChangeError::NotFound(_) | ChangeError::Conflict(_) | ChangeError::Taken(_)) => 0,
-            // One that cannot be read keeps no other from being restored.
+            // A record that cannot be read does not stop the others.
             Err(ChangeError::Store(error @ StoreError::Corrupt(_))) => {
                 tracing::error!(alarm = "corrupt_record", ?whose, %error, "its ending cannot be written again");
                 0
@@ -76,7 +76,7 @@ async fn restore_credential(call: &StoreCall, id: &crate::base::ids::CredentialI
     if restricted.roles() != record.roles() {
         changes.push(CredentialChange::SetRoles(restricted.roles().to_vec()));
     }
-    // Last: a revoked record takes no other change.
+    // Last, because a revoked record takes no other change.
     let mut now = UnixMillis(0);
     match restricted.state {
         state if state == record.state => {}

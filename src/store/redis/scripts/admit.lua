@@ -4,10 +4,10 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local limit, period, part = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local here, used, first = math.floor(now / part), 0, nil
 local groups, own = {}, nil
-local held = redis.call('GET', KEYS[1]) or ''
+local stored = redis.call('GET', KEYS[1]) or ''
 -- None that we write is a tenth of that; digits without end would be gone over again and again.
-if #held > 4096 then held = '' end
-for p, last, count in string.gmatch(held, '(%d+):(%d+):(%d+)') do
+if #stored > 4096 then stored = '' end
+for p, last, count in string.gmatch(stored, '(%d+):(%d+):(%d+)') do
   p, last, count = tonumber(p), tonumber(last), tonumber(count)
   if last + period > now and last <= now + period then
     local group = {p, last, count}

@@ -1,8 +1,8 @@
 -- Keys, arguments and reply: ANNOUNCE in catalogue.rs.
 local id, own, kept, most = ARGV[2] .. '/', ARGV[2] .. '/' .. ARGV[3], tonumber(ARGV[7]), tonumber(ARGV[8])
 local why = check(own, ARGV[9], ARGV[10])
-local held = redis.call('HGET', KEYS[2], own)
-local mine = read(own, held)
+local text = redis.call('HGET', KEYS[2], own)
+local registered = read(own, text)
 local names = redis.call('HKEYS', KEYS[2])
 local since, came, before, count, same, others = now, now, 0, 1, {}, {}
 local standing, proof, counter, link = ARGV[4], redis.call('XRANGE', KEYS[3], ARGV[12], ARGV[12])[1], nil, nil
@@ -11,9 +11,9 @@ for i = 1, proof and #proof[2] or 0, 2 do
   if proof[2][i] == 'l' then link = string.match(proof[2][i + 1], ' (%S+)$') end
 end
 if ARGV[13] ~= '0' and (counter ~= ARGV[13] or link and link ~= ARGV[14]) then standing = '- 0' end
-if mine then
-  came = mine.came
-  if mine.standing == standing then since = mine.since end
+if registered then
+  came = registered.came
+  if registered.standing == standing then since = registered.since end
 end
 local find = string.find
 for i = 1, #names do
@@ -28,14 +28,14 @@ for _, name in ipairs(same) do
   local other = read(name, redis.call('HGET', KEYS[2], name))
   if other and (other.heard + tonumber(ARGV[6]) <= now or other.heard > now + 1000) then
     others[#others + 1] = {name, other}
-  elseif other and (mine and (other.came < came or other.came == came and name < own) and other.heard > came
-    or not mine and ARGV[11] == '0') then
-    if mine then depart(own, mine) end
+  elseif other and (registered and (other.came < came or other.came == came and name < own) and other.heard > came
+    or not registered and ARGV[11] == '0') then
+    if registered then depart(own, registered) end
     write()
     return redis.error_reply('DUPLICATE gateway')
   end
 end
-if not held and #names > most then
+if not text and #names > most then
   sweep(kept, 0)
   if redis.call('HLEN', KEYS[2]) > most then
     write()

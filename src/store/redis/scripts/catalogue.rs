@@ -1,13 +1,14 @@
 //! Every script and every key in Redis: names, keys, arguments and replies.
 //!
-//! The text of a script is `NAME.lua` in this folder, after the parts of `lib/` that it uses. `ARGV[1]` of nearly
-//! all of them is this gateway's peppers, as [`Scripts::peppers`] has them. The keys share a hash tag, so that all are in one
-//! slot of a cluster:
+//! The text of a script is its file in this folder, after the parts of `lib/` that it uses. *Peppers* among the arguments are
+//! the check values of this gateway's peppers, its first one first ([`Scripts::peppers`]). The keys share a hash tag, so that
+//! all of them are in one slot of a cluster:
 //!
 //! ```text
-//! {durward}:meta      hash   format, pepper (all), dropped ones, history, position; how many credentials, tenants, fingerprints, roles;
-//!                            list, what is known of `g`;
-//!                            clock, the latest time in milliseconds that anything was made at
+//! {durward}:meta      hash   format; pepper and dropped, lists of peppers; history; position; link, the last of the chain;
+//!                            how many credentials, tenants, fingerprints, roles; used, 1 if `u` has entries;
+//!                            list, a copy of the first entry of `g`;
+//!                            clock, the latest time in milliseconds at which anything was made
 //! {durward}:c         hash   credential id -> record
 //! {durward}:t         hash   tenant id -> record
 //! {durward}:r         hash   role id -> record
@@ -19,13 +20,13 @@
 //! {durward}:tids      zset   tenant ids
 //! {durward}:rids:<t>  zset   role ids of tenant t
 //! {durward}:g         hash   gateways and the list they make, see `lib/gateways.lua`
-//! {durward}:b:<n>     hash   fingerprint -> when it was said last to be in use, in 64 parts, see `NOTE_BUSY`
-//! {durward}:events    stream p = position, e = event, x = ending
+//! {durward}:b:<n>     hash   fingerprint -> second of its last use, in 64 parts, see `NOTE_BUSY`
+//! {durward}:events    stream p = position, e = event, x = ending, l = links, see `lib/change.lua`
 //! {durward}:l:<key>   text   rate limits, see `ADMIT`
 //! ```
 //!
-//! Records live in hashes and not in keys of their own because Redis evicts and expires whole keys
-//! only: a lost hash is noticed (`DATALOST`), a single lost key would look like an absence.
+//! Records live in hashes, not in keys of their own, because Redis evicts and expires only whole keys. A lost hash is noticed
+//! (`DATALOST`). A single lost key would look like an absence.
 
 use redis::{Cmd, Script};
 
@@ -37,11 +38,11 @@ use crate::store::redis::stream::Ending;
 
 use super::rights::script;
 
-/// Version of the layout above; that of the records is inside them.
+/// Version of this layout. Records have a version of their own inside.
 pub(crate) const FORMAT: &str = "2";
 
-/// Events kept in the stream, about: 40 MiB, and more than a thousand a second while a gateway
-/// restarts. A reader that is further behind forgets everything instead.
+/// Events kept in the stream, approximately: 40 MiB, and more than a thousand events a second while a gateway restarts. A
+/// reader that is further behind forgets all facts instead.
 pub(crate) const EVENTS_KEPT: u32 = 100_000;
 
 /// Names of the keys under one prefix.
@@ -81,7 +82,7 @@ impl Keys {
         }
     }
 
-    /// One part of the list of what was in use lately.
+    /// One part of the list of credentials that were in use lately.
     pub(crate) fn busy(&self, part: usize) -> String {
         format!("{}b:{part}", self.prefix)
     }
@@ -108,110 +109,173 @@ macro_rules! lua {
     ($($file:literal),+) => { concat!($(include_str!(concat!($file, ".lua"))),+) };
 }
 
-/// KEYS meta f c t r u g; ARGV pepper fingerprint entry. Whoever admits is registered at this moment, as that
-/// entry of `g` that has not departed (empty: admits nobody). One round trip, one moment: the credential, what it
-/// hangs on (one more than a chain may have, so that a longer one is seen) and the roles of all of them, which
-/// the first line of a record names. An absence is proven: no hash has fewer entries than were made. Answers
-/// the fingerprint (or an absence would be about anybody), history, position, tenant, how many
-/// records and their ids in one text, each record with its last use, roles. Together they stay below what the gateway takes (`guard`). No
-/// pattern is matched against more than a first line, nor so that it goes back: one record without lines would
-/// hold up the server.
+/// Looks a credential up, with what it hangs on and the roles of all of them, at one moment and in one round trip.
+///
+/// KEYS: meta f c t r u g.
+/// ARGV: peppers; the fingerprint; the entry of this gateway in `g`, which must be registered (empty for a process that admits
+/// no requests).
+/// Reply: the fingerprint (an absence names nobody, so the question is repeated), history, position; and if there is a
+/// credential, its tenant, the number of records and their ids in one text, each record with its last use, and the roles.
+///
+/// One record more is read than a chain may have, so that a longer chain is noticed. An absence is proven: no hash has fewer
+/// entries than were made. The reply stays below the bounds of `topology::reply_guard`. Patterns match only the first line of a
+/// record, and never backtrack: a record without lines must not hold up the server.
 pub(crate) const FIND: &str = lua!("lib/peppers", "lib/bounded", "lib/with_data", "find");
 
-/// KEYS meta hash u; ARGV pepper id counter. The record and its last use. An absence is proven.
+/// Reads one record.
+///
+/// KEYS: meta, the hash, u. ARGV: peppers; the id; the field of meta that counts the records of the hash.
+/// Reply: the record and its last use. An absence is proven.
 pub(crate) const READ: &str = lua!("lib/peppers", "lib/bounded", "lib/with_data", "read");
 
-/// KEYS meta c t r; ARGV pepper, then number of the hash among the keys and id of each record. The time, then the
-/// records as they stand at this one moment. Of one that is not there the hash must be whole.
+/// Reads records of several kinds at one moment.
+///
+/// KEYS: meta c t r. ARGV: peppers; for each record the number of its hash among the keys, and its id.
+/// Reply: the time, then the records in this order. An absence is proven.
 pub(crate) const READ_ALL: &str = lua!("lib/peppers", "lib/bounded", "lib/with_data", "lib/time", "read_all");
 
-/// KEYS meta index hash u; ARGV pepper from limit counter. Ids, records and their last uses, in turn; an
-/// index of everything is as large as the hash, or it was lost. Of what is too large only the id is told.
+/// Reads a page of records in order of id.
+///
+/// KEYS: meta, the index, the hash, u. ARGV: peppers; the first id, in the form of `ZRANGEBYLEX`; the most records; the field of
+/// meta that counts the records (empty for the index of one tenant).
+/// Reply: id, record and last use of each. Of a record that is too large, only the id. The index of all records must be as
+/// large as the hash; otherwise entries were lost.
 pub(crate) const PAGE: &str = lua!("lib/peppers", "lib/bounded", "lib/with_data", "page");
 
-/// KEYS meta; ARGV pepper. The time, also of a store that is empty.
+/// The time of the store, also of an empty one.
+///
+/// KEYS: meta. ARGV: peppers. Reply: milliseconds.
 pub(crate) const TIME: &str = lua!("lib/peppers", "lib/time", "time");
 
-/// KEYS meta c f ids `ids:<t>` t tids events r n; ARGV pepper kept history format, tenant record event
-/// fingerprint (the record is empty for a tenant that is there already), the watermark of this change (empty for
-/// none) and the time of what is made, most children and most credentials (empty for no bound), how many records
-/// that must still be what was read with number of the hash among the keys, id and record each, how many that
-/// change with id record event ending each, then id record event fingerprint fingerprint parent of each new
-/// credential (the parent is empty for none).
-/// A watermark is later than everything that was made, or is read anew.
-/// A tenant made alone, an operator's first step, makes the store: before it there is nobody to
-/// admit. A sign-up makes none: after a flush it would turn "not known" into "unknown" for everybody.
+/// Makes a tenant and credentials, and changes credentials: all of it, or nothing.
+///
+/// KEYS: meta c f ids `ids:<t>` t tids events r n.
+/// ARGV: peppers; events kept; a new history; the format; the tenant, its record (empty for a tenant that exists), its event and
+/// its fingerprint; the watermark of this change (empty for none); the time of what is made; most children and most credentials
+/// (empty for no bound); how many records must still be what was read, and for each the number of its hash among the keys, its
+/// id and the record; how many records change, and for each id, record, event and ending; then for each new credential id,
+/// record, event, both fingerprints and parent (empty for none).
+/// Reply: the position, or the word of a [`ChangeRefusal`].
+///
+/// A watermark must be later than everything that was made; otherwise the caller reads again. A tenant that is made alone, an
+/// operator's first step, also makes the store. A sign-up does not: after a flush it would turn "not known" into "unknown".
 pub(crate) const CREATE: &str = lua!("lib/peppers", "lib/change", "create");
 
-/// KEYS meta hash events; ARGV pepper id record event kept ending before. Writes only over what was read.
+/// Writes a record over exactly the one that was read.
+///
+/// KEYS: meta, the hash, events. ARGV: peppers id record event kept ending; the record that was read.
+/// Reply: the position, or `stale`.
 pub(crate) const REPLACE: &str = lua!("lib/peppers", "lib/change", "lib/with_data", "replace");
 
-/// KEYS meta c f ids `ids:<t>` u events n; ARGV pepper id record event kept used fingerprint fingerprint parent.
-/// Forgets a credential if neither it nor its last use (empty for none) has changed since they were
-/// read. A hash that loses its last entry is gone, which must not look like a loss.
+/// Deletes a credential if neither its record nor its last use has changed since they were read.
+///
+/// KEYS: meta c f ids `ids:<t>` u events n. ARGV: peppers id record event kept; the last use (empty for none); both
+/// fingerprints; the parent.
+/// Reply: the position, or `stale`. A hash that loses its last entry disappears, which must not look like a loss.
 pub(crate) const FORGET: &str = lua!("lib/peppers", "lib/change", "lib/with_data", "forget");
 
-/// KEYS meta r `rids:<t>` t events; ARGV pepper id record event kept tenant most.
+/// Makes a role of a tenant.
+///
+/// KEYS: meta r `rids:<t>` t events. ARGV: peppers id record event kept; the tenant; most roles of a tenant.
+/// Reply: the position, or the word of a [`ChangeRefusal`].
 pub(crate) const CREATE_ROLE: &str = lua!("lib/peppers", "lib/change", "lib/with_data", "create_role");
 
-/// KEYS meta r `rids:<t>` events; ARGV pepper id record event kept ending. Deletes only what was read.
+/// Deletes exactly the role that was read.
+///
+/// KEYS: meta r `rids:<t>` events. ARGV: peppers id record event kept ending. Reply: the position, or `stale`.
 pub(crate) const DELETE_ROLE: &str = lua!("lib/peppers", "lib/change", "lib/with_data", "delete_role");
 
-/// KEYS meta c f events; ARGV pepper id record event kept ending before, then the new fingerprint, the old
-/// one, and what the index says of both. Writes only over what was read.
+/// Lets an account be found by another fingerprint of its log-in name.
+///
+/// KEYS: meta c f events. ARGV: peppers id record event kept ending; the record that was read; the new fingerprint; the old one;
+/// the entry of the index for both.
+/// Reply: the position, or the word of a [`ChangeRefusal`].
 pub(crate) const MOVE_LOGIN: &str = lua!("lib/peppers", "lib/change", "lib/with_data", "move_login");
 
-/// KEYS meta c u; ARGV pepper, then id and time of each use. Later uses win; no change, no event.
+/// Notes last uses. A later use wins. It makes no change and no event.
+///
+/// KEYS: meta c u. ARGV: peppers; id and time of each use. Reply: 1.
 pub(crate) const NOTE_USE: &str = lua!("lib/peppers", "lib/bounded", "lib/with_data", "note_use");
 
-/// KEYS meta; ARGV pepper. A write without a change, so that `WAIT` covers what others wrote before.
+/// A write that changes nothing, so that a following `WAIT` covers what other connections wrote before.
+///
+/// KEYS: meta. ARGV: peppers. Reply: the position.
 pub(crate) const TOUCH: &str = lua!("lib/peppers", "lib/with_data", "touch");
 
-/// KEYS meta c f t; ARGV pepper format. Makes an empty store ours, or says whose it is.
+/// Makes an empty store ours, or says whose it is.
+///
+/// KEYS: meta c f t. ARGV: peppers; the format. Reply: the format, the peppers, the dropped ones.
 pub(crate) const CLAIM: &str = lua!("claim");
 
-/// KEYS meta; ARGV pepper. The peppers it was written under, and those dropped since.
+/// The peppers that the store was written under, and those that were dropped since.
+///
+/// KEYS: meta. ARGV: peppers. Reply: both lists.
 pub(crate) const READ_PEPPERS: &str = lua!("lib/peppers", "read_peppers");
 
-/// KEYS meta; ARGV pepper, then the lists as they were read and as they are to be. Answers whether they
-/// were still so.
+/// Replaces the lists of peppers if they still are what was read.
+///
+/// KEYS: meta. ARGV: peppers; both lists as they were read; both new lists. Reply: 1, or 0 if they had changed.
 pub(crate) const SET_PEPPERS: &str = lua!("lib/peppers", "set_peppers");
 
-/// KEYS meta events; ARGV pepper cursor. Where the stream stands, the count of its last entry and that of the
-/// entry at the cursor, if they are there and have one, and the last link of the chain; nothing when there is no data.
+/// Where the event stream stands.
+///
+/// KEYS: meta events. ARGV: peppers; the cursor.
+/// Reply: history, position, the id and the count of the last entry, the count of the entry at the cursor (each count only if it
+/// is there and is one), the last link of the chain; nil when there is no data.
 pub(crate) const HEAD: &str = lua!("lib/peppers", "head");
 
-/// KEYS meta busy; ARGV pepper most, then fingerprints. A hash that is full loses its oldest quarter.
+/// Notes that credentials are in use. A hash that is full loses its oldest quarter.
+///
+/// KEYS: meta, a part of b. ARGV: peppers; the most entries; the fingerprints. Reply: 1.
 pub(crate) const NOTE_BUSY: &str = lua!("lib/peppers", "lib/with_data", "note_busy");
 
-/// KEYS busy; ARGV seconds. Answers the fingerprints that are still good, with their ages in seconds. Does not ask whether the
-/// store has data: it has none before the first tenant, and then the list is empty.
+/// The credentials that were in use lately.
+///
+/// KEYS: a part of b. ARGV: seconds for which an entry is good. Reply: each fingerprint and its age in seconds. The script does
+/// not check that the store has data: before the first tenant there is none, and the list is empty.
 pub(crate) const READ_BUSY: &str = lua!("read_busy");
 
-/// KEYS meta g events; ARGV pepper id run standing rest silent kept most number-known known-at fresh entry counter link. The
-/// standing is kept only if the stream has that entry with that count and link. Otherwise data went back: another branch of the
-/// same history counts on from there, and what was applied of the lost branch says nothing about this one. `fresh` (1 or 0) is
-/// whether this process was never answered yet: such a one is registered beside another of its id until
-/// that one speaks, or is silent and gives way. Answers Redis' time, this gateway's place by name and how
-/// many there are, the number of the list, whether the server hides which process it is, and why the list was
-/// not whole.
+/// Registers a gateway, or renews its entry.
+///
+/// KEYS: meta g events.
+/// ARGV: peppers; id; run; standing (history and count); the rest of the entry; after how many milliseconds a gateway is silent;
+/// how long an entry is kept; most gateways; the number and the time that this process knows of the list; 1 if this process was
+/// never answered yet; the stream id, the count and the link of an entry that proves the standing.
+/// Reply: the time; the rank of this gateway by name, and the number of gateways; the number of the list; 1 if the server hides
+/// which process it is; why the list was not complete.
+///
+/// The standing is kept only if the stream has that entry with that count and link. Otherwise data went back: another branch of
+/// the same history has the same counts, and what was applied of the lost branch says nothing about this one. A process that was
+/// never answered is registered beside another one of its id, until that one speaks, or is silent and gives way.
 pub(crate) const ANNOUNCE: &str = lua!("lib/peppers", "lib/with_time", "lib/gateways", "announce");
 
-/// KEYS meta g; ARGV pepper id run number-known known-at. Answers why the list was not whole.
+/// Takes the entry of a gateway away.
+///
+/// KEYS: meta g. ARGV: peppers; id; run; the number and the time that this process knows of the list.
+/// Reply: why the list was not complete.
 pub(crate) const WITHDRAW: &str = lua!("lib/peppers", "lib/with_time", "lib/gateways", "withdraw");
 
-/// KEYS meta g; ARGV pepper kept most entry number-known known-at. Answers time, history, position, since when the list is whole, why it
-/// was not, how many entries it has, and name and text of each.
+/// Lists all gateways.
+///
+/// KEYS: meta g. ARGV: peppers; how long an entry is kept; most entries; the entry of this process; the number and the time that
+/// it knows of the list.
+/// Reply: the time, history, position, since when the list is complete, why it was not, the number of entries, and name and
+/// text of each.
 pub(crate) const RECEIPTS: &str = lua!("lib/peppers", "lib/with_time", "lib/gateways", "receipts");
 
-/// KEYS meta events; ARGV pepper after (empty: the newest) limit. Answers history, position, the
-/// oldest count kept (or nothing), and count, stream id and event of each. Counts grow by one along the
-/// stream and times never shrink, so the first event after a count is found by halving the time. What has no count,
-/// or is larger than any of ours, somebody else wrote, and is not told.
+/// Reads the event log.
+///
+/// KEYS: meta events. ARGV: peppers; the count to begin after (empty for the newest events); the most events.
+/// Reply: history, position, the oldest count that is kept (or nil), and count, stream id and event of each.
+///
+/// Counts grow by one along the stream, and times never shrink, so the first event after a count is found by halving the time.
+/// An entry without a count, or larger than any of ours, was written by somebody else, and is left out.
 pub(crate) const EVENTS: &str = lua!("lib/peppers", "lib/with_time", "events");
 
-/// KEYS window; ARGV count, period and part in milliseconds. Answers admitted, remaining, and
-/// milliseconds until something is forgotten.
+/// Counts a request against a rate limit.
+///
+/// KEYS: the window. ARGV: the limit; period and part in milliseconds.
+/// Reply: 1 if admitted; how many requests remain; milliseconds until the oldest part is forgotten.
 pub(crate) const ADMIT: &str = lua!("admit");
 
 /// Which records a read or a list is about.
@@ -225,12 +289,12 @@ pub(crate) enum RecordKind {
 /// A record as it is stored, and when it was last used.
 pub(crate) type StoredRecord = (Option<Vec<u8>>, Option<Vec<u8>>);
 
-/// What became of a change.
+/// The reply of a script that changes something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ChangeReply {
-    /// Made; the counter after it.
+    /// The change was made; the position after it.
     At(u64),
-    /// Refused, and nothing was written.
+    /// The change was refused, and nothing was written.
     Refused(ChangeRefusal),
 }
 
@@ -241,13 +305,13 @@ pub(crate) enum ChangeRefusal {
     TenantTaken,
     IdTaken,
     FingerprintTaken,
-    /// Somebody else changed the record since it was read.
+    /// The record has changed since it was read.
     Stale,
-    /// There is no room for another one.
+    /// The tenant has the most roles that it may have.
     Full,
-    /// As many credentials hang on one record as may.
+    /// A record has the most children that it may have.
     TooManyChildren,
-    /// The tenant has as many credentials as it may.
+    /// The tenant has the most credentials that it may have.
     TooManyCredentials,
 }
 
@@ -255,9 +319,9 @@ pub(crate) enum ChangeRefusal {
 pub(crate) struct Scripts {
     pub(super) keys: Keys,
     pub(super) own: PepperChecks,
-    /// Their check values as scripts take them, the first one first.
+    /// The check values of `own` as the scripts take them, the first one first.
     pub(super) peppers: String,
-    /// What a look-up must find in the list of gateways; empty for what admits nobody.
+    /// The entry that a look-up must find in the list of gateways; empty for a process that admits no requests.
     pub(super) registered: String,
     pub(super) find: Script,
     pub(super) find_begins: Cmd,
@@ -313,13 +377,13 @@ impl Scripts {
         }
     }
 
-    /// A key of ours by its name.
+    /// The key of this name.
     pub(crate) fn key(&self, name: &str) -> String {
         format!("{}{name}", self.keys.prefix)
     }
 }
 
-/// The beginning of the command of a look-up, which is the same for all: what is looked up follows.
+/// The beginning of a look-up's command, which is the same for all look-ups. The fingerprint and the entry follow.
 fn lookup_command(script: &Script, keys: &Keys, peppers: &str) -> Cmd {
     let hashes = hashes(keys);
     let mut command = redis::cmd("EVALSHA");
@@ -344,48 +408,47 @@ pub(super) fn hashes(keys: &Keys) -> [&String; 6] {
 }
 
 pub(crate) struct StreamHead {
-    /// The random name of its history.
+    /// The random id of the history of the store.
     pub(crate) history: String,
-    /// Changes counted since its beginning.
+    /// Number of changes since its beginning.
     pub(crate) counter: u64,
-    /// The newest entry of the stream.
+    /// The stream id of the newest entry.
     pub(crate) last_id: String,
-    /// Its count, if it has one.
+    /// The count of the newest entry, if it has one.
     pub(crate) at_last: Option<u64>,
-    /// The count of the entry that was asked for, if it is there.
+    /// The count of the entry at the cursor, if it is there.
     pub(crate) at_cursor: Option<u64>,
     /// The link of the last event; a dash for none.
     pub(crate) link: String,
 }
 
-/// The arguments that every change has.
+/// The arguments that most changes have.
 pub(crate) struct ChangeCall<'a> {
     pub(crate) id: &'a str,
     pub(crate) record: &'a [u8],
     pub(crate) event: &'a [u8],
-    /// What it leaves of the record's force, [`Ending::encode`].
+    /// The ending that the change leaves, as [`Ending::encode`] writes it.
     pub(crate) ending: &'a str,
 }
 
-/// What a creation writes: a tenant if its record is not empty, then credentials, then changed ones,
-/// if what it rests on is still what was read.
+/// The arguments of [`CREATE`]. A tenant is made if its record is not empty.
 pub(crate) struct CreateCall {
     pub(crate) tenant: TenantId,
     pub(crate) tenant_record: Vec<u8>,
     pub(crate) tenant_event: Vec<u8>,
-    /// What all of this rests on, what new credentials hang on, and what is to be changed, as it was read.
+    /// Records that must still be what was read: those that the call rests on, parents, and those that are to be changed.
     pub(crate) unchanged: Vec<(RecordKind, String, Vec<u8>)>,
     pub(crate) credentials: Vec<NewCredential>,
-    pub(crate) changes: Vec<ChangedCredential>,
-    /// Of a change that ends what was made before it.
+    pub(crate) changes: Vec<CredentialWrite>,
+    /// Set if a change ends everything that was made before it.
     pub(crate) watermark: Option<UnixMillis>,
-    /// The latest time of what is made.
+    /// The time of the new records.
     pub(crate) made_at: UnixMillis,
     pub(crate) limits: Option<RecordLimits>,
 }
 
 /// One credential that a creation changes.
-pub(crate) struct ChangedCredential {
+pub(crate) struct CredentialWrite {
     pub(crate) id: CredentialId,
     pub(crate) record: Vec<u8>,
     pub(crate) event: Vec<u8>,

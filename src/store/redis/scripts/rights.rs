@@ -1,8 +1,8 @@
-//! Which rights this gateway's user at Redis lacks: told by name, whatever Redis tells.
+//! Which rights this gateway's user at Redis lacks, by name.
 //!
-//! Redis names a command that it refuses, and since 7.2 inside scripts too. Before, it names the line of the script
-//! only, which is looked up in the script's text. Besides, a script that changes nothing tries every command that
-//! scripts call, at the start, every minute, and as soon as a right was refused.
+//! Redis names a command that it refuses, and since 7.2 also inside scripts. Older versions name only the line of the script,
+//! and the command is looked up in the script's text. In addition, a script that changes nothing tries every command that
+//! scripts call: at the start, every minute, and as soon as a right was refused.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -17,13 +17,13 @@ use crate::store::redis::topology::{RedisConnection, StoreFault};
 /// What `redis.call` of our scripts begins with.
 const CALL: &str = "redis.call('";
 
-/// The right to its keys, as metrics show it.
+/// The right to the keys of the store, as metrics show it.
 pub(crate) const KEYS: &str = "~keys";
 
-/// The right to commands of scripts that cannot be named.
+/// The right to a command that cannot be named.
 const UNNAMED: &str = "a command";
 
-/// Commands that are sent by themselves.
+/// Commands that are sent outside of scripts.
 const SENT: [&str; 14] = [
     "role",
     "info",
@@ -41,8 +41,8 @@ const SENT: [&str; 14] = [
     "sentinel",
 ];
 
-/// Commands of scripts with arguments by which they change nothing, on a key that there is not. Those that would write whatever
-/// the key holds are given too few or wrong arguments, which Redis looks at after the rights.
+/// Commands of scripts, with arguments with which they change nothing on a key that does not exist. Commands that would write
+/// in any case get too few or wrong arguments, which Redis checks after the rights.
 const TRIED: [(&str, &str); 20] = [
     ("EXISTS", ""),
     ("GET", ""),
@@ -66,18 +66,17 @@ const TRIED: [(&str, &str); 20] = [
     ("ZREM", "'m'"),
 ];
 
-/// How long a right is shown that was refused: as long as two inspections take, which renew it. Those that scripts need
-/// are taken back sooner, as soon as an inspection sees that they work.
+/// How long a refused right is shown: two inspections, which renew it. A right that scripts need is removed sooner, as soon
+/// as an inspection finds that it works.
 const SHOWN_FOR: Duration = Duration::from_secs(150);
 
-/// How long a concern shows that the server takes no changes. Each gateway announces itself every two seconds, which renews
-/// it.
+/// How long the concern stays that the server takes no changes. An announcement every two seconds renews it.
 const CLOSED_FOR: Duration = Duration::from_secs(10);
 
-/// The text of each script by its hash: as many as this program has.
+/// The text of each script of the program, by its hash.
 static TEXTS: Mutex<Option<HashMap<String, String>>> = Mutex::new(None);
 
-/// A script whose denied commands can be named.
+/// Makes a script whose refused commands can be named.
 pub(crate) fn script(text: &str) -> Script {
     let script = Script::new(text);
     let mut texts = TEXTS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -86,11 +85,11 @@ pub(crate) fn script(text: &str) -> Script {
     script
 }
 
-/// The rights that were refused lately, with the time of the last refusal. As few as there are names of ours.
+/// The rights that were refused lately, with the time of the last refusal. Their names are ours, so they are few.
 #[derive(Default)]
 pub(crate) struct Rights {
     refused: Mutex<BTreeMap<String, BootMillis>>,
-    /// When a change was last refused because the server takes none, and why.
+    /// When the server last said that it takes no changes, and why.
     closed: Mutex<Option<(BootMillis, &'static str)>>,
     fresh: Notify,
 }
@@ -107,7 +106,7 @@ impl Rights {
                     self.fresh.notify_one();
                 }
             }
-            // The look tells which one.
+            // The next inspection finds out which one.
             some => {
                 let known = self.lock();
                 if !some.iter().any(|right| known.contains_key(right)) {
@@ -135,14 +134,14 @@ impl Rights {
         (SystemClock.now().boot < at.plus(CLOSED_FOR)).then_some(why)
     }
 
-    /// Waits until one was refused that was not before.
+    /// Waits until another right is refused.
     pub(crate) async fn refused(&self) {
         self.fresh.notified().await;
     }
 
-    /// Tries what scripts call on this key that there is not, and whether replicas may be waited for, if they are. Whoever
-    /// hears events may read them.
-    pub(crate) async fn look(&self, wire: &RedisConnection, key: &str, (waits, hears): (bool, bool)) {
+    /// Tries every command that scripts call, on a key that does not exist, and `WAIT` if changes wait for replicas (`waits`).
+    /// A gateway whose event reader is live (`hears`) has the right to read events.
+    pub(crate) async fn look(&self, wire: &RedisConnection, key: &str, waits: bool, hears: bool) {
         let mut connection = wire.connection.clone();
         let tried: Result<Vec<String>, RedisError> = script(&trial()).key(key).invoke_async(&mut connection).await;
         let refused: BTreeSet<String> = match tried {
@@ -176,7 +175,7 @@ impl Rights {
     }
 }
 
-/// KEYS a key that there is not. Answers which commands are refused.
+/// The script that tries the commands. KEYS: a key that does not exist. Reply: the refused commands.
 fn trial() -> String {
     let mut text = "local refused = {}
 local function try(name, ...)
@@ -196,18 +195,18 @@ end
     text + "return refused\n"
 }
 
-/// Which rights are missing, one or, where a line of a script calls several commands, one of these; none when the error is
-/// another one. A refused right has changed nothing: a command does nothing then, and scripts try what they write before
-/// they write anything ([`RECORD_CHANGE`](super::lua::RECORD_CHANGE)).
+/// The rights of which one is missing: several if a line of a script calls several commands, none if the error is another
+/// one. A refused right has changed nothing: a refused command does nothing, and scripts try what they write before they
+/// write anything (`lib/change.lua`).
 ///
-/// Of the server's text only words are used that are ours: it may repeat arguments.
+/// Only words of ours are taken from the server's text, which may repeat arguments.
 pub(crate) fn refused(error: &RedisError) -> Vec<String> {
     let detail = error.detail().unwrap_or_default();
     let in_script = match error.code() {
         Some("NOPERM") => false,
         Some("ERR")
             if detail.contains("ACL failure in script")
-                // What the client makes of a refused `SELECT`.
+                // The text that the client makes of a refused `SELECT`.
                 || detail.contains("no permissions to run the 'select'")
                 || detail.contains("can't run this command or subcommand")
                 || detail.contains("can't access at least one of the keys") =>
@@ -236,7 +235,7 @@ fn named(detail: &str) -> Option<String> {
     is_ours.then(|| name.to_owned())
 }
 
-/// The commands that stand in the line of the script where it ended.
+/// The commands in the line where the script ended.
 fn in_line(detail: &str) -> Vec<String> {
     let line = || {
         let hash = detail.split(|c: char| !c.is_ascii_hexdigit()).find(|word| word.len() == 40)?;
@@ -256,7 +255,7 @@ fn commands(line: &str) -> impl Iterator<Item = &str> {
         .filter_map(|(at, _)| line.get(at + CALL.len()..)?.split('\'').next())
 }
 
-/// How an error names rights.
+/// Rights as error messages name them.
 pub(crate) fn shown(rights: &[String]) -> String {
     let words: Vec<String> = rights
         .iter()

@@ -1,10 +1,10 @@
-//! Waits for replicas, together for all changes that were made meanwhile.
+//! Waits until replicas have a change, together for all changes that were made meanwhile.
 //!
-//! `WAIT` blocks its connection. One for each change would let ten changes without a replica wait ten
-//! times its deadline; one for all that were made on the connection before covers them alike.
+//! `WAIT` blocks its connection. With one `WAIT` for each change, ten changes without a replica would wait ten times its
+//! deadline. One `WAIT` covers all changes that were made on the connection before.
 //!
-//! `WAIT` counts. A replica that nobody would promote could stand for one that is promoted next, so who
-//! has what is asked of the primary, replica by replica.
+//! `WAIT` only counts replicas. A replica that would never be promoted could be counted in place of one that is promoted next.
+//! So the primary is asked which replica has which offset.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,16 +19,16 @@ use crate::store::redis::topology::{
 /// How long replicas may take to confirm. Within a region they take a millisecond.
 const REPLICA_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Between two looks at a replica that is not connected: it may be about to be.
+/// Time between two questions about a replica that is not connected. It may connect soon.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// Changes that may wait; as many as look-ups may be in flight by default.
+/// Most changes that may wait: the default number of look-ups in flight.
 const MAX_WAITING: usize = 512;
 
-/// Most replicas whose names are told; a line of a log is no place for more.
+/// Most replicas that an error message names.
 const MAX_NAMED: usize = 4;
 
-/// A change that was made on this connection, and who wants to know.
+/// A change that was made on this connection, and the caller that waits.
 struct WaitingChange {
     live: LiveLink,
     answer: oneshot::Sender<Result<(), String>>,
@@ -38,7 +38,7 @@ pub(crate) struct Confirmations {
     waiting: mpsc::Sender<WaitingChange>,
 }
 
-/// The other end: asks for all that wait.
+/// The receiving end of [`Confirmations`].
 pub(crate) struct ChangeQueue(mpsc::Receiver<WaitingChange>);
 
 impl Confirmations {
@@ -47,13 +47,13 @@ impl Confirmations {
         (Self { waiting }, ChangeQueue(rounds))
     }
 
-    /// Whether everything that was written on this connection before is where it must be to be acknowledged. Takes
-    /// at most two rounds.
+    /// Succeeds when the replicas that must have it have everything that was written on this connection before. Takes at most
+    /// two rounds.
     ///
     /// # Errors
-    /// Why not, or why nobody knows, as half a sentence about the change.
+    /// Why they do not have it, or why that is not known, as half a sentence about the change.
     pub(crate) async fn wait(&self, live: &LiveLink) -> Result<(), String> {
-        let (answer, told) = oneshot::channel();
+        let (answer, reply) = oneshot::channel();
         let waiting = WaitingChange {
             live: live.clone(),
             answer,
@@ -61,11 +61,11 @@ impl Confirmations {
         if self.waiting.try_send(waiting).is_err() {
             return Err(unknown("too many changes wait for replicas"));
         }
-        told.await.unwrap_or_else(|_| Err(unknown("the store is closed")))
+        reply.await.unwrap_or_else(|_| Err(unknown("the store is closed")))
     }
 }
 
-/// Asks for all that wait, round by round, until its task is aborted.
+/// Serves all waiting changes, round by round, until its task is aborted.
 pub(crate) async fn confirm_for_ever(mut rounds: ChangeQueue, link: Arc<Link>, confirmer: Confirmer) {
     while let Some(first) = rounds.0.recv().await {
         let mut round = vec![first];
@@ -85,7 +85,7 @@ pub(crate) async fn confirm_for_ever(mut rounds: ChangeQueue, link: Arc<Link>, c
                 }
             });
             for waiting in same {
-                // Who asked may be gone.
+                // The caller may be gone.
                 let _ = waiting.answer.send(confirmed.clone());
             }
             round = others;
@@ -97,11 +97,11 @@ fn unknown(why: &str) -> String {
     format!("whether replicas have it is not known ({why})")
 }
 
-/// Why what was made is not confirmed.
+/// Why a change is not confirmed.
 enum Unconfirmed {
-    /// Replicas do not have it, or do not say so.
+    /// Replicas do not have it, or have not said so.
     Lacking(String),
-    /// Nobody knows which replicas must have it.
+    /// It is not known which replicas must have it.
     Unknown(String),
     Failed(StoreFault),
 }
@@ -112,7 +112,7 @@ impl From<StoreFault> for Unconfirmed {
     }
 }
 
-/// Who is asked before a change is acknowledged.
+/// Asks the primary and the witnesses before a change is acknowledged.
 pub(crate) struct Confirmer {
     scripts: Arc<Scripts>,
     locator: Arc<PrimaryLocator>,
@@ -143,33 +143,33 @@ impl Confirmer {
         }
     }
 
-    /// Each replica that could be promoted must have all that is written by now.
+    /// Each replica that could be promoted must have everything that is written by now.
     async fn all(&self, live: &LiveLink) -> Result<(), Unconfirmed> {
-        // Both are asked after the write: whoever could be promoted instead of it then is named.
+        // Both questions are sent after the write, so the answer names every replica that could be promoted then.
         let (written, promotable) = tokio::join!(self.scripts.replication(&live.wire), self.locator.promotable(live));
         let written = written?;
-        let wanted = match promotable.map_err(Unconfirmed::Unknown)? {
-            Some(wanted) => wanted,
+        let promotable = match promotable.map_err(Unconfirmed::Unknown)? {
+            Some(promotable) => promotable,
             None => PromotableReplicas::of(Naming::OfThePrimary, written.peers()),
         };
-        let mut missing = written.without(&wanted, written.offset);
-        // Where nobody could be promoted, that is all.
+        let mut missing = written.without(&promotable, written.offset);
+        // This is so without replicas, too.
         if missing.is_empty() {
             return Ok(());
         }
-        let received = self.received(live, &written, &wanted, &mut missing);
+        let received = self.received(live, &written, &promotable, &mut missing);
         match tokio::time::timeout(REPLICA_TIMEOUT, received).await {
             Ok(received) => Ok(received?),
             Err(_) => Err(Unconfirmed::Lacking(name(&missing))),
         }
     }
 
-    /// Waits until nobody is missing.
+    /// Waits until no replica is missing.
     async fn received(
         &self,
         live: &LiveLink,
         written: &Replication,
-        wanted: &PromotableReplicas,
+        promotable: &PromotableReplicas,
         missing: &mut Vec<LaggingReplica>,
     ) -> Result<(), StoreFault> {
         let mut now = written.clone();
@@ -177,11 +177,11 @@ impl Confirmer {
         while !missing.is_empty() {
             if missing.iter().any(|replica| replica.is_online) {
                 if asked > 0 {
-                    // A server may count from the last write of this connection, and others have written since.
+                    // `WAIT` may count from the last write of this connection. Other connections have written since.
                     self.scripts.touch(&live.wire).await?;
                 }
-                // One more each time: others than those wanted may have been the ones that were counted.
-                asked = wanted.len().max(asked + 1).min(now.online());
+                // One more each time: `WAIT` may have counted other replicas than the missing ones.
+                asked = promotable.len().max(asked + 1).min(now.online());
                 let number = u32::try_from(asked).unwrap_or(u32::MAX);
                 self.scripts.wait(&live.wire, number, REPLICA_TIMEOUT).await?;
             } else {
@@ -191,7 +191,7 @@ impl Confirmer {
             if !now.continues(written) {
                 return Err(StoreFault::replica());
             }
-            *missing = now.without(wanted, written.offset);
+            *missing = now.without(promotable, written.offset);
         }
         Ok(())
     }

@@ -1,11 +1,10 @@
-//! What this process has seen end: it outranks an older record, whoever may serve one again.
+//! Endings: what this process has seen end stays ended here, even if the store brings an older record back.
 //!
-//! Replication of Redis is asynchronous. A primary that is promoted without the last changes, or a
-//! restored backup, brings back records as they were: a revoked key would live again. Each change
-//! carries beside its event what it left of the record's force (its *ending*); every gateway keeps
-//! the newest of each record, lays it over whatever a look-up brings, and has it written again
-//! ([`restoration`](super::restoration)). What a process has not seen, or had before it was started
-//! anew, it cannot know: that is what `wait_replicas` is for.
+//! Replication of Redis is asynchronous. A primary that is promoted without the last changes, or a restored backup, brings
+//! records back as they were: a revoked key would be valid again. So each change carries beside its event its *ending*, which
+//! is what the change left of the record's force. Every gateway keeps the newest ending of each record, applies it to what a
+//! look-up brings, and has it written again (`operations::restoration`). A process cannot know endings that it has not seen, or
+//! that it saw before it was restarted; the setting `wait_replicas` is for those.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,10 +13,10 @@ use crate::base::clock::UnixMillis;
 use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, CredentialState, RoleRecord, TenantRecord};
 use crate::base::scope::{Scope, ScopeSet};
-use crate::store::{EventSubject, FoundFacts, watch};
+use crate::store::{EventSubject, StoredFacts, watch};
 
-/// Most endings kept, the newest of them: at 300 bytes each, 20 MiB, and a day of a revocation a
-/// second. What falls out is as old as no replica should lag.
+/// Most endings kept, the newest ones: 20 MiB at 300 bytes each, and nearly a day at one revocation a second. No replica
+/// should lag by as much as the age of what is dropped.
 const MAX_ENDINGS: usize = 65_536;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -28,7 +27,7 @@ pub(crate) enum RecordRef {
 }
 
 impl RecordRef {
-    /// What an event is about.
+    /// The record that an event is about.
     pub(crate) fn of(subject: &EventSubject) -> Self {
         match subject {
             EventSubject::Credential { id, .. } => Self::Credential(id.clone()),
@@ -56,7 +55,7 @@ pub(crate) enum Ending {
         epoch: u64,
         scopes: ScopeSet,
     },
-    /// Ids of roles are never used again, so this holds for ever.
+    /// Final: ids of roles are never used again.
     RoleDeleted,
 }
 
@@ -85,7 +84,7 @@ impl Ending {
         }
     }
 
-    /// As it stands beside the event in the stream: words.
+    /// The text beside the event in the stream.
     pub(crate) fn encode(&self) -> String {
         let time = |time: &Option<UnixMillis>| time.map_or_else(|| "-".to_owned(), |at| at.0.to_string());
         match self {
@@ -155,7 +154,7 @@ impl Ending {
         }
     }
 
-    /// Whether this is of a later change than `other`, or as late. A revocation is the last of all.
+    /// Whether this is of a later change than `other`, or of the same one. No change follows a revocation.
     fn follows(&self, other: &Self) -> bool {
         match (self, other) {
             (
@@ -172,17 +171,17 @@ impl Ending {
                     ..
                 },
             ) => false,
-            (Self::Credential { epoch, .. }, Self::Credential { epoch: held, .. })
-            | (Self::Tenant { epoch, .. }, Self::Tenant { epoch: held, .. })
-            | (Self::Role { epoch, .. }, Self::Role { epoch: held, .. }) => epoch >= held,
+            (Self::Credential { epoch, .. }, Self::Credential { epoch: present, .. })
+            | (Self::Tenant { epoch, .. }, Self::Tenant { epoch: present, .. })
+            | (Self::Role { epoch, .. }, Self::Role { epoch: present, .. }) => epoch >= present,
             (_, Self::RoleDeleted) => false,
             _ => true,
         }
     }
 
-    /// What is left after both. Changes of one branch of a history have numbers of their own. With the same number,
-    /// the later one was made on a branch that knew nothing of the other: what switches off or ends holds on.
-    fn over(self, held: &Self) -> Self {
+    /// What is left after both. Within one branch of a history, each change has its own epoch. Two changes with the same
+    /// epoch are of two branches: then what disables or ends in either of them stays in force.
+    fn over(self, present: &Self) -> Self {
         let (
             Self::Credential {
                 epoch,
@@ -198,7 +197,7 @@ impl Ending {
                 expires_at: until,
                 ..
             },
-        ) = (&self, held)
+        ) = (&self, present)
         else {
             return self;
         };
@@ -217,10 +216,10 @@ impl Ending {
         }
     }
 
-    /// Lays it over a credential; never gives it anything. Answers whether it took something away.
+    /// Applies the ending to a credential. Answers whether that took something away; it never adds anything.
     ///
-    /// Of one branch of a history, a record as late as the ending is what the ending says. On
-    /// another branch two changes may have the same number: then the stricter of the two holds.
+    /// Within one branch of a history, a record with the epoch of the ending is what the ending says. On another branch, two
+    /// changes may have the same epoch: then the stricter of the two counts.
     pub(crate) fn restrict_credential(&self, record: &mut CredentialRecord) -> bool {
         let Self::Credential {
             epoch,
@@ -252,13 +251,13 @@ impl Ending {
             restricted = true;
         }
         if restricted {
-            // Whatever is written over this has a number that the lost branch did not give.
+            // The next write gets an epoch that the lost branch did not use.
             record.epoch = record.epoch.max(*epoch);
         }
         restricted
     }
 
-    /// Lays it over a tenant.
+    /// Applies the ending to a tenant; answers whether that took something away.
     pub(crate) const fn restrict_tenant(&self, record: &mut TenantRecord) -> bool {
         match self {
             Self::Tenant { epoch, active: false } if record.active && record.epoch <= *epoch => {
@@ -269,7 +268,7 @@ impl Ending {
         }
     }
 
-    /// What is left of a role's scopes; `None` for nothing at all, of a role that was deleted.
+    /// The scopes that are left of a role; `None` if it was deleted.
     pub(crate) fn restricted_scopes(&self, record: &RoleRecord) -> Option<ScopeSet> {
         match self {
             Self::RoleDeleted => None,
@@ -288,71 +287,70 @@ fn parse_time(word: &str) -> Option<Option<UnixMillis>> {
 
 /// The newest ending of each record, as far as this process has seen.
 pub(crate) struct Endings {
-    kept: Mutex<EndingTable>,
-    /// Grows when the store may have lost some.
-    suspicions: watch::Sender<u64>,
+    table: Mutex<EndingTable>,
+    /// Changes when the store may have lost endings.
+    suspicions: watch::WatchSender<u64>,
 }
 
 #[derive(Default)]
 struct EndingTable {
     endings: HashMap<RecordRef, Ending>,
-    /// In the order they were first seen.
+    /// In the order in which they were first seen.
     order: VecDeque<RecordRef>,
 }
 
 impl Default for Endings {
     fn default() -> Self {
         Self {
-            kept: Mutex::default(),
+            table: Mutex::default(),
             suspicions: watch::channel(0).0,
         }
     }
 }
 
 impl Endings {
-    /// A change has been made, or been heard of.
-    pub(crate) fn note(&self, whose: RecordRef, ending: Ending) {
-        let mut kept = self.kept();
-        let kept = &mut *kept;
-        match kept.endings.get_mut(&whose) {
-            Some(held) if ending.follows(held) => *held = ending.over(held),
+    /// Notes the ending of a change that was made here, or was read from the stream.
+    pub(crate) fn note(&self, key: RecordRef, ending: Ending) {
+        let mut table = self.table();
+        let table = &mut *table;
+        match table.endings.get_mut(&key) {
+            Some(present) if ending.follows(present) => *present = ending.over(present),
             Some(_) => {}
             None => {
-                if kept.order.len() >= MAX_ENDINGS
-                    && let Some(oldest) = kept.order.pop_front()
+                if table.order.len() >= MAX_ENDINGS
+                    && let Some(oldest) = table.order.pop_front()
                 {
-                    kept.endings.remove(&oldest);
+                    table.endings.remove(&oldest);
                 }
-                kept.order.push_back(whose.clone());
-                kept.endings.insert(whose, ending);
+                table.order.push_back(key.clone());
+                table.endings.insert(key, ending);
             }
         }
     }
 
-    /// Lays everything seen over what a look-up brought; if that took anything away, the store has
-    /// lost changes.
-    pub(crate) fn restrict(&self, facts: &mut FoundFacts) {
-        let kept = self.kept();
-        if kept.endings.is_empty() {
+    /// Applies all endings to what a look-up brought. If that takes something away, the store has lost changes.
+    pub(crate) fn restrict(&self, facts: &mut StoredFacts) {
+        let table = self.table();
+        if table.endings.is_empty() {
             return;
         }
         let mut restricted = false;
         for record in std::iter::once(&mut facts.credential).chain(&mut facts.ancestors) {
-            if let Some(ending) = kept.endings.get(&RecordRef::Credential(record.id.clone())) {
-                // A write that rests on what was read must not pass for one that rests on the change: facts hold what
-                // was read otherwise, as the password.
+            if let Some(ending) = table.endings.get(&RecordRef::Credential(record.id.clone())) {
+                // The epoch stays: a write that rests on these facts must not pass for one that rests on the lost change. The
+                // other fields, such as the password, are those that were read.
                 let epoch = record.epoch;
                 restricted |= ending.restrict_credential(record);
                 record.epoch = epoch;
             }
         }
-        if let Some(ending) = kept.endings.get(&RecordRef::Tenant(facts.tenant.id.clone())) {
+        if let Some(ending) = table.endings.get(&RecordRef::Tenant(facts.tenant.id.clone())) {
             restricted |= ending.restrict_tenant(&mut facts.tenant);
         }
         let chain = std::iter::once(&facts.credential).chain(&facts.ancestors);
         let named: Vec<&RoleId> = chain.flat_map(|record| record.roles()).collect();
         facts.roles.retain_mut(|role| {
-            let left = match kept.endings.get(&RecordRef::Role(role.id.clone())) {
+            let left = match table.endings.get(&RecordRef::Role(role.id.clone())) {
                 Some(ending) => ending.restricted_scopes(role),
                 None => return named.contains(&&role.id),
             };
@@ -361,15 +359,15 @@ impl Endings {
             role.scopes = left.unwrap_or_default();
             stays
         });
-        drop(kept);
+        drop(table);
         if restricted {
             self.suspect();
         }
     }
 
-    /// Lays what was seen over one credential.
+    /// Applies the ending of one credential.
     pub(crate) fn restrict_credential(&self, record: &mut CredentialRecord) {
-        let restricted = match self.kept().endings.get(&RecordRef::Credential(record.id.clone())) {
+        let restricted = match self.table().endings.get(&RecordRef::Credential(record.id.clone())) {
             Some(ending) => ending.restrict_credential(record),
             None => false,
         };
@@ -378,44 +376,44 @@ impl Endings {
         }
     }
 
-    /// Whether less is left of a tenant than this record says.
+    /// Whether the ending of a tenant takes something away from this record.
     pub(crate) fn restricts_tenant(&self, record: &TenantRecord) -> bool {
-        let ending = self.kept().endings.get(&RecordRef::Tenant(record.id.clone())).cloned();
+        let ending = self.table().endings.get(&RecordRef::Tenant(record.id.clone())).cloned();
         ending.is_some_and(|ending| ending.restrict_tenant(&mut record.clone()))
     }
 
-    /// Whether less is left of a role than this record says.
+    /// Whether the ending of a role takes something away from this record.
     pub(crate) fn restricts_role(&self, record: &RoleRecord) -> bool {
-        let ending = self.kept().endings.get(&RecordRef::Role(record.id.clone())).cloned();
+        let ending = self.table().endings.get(&RecordRef::Role(record.id.clone())).cloned();
         ending.is_some_and(|ending| ending.restricted_scopes(record).as_ref() != Some(&record.scopes))
     }
 
-    /// The store may have lost some: whoever restores them is told.
+    /// Starts the restoration, because the store may have lost endings.
     pub(crate) fn suspect(&self) {
         self.suspicions.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    /// Changes whenever the store may have lost some.
-    pub(crate) fn suspicions(&self) -> watch::Receiver<u64> {
+    /// Changes whenever the store may have lost endings.
+    pub(crate) fn suspicions(&self) -> watch::WatchReceiver<u64> {
         self.suspicions.subscribe()
     }
 
-    /// All that are kept, the latest first.
+    /// All endings, the latest first.
     pub(crate) fn all(&self) -> Vec<(RecordRef, Ending)> {
-        let kept = self.kept();
-        let latest = kept.order.iter().rev();
+        let table = self.table();
+        let latest = table.order.iter().rev();
         latest
-            .filter_map(|whose| Some((whose.clone(), kept.endings.get(whose)?.clone())))
+            .filter_map(|key| Some((key.clone(), table.endings.get(key)?.clone())))
             .collect()
     }
 
-    /// Another store stands where that one was: nothing that was seen is about its records.
+    /// Forgets all endings, because there is another store now and they are not about its records.
     pub(crate) fn forget(&self) {
-        *self.kept() = EndingTable::default();
+        *self.table() = EndingTable::default();
     }
 
-    fn kept(&self) -> MutexGuard<'_, EndingTable> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, EndingTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

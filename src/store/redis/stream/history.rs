@@ -1,10 +1,9 @@
-//! Which history of the store this process follows, so that positions never go backwards here.
+//! Which history of the store this process follows, so that positions in this process never go backwards.
 //!
-//! A Redis position is a counter in Redis. After a flush, a restored backup or a failover that lost
-//! changes the counter may be lower than facts already read. Therefore a [`Position`] of this store
-//! is a generation, counted here, above the counter: whenever the event reader cannot prove that what
-//! it reads follows what it has read, it starts a new generation and everything read before is
-//! forgotten. A read carries the generation in which it was *sent*.
+//! The position in Redis is a counter. After a flush, a restored backup or a failover that lost changes, the counter may be
+//! lower than that of facts that were read before. Therefore a [`Position`] of this process has a generation above the
+//! counter. Whenever the event reader cannot prove that what it reads follows what it has read, it starts a new generation,
+//! and everything that was read before is forgotten. A read carries the generation in which it was *sent*.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,38 +11,38 @@ use crate::base::principal::Position;
 use crate::store::redis::scripts::StreamHead;
 use crate::store::{HistoryPoint, watch};
 
-/// Bits of the counter: 10^12 changes, a thousand a second for 34 years. The 24 bits above count
-/// generations, of which a broken store makes at most one a second.
+/// Bits of the counter: 10^12 changes, which is a thousand a second for 34 years. The 24 bits above it count generations, of
+/// which a broken store makes at most one a second.
 const COUNTER_BITS: u32 = 40;
 
 /// What is known when a read is sent.
 #[derive(Debug, Clone)]
 pub(crate) struct KnownHistory {
     generation: u64,
-    /// The random name of the store's history; `None` until the reader has read it.
+    /// The random id of the store's history; `None` until the reader has read it.
     id: Option<Arc<str>>,
     /// The counter of the last event applied.
     pub(crate) applied: u64,
 }
 
 impl KnownHistory {
-    /// A counter read now, as a position of this process; `None` when it cannot be one.
+    /// The position of a counter that is read now; `None` when the counter is too large.
     pub(crate) fn position(&self, counter: u64) -> Option<Position> {
         (counter >> COUNTER_BITS == 0).then_some(Position((self.generation << COUNTER_BITS) | counter))
     }
 
-    /// Whether an answer with this history and counter can follow what is known: same history, and
-    /// not behind events that had arrived before it was asked for.
+    /// Whether an answer with this history and counter can follow what is known: the same history, and not behind events
+    /// that had arrived before the question.
     pub(crate) fn is_followed_by(&self, id: &str, counter: u64) -> bool {
         self.id.as_deref().is_none_or(|known| known == id) && counter >= self.applied
     }
 
-    /// Whether any history is known.
+    /// False until the reader has read a history.
     pub(crate) const fn is_anything(&self) -> bool {
         self.id.is_some()
     }
 
-    /// Whether events of this history continue what is known.
+    /// Whether this is the known history.
     pub(crate) fn continues(&self, id: &str) -> bool {
         self.id.as_deref() == Some(id)
     }
@@ -51,9 +50,9 @@ impl KnownHistory {
 
 pub(crate) struct History {
     known: Mutex<KnownHistory>,
-    /// The last entry of the stream that was read. It is noted before the sinks hear of its event.
+    /// The last entry of the stream that was read. It is noted before the sinks get its event.
     entry: Mutex<LastEntry>,
-    applied: watch::Sender<u64>,
+    applied: watch::WatchSender<u64>,
 }
 
 impl Default for History {
@@ -70,7 +69,7 @@ impl Default for History {
     }
 }
 
-/// An entry of the stream, and in which generation it was read.
+/// An entry of the stream, and the generation in which it was read.
 #[derive(Debug, Clone, Default)]
 struct LastEntry {
     generation: u64,
@@ -79,12 +78,12 @@ struct LastEntry {
     link: String,
 }
 
-/// How much of the store's history has been applied here, with an entry of its stream as a proof. Without the proof two
-/// branches could be confused: after data went back, both have the same history id and count on from where they parted.
+/// How much of the store's history has been applied in this process, with an entry of the stream as the proof. Without the
+/// proof, two branches could be confused: after data went back, both have the same history id and the same counts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct AppliedPoint {
     pub(crate) standing: HistoryPoint,
-    /// The stream id of an entry at or after all that was applied.
+    /// The stream id of an entry at or after everything that was applied.
     pub(crate) entry: String,
     /// The count of that entry.
     pub(crate) counter: u64,
@@ -97,7 +96,7 @@ impl History {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Starts a generation where the store stands; answers where it starts.
+    /// Starts a generation at this point of the stream; answers its first position.
     pub(crate) fn restart(&self, head: &StreamHead) -> Option<Position> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.generation += 1;
@@ -115,7 +114,7 @@ impl History {
         position
     }
 
-    /// Notes an entry of the stream that was read, and that follows the last one.
+    /// Notes that this entry of the stream was read. It follows the last one.
     pub(crate) fn note_read(&self, entry: &str, counter: u64, link: &str) {
         let mut last = self.entry.lock().unwrap_or_else(PoisonError::into_inner);
         last.id.clear();
@@ -130,9 +129,9 @@ impl History {
         self.applied.send_replace(counter);
     }
 
-    /// Where a position of this process stands in the history of the store. Nothing is claimed for a position of an earlier
-    /// generation, whose count may be of another history. Nor is anything claimed beyond the last entry that was noted: a
-    /// later event announces again.
+    /// The point in the store's history of a position of this process. A position of an earlier generation has none, because
+    /// its count may be of another history. The point is never beyond the last entry that was noted; a later event announces
+    /// again.
     pub(crate) fn claim(&self, position: Position) -> AppliedPoint {
         let entry = self.entry.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let known = self.known();
@@ -153,7 +152,7 @@ impl History {
     /// Waits until the events up to `counter` have reached the sinks.
     pub(crate) async fn applied(&self, counter: u64) {
         let mut applied = self.applied.subscribe();
-        // An error means that the history is gone, and with it everybody who could wait.
+        // An error means that the store was dropped.
         let _ = applied.wait_for(|applied| *applied >= counter).await;
     }
 }

@@ -1,8 +1,8 @@
-//! Finds the node of a cluster that is the primary of our slot. All our keys share one hash tag, so
-//! they are in one slot: scripts stay atomic, and one node is all that is needed.
+//! Finds the node of a cluster that is the primary of our slot, and its replicas. All our keys share one hash tag, so they
+//! are in one slot: scripts stay atomic, and one node is enough.
 //!
-//! A primary that is cut off goes on calling itself one for `cluster-node-timeout`, and a gateway cut off with
-//! it would believe it. So the other primaries are asked, too ([`majority`](super::vouching)).
+//! A primary that is cut off calls itself primary for `cluster-node-timeout`, and a gateway cut off with it would believe it.
+//! So the other primaries are asked, too ([`majority`](super::majority)).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,13 +21,13 @@ use super::replicas::{Naming, PromotableReplicas, ReplicaAddress};
 
 const SLOTS: u16 = 16_384;
 
-/// Nodes remembered besides the configured ones, to be asked when those are gone.
+/// Most nodes remembered besides the configured ones, for the time when those are gone.
 const MAX_LEARNT: usize = 32;
 
-/// Primaries that are asked who has our slot, and connections kept to them.
+/// Most primaries that are asked who owns our slot. Each costs an open connection.
 const MAX_ASKED: usize = 128;
 
-/// The nodes that can be asked, and what for.
+/// The known nodes of the cluster, and our slot.
 pub(crate) struct ClusterNodes {
     seeds: Vec<Endpoint>,
     learnt: Mutex<Vec<Endpoint>>,
@@ -47,8 +47,8 @@ impl ClusterNodes {
         }
     }
 
-    /// Whether this node is the primary of our slot in the eyes of itself and of enough other primaries that have
-    /// slots ([`Quorum`]). All are asked after the call. Ends within four seconds.
+    /// Whether this node owns our slot: it must say so, and enough other primaries that have slots must say so
+    /// ([`Quorum`]). All are asked after the call. Ends within four seconds.
     ///
     /// # Errors
     /// Too few say so.
@@ -92,7 +92,7 @@ impl ClusterNodes {
         })
     }
 
-    /// How this node sees the cluster, asked on a connection that is kept.
+    /// The slots and their owners, as this node says.
     async fn view_of(&self, node: &Endpoint) -> Result<Vec<SlotRange>, StoreError> {
         let witness = self.witness(node);
         let mut question = redis::cmd("CLUSTER");
@@ -101,7 +101,7 @@ impl ClusterNodes {
         parse_slots(&reply, node).ok_or_else(|| StoreFault::malformed().error)
     }
 
-    /// The replicas of our slot, by the node that has it.
+    /// The replicas of our slot, as its owner says.
     pub(crate) async fn promotable(&self, wire: &RedisConnection) -> Result<PromotableReplicas, String> {
         ask_node(wire, self.slot).await
     }
@@ -120,7 +120,7 @@ impl ClusterNodes {
         witness
     }
 
-    /// Keeps connections to these only.
+    /// Closes the connections to all other nodes.
     fn keep_witnesses<'a>(&self, own: &'a Endpoint, others: impl Iterator<Item = &'a Endpoint>) -> Result<(), StoreError> {
         let wanted: Vec<_> = others.chain([own]).collect();
         if wanted.len() > MAX_ASKED {
@@ -133,8 +133,8 @@ impl ClusterNodes {
         Ok(())
     }
 
-    /// Where the primary of our slot is, as the first node that answers sees it. A node that sees it
-    /// wrongly is found out by the one it names, which says where the slot is instead.
+    /// The owner of our slot, as the first node that answers says. If that is wrong, the node that is named answers with
+    /// a redirection.
     pub(crate) async fn ask(&self) -> Result<Endpoint, StoreError> {
         let mut nodes = self.learnt.lock().unwrap_or_else(PoisonError::into_inner).clone();
         nodes.extend(self.seeds.iter().cloned());
@@ -165,11 +165,11 @@ impl ClusterNodes {
     }
 }
 
-/// How many of the other primaries must name one as the owner of our slot.
+/// How many of the other primaries must name a node as the owner of our slot.
 ///
-/// To read from it, a majority of all must, itself included: one that is cut off with fewer is not believed. But
-/// the old owner and a new one both count themselves, so two majorities need not share anybody. A change is
-/// therefore acknowledged only when so many others name its server that no majority is left for another one.
+/// To read from the node, a majority of all primaries must name it, the node itself included. But the old owner and a new
+/// one both count themselves, so two such majorities need not share a member. Therefore a change is acknowledged only when so
+/// many others name its server that no majority is left for another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Quorum {
     to_read: usize,
@@ -177,28 +177,28 @@ struct Quorum {
 }
 
 impl Quorum {
-    /// Of a cluster that has so many primaries besides the owner.
+    /// For a cluster with this number of primaries besides the owner.
     const fn of(others: usize) -> Self {
         let to_read = others.div_ceil(2);
         Self {
             to_read,
-            // Both together are more than there are; without others there is nobody to ask.
+            // Both together are more than the others; a cluster of one primary has no others.
             to_acknowledge: if others == 0 { 0 } else { others + 1 - to_read },
         }
     }
 }
 
-/// Slots that lie together, and who has them.
+/// A range of slots, and its owner.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct SlotRange {
     first: u16,
     last: u16,
     primary: Endpoint,
-    /// Its name in the cluster, which is the same whoever is asked and stays when its address changes.
+    /// The node id of the owner. It stays when the address changes, and is the same in every answer.
     id: String,
 }
 
-/// Reads an answer to `CLUSTER SLOTS`; a node that does not know its own name is where we asked.
+/// Reads an answer to `CLUSTER SLOTS`. A node without a host name is the one that was asked.
 pub(crate) fn parse_slots(reply: &Value, asked: &Endpoint) -> Option<Vec<SlotRange>> {
     let Value::Array(ranges) = reply else { return None };
     ranges
@@ -231,7 +231,7 @@ fn slot_of(hash_tag: &str) -> u16 {
     crc16(hash_tag.as_bytes()) % SLOTS
 }
 
-/// CRC-16/XMODEM, as the cluster specification asks for.
+/// CRC-16/XMODEM, as the cluster specification demands.
 fn crc16(bytes: &[u8]) -> u16 {
     /// x^16 + x^12 + x^5 + 1.
     const POLYNOMIAL: u16 = 0x1021;
@@ -242,7 +242,7 @@ fn crc16(bytes: &[u8]) -> u16 {
     })
 }
 
-/// Asks the node itself, which lists the replicas of its slots that the cluster does not find down.
+/// Asks the node itself, which lists those replicas of its slots that the cluster does not find down.
 pub(crate) async fn ask_node(wire: &RedisConnection, slot: u16) -> Result<PromotableReplicas, String> {
     let mut connection = wire.connection.clone();
     let mut command = redis::cmd("CLUSTER");
@@ -251,7 +251,7 @@ pub(crate) async fn ask_node(wire: &RedisConnection, slot: u16) -> Result<Promot
     replicas_of(&reply, slot).ok_or_else(|| "the cluster's nodes are not known: an answer has the wrong form".into())
 }
 
-/// Those after the primary in the range that holds our slot.
+/// The nodes after the primary in the range that holds our slot.
 pub(crate) fn replicas_of(reply: &Value, slot: u16) -> Option<PromotableReplicas> {
     let Value::Array(ranges) = reply else { return None };
     for range in ranges {
@@ -266,7 +266,7 @@ pub(crate) fn replicas_of(reply: &Value, slot: u16) -> Option<PromotableReplicas
             let Value::Array(node) = replica else { return None };
             let (host, port) = match node.as_slice() {
                 [Value::BulkString(host), Value::Int(port), ..] if !host.is_empty() => (std::str::from_utf8(host).ok()?, port),
-                // A cluster may keep its nodes' names to itself; how many there are it tells.
+                // A cluster may hide the names of its nodes. Their number is known all the same.
                 [Value::BulkString(_) | Value::Nil, Value::Int(port), ..] => ("?", port),
                 _ => return None,
             };
@@ -293,7 +293,7 @@ mod tests {
     fn no_two_owners_can_be_read_from_and_acknowledge_at_once() {
         for others in 0..20 {
             let quorum = Quorum::of(others);
-            // A majority of all, with the owner itself.
+            // A majority of all, the owner included.
             assert_eq!(quorum.to_read + 1, others.div_euclid(2) + 1 + others % 2);
             assert!((quorum.to_read + 1) * 2 > others + 1);
             assert!(quorum.to_read <= others && quorum.to_acknowledge <= others);

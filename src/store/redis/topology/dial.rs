@@ -135,7 +135,7 @@ impl Dialer {
 #[derive(Clone)]
 pub(crate) struct RedisConnection {
     pub(crate) connection: MultiplexedConnection,
-    open: watch::Receiver<()>,
+    open: watch::WatchReceiver<()>,
     _driver: Arc<DriverTask>,
 }
 
@@ -258,9 +258,9 @@ impl Witness {
     pub(crate) async fn ask(&self, question: Cmd) -> Result<Value, StoreFault> {
         let answered = async {
             let wire = Arc::clone(&self.wire).lock_owned().await;
-            let asked = put(self.endpoint.clone(), Arc::clone(&self.dialer), wire, question);
-            let asked = tokio::spawn(async move { tokio::time::timeout(QUESTION_TIMEOUT, asked).await });
-            asked.await.unwrap_or_else(|_| Ok(Err(away("it is closed".into()))))
+            let answer = ask_on(self.endpoint.clone(), Arc::clone(&self.dialer), wire, question);
+            let answer = tokio::spawn(async move { tokio::time::timeout(QUESTION_TIMEOUT, answer).await });
+            answer.await.unwrap_or_else(|_| Ok(Err(away("it is closed".into()))))
         };
         match tokio::time::timeout(QUESTION_TIMEOUT, answered).await {
             Ok(Ok(answer)) => answer,
@@ -270,16 +270,16 @@ impl Witness {
 }
 
 /// Asks on the open connection, or on a new one if that was closed meanwhile, and keeps the one that answered.
-async fn put(
+async fn ask_on(
     endpoint: Endpoint,
     dialer: Arc<Dialer>,
-    mut kept: OwnedMutexGuard<Option<RedisConnection>>,
+    mut open_connection: OwnedMutexGuard<Option<RedisConnection>>,
     question: Cmd,
 ) -> Result<Value, StoreFault> {
-    if let Some(wire) = kept.take().filter(RedisConnection::is_open) {
+    if let Some(wire) = open_connection.take().filter(RedisConnection::is_open) {
         match question.query_async(&mut wire.connection.clone()).await {
             Ok(answer) => {
-                *kept = Some(wire);
+                *open_connection = Some(wire);
                 return Ok(answer);
             }
             Err(error) if error.is_timeout() || error.code().is_some() => return Err(dialer.fault(&error)),
@@ -290,7 +290,7 @@ async fn put(
     let wire = dial(&endpoint, &dialer, CONNECT_TIMEOUT).await.map_err(StoreFault::kept)?;
     let answer = question.query_async(&mut wire.connection.clone()).await;
     let answer = answer.map_err(|error| dialer.fault(&error))?;
-    *kept = Some(wire);
+    *open_connection = Some(wire);
     Ok(answer)
 }
 

@@ -1,4 +1,4 @@
-//! What a failed command means: for the caller, for the connection, for where the primary is.
+//! What a failed command means: for the caller, for the connection, and for the search for the primary.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -14,7 +14,7 @@ use crate::store::redis::scripts::rights;
 
 use super::{Endpoint, registration};
 
-/// Between two lines about one alarm: every refused request would write one otherwise.
+/// Milliseconds between two log lines about one alarm. Otherwise every refused request would write a line.
 const ALARM_INTERVAL: u64 = 10_000;
 
 /// What a failed command means.
@@ -23,9 +23,9 @@ pub(crate) struct StoreFault {
     pub(crate) error: StoreError,
     pub(crate) connection: ConnectionFate,
     pub(crate) retry: RetryRead,
-    /// The rights of which one is missing. A change that was refused for that has changed nothing.
+    /// The rights of which one is missing. A change that is refused for this reason has changed nothing.
     pub(crate) refused: Vec<String>,
-    /// Why the server takes no changes at all. A change that was refused for that has changed nothing.
+    /// Why the server takes no changes at all. A change that is refused for this reason has changed nothing.
     pub(crate) closed: Option<WritesClosed>,
 }
 
@@ -34,8 +34,8 @@ pub(crate) struct StoreFault {
 pub(crate) enum ConnectionFate {
     Keep,
     Drop,
-    /// It leads to a server that is not our primary (any more): the primary must be looked for, here
-    /// first if this server said where.
+    /// The server is not our primary, or not any more. The leader looks for the primary, first at this address if the
+    /// server named one.
     NotPrimary(Option<Endpoint>),
 }
 
@@ -43,15 +43,15 @@ pub(crate) enum ConnectionFate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RetryRead {
     Elsewhere,
-    /// It is about somebody else: what another connection answers tells whether the store is wrong or this
+    /// The answer is about another credential. The answer on another connection tells whether the store is wrong or this
     /// connection.
     Compare,
-    /// Once this gateway is registered (again).
+    /// After this gateway is registered (again).
     Registered,
     No,
 }
 
-/// What somebody must look at.
+/// What an operator must look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FaultAlarm {
     Credentials,
@@ -62,11 +62,11 @@ enum FaultAlarm {
 }
 
 impl StoreFault {
-    /// Sorts an error. Nothing here is ever an absence (docs/threats.md C4, F9). Of the server's text only
-    /// the code is kept: the rest may repeat arguments.
+    /// Judges an error. No error is an absence (docs/threats.md C4, F9). Only the code of the server's text is kept: the rest
+    /// may repeat arguments.
     pub(crate) fn of(error: &RedisError) -> Self {
         if is_garbage(error) {
-            // Another connection would only be lost too (docs/threats.md F10).
+            // The read is not repeated: another connection would be lost, too (docs/threats.md F10).
             return Self::refused(StoreError::Corrupt("an answer of Redis is none, or too large".into()));
         }
         if error.code() == Some("UNLISTED") {
@@ -89,7 +89,7 @@ impl StoreFault {
         }
     }
 
-    /// Whether it is certain that a change was not made: the server checks these before the first write of a script.
+    /// Whether a change was certainly not made: the server checks these conditions before the first write of a script.
     pub(crate) fn changed_nothing(&self) -> bool {
         !self.refused.is_empty() || self.closed.is_some()
     }
@@ -103,7 +103,7 @@ impl StoreFault {
         }
     }
 
-    /// An answer that says nothing about its connection.
+    /// An error after which the connection stays in use.
     pub(crate) const fn kept(error: StoreError) -> Self {
         Self {
             error,
@@ -114,7 +114,7 @@ impl StoreFault {
         }
     }
 
-    /// An answer that costs the connection.
+    /// An error after which the connection is closed.
     pub(crate) const fn refused(error: StoreError) -> Self {
         Self {
             error,
@@ -125,8 +125,8 @@ impl StoreFault {
         }
     }
 
-    /// An answer to the question of somebody else. Answers of one connection come in the order of the
-    /// questions, so none that it still brings can be trusted; another connection can be asked.
+    /// An answer to another question. Answers on one connection come in the order of the questions, so no later answer on
+    /// this connection can be trusted. Another connection can be asked.
     pub(crate) fn swapped() -> Self {
         raise(FaultAlarm::Swapped);
         Self {
@@ -135,7 +135,7 @@ impl StoreFault {
         }
     }
 
-    /// An answer to the right question that is about somebody else.
+    /// An answer to this question that is about another credential.
     pub(crate) fn about_another(error: StoreError) -> Self {
         Self {
             retry: RetryRead::Compare,
@@ -143,12 +143,12 @@ impl StoreFault {
         }
     }
 
-    /// An index that holds what is none of our ids.
+    /// An index holds an entry that is none of our ids.
     pub(crate) fn of_index() -> Self {
         Self::kept(StoreError::Corrupt("an index holds an entry that is none of ours".into()))
     }
 
-    /// An answer that has another form than the question.
+    /// An answer of a form that this question cannot have.
     pub(crate) fn malformed() -> Self {
         Self::refused(StoreError::Corrupt("an answer of Redis has the wrong form".into()))
     }
@@ -165,7 +165,7 @@ impl StoreFault {
     }
 }
 
-/// Whether the guard refused what arrived.
+/// Whether the reply guard refused the bytes.
 fn is_garbage(error: &RedisError) -> bool {
     error
         .source()
@@ -174,15 +174,15 @@ fn is_garbage(error: &RedisError) -> bool {
         .is_some_and(|cause| cause.kind() == io::ErrorKind::InvalidData)
 }
 
-/// Whether the connection may be used on after this error.
+/// What becomes of the connection after this error.
 fn use_of(error: &RedisError) -> ConnectionFate {
     match error.kind() {
         _ if error.is_timeout() || error.is_io_error() || error.is_connection_dropped() => ConnectionFate::Drop,
-        // A demoted or cut off primary: this address may lead elsewhere by now.
+        // A primary that was demoted or cut off: the address may lead to another server by now.
         ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown | ServerErrorKind::ClusterDown) => {
             ConnectionFate::NotPrimary(None)
         }
-        // While a slot moves, nobody has all of its keys; who asks again later finds the one who does.
+        // While a slot moves, no node has all of its keys. A later question finds the node that has them.
         ErrorKind::Server(ServerErrorKind::TryAgain) => ConnectionFate::NotPrimary(None),
         ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask) => {
             ConnectionFate::NotPrimary(error.redirect_node().and_then(|(address, _)| Endpoint::parse_redirect(address)))
@@ -201,8 +201,8 @@ pub(crate) enum WritesClosed {
 }
 
 impl WritesClosed {
-    /// The reason, if the server said that it takes none. What a script met stands in the words after the code; before
-    /// Redis 7.0 the code is `ERR` then.
+    /// The reason, if the server said that it takes no changes. Inside a script, Redis before 7.0 answers the code `ERR` and
+    /// names the reason in the words after it.
     fn of(error: &RedisError) -> Option<Self> {
         const ALL: [(&str, &str, WritesClosed); 3] = [
             ("OOM", "OOM command not allowed", WritesClosed::Full),
@@ -237,7 +237,7 @@ fn meaning(error: &RedisError) -> StoreError {
     }
     match error.code() {
         Some("WRONGTYPE") => StoreError::Corrupt("a key has the wrong type".into()),
-        // Redis before 7.0 tells what a script met in the words after the code.
+        // Inside a script, Redis before 7.0 names the reason in the words after the code.
         Some("ERR")
             if error
                 .detail()
@@ -247,7 +247,7 @@ fn meaning(error: &RedisError) -> StoreError {
         }
         Some("BADINDEX") => StoreFault::of_index().error,
         Some("TOOLARGE") => {
-            // Of the server's text an id only.
+            // Only an id is taken from the server's text.
             let id = error
                 .detail()
                 .filter(|id| crate::base::ids::is_valid_id(id))
@@ -277,7 +277,7 @@ fn meaning(error: &RedisError) -> StoreError {
         Some("CROSSSLOT") => StoreError::Unavailable("a key is of another slot of the cluster (CROSSSLOT): see `key_prefix`".into()),
         Some(code) => StoreError::Unavailable(format!("Redis answered {code}")),
         None if error.kind() == ErrorKind::AuthenticationFailed => {
-            // The client tells no more: a server that takes no more connections answers so, too.
+            // The client says no more than this. A server that takes no more connections answers so, too.
             raise(FaultAlarm::Credentials);
             StoreError::Unavailable(
                 "Redis refuses this gateway's user: its name or password is not accepted, or there are too many connections".into(),
@@ -297,17 +297,16 @@ fn lacks(refused: &[String]) -> StoreError {
     StoreError::Unavailable(format!("Redis refuses this gateway's user (NOPERM): it lacks the right {right}"))
 }
 
-/// Tells the log which right is missing, at most once in [`ALARM_INTERVAL`] for each: their names are ours, so
-/// they are few.
+/// Logs which right is missing, at most once in [`ALARM_INTERVAL`] for each right. The names are ours, so they are few.
 fn raise_denied(right: &str) {
-    static TOLD: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
+    static LOGGED_AT: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
     let now = SystemClock.now().boot.0;
-    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
-    if told.get(right).is_some_and(|last| now < last.saturating_add(ALARM_INTERVAL)) {
+    let mut logged_at = LOGGED_AT.lock().unwrap_or_else(PoisonError::into_inner);
+    if logged_at.get(right).is_some_and(|last| now < last.saturating_add(ALARM_INTERVAL)) {
         return;
     }
-    told.insert(right.to_owned(), now);
-    drop(told);
+    logged_at.insert(right.to_owned(), now);
+    drop(logged_at);
     tracing::error!(
         alarm = "store_credentials",
         right,
@@ -315,19 +314,19 @@ fn raise_denied(right: &str) {
     );
 }
 
-/// Tells the log, at most once in [`ALARM_INTERVAL`] for each alarm of the process.
+/// Logs an alarm, at most once in [`ALARM_INTERVAL`] for each kind.
 fn raise(alarm: FaultAlarm) {
-    static TOLD: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
+    static LOGGED_AT: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
     let now = SystemClock.now().boot.0.saturating_add(ALARM_INTERVAL);
-    let told = match alarm {
-        FaultAlarm::Credentials => &TOLD[0],
-        FaultAlarm::NoData => &TOLD[1],
-        FaultAlarm::DataLost => &TOLD[2],
-        FaultAlarm::Swapped => &TOLD[3],
-        FaultAlarm::Closed(_) => &TOLD[4],
+    let logged_at = match alarm {
+        FaultAlarm::Credentials => &LOGGED_AT[0],
+        FaultAlarm::NoData => &LOGGED_AT[1],
+        FaultAlarm::DataLost => &LOGGED_AT[2],
+        FaultAlarm::Swapped => &LOGGED_AT[3],
+        FaultAlarm::Closed(_) => &LOGGED_AT[4],
     };
     let due = |last: u64| (now >= last.saturating_add(ALARM_INTERVAL)).then_some(now);
-    if told.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due).is_err() {
+    if logged_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due).is_err() {
         return;
     }
     match alarm {
@@ -428,9 +427,9 @@ mod tests {
             let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
             StoreFault::of(&value.extract_error().unwrap_err()).connection
         };
-        let told = Endpoint::parse("10.0.0.7:7000");
-        assert_eq!(connection("MOVED 866 10.0.0.7:7000"), ConnectionFate::NotPrimary(told.clone()));
-        assert_eq!(connection("ASK 866 10.0.0.7:7000"), ConnectionFate::NotPrimary(told));
+        let logged_at = Endpoint::parse("10.0.0.7:7000");
+        assert_eq!(connection("MOVED 866 10.0.0.7:7000"), ConnectionFate::NotPrimary(logged_at.clone()));
+        assert_eq!(connection("ASK 866 10.0.0.7:7000"), ConnectionFate::NotPrimary(logged_at));
         assert_eq!(
             connection("MOVED 866 ::1:7000"),
             ConnectionFate::NotPrimary(Endpoint::parse("[::1]:7000"))

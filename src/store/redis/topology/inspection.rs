@@ -1,4 +1,4 @@
-//! Looks at the settings of Redis that the promises rest on, at the start and every minute.
+//! Inspects the settings of Redis that the guarantees rest on, at the start and every minute.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,16 +12,16 @@ use super::fault::StoreFault;
 use super::link::{LinkState, LiveLink};
 use super::replicas::{Naming, PromotableReplicas, Replication, WaitReplicas};
 
-/// Between two looks: settings change by hand, replicas come and go.
+/// Time between two inspections: settings change by hand, and replicas come and go.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Between two looks at least, whatever is refused.
+/// Shortest time between two inspections, also when rights are refused.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Settings that `INFO` does not tell, for users that may ask.
+/// Settings that `INFO` does not have. Only users with `+config|get` can read them.
 const HIDDEN: [&str; 3] = ["appendfsync", "min-replicas-to-write", "cluster-allow-reads-when-down"];
 
-/// Seconds without a word after which a replica does not count: Redis' own `min-replicas-max-lag`.
+/// Seconds without a message after which a replica does not count: the default of `min-replicas-max-lag`.
 const MAX_LAG: u64 = 10;
 
 #[derive(Default)]
@@ -32,7 +32,7 @@ impl Concerns {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Each is told once, until it is gone and comes back.
+    /// Logs each concern once, until it is settled and comes back.
     fn replace(&self, found: &[Concern]) {
         let before = std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), found.to_vec());
         let is_in = |concern: &Concern, list: &[Concern]| list.iter().any(|other| other.word() == concern.word());
@@ -45,7 +45,7 @@ impl Concerns {
     }
 }
 
-/// Looks at the primary whenever there is one, until its task is aborted.
+/// Inspects the primary whenever there is one, until its task is aborted.
 pub(crate) async fn inspect_for_ever(shared: Arc<RedisCore>) {
     let mut leader = shared.writer.watch();
     loop {
@@ -55,8 +55,8 @@ pub(crate) async fn inspect_for_ever(shared: Arc<RedisCore>) {
         let rights = shared.locator.rights();
         if let Some(live) = shared.writer.live() {
             let waits = shared.wait_replicas != WaitReplicas::Count(0);
-            let used = (waits, shared.feed.status.state() == ReaderState::Live);
-            rights.look(&live.wire, &shared.scripts.key("none"), used).await;
+            let hears = shared.feed.status.state() == ReaderState::Live;
+            rights.look(&live.wire, &shared.scripts.key("none"), waits, hears).await;
             if let Some(found) = look(&shared, &live).await {
                 shared.concerns.replace(&found);
             }
@@ -69,12 +69,12 @@ pub(crate) async fn inspect_for_ever(shared: Arc<RedisCore>) {
     }
 }
 
-/// `None` when there was no answer at all.
+/// `None` when there was no answer.
 async fn look(shared: &RedisCore, live: &LiveLink) -> Option<Vec<Concern>> {
     let mut connection = live.wire.connection.clone();
     let info: String = match redis::cmd("INFO").query_async(&mut connection).await {
         Ok(info) => info,
-        // Not a fault of the connection: users may be kept from asking.
+        // The user may lack the right to ask. The connection is good.
         Err(error) if error.code().is_some() => {
             shared.locator.rights().note(&StoreFault::of(&error));
             return Some(hidden(shared.wait_replicas));
@@ -83,7 +83,7 @@ async fn look(shared: &RedisCore, live: &LiveLink) -> Option<Vec<Concern>> {
     };
     let mut settings = HashMap::new();
     for name in HIDDEN {
-        // Most users may not ask, and need not.
+        // Most users lack this right, and do not need it.
         let asked: Result<Vec<String>, _> = redis::cmd("CONFIG").arg("GET").arg(name).query_async(&mut connection).await;
         if let Ok([_, value]) = asked.as_deref() {
             settings.insert(name, value.clone());
@@ -102,18 +102,18 @@ async fn look(shared: &RedisCore, live: &LiveLink) -> Option<Vec<Concern>> {
     )
 }
 
-/// What is wrong when the primary refuses to say anything of itself.
+/// The concerns when the primary refuses `INFO`.
 fn hidden(wait_replicas: WaitReplicas) -> Vec<Concern> {
     let why = "the gateway's user at the primary needs +info".to_owned();
     let unknown = (wait_replicas == WaitReplicas::All).then_some(Concern::ReplicasUnknown { why });
     [Concern::SettingsHidden].into_iter().chain(unknown).collect()
 }
 
-/// What there is to judge.
+/// What the primary and the witnesses say.
 struct ServerReport<'a> {
     info: String,
     settings: HashMap<&'a str, String>,
-    /// Replicas that could be promoted; `None` where the primary's own list is all there is.
+    /// Replicas that could be promoted; `None` without witnesses.
     promotable: Result<Option<PromotableReplicas>, String>,
     knows_the_lost: bool,
 }
@@ -129,10 +129,10 @@ impl ServerReport<'_> {
     }
 
     fn is_set(&self, name: &str, value: &str) -> bool {
-        self.settings.get(name).is_some_and(|held| held == value)
+        self.settings.get(name).is_some_and(|set| set == value)
     }
 
-    /// What is wrong with this store for a gateway whose changes wait for these replicas.
+    /// The concerns for a gateway whose changes wait for these replicas.
     fn judge(&self, wait_replicas: WaitReplicas) -> Vec<Concern> {
         let mut found = Vec::new();
         let replication = Replication::parse(&self.info);
@@ -145,12 +145,12 @@ impl ServerReport<'_> {
             None => found.push(Concern::SettingsHidden),
             Some("0") => found.push(Concern::NotPersistent),
             Some(_) if self.field("aof_last_write_status").is_some_and(|status| status != "ok") => found.push(Concern::WritingFails),
-            Some(_) if !is_awaited && self.settings.get("appendfsync").is_some_and(|held| held != "always") => {
+            Some(_) if !is_awaited && self.settings.get("appendfsync").is_some_and(|value| value != "always") => {
                 found.push(Concern::SyncedLate);
             }
             Some(_) => {}
         }
-        // The volatile policies throw out keys with an expiry only; of ours, counts of rate limits.
+        // The volatile policies evict only keys with an expiry. Of our keys, only counts of rate limits have one.
         if let Some(policy) = self.field("maxmemory_policy").filter(|policy| policy.starts_with("allkeys"))
             && self.number("maxmemory") > 0
         {
@@ -173,8 +173,8 @@ impl ServerReport<'_> {
             Ok(Some(wanted)) => wanted.clone(),
             Ok(None) | Err(_) => PromotableReplicas::of(Naming::OfThePrimary, replication.peers()),
         };
-        // Replicas without which the primary itself must refuse changes: it takes those that it has lost off its list,
-        // and where nobody else says that they are missed it would go on without them.
+        // The number of replicas without which the primary itself must refuse changes. It removes lost replicas from its
+        // list, and without witnesses changes would go on without them.
         let mut needed = if self.knows_the_lost { 0 } else { all.len() };
         match wait_replicas {
             WaitReplicas::All => match &self.promotable {
@@ -210,7 +210,7 @@ impl ServerReport<'_> {
         let least = self
             .settings
             .get("min-replicas-to-write")
-            .and_then(|held| held.parse::<usize>().ok());
+            .and_then(|value| value.parse::<usize>().ok());
         if least.is_some_and(|least| least < needed) {
             found.push(Concern::WritesAlone);
         }
@@ -226,7 +226,7 @@ mod tests {
         aof_last_write_status:ok\r\n# Stats\r\nevicted_keys:0\r\n# Replication\r\nrole:master\r\nconnected_slaves:1\r\n\
         slave0:ip=10.0.0.2,port=6379,state=online,offset=1,lag=0\r\nmaster_replid:a1\r\nmaster_repl_offset:1\r\n";
 
-    /// The same with a second replica, which has not had its first copy.
+    /// The same with a second replica, which does not have its first copy yet.
     fn with_another(state: &str) -> String {
         format!("{GOOD}slave1:ip=10.0.0.3,port=6379,state={state},offset=0,lag=0\r\n")
     }
@@ -296,7 +296,7 @@ mod tests {
         let all = WaitReplicas::All;
         assert_eq!(words(&with_another("online"), &[], 1), ["fewer_than_all"]);
         assert_eq!(words(&with_another("online"), &[], 2), [] as [&str; 0]);
-        // Behind one address nobody misses a replica that the primary has lost.
+        // Without witnesses, a replica that the primary has lost is not missed.
         assert_eq!(words(GOOD, &[("min-replicas-to-write", "0")], all), ["writes_alone"]);
         let two = with_another("online");
         assert_eq!(words(&two, &[("min-replicas-to-write", "1")], all), ["writes_alone"]);

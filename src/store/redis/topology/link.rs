@@ -49,7 +49,7 @@ pub(crate) enum LinkState {
 pub(crate) enum LinkRole {
     Lead,
     /// Connects to the server of the leader, while the leader is up.
-    Follow(watch::Receiver<LinkState>),
+    Follow(watch::WatchReceiver<LinkState>),
 }
 
 pub(crate) struct Link {
@@ -58,7 +58,7 @@ pub(crate) struct Link {
     live: Mutex<Option<LiveLink>>,
     last_error: Mutex<StoreError>,
     next_number: AtomicU64,
-    state: watch::Sender<LinkState>,
+    state: watch::WatchSender<LinkState>,
     broken: Notify,
 }
 
@@ -86,7 +86,7 @@ impl Link {
     }
 
     /// The state, now and after each change.
-    pub(crate) fn watch(&self) -> watch::Receiver<LinkState> {
+    pub(crate) fn watch(&self) -> watch::WatchReceiver<LinkState> {
         self.state.subscribe()
     }
 

@@ -1,29 +1,31 @@
-//! Up to when a server was the primary, by the word of those who decide it: sentinels, or the primaries of a
-//! cluster. What is read from a server is no younger than that.
+//! The last answer of the witnesses (sentinels, or the primaries of a cluster): up to when a server was the primary.
+//! What is read from a server counts as no younger than that.
 //!
-//! The rule: facts count from the earlier of two moments, when their read was sent, and when the question was
-//! sent which a majority answered last by naming exactly this server, as it was known when the read was sent.
-//! Without such a word nothing is read. And a change is acknowledged only when a majority names the server that it
-//! was made on in answer to a question sent after it was made.
+//! The rule has two parts:
 //!
-//! Why no fact then outlives an acknowledged change by more than its age, whoever believes to be the primary:
+//! - The age of facts counts from the earlier of two moments: when their read was sent, and when the last question was sent
+//!   that a majority answered by naming exactly this server. The answer must be known when the read is sent. Without such an
+//!   answer, nothing is read.
+//! - A change is acknowledged only when a majority names the server that the change was made on, in answer to a question that
+//!   was sent after the change was made.
 //!
-//! 1. Let a change be acknowledged at T on a server N. A majority named N in answer to a question sent after the
-//!    change was made, so each of that majority did so before T.
-//! 2. Take facts without that change, read from another server E whose last word is of V. Any two majorities
-//!    share a member. That member named N before T, and E at V or later.
-//! 3. No sentinel goes back to an older configuration, and no node of a cluster to an older owner: each takes over
-//!    only what has a higher epoch. So it named E before it named N: V is before T, and the facts are unusable
-//!    from T + `max_age` on.
-//! 4. If it named E after N, then E has become the primary once more, after N, and before the read was sent, since
-//!    the word was known then. A primary that was promoted after the change has it, if the replicas that may be
+//! With this rule, no fact outlives an acknowledged change by more than its age, whichever server believes to be the primary:
+//!
+//! 1. Let a change be acknowledged at T on a server N. A majority named N in answer to a question sent after the change, so
+//!    each member of that majority named N before T.
+//! 2. Take facts without that change, read from another server E, whose last answer is of V. Any two majorities share a
+//!    member. That member named N before T, and E at V or later.
+//! 3. No sentinel goes back to an older configuration, and no node of a cluster to an older owner: each accepts only a higher
+//!    epoch. Suppose the member named E before it named N. Then V is before T, and the facts are unusable from T + `max_age` on.
+//! 4. Suppose the member named E after N. Then E has become the primary again, after N and before the read was sent, because
+//!    the answer was known then. A primary that was promoted after the change has the change, if the replicas that may be
 //!    promoted had it when it was acknowledged.
-//! 5. Facts read from N itself after the change was made contain it; those from before are older than T.
+//! 5. Facts read from N itself after the change contain the change. Facts read from N before it are older than T.
 //!
-//! In a cluster the old and the new owner count themselves, so that two majorities share a member only because
-//! more are asked before a change is acknowledged ([`cluster`](super::cluster)). A single server has nobody who
-//! says whether it is the one: there facts count from their read, and whoever lets its address lead to another
-//! server answers for that one having every acknowledged change.
+//! In a cluster, the old and the new owner of a slot both count themselves. There two majorities share a member only because
+//! more primaries are asked before a change is acknowledged ([`cluster`](super::cluster)). A single server has no witnesses:
+//! its facts count from their read. An operator who lets its address lead to another server must make sure that the other
+//! server has every acknowledged change.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -33,17 +35,17 @@ use crate::store::StoreError;
 
 use super::Endpoint;
 
-/// How long the last word of a majority is enough to stay with a primary that answers. After it the store counts
-/// as unavailable and says why. No part of the bound: facts have counted from that word all the while.
+/// How long the last answer of a majority is enough to stay with a primary that answers. After that the store counts as
+/// unavailable and says why. It does not change the age of facts, which counts from that answer anyway.
 const TRUST: Duration = Duration::from_secs(10);
 
-/// Between two questions: as often as connections are asked whether they live, ...
+/// Longest time between two questions: that between two heartbeats.
 const LONGEST_PERIOD: Duration = Duration::from_secs(2);
 
-/// ... more often where facts may not grow as old, so that the question adds little to their age, ...
+/// Questions within the age limit of facts, so that the question adds little to their age.
 const QUESTIONS_IN_AN_AGE: u32 = 4;
 
-/// ... and never more often than this: a sentinel serves all gateways.
+/// Shortest time between two questions, because a sentinel serves all gateways.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,23 +54,23 @@ pub(crate) struct MajorityAnswer {
     pub(crate) may_acknowledge: MayAcknowledge,
 }
 
-/// Whether a change may be acknowledged on this word.
+/// Whether a change may be acknowledged on this answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MayAcknowledge {
     Yes,
-    /// It is enough to read, but not all who would have to agree on another primary were heard.
+    /// The answer is enough to read, but another majority could still name another primary.
     No,
 }
 
-/// What came of a question.
+/// The last question and its answer.
 struct LastQuestion {
     sent_at: BootMillis,
-    /// About which server, where one must be named to be asked about.
+    /// The server that the question was about. Only a question to a cluster names one.
     about: Option<Endpoint>,
     answer: Result<MajorityAnswer, StoreError>,
 }
 
-/// What was heard of those who decide.
+/// The last answers of the witnesses.
 pub(crate) struct MajorityRecord {
     clock: Arc<dyn Clock>,
     max_age: Duration,
@@ -99,7 +101,7 @@ impl MajorityRecord {
         self.clock.now().boot
     }
 
-    /// The last question is not repeated if it was sent after this.
+    /// A question that was sent after this moment is recent enough, and is not repeated.
     pub(crate) fn lately(&self) -> BootMillis {
         let period = u64::try_from(SHORTEST_PERIOD.as_millis()).unwrap_or(0);
         BootMillis(self.now().0.saturating_sub(period))
@@ -110,7 +112,7 @@ impl MajorityRecord {
         (self.max_age / QUESTIONS_IN_AN_AGE).clamp(SHORTEST_PERIOD, LONGEST_PERIOD)
     }
 
-    /// Notes what came of a question that was sent then. Questions are noted in the order they were sent in.
+    /// Notes the answer to a question. Answers are noted in the order in which their questions were sent.
     pub(crate) fn note(&self, sent_at: BootMillis, about: Option<&Endpoint>, answer: &Result<MajorityAnswer, StoreError>) {
         let mut state = self.state();
         if let Ok(answer) = answer {
@@ -123,8 +125,8 @@ impl MajorityRecord {
         });
     }
 
-    /// What came of the last question, if it was sent after this and about that server.
-    pub(crate) fn heard_since(&self, after: BootMillis, about: Option<&Endpoint>) -> Option<Result<MajorityAnswer, StoreError>> {
+    /// The answer to the last question, if that was sent after this moment and about that server.
+    pub(crate) fn answer_since(&self, after: BootMillis, about: Option<&Endpoint>) -> Option<Result<MajorityAnswer, StoreError>> {
         let state = self.state();
         let last = state.last.as_ref()?;
         (last.sent_at > after && last.about.as_ref() == about).then(|| last.answer.clone())
@@ -133,7 +135,7 @@ impl MajorityRecord {
     /// Up to when this server was known to be the primary.
     ///
     /// # Errors
-    /// Nobody said so, or so long ago that nothing read from it could be used.
+    /// No majority said so, or so long ago that nothing read from the server could be used.
     pub(crate) fn primary_at(&self, endpoint: &Endpoint) -> Result<BootMillis, StoreError> {
         let now = self.now();
         let state = self.state();
@@ -143,12 +145,12 @@ impl MajorityRecord {
         }
     }
 
-    /// Whether this is the server that a majority named last.
+    /// Whether a majority named this server last.
     pub(crate) fn is_named(&self, endpoint: &Endpoint) -> bool {
         matches!(&self.state().named_last, Some((named, _)) if named == endpoint)
     }
 
-    /// Whether this server may go on being used as the primary: it was named last, and not too long ago.
+    /// Whether this server may still be used as the primary: a majority named it last, and not too long ago.
     ///
     /// # Errors
     /// Why not.
@@ -214,7 +216,7 @@ mod tests {
         majority.note(first, None, &answer("old:1"));
         assert_eq!(majority.primary_at(&old).ok(), Some(first));
         assert!(majority.primary_at(&new).is_err());
-        // No majority: what was said before stays as old as it is.
+        // No majority: the age of the earlier answer does not change.
         majority.note(majority.now(), None, &Err(StoreError::Unavailable("held".into())));
         assert_eq!(majority.primary_at(&old).ok(), Some(first));
         clock.advance(Duration::from_millis(3_999));
@@ -222,7 +224,7 @@ mod tests {
         clock.advance(Duration::from_millis(1));
         let why = majority.primary_at(&old).unwrap_err().to_string();
         assert!(why.contains("for 5 s") && why.contains("held"), "{why}");
-        // Another one is named: the old one at once is nobody's primary.
+        // Another server is named: the old one is no longer the primary.
         let later = majority.now();
         majority.note(later, None, &answer("new:1"));
         assert!(majority.primary_at(&old).unwrap_err().to_string().contains("new:1"));
@@ -248,9 +250,9 @@ mod tests {
         let sent = majority.now();
         let about = endpoint("old:1");
         majority.note(sent, Some(&about), &answer("old:1"));
-        assert!(majority.heard_since(before, Some(&about)).is_some());
-        assert!(majority.heard_since(sent, Some(&about)).is_none());
-        assert!(majority.heard_since(before, Some(&endpoint("new:1"))).is_none());
+        assert!(majority.answer_since(before, Some(&about)).is_some());
+        assert!(majority.answer_since(sent, Some(&about)).is_none());
+        assert!(majority.answer_since(before, Some(&endpoint("new:1"))).is_none());
     }
 
     #[test]

@@ -38,7 +38,7 @@ const CONFIRM_AGAIN: Duration = Duration::from_millis(100);
 const FOLLOWERS: f64 = 4.0;
 
 /// The server of the leader, for the other connections; `None` while there is none.
-pub(crate) type PrimaryWatch = watch::Receiver<Option<Arc<Endpoint>>>;
+pub(crate) type PrimaryWatch = watch::WatchReceiver<Option<Arc<Endpoint>>>;
 
 /// How the primary is found.
 enum Discovery {
@@ -60,9 +60,9 @@ pub(crate) struct PrimaryLocator {
     asking: AsyncMutex<()>,
     dialer: Arc<Dialer>,
     /// The server that the leader uses; `None` while no server may be used.
-    primary: watch::Sender<Option<Arc<Endpoint>>>,
+    primary: watch::WatchSender<Option<Arc<Endpoint>>>,
     /// Counts the servers that said that they are not our primary.
-    redirected: watch::Sender<u64>,
+    redirected: watch::WatchSender<u64>,
     hint: Mutex<Option<Endpoint>>,
     /// The server to which the leader was connected last.
     last: Mutex<Option<Endpoint>>,
@@ -248,8 +248,8 @@ impl PrimaryLocator {
     /// about the server `about`.
     async fn ask(&self, since: Option<BootMillis>, about: Option<&Endpoint>) -> Result<MajorityAnswer, StoreError> {
         let _one_at_a_time = self.asking.lock().await;
-        if let Some(heard) = since.and_then(|since| self.majority.heard_since(since, about)) {
-            return heard;
+        if let Some(shared) = since.and_then(|since| self.majority.answer_since(since, about)) {
+            return shared;
         }
         let sent_at = self.majority.now();
         let answer = match (&self.discovery, about) {
@@ -338,7 +338,7 @@ impl PrimaryLocator {
     }
 
     /// Changes when a server says that it is not our primary. The leader watches it while it is connected.
-    pub(crate) fn redirected(&self) -> watch::Receiver<u64> {
+    pub(crate) fn redirected(&self) -> watch::WatchReceiver<u64> {
         self.redirected.subscribe()
     }
 }

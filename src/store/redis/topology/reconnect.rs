@@ -25,26 +25,26 @@ const MOST: u64 = 8;
 pub(crate) struct ReconnectSlot {
     clock: Arc<dyn Clock>,
     /// Rank of this gateway and number of gateways, 32 bits each; zero while they are not known.
-    place: AtomicU64,
+    rank: AtomicU64,
 }
 
 impl ReconnectSlot {
     pub(crate) const fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
             clock,
-            place: AtomicU64::new(0),
+            rank: AtomicU64::new(0),
         }
     }
 
     /// Sets the rank of this gateway among the registered ones, as the store answered it.
-    pub(crate) fn set(&self, place: u32, gateways: u32) {
-        let both = u64::from(place) << 32 | u64::from(gateways);
-        self.place.store(both, Ordering::Relaxed);
+    pub(crate) fn set(&self, rank: u32, gateways: u32) {
+        let both = u64::from(rank) << 32 | u64::from(gateways);
+        self.rank.store(both, Ordering::Relaxed);
     }
 
     /// Lengthens a pause until it ends in this gateway's slot. `drawn`, from 0 to 1, says how late in the slot.
     pub(crate) fn lengthen(&self, pause: Duration, drawn: f64) -> Duration {
-        let both = self.place.load(Ordering::Relaxed);
+        let both = self.rank.load(Ordering::Relaxed);
         let wall = u64::try_from(self.clock.now().wall.0).unwrap_or(0);
         let ends = wall.saturating_add(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
         let wait = until_turn(both >> 32, both & u64::from(u32::MAX), ends);
@@ -56,13 +56,13 @@ impl ReconnectSlot {
 }
 
 /// Milliseconds from `at` until the next slot of this rank begins; 0 inside the first part of that slot.
-const fn until_turn(place: u64, gateways: u64, at: u64) -> u64 {
+const fn until_turn(rank: u64, gateways: u64, at: u64) -> u64 {
     if gateways < 2 {
         return 0;
     }
     let turns = if gateways < MOST { gateways } else { MOST };
     let round = turns * SLOT;
-    let begins = place % turns * SLOT;
+    let begins = rank % turns * SLOT;
     let since = (at % round + round - begins) % round;
     if since < SPREAD { 0 } else { round - since }
 }
@@ -186,11 +186,11 @@ mod tests {
         for gateways in [2, 3, 8] {
             for wall in (1_800_000_000_000_i64..).step_by(37).take(100) {
                 let mut tries: Vec<u128> = (0..gateways)
-                    .map(|place| {
+                    .map(|rank| {
                         let slot = ReconnectSlot::new(Arc::new(Stopped(wall)));
-                        slot.set(place, gateways);
+                        slot.set(rank, gateways);
                         // The worst case: one is late in its slot, and the next one early.
-                        slot.lengthen(Duration::from_millis(300), f64::from(place % 2)).as_millis()
+                        slot.lengthen(Duration::from_millis(300), f64::from(rank % 2)).as_millis()
                     })
                     .collect();
                 tries.sort_unstable();

@@ -54,7 +54,7 @@ pub(crate) struct GatewayRegistration {
     entry: String,
     state: Mutex<RegistrationState>,
     /// How often the entry was written.
-    written: watch::Sender<u64>,
+    written: watch::WatchSender<u64>,
     announcement_needed: Notify,
 }
 

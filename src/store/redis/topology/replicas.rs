@@ -1,4 +1,4 @@
-//! Which replicas a change waits for, and what the primary says of those that it has.
+//! Which replicas a change waits for, and what the primary says of its replicas.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,9 +6,9 @@ use std::net::IpAddr;
 /// Replicas that must have a change before it is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaitReplicas {
-    /// Each one that could be promoted, by the account of those who would promote it.
+    /// Each replica that could be promoted, as the witnesses say.
     All,
-    /// This many, whichever they are; 0 waits for none.
+    /// This number of replicas, whichever they are; 0 waits for none.
     Count(u32),
 }
 
@@ -18,7 +18,7 @@ impl From<u32> for WaitReplicas {
     }
 }
 
-/// Where a replica listens, as somebody names it.
+/// Where a replica listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ReplicaAddress {
     host: String,
@@ -26,9 +26,9 @@ pub(crate) struct ReplicaAddress {
 }
 
 impl ReplicaAddress {
-    /// `None` for a port on which nothing can listen: nobody can follow what is there, so nobody can promote it.
+    /// `None` for port 0, on which nothing can listen: such a replica cannot be promoted.
     pub(crate) fn new(host: &str, port: u16) -> Option<Self> {
-        // One address can be written in more than one way.
+        // One IP address has several spellings.
         let host = match host.parse::<IpAddr>() {
             Ok(address) => address.to_canonical().to_string(),
             Err(_) => host.to_ascii_lowercase(),
@@ -53,28 +53,28 @@ impl fmt::Display for ReplicaAddress {
 /// A replica that the primary has a connection to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ConnectedReplica {
-    /// `None` for a client that only reads along, such as a backup: it has no port.
+    /// `None` for a client that only reads the stream, such as a backup: it has no port.
     peer: Option<ReplicaAddress>,
-    /// Whether it has had its first copy and follows.
+    /// Whether it has its first copy and follows.
     is_online: bool,
-    /// What it has said that it received.
+    /// The offset that it confirmed last.
     offset: u64,
-    /// Seconds since it last said anything.
+    /// Seconds since its last message.
     lag: u64,
 }
 
-/// The primary's account of its replication: `INFO replication`.
+/// What the primary says of its replication: `INFO replication`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Replication {
-    /// The name of its line of data, which every promotion changes.
+    /// The replication id, which every promotion changes.
     line: String,
-    /// How much was ever written in it.
+    /// The offset of the last write.
     pub(crate) offset: u64,
     connected: Vec<ConnectedReplica>,
 }
 
 impl Replication {
-    /// Reads an answer to `INFO`; `None` unless a primary gave it.
+    /// Reads an answer to `INFO`; `None` unless it comes from a primary.
     pub(crate) fn parse(info: &str) -> Option<Self> {
         let fields = || info.lines().filter_map(|line| line.trim_end().split_once(':'));
         let field = |name: &str| fields().find(|(key, _)| *key == name).map(|(_, value)| value);
@@ -93,12 +93,12 @@ impl Replication {
         })
     }
 
-    /// Whether this is a later account of the same primary, which has not been demoted meanwhile.
+    /// Whether this is a later answer of the same primary, which was not demoted meanwhile.
     pub(crate) fn continues(&self, before: &Self) -> bool {
         self.line == before.line && self.offset >= before.offset
     }
 
-    /// Whom it names as replicas, synchronised or not.
+    /// All replicas that the primary lists, synchronised or not.
     pub(crate) fn peers(&self) -> Vec<ReplicaAddress> {
         self.connected.iter().filter_map(|replica| replica.peer.clone()).collect()
     }
@@ -107,30 +107,30 @@ impl Replication {
         self.connected.iter().filter(|replica| replica.is_online).count()
     }
 
-    /// How many follow and have been heard of in the last `max_lag` seconds.
+    /// How many replicas follow and were heard of in the last `max_lag` seconds.
     pub(crate) fn heard_within(&self, max_lag: u64) -> usize {
-        let heard = |replica: &&ConnectedReplica| replica.is_online && replica.lag <= max_lag;
-        self.connected.iter().filter(heard).count()
+        let is_current = |replica: &&ConnectedReplica| replica.is_online && replica.lag <= max_lag;
+        self.connected.iter().filter(is_current).count()
     }
 
-    /// Those of `wanted` that have not said that they received everything up to `offset`.
-    pub(crate) fn without(&self, wanted: &PromotableReplicas, offset: u64) -> Vec<LaggingReplica> {
-        self.lacking(wanted, |replica| replica.is_online && replica.offset >= offset)
+    /// Those of `promotable` that have not confirmed everything up to `offset`.
+    pub(crate) fn without(&self, promotable: &PromotableReplicas, offset: u64) -> Vec<LaggingReplica> {
+        self.lacking(promotable, |replica| replica.is_online && replica.offset >= offset)
     }
 
-    /// Those of `wanted` that do not follow, or have not been heard of for `max_lag` seconds.
-    pub(crate) fn away(&self, wanted: &PromotableReplicas, max_lag: u64) -> Vec<LaggingReplica> {
-        self.lacking(wanted, |replica| replica.is_online && replica.lag <= max_lag)
+    /// Those of `promotable` that do not follow, or were not heard of for `max_lag` seconds.
+    pub(crate) fn away(&self, promotable: &PromotableReplicas, max_lag: u64) -> Vec<LaggingReplica> {
+        self.lacking(promotable, |replica| replica.is_online && replica.lag <= max_lag)
     }
 
-    fn lacking(&self, wanted: &PromotableReplicas, has_it: impl Fn(&ConnectedReplica) -> bool) -> Vec<LaggingReplica> {
-        if self.names_like(wanted) {
-            // One that is being synchronised may be listed once for each of its connections.
+    fn lacking(&self, promotable: &PromotableReplicas, has_it: impl Fn(&ConnectedReplica) -> bool) -> Vec<LaggingReplica> {
+        if self.names_like(promotable) {
+            // A replica that is being synchronised may be listed once for each of its connections.
             let named = |peer: &ReplicaAddress, holds: &dyn Fn(&ConnectedReplica) -> bool| {
                 let mut listed = self.connected.iter().filter(|replica| replica.peer.as_ref() == Some(peer));
                 listed.any(holds)
             };
-            let lacking = wanted.peers.iter().filter(|peer| !named(peer, &has_it));
+            let lacking = promotable.peers.iter().filter(|peer| !named(peer, &has_it));
             return lacking
                 .map(|peer| LaggingReplica {
                     peer: peer.to_string(),
@@ -138,30 +138,30 @@ impl Replication {
                 })
                 .collect();
         }
-        // Names of two kinds cannot be compared, so as many as are wanted must have it, whoever they are.
+        // Names of two kinds cannot be compared. So the right number of replicas must have it, whichever they are.
         let with_port = || self.connected.iter().filter(|replica| replica.peer.is_some());
-        let lacking = wanted
+        let lacking = promotable
             .peers
             .len()
             .saturating_sub(with_port().filter(|replica| has_it(replica)).count());
         let online = with_port().filter(|replica| replica.is_online && !has_it(replica)).count();
         (0..lacking)
             .map(|i| LaggingReplica {
-                peer: format!("one of {wanted}"),
+                peer: format!("one of {promotable}"),
                 is_online: i < online,
             })
             .collect()
     }
 
-    /// Whether both name replicas in one way. Sentinels repeat what the primary lists, unless one of them writes host
-    /// names as addresses; the nodes of a cluster may be announced under names that the primary does not list.
-    fn names_like(&self, wanted: &PromotableReplicas) -> bool {
+    /// Whether both name replicas in the same way. Sentinels repeat what the primary lists, unless one of them writes host
+    /// names as addresses. The nodes of a cluster may be announced under names that the primary does not list.
+    fn names_like(&self, promotable: &PromotableReplicas) -> bool {
         let listed = || self.connected.iter().filter_map(|replica| replica.peer.as_ref());
-        if listed().next().is_none() || listed().any(|peer| wanted.peers.contains(peer)) {
+        if listed().next().is_none() || listed().any(|peer| promotable.peers.contains(peer)) {
             return true;
         }
-        match wanted.naming {
-            Naming::OfThePrimary => listed().any(|one| wanted.peers.iter().any(|other| one.is_address() == other.is_address())),
+        match promotable.naming {
+            Naming::OfThePrimary => listed().any(|one| promotable.peers.iter().any(|other| one.is_address() == other.is_address())),
             Naming::OfTheCluster => false,
         }
     }
@@ -177,7 +177,7 @@ impl ConnectedReplica {
             peer: ReplicaAddress::new(field("ip")?, field("port")?.parse().ok()?),
             is_online: field("state")? == "online",
             offset: field("offset")?.parse().ok()?,
-            // Nothing was heard of it yet: -1 in some versions.
+            // Some versions write -1 before the first message.
             lag: field("lag")?.parse().unwrap_or(u64::MAX),
         })
     }
@@ -203,7 +203,7 @@ impl PromotableReplicas {
         Self { peers: Vec::new(), naming }
     }
 
-    /// Each of these, also where two have one name.
+    /// All of these, even if two have the same name.
     pub(crate) const fn of(naming: Naming, peers: Vec<ReplicaAddress>) -> Self {
         Self { peers, naming }
     }
@@ -236,11 +236,11 @@ impl fmt::Display for PromotableReplicas {
     }
 }
 
-/// A replica that could be promoted and has not said that it has something.
+/// A replica that could be promoted and has not confirmed a write, or does not follow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LaggingReplica {
     pub(crate) peer: String,
-    /// Whether the primary sends it what is written.
+    /// Whether the primary sends it new writes.
     pub(crate) is_online: bool,
 }
 
@@ -259,20 +259,20 @@ mod tests {
         ReplicaAddress::new(host, 6379).unwrap()
     }
 
-    fn missing(wanted: &[&str], naming: Naming, offset: u64) -> Vec<(String, bool)> {
-        let wanted = PromotableReplicas::of(naming, wanted.iter().map(|host| peer(host)).collect());
-        let missing = Replication::parse(INFO).unwrap().without(&wanted, offset);
+    fn missing(promotable: &[&str], naming: Naming, offset: u64) -> Vec<(String, bool)> {
+        let promotable = PromotableReplicas::of(naming, promotable.iter().map(|host| peer(host)).collect());
+        let missing = Replication::parse(INFO).unwrap().without(&promotable, offset);
         missing.into_iter().map(|replica| (replica.peer, replica.is_online)).collect()
     }
 
     #[test]
     fn a_replica_has_a_change_when_it_follows_and_has_said_so() {
-        let by_name = |wanted: &[&str], offset| missing(wanted, Naming::OfThePrimary, offset);
+        let by_name = |promotable: &[&str], offset| missing(promotable, Naming::OfThePrimary, offset);
         assert_eq!(by_name(&["10.0.0.2"], 100), []);
         assert_eq!(by_name(&["10.0.0.2", "10.0.0.3"], 90), []);
         assert_eq!(by_name(&["10.0.0.2", "10.0.0.3"], 91), [("10.0.0.3:6379".to_owned(), true)]);
         assert_eq!(by_name(&["fd00:0::4"], 0), [("[fd00::4]:6379".to_owned(), false)]);
-        // One that has it does not stand for one that the primary has lost.
+        // A replica that has it does not stand for one that the primary has lost.
         assert_eq!(by_name(&["10.0.0.2", "10.0.0.7"], 100), [("10.0.0.7:6379".to_owned(), false)]);
         assert_eq!(by_name(&["10.0.0.7"], 100), [("10.0.0.7:6379".to_owned(), false)]);
         assert_eq!(by_name(&[], 100), []);
@@ -280,13 +280,13 @@ mod tests {
 
     #[test]
     fn names_that_cannot_be_compared_are_counted() {
-        // Sentinels that write a host's name as its address, or the other way round.
+        // Sentinels may write a host's name as its address, or the other way round.
         assert_eq!(missing(&["replica-a"], Naming::OfThePrimary, 100), []);
         assert_eq!(missing(&["replica-a", "replica-b"], Naming::OfThePrimary, 100).len(), 1);
-        // The nodes of a cluster, under names of their own.
+        // The nodes of a cluster may have names of their own.
         assert_eq!(missing(&["10.1.0.2", "10.1.0.3"], Naming::OfTheCluster, 90), []);
         assert_eq!(missing(&["10.1.0.2", "10.1.0.3"], Naming::OfTheCluster, 100).len(), 1);
-        // As soon as one is known by its name, all are.
+        // As soon as one name matches, all names are compared.
         let lost = missing(&["10.0.0.2", "10.1.0.3"], Naming::OfTheCluster, 90);
         assert_eq!(lost, [("10.1.0.3:6379".to_owned(), false)]);
     }
@@ -305,8 +305,8 @@ mod tests {
             "master_failover",
             "slave4:ip=fd00::4,port=6379,state=online,offset=100,lag=0\r\nmaster_failover",
         );
-        let wanted = PromotableReplicas::of(Naming::OfThePrimary, vec![peer("fd00::4")]);
-        assert_eq!(Replication::parse(&twice).unwrap().without(&wanted, 100), []);
+        let promotable = PromotableReplicas::of(Naming::OfThePrimary, vec![peer("fd00::4")]);
+        assert_eq!(Replication::parse(&twice).unwrap().without(&promotable, 100), []);
     }
 
     #[test]

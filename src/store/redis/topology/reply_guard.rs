@@ -1,4 +1,4 @@
-//! Bounds what a Redis server may make this process hold: the client library reads replies of any size.
+//! Bounds the size of replies from Redis: the client library reads replies of any size into memory.
 
 use std::io;
 use std::pin::Pin;
@@ -6,34 +6,33 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Largest single string of a reply: four times the largest record.
+/// Largest single string of a reply: twice the largest record.
 const MAX_BULK: u64 = 64 * 1024;
 
-/// Largest reply. A page of 50 records at their largest is 800 KiB, 256 events are 100 KiB.
+/// Largest reply. A page of 25 records of the largest size is 800 KiB; 256 events are 100 KiB.
 const MAX_REPLY: u64 = 1024 * 1024;
 
-/// Most elements of one array of a reply; ours have at most a few hundred.
+/// Most elements of one array of a reply; ours have a few hundred.
 const MAX_ELEMENTS: u64 = 4_096;
 
 /// Deepest nesting: a stream's entries are five levels deep.
 const MAX_DEPTH: usize = 8;
 
-/// Longest type line. Errors are the longest; Redis cuts its own at about a kilobyte.
+/// Longest type line. Errors are the longest lines; Redis cuts its own at about 1 KiB.
 const MAX_LINE: usize = 4_096;
 
-/// A byte stream that fails as soon as a reply announces more than the bounds allow, before it is
-/// read (docs/threats.md F10). It also refuses every type of reply that RESP2 does not have: we speak
-/// nothing else.
+/// A byte stream that fails as soon as a reply announces more than the bounds allow, before the reply is read
+/// (docs/threats.md F10). It also refuses every type of reply that RESP2 does not have.
 pub(crate) struct GuardedStream<S> {
     inner: S,
-    scan: Scan,
+    scan: ReplyScan,
 }
 
 impl<S> GuardedStream<S> {
     pub(crate) fn new(inner: S) -> Self {
         Self {
             inner,
-            scan: Scan::default(),
+            scan: ReplyScan::default(),
         }
     }
 }
@@ -65,15 +64,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for GuardedStream<S> {
     }
 }
 
-/// Whether these bytes stay within the bounds, as a connection would find.
+/// Checks bytes as a connection does.
+#[cfg(any(test, feature = "internals"))]
 pub(crate) fn check(bytes: &[u8]) -> Result<(), &'static str> {
-    Scan::default().admit(bytes)
+    ReplyScan::default().admit(bytes)
 }
 
-/// Follows the outline of replies without keeping them.
+/// Follows the structure of replies, and keeps none of their content.
 #[derive(Default)]
-struct Scan {
-    /// The type line being read, without its end.
+struct ReplyScan {
+    /// The type line that is being read, without its line end.
     line: Vec<u8>,
     /// Bytes of a string (and its line end) still to come.
     bulk: u64,
@@ -83,7 +83,7 @@ struct Scan {
     reply: u64,
 }
 
-impl Scan {
+impl ReplyScan {
     fn admit(&mut self, mut bytes: &[u8]) -> Result<(), &'static str> {
         while let Some((first, rest)) = bytes.split_first() {
             if self.bulk > 0 {
@@ -169,9 +169,9 @@ mod tests {
     use super::*;
 
     fn admit(bytes: &[u8]) -> Result<(), &'static str> {
-        let mut whole = Scan::default();
+        let mut whole = ReplyScan::default();
         let outcome = whole.admit(bytes);
-        let mut split = Scan::default();
+        let mut split = ReplyScan::default();
         let bytewise = bytes.chunks(1).try_for_each(|b| split.admit(b));
         assert_eq!(outcome, bytewise, "the outcome must not depend on how bytes arrive");
         outcome
@@ -181,7 +181,7 @@ mod tests {
     fn ordinary_replies_pass_and_leave_nothing_behind() {
         let replies: &[u8] = b"+OK\r\n:12\r\n$5\r\na\r\nbc\r\n$-1\r\n$0\r\n\r\n*0\r\n*-1\r\n*2\r\n*1\r\n:1\r\n$1\r\nx\r\n-ERR no\r\n";
         assert_eq!(admit(replies), Ok(()));
-        let mut scan = Scan::default();
+        let mut scan = ReplyScan::default();
         scan.admit(replies).unwrap();
         assert_eq!((scan.reply, scan.bulk, scan.open.len(), scan.line.len()), (0, 0, 0, 0));
     }

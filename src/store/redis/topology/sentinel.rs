@@ -1,9 +1,11 @@
-//! Asks sentinels where the primary is: what more than half of them say counts, and only for a while.
+//! Asks sentinels where the primary is, and which replicas could be promoted.
 //!
-//! One sentinel may be cut off together with the old primary and go on naming it. Reading from that
-//! one would admit what was revoked on the new one for as long as the partition lasts. So a primary is
-//! used only while a majority of the configured sentinels names it, and what it says is as old as
-//! their word ([`majority`](super::vouching)).
+//! One sentinel may be cut off together with the old primary and go on naming it. A gateway that believed it would admit what
+//! was revoked on the new primary, for as long as the partition lasts. So a primary is used only while a majority of the
+//! configured sentinels names it, and what is read from it is as old as their answer ([`majority`](super::majority)).
+//!
+//! The primary lists only the replicas that it has a connection to. A replica that it has lost is missing there, and is
+//! promoted all the same when the primary dies. So the sentinels are asked for replicas, too.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,8 +23,8 @@ use super::fault::StoreFault;
 use super::replicas::{Naming, PromotableReplicas, ReplicaAddress};
 use super::{Endpoint, SentinelAccess};
 
-/// How long the other sentinels may take to tell of replicas when a majority has. Healthy ones answer within
-/// milliseconds, and one more may name one more replica; one that hangs must not hold up every change for longer.
+/// How long the other sentinels may take to list replicas after a majority has answered. Healthy sentinels answer within
+/// milliseconds, and each may name one more replica. A sentinel that hangs must not delay every change.
 const GRACE: Duration = Duration::from_millis(20);
 
 /// The sentinels of one primary.
@@ -44,8 +46,8 @@ impl Sentinels {
         }
     }
 
-    /// Where the primary is, in the eyes of a majority. All are asked at once, after the call; ends when enough
-    /// have answered, within two seconds.
+    /// Where the primary is, as a majority says. All sentinels are asked at once, after the call. Ends when enough have
+    /// answered, within two seconds.
     pub(crate) async fn ask(&self) -> Result<Endpoint, StoreError> {
         let mut open: FuturesUnordered<_> = self.witnesses.iter().map(|witness| self.ask_one(witness)).collect();
         let all = self.witnesses.len();
@@ -59,12 +61,11 @@ impl Sentinels {
         Err(why_none(&votes, &self.service))
     }
 
-    /// The replicas of this primary that could be promoted: all that any of a majority calls so which names it. All are
-    /// asked after the call; ends within four seconds. The replicas of another primary say nothing about what
-    /// this one wrote.
+    /// The replicas of this primary that could be promoted: those that any sentinel lists which names this primary, if these
+    /// sentinels are a majority. All are asked after the call. Ends within four seconds.
     ///
     /// # Errors
-    /// Why nobody knows.
+    /// Why that is not known.
     pub(crate) async fn promotable(&self, primary: &Endpoint) -> Result<PromotableReplicas, String> {
         let mut open: FuturesUnordered<_> = self.witnesses.iter().map(|witness| self.account_of(witness)).collect();
         let mut tally = ReportTally::new(self.witnesses.len(), primary);
@@ -86,7 +87,7 @@ impl Sentinels {
             let why = format!("the sentinel {}: {}", sentinel.endpoint(), fault.error);
             (fault, why)
         };
-        // Replicas first: a primary that is named after them was the primary when they were listed, or has become it since.
+        // Replicas first: the primary that is named afterwards was the primary when they were listed, or has become it since.
         let replicas = sentinel.ask(self.question("REPLICAS")).await.map_err(named)?;
         let primary = sentinel.ask(self.question("GET-MASTER-ADDR-BY-NAME")).await.map_err(named)?;
         SentinelReport::read(primary, replicas).ok_or_else(|| named(StoreFault::malformed()))
@@ -111,13 +112,13 @@ impl Sentinels {
     }
 }
 
-/// The endpoint that more than half of all sentinels name, whoever has not answered yet.
+/// The endpoint that more than half of all sentinels name, those that have not answered included.
 fn winner(votes: &[Vote], all: usize) -> Option<&Endpoint> {
     let named = || votes.iter().filter_map(|vote| vote.as_ref().ok()?.as_ref());
     named().find(|endpoint| named().filter(|other| other == endpoint).count() > all / 2)
 }
 
-/// Why no majority names any.
+/// Why no majority names a primary.
 fn why_none(votes: &[Vote], service: &str) -> StoreError {
     let all = votes.len();
     let needed = all / 2 + 1;
@@ -140,11 +141,11 @@ pub(crate) struct SentinelReport {
 }
 
 impl SentinelReport {
-    /// Reads where a sentinel says that the primary is, and its list of replicas; `None` when either is none.
+    /// Reads the address of the primary and the list of replicas; `None` when either has another form.
     pub(crate) fn read(primary: Value, replicas: Value) -> Option<Self> {
         let (host, port): (String, u16) = redis::from_redis_value(primary).ok()?;
         if !matches!(replicas, Value::Array(_)) {
-            // Read as a list, nothing would be an empty one.
+            // The client would read nil as an empty list.
             return None;
         }
         let listed: Vec<HashMap<String, String>> = redis::from_redis_value(replicas).ok()?;
@@ -168,7 +169,7 @@ pub(crate) struct ReportTally<'a> {
 }
 
 impl<'a> ReportTally<'a> {
-    /// Of so many sentinels, asked about this primary.
+    /// For this number of sentinels, asked about this primary.
     pub(crate) const fn new(all: usize, primary: &'a Endpoint) -> Self {
         Self {
             all,
@@ -195,13 +196,13 @@ impl<'a> ReportTally<'a> {
                 self.wanted.add(account.promotable);
             }
             Ok(account) => self.elsewhere = Some(account.primary),
-            // A right that is missing is for somebody to give; that one is away is not.
+            // An operator can grant a missing right, so that reason goes before an unreachable sentinel.
             Err((fault, why)) if self.failed.is_none() || !fault.refused.is_empty() => self.failed = Some(why),
             Err(_) => {}
         }
     }
 
-    /// All that any of a majority calls promotable, or why nobody knows.
+    /// All replicas that a sentinel of the majority lists, or why they are not known.
     pub(crate) fn outcome(self) -> Result<PromotableReplicas, String> {
         let (agreed, all, needed, primary) = (self.agreed, self.all, self.needed(), self.primary);
         match (self.elsewhere, self.failed) {
@@ -217,9 +218,9 @@ impl<'a> ReportTally<'a> {
     }
 }
 
-/// Whether this sentinel could promote a replica: one that it finds down, or whose priority is 0, it never does. One
-/// whose link to the primary is down it may. One to which it has no connection itself it would not promote at this
-/// moment, but a promotion begins by closing these connections: a replica that is becoming the primary looks so.
+/// The replica's address if this sentinel could promote it. A sentinel never promotes a replica that it finds down, or whose
+/// priority is 0. It may promote one whose link to the primary is down. It would not promote one to which it has no connection
+/// at this moment; but a promotion begins by closing these connections, so a replica that is becoming the primary looks so.
 /// The outer `None` is an answer of another form.
 #[expect(clippy::option_option, reason = "an answer that says no, and one that cannot be read")]
 fn promotable(fields: &HashMap<String, String>) -> Option<Option<ReplicaAddress>> {
@@ -362,7 +363,7 @@ mod tests {
             Ok("")
         );
         assert_eq!(outcome(vec![account("a:1", &["b"])]).as_deref(), Ok("b:6379"));
-        // What another primary's replicas are says nothing of ours.
+        // The replicas of another primary say nothing about ours.
         let one_elsewhere = outcome(vec![account("a:1", &["b"]), account("a:1", &[]), account("z:1", &["d"])]);
         assert_eq!(one_elsewhere.as_deref(), Ok("b:6379"));
     }
@@ -380,7 +381,7 @@ mod tests {
             two_away.contains("1 of 3 sentinels said") && two_away.contains("2 must"),
             "{two_away}"
         );
-        // Of two reasons the one that somebody can mend.
+        // Of two reasons, the one that an operator can mend.
         let denied = "NOPERM User durward has no permissions to run the 'sentinel|replicas' command";
         let told = why(vec![no_account(), failed(denied), no_account()]);
         assert!(told.contains("sentinel|replicas"), "{told}");

@@ -23,7 +23,7 @@ const TICK: u64 = 1_000;
 const NOW: BootMillis = BootMillis(100 * TICK);
 
 /// The times of a change. None of the changes looks at the second.
-const AT: change::At = change::At {
+const AT: change::ChangeTimes = change::ChangeTimes {
     now: UnixMillis(1),
     watermark: UnixMillis(1),
 };
@@ -210,7 +210,7 @@ pub(super) fn possible_changes() -> Vec<(Sight, Sight)> {
         let Some(state) = state(from) else { continue };
         let record = CredentialRecord { state, ..sample() };
         for change in [CredentialChange::Revoke, CredentialChange::Disable, CredentialChange::Enable] {
-            if let Ok(change::Outcome::Changed(after)) = change::change_credential(&record, &change, AT) {
+            if let Ok(change::ChangeOutcome::Changed(after)) = change::change_credential(&record, &change, AT) {
                 possible.push((from, sight(after.state)));
             }
         }

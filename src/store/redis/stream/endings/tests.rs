@@ -170,7 +170,7 @@ fn two_branches_of_a_history_with_one_number_leave_what_both_took_away() {
     );
 }
 
-fn facts() -> FoundFacts {
+fn facts() -> StoredFacts {
     let credential = record(1, CredentialState::Active);
     let tenant = TenantRecord {
         id: credential.tenant.clone(),
@@ -187,7 +187,7 @@ fn facts() -> FoundFacts {
         created_at: UnixMillis(0),
         epoch: 1,
     };
-    let mut facts = FoundFacts {
+    let mut facts = StoredFacts {
         credential,
         tenant,
         ancestors: Vec::new(),
