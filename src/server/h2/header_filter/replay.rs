@@ -50,7 +50,6 @@ fn agrees(mut passed: &[u8], client: &Decoder) -> bool {
         };
         passed = passed.get(length..).unwrap_or_default();
     }
-<<<<<<< HEAD
     client.len() <= library.len() && (0..client.len()).all(|at| size(client, at) == size(&library, at))
 }
 
@@ -59,12 +58,6 @@ fn size(table: &Decoder, at: usize) -> usize {
     name.len() + value.len()
 }
 
-=======
-    let size = |(name, value): (&[u8], &[u8])| name.len() + value.len();
-    client.len() <= library.len() && (0..client.len()).all(|at| size(client.nth(at)) == size(library.nth(at)))
-}
-
->>>>>>> integration
 #[cfg(test)]
 mod tests {
     use super::*;
