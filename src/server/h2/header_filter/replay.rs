@@ -50,8 +50,12 @@ fn agrees(mut passed: &[u8], client: &Decoder) -> bool {
         };
         passed = passed.get(length..).unwrap_or_default();
     }
-    let size = |(name, value): (&[u8], &[u8])| name.len() + value.len();
-    client.len() <= library.len() && (0..client.len()).all(|at| size(client.nth(at)) == size(library.nth(at)))
+    client.len() <= library.len() && (0..client.len()).all(|at| size(client, at) == size(&library, at))
+}
+
+fn size(table: &Decoder, at: usize) -> usize {
+    let (name, value) = table.nth(at);
+    name.len() + value.len()
 }
 
 #[cfg(test)]
