@@ -17,7 +17,9 @@ binary=$(cargo bench --profile "$profile" --bench counts --no-run --message-form
 
 # instructions STAGE TIMES
 instructions() {
-  valgrind --tool=callgrind --callgrind-out-file=/dev/null "$binary" "$1" "$2" 2>&1 | sed -n 's/.*Collected : \([0-9]*\).*/\1/p'
+  local output
+  output=$(valgrind --tool=callgrind --callgrind-out-file=/dev/null "$binary" "$1" "$2" 2>&1) || { echo "$output" >&2; return 1; }
+  sed -n 's/.*Collected : \([0-9]*\).*/\1/p' <<< "$output"
 }
 
 new=$(mktemp)
@@ -28,7 +30,7 @@ for stage in $("$binary"); do
   count=
   for _ in 1 2 3; do
     few=$(instructions "$stage" 100) && many=$(instructions "$stage" 50100) || {
-      echo "$stage: valgrind did not survive it" >&2
+      echo "$stage: there is no count" >&2
       exit 1
     }
     once=$(((many - few) / 50000))

@@ -1,4 +1,8 @@
-//! From a presented credential to proven facts: the one step of a request that may wait.
+//! From a presented credential to proven facts.
+//!
+//! [`Resolver::recall`] answers from memory and never waits. If facts, a key of an issuer, or the newest uses of a session are
+//! missing, it tells what is missing ([`Missing`]), and [`Resolver::resolve`] gets it: this is the one step of a request before
+//! the decision that may wait for the store. Neither of them decides; that is [`crate::decide::authorize`].
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -21,23 +25,22 @@ use crate::jwks::KeyRenewal;
 use crate::store::StoreError;
 use crate::store::cached::{CacheEntry, CachedStore, LookupOrigin, Recalled};
 
-/// Places of a worker's own table: 2 MiB. With 10,000 busy keys one in a hundred finds both of its places
-/// taken by others at times, which costs a look into the shared cache.
+/// Slots of a worker's own table: 2 MiB. With 10,000 keys in use, one in a hundred finds both of its slots taken by other keys at
+/// times, which costs a look into the shared cache.
 const TABLE_SLOTS: usize = 131_072;
 
-/// Youngest facts that are read again before a sliding credential is thought dead of not being used:
-/// a second bounds what somebody who repeats a dead session costs the store.
+/// Before a sliding credential counts as idle for too long, its facts are read again if they are at least this old. So a client
+/// that repeats a dead session costs the store one look-up a second.
 const IDLE_RECHECK: Duration = Duration::from_secs(1);
 
-/// Resolves credentials for one worker. In front of the shared cache it keeps a small table of its
-/// own: the same facts under the same rules of age and position, found without touching memory that
-/// other workers write to.
+/// Resolves credentials for one worker. In front of the shared cache it keeps a small table of its own. The table refers to the same
+/// entries under the same rules of age and position, and is read without touching memory that other workers write to.
 pub struct Resolver {
     cached: Arc<CachedStore>,
     peppers: Peppers,
     clock: Arc<dyn Clock>,
     table: RefCell<Vec<Option<TableEntry>>>,
-    /// Fetches newer keys of issuers; without it, what is known is all there is.
+    /// Fetches newer keys of issuers. Without it, only the keys that are known are used.
     renewal: Option<Arc<KeyRenewal>>,
 }
 
@@ -48,8 +51,7 @@ impl Resolver {
         Self::with_table(cached, peppers, clock, TABLE_SLOTS)
     }
 
-    /// The same with at least so many places in its own table, at most 2^24; a power of two, so that a
-    /// place is found by a mask.
+    /// The same with at least so many slots in its own table, at most 2^24; a power of two, so that a slot is found by a mask.
     #[must_use]
     pub fn with_table(cached: Arc<CachedStore>, peppers: Peppers, clock: Arc<dyn Clock>, slots: usize) -> Self {
         let slots = slots.clamp(1, 1 << 24).next_power_of_two();
@@ -62,20 +64,19 @@ impl Resolver {
         }
     }
 
-    /// The same with somebody to ask for newer keys of issuers.
+    /// The same with a source of newer keys of issuers.
     #[must_use]
     pub fn with_renewal(mut self, renewal: Arc<KeyRenewal>) -> Self {
         self.renewal = Some(renewal);
         self
     }
 
-    /// Finds the facts of a credential in memory, what a token adds to them, and what presenting it
-    /// proved. Decides nothing: that is [`crate::decide::authorize`]'s. No I/O and no wait.
+    /// Finds the facts of a credential in memory, what a token adds to them, and what presenting the credential has proved. No I/O
+    /// and no wait.
     ///
     /// # Errors
     /// [`Denial::UnknownCredential`] only when the credential is certainly absent, [`Unproven::WRONG_MAC`] when no gateway
-    /// made it; what
-    /// [`TokenRules::verify`](crate::decide::token::TokenRules::verify) says of a token.
+    /// made it; for a token the errors of [`TokenRules::verify`](crate::decide::token::TokenRules::verify).
     pub fn recall<'s>(&self, surface: &'s Surface, extracted: &Extracted<'_>, now: Now) -> Result<Recall<'s>, Unproven> {
         let token = match surface.kind.verify(extracted.credential, now)? {
             Verified::NoToken => None,
@@ -108,18 +109,17 @@ impl Resolver {
             }
         }
         if let Some(facts) = found.take_if(|facts| validity::is_idle(facts, now.wall)) {
-            // Only now and then: what this gateway and others know of its use decides.
+            // The cached facts may lack uses that this gateway has noted or another one has written.
             return Ok(Recall::Incomplete(Missing::Uses { token, facts, now }));
         }
         Ok(Recall::Known(self.conclude(surface, extracted, found, token, now)?))
     }
 
-    /// Goes on where [`recall`](Self::recall) could not: asks the store for what memory does not hold,
-    /// or the issuer for a key. Cancel-safe.
+    /// Gets what [`recall`](Self::recall) found missing, from the store or, if it is a key, from the issuer. Cancel-safe.
     ///
     /// # Errors
     /// As [`recall`](Self::recall); [`Denial::StoreUnavailable`] and [`Denial::CorruptRecord`] when the
-    /// store cannot say.
+    /// store does not answer.
     pub async fn resolve(
         &self,
         surface: &Surface,
@@ -162,8 +162,8 @@ impl Resolver {
         Ok(self.conclude(surface, extracted, found, token, now)?)
     }
 
-    /// [`recall`](Self::recall) and, if memory does not suffice, [`resolve`](Self::resolve): for callers that need not avoid
-    /// a nested future. Cancel-safe.
+    /// [`recall`](Self::recall) and, if something is missing, [`resolve`](Self::resolve): for callers that need not avoid a nested
+    /// future. Cancel-safe.
     ///
     /// # Errors
     /// As [`recall`](Self::recall) and [`resolve`](Self::resolve).
@@ -178,7 +178,7 @@ impl Resolver {
         self.cached.load(fingerprint, asker).await.map_err(|error| denial_of(&error))
     }
 
-    /// Where a credential comes from that memory does not hold. A store may have been written under a pepper that this
+    /// Whether a credential that is not in memory may be a guess or a forgery. A store may have been written under a pepper that this
     /// gateway does not have; then the MACs of its keys cannot be checked. While the store reports this, no key counts
     /// as forged, and the store is asked.
     fn provenance(&self, surface: &Surface, extracted: &Extracted<'_>) -> Provenance {
@@ -188,10 +188,10 @@ impl Resolver {
         }
     }
 
-    /// Asks the store about somebody who was admitted before, whatever memory knows. Cancel-safe.
+    /// Reads the facts of a credential that was admitted before from the store, even if they are in memory. Cancel-safe.
     ///
     /// # Errors
-    /// [`Denial::StoreUnavailable`] and [`Denial::CorruptRecord`] when the store cannot say.
+    /// [`Denial::StoreUnavailable`] and [`Denial::CorruptRecord`] when the store does not answer.
     pub async fn load_since(&self, fingerprint: Fingerprint, now: Now) -> Result<Option<Arc<Facts>>, Denial> {
         self.cached
             .load_since(fingerprint, now.boot, LookupOrigin::Proven)
@@ -203,7 +203,7 @@ impl Resolver {
     /// counts as a guess of its address. Cancel-safe.
     ///
     /// # Errors
-    /// [`Denial::StoreUnavailable`] and [`Denial::CorruptRecord`] when the store cannot say.
+    /// [`Denial::StoreUnavailable`] and [`Denial::CorruptRecord`] when the store does not answer.
     pub async fn is_tenant(&self, id: &TenantId, client: IpAddr, now: Now) -> Result<bool, Denial> {
         let fingerprint = Fingerprint::of_tenant(id);
         match self.find_cached(fingerprint, now) {
@@ -221,7 +221,7 @@ impl Resolver {
         token: Option<Box<TokenClaims>>,
         now: Now,
     ) -> Result<Resolved, Denial> {
-        // Also without a record: an unknown key must cost what a known one does.
+        // This is done without a record too: an unknown key must take as long as a known one.
         let record = found.as_deref().map(|facts| &facts.credential);
         let proof = surface.prove(extracted.credential, token.as_deref(), record, &self.peppers);
         if proof == Proof::NONE {
@@ -236,17 +236,17 @@ impl Resolver {
         })
     }
 
-    /// What an account of this log-in name is found by.
+    /// The fingerprint by which an account of this log-in name is found.
     #[must_use]
     pub fn login_fingerprint(&self, surface: &Surface, login: &str) -> Fingerprint {
         login_fingerprint(self.peppers.first(), &surface.name, login)
     }
 
-    /// Finds the facts of an account by what was typed as its log-in name, as the store has them at `since`
-    /// or later. Says nothing about the password. Cancel-safe.
+    /// Finds the facts of an account by a typed log-in name, as the store has them at `since` or later. Does not check the
+    /// password. Cancel-safe.
     ///
     /// # Errors
-    /// [`Denial::StoreUnavailable`] and [`Denial::CorruptRecord`] when the store cannot say.
+    /// [`Denial::StoreUnavailable`] and [`Denial::CorruptRecord`] when the store does not answer.
     pub async fn resolve_login(
         &self,
         surface: &Surface,
@@ -254,7 +254,7 @@ impl Resolver {
         client: IpAddr,
         since: BootMillis,
     ) -> Result<Option<Arc<Facts>>, Denial> {
-        // Anybody can type a login name.
+        // Anybody can type a log-in name.
         let asker = LookupOrigin::Guess(client);
         for pepper in self.peppers.iter() {
             let fingerprint = login_fingerprint(pepper, &surface.name, login);
@@ -270,15 +270,15 @@ impl Resolver {
         if self.peppers.older().next().is_none() {
             return Ok(None);
         }
-        // It may have moved to the first pepper between the look there and the look at where it was.
+        // The account may have moved to the first pepper after the first look-up and before the look-up under its old pepper.
         let first = self.login_fingerprint(surface, login);
         let found = self.cached.load_since(first, self.clock.now().boot, asker).await;
         found.map_err(|error| denial_of(&error))
     }
 
-    /// Facts that say a credential died of not being used, with the uses that this gateway knows, and
-    /// those that another one has told the store of since they were read. Asks the store only when
-    /// that decides, and at most once a second for each credential.
+    /// Completes facts of a credential that seems idle for too long: with the uses that this gateway has noted, and with those
+    /// that another gateway has written to the store since the facts were read. Asks the store only if its answer decides, and
+    /// at most once a second for each credential.
     async fn with_newest_uses(&self, facts: Arc<Facts>, now: Now) -> Result<Arc<Facts>, Denial> {
         let facts = self.cached.activity().lay_over(facts);
         if !validity::is_idle(&facts, now.wall) || now.boot.since(facts.read_at()) < IDLE_RECHECK {
@@ -292,7 +292,7 @@ impl Resolver {
         Ok(self.cached.activity().lay_over(newer))
     }
 
-    /// Verifies a token of another issuer whose key was not known, after asking once for newer ones.
+    /// Verifies a token of another issuer whose key was unknown, after one fetch of newer keys.
     async fn verify_with_newer_keys(
         &self,
         rules: &ExternalRules,
@@ -313,18 +313,18 @@ impl Resolver {
         }
     }
 
-    /// Notes that these facts admitted a request; what slides lives on by it.
+    /// Notes that these facts admitted a request. A sliding credential lives on by its uses.
     pub fn note_use(&self, facts: &Facts, now: Now) {
         self.cached.activity().note(facts, now);
     }
 
-    /// What is remembered of all workers, and the store behind it.
+    /// The cache that all workers share, with the store behind it.
     #[must_use]
     pub const fn cached(&self) -> &Arc<CachedStore> {
         &self.cached
     }
 
-    /// What is known of a fingerprint without asking the store: own table, then shared cache.
+    /// The facts of a fingerprint as memory has them: looks into the own table, then into the shared cache.
     #[must_use]
     pub fn find_cached(&self, key: Fingerprint, now: Now) -> CachedFacts {
         if let Some(facts) = self.find_in_table(&key, now) {
@@ -344,8 +344,8 @@ impl Resolver {
     fn find_in_table(&self, key: &Fingerprint, now: Now) -> Option<Arc<Facts>> {
         let table = self.table.borrow();
         let (first, second) = table_slots(key, table.len());
-        let there = [first, second].into_iter().filter_map(|place| table.get(place)?.as_ref());
-        let mut own = there.filter(|there| there.entry.is_of(key));
+        let taken = [first, second].into_iter().filter_map(|slot| table.get(slot)?.as_ref());
+        let mut own = taken.filter(|taken| taken.entry.is_of(key));
         own.find_map(|TableEntry { entry, facts }| {
             facts.fetch();
             self.cached.is_current(key, entry, now).then(|| facts.clone())
@@ -356,27 +356,27 @@ impl Resolver {
         let mut table = self.table.borrow_mut();
         let (first, second) = table_slots(key, table.len());
         let facts = entry.facts().clone();
-        // What was looked for last is found first; what was there before is in the second place.
-        if let Some(before) = table.get_mut(first).and_then(|place| place.replace(TableEntry { entry, facts }))
+        // The newest entry goes to the first slot; the entry that was there moves to the second slot.
+        if let Some(before) = table.get_mut(first).and_then(|slot| slot.replace(TableEntry { entry, facts }))
             && !before.entry.is_of(key)
-            && let Some(place) = table.get_mut(second)
+            && let Some(slot) = table.get_mut(second)
         {
-            *place = Some(before);
+            *slot = Some(before);
         }
     }
 }
 
-/// A place of a worker's own table that is taken. The facts are those of the entry: kept beside it so that
-/// both are fetched from memory at once.
+/// A taken slot of a worker's own table. The facts are those of the entry; they stand beside it so that the processor fetches both
+/// at once.
 struct TableEntry {
     entry: Arc<CacheEntry>,
     facts: Arc<Facts>,
 }
 
-/// What memory knows of a fingerprint, without any wait.
+/// What memory has of a fingerprint.
 #[derive(Debug, Clone)]
 pub enum CachedFacts {
-    /// Facts young enough, and not contradicted by any event.
+    /// Facts that are young enough and that no event contradicts.
     Present(Arc<Facts>),
     /// Certainly absent a moment ago.
     Absent,
@@ -384,50 +384,44 @@ pub enum CachedFacts {
     Nothing,
 }
 
-/// What memory knows of a credential.
+/// The answer of [`Resolver::recall`].
 pub enum Recall<'s> {
-    /// Its facts.
     Known(Resolved),
-    /// Nothing that may be used now.
+    /// Memory does not suffice; this is missing.
     Incomplete(Missing<'s>),
 }
 
 /// What is missing for an answer from memory.
 pub enum Missing<'s> {
-    /// Facts; as many fingerprints as were tried are certainly absent, this one is to be asked for.
+    /// Facts. The first `tried` fingerprints are certainly absent; `fingerprint` is the next one.
     Facts {
         /// The verified token, on token surfaces.
         token: Option<Box<TokenClaims>>,
-        /// How many fingerprints are certainly absent.
         tried: usize,
-        /// The one to ask the store for.
         fingerprint: Fingerprint,
-        /// Whether it may be a guess.
+        /// Whether the credential may be a guess.
         provenance: Provenance,
     },
     /// The key of another issuer.
     Key {
         /// How its tokens are verified.
         rules: &'s ExternalRules,
-        /// Whose key.
         keys: &'s Arc<PublishedKeys>,
-        /// What is to be said if there are no newer ones.
+        /// The denial if there are no newer keys.
         otherwise: Unproven,
     },
-    /// Whether it was used lately: these facts say that it died of not being used.
+    /// The newest uses: by these facts the credential was not used for too long.
     Uses {
         /// The verified token, on token surfaces.
         token: Option<Box<TokenClaims>>,
-        /// The facts.
         facts: Arc<Facts>,
-        /// When they were judged.
         now: Now,
     },
 }
 
 /// Proven facts, and what authorization needs besides.
 pub struct Resolved {
-    /// Who it is, if the decision agrees.
+    /// The caller, if the decision admits it.
     pub principal: Principal,
     /// What presenting the credential proved.
     pub proof: Proof,
@@ -435,13 +429,13 @@ pub struct Resolved {
     pub now: Now,
 }
 
-/// The two places of a fingerprint in a table of so many: neighbours in one line of the processor's cache.
+/// The two slots of a fingerprint in a table of so many: neighbours in one line of the processor's cache.
 fn table_slots(key: &Fingerprint, slots: usize) -> (usize, usize) {
     let first = usize::try_from(key.slot_bits()).unwrap_or(0) & slots.saturating_sub(1);
     (first, first ^ 1)
 }
 
-/// A store's failure is never a 401 (invariant 5).
+/// A failure of the store is 503 or 500, and never 401: the gateway does not know whether the credential is valid.
 fn denial_of(error: &StoreError) -> Denial {
     match error {
         StoreError::Unavailable(_) | StoreError::Foreign(_) => Denial::StoreUnavailable,

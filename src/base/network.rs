@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 /// An IPv4 address, or the /64 of an IPv6 address. An IPv4 address that is written as IPv6 is the IPv4 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct CustomerNetwork(u64);
+pub struct ClientNetwork(u64);
 
-impl CustomerNetwork {
+impl ClientNetwork {
     /// The IPv4 address, or the upper 64 bits of the IPv6 address.
     #[must_use]
     pub const fn bits(self) -> u64 {
@@ -30,7 +30,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_customer_is_one_network_and_an_ipv4_host_has_two_spellings() {
-        let network = |text: &str| CustomerNetwork::of(text.parse().unwrap());
+        let network = |text: &str| ClientNetwork::of(text.parse().unwrap());
         assert_eq!(network("2001:db8:0:1::1"), network("2001:db8:0:1:ffff::2"));
         assert_ne!(network("2001:db8:0:1::1"), network("2001:db8:0:2::1"));
         assert_eq!(network("192.0.2.1"), network("::ffff:192.0.2.1"));

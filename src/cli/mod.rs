@@ -108,7 +108,7 @@ pub(crate) enum Command {
     /// Make the running gateway read its configuration again.
     Reload,
     /// Show what the running gateway serves, and whether it is ready.
-    GatewayStatus,
+    Status,
     /// Run only the upstream of the demo, which answers with the request it got.
     #[command(hide = true)]
     SampleUpstream {
@@ -158,7 +158,7 @@ fn dispatch(cli: &Cli, printer: &Printer) -> Result<(), Failure> {
             let done: crate::admin::Reloaded = OperatorClient::of_config(&cli.config)?.post("/v1/reload", &())?;
             printer.print(&done, |out| writeln!(out, "reloaded; configuration {} is in force", done.version))
         }
-        Command::GatewayStatus => {
+        Command::Status => {
             let status: crate::admin::GatewayStatus = OperatorClient::of_config(&cli.config)?.get("/v1/status")?;
             printer.print(&status, |out| output::status(out, &status))
         }

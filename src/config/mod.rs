@@ -68,7 +68,7 @@ pub fn load(path: &Path, purpose: Purpose) -> Result<Loaded, ConfigErrors> {
     load_from(path, purpose, &Disk)
 }
 
-/// Loads a configuration from this environment. With [`Purpose::Check`] and a [`InMemory`] it
+/// Loads a configuration from this environment. With [`Purpose::Check`] and [`InMemory`] it
 /// touches nothing outside: the entry for fuzzing.
 ///
 /// # Errors
@@ -111,7 +111,7 @@ struct FileText {
     text: String,
 }
 
-/// The texts of one load. SourceFiles are numbered in the order they are read.
+/// The texts of one load. Sources are numbered in the order they are read.
 #[derive(Default)]
 struct FileTexts {
     gateway: Option<FileText>,

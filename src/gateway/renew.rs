@@ -63,18 +63,18 @@ pub(super) fn refresh(
     let Ok(Some(renewed)) = renew(rules, record, parent, claims.expires_at, end) else {
         return;
     };
-    let mut told = false;
+    let mut is_added = false;
     if let (TokenOrigin::Cookie, Some(spec)) = (origin, &minting.cookie) {
         let remaining = record_end.unwrap_or(end).0.saturating_sub(now.0);
         let remaining = std::time::Duration::from_millis(u64::try_from(remaining).unwrap_or(0));
         fields.push(b"Set-Cookie", session_cookie(spec, &renewed.text, remaining).as_bytes());
-        told = true;
+        is_added = true;
     }
     if let (TokenOrigin::Header, Some(name)) = (origin, &refresh.header) {
         fields.push(name.as_bytes(), renewed.text.as_bytes());
-        told = true;
+        is_added = true;
     }
-    if told {
+    if is_added {
         // The response carries a credential, whatever the upstream says about caching (RFC 9111, section 7.3).
         fields.push(b"Cache-Control", b"no-store");
     }

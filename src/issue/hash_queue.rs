@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use crate::base::network::CustomerNetwork;
+use crate::base::network::ClientNetwork;
 
 /// A bounded number of permits, and a bounded number of waiters. Clones share both.
 #[derive(Debug, Clone)]
@@ -28,8 +28,8 @@ pub struct FairQueue(Arc<QueueShared>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
     /// Callers who have proven before who they are.
-    Known(CustomerNetwork),
-    Stranger(CustomerNetwork),
+    Known(ClientNetwork),
+    Stranger(ClientNetwork),
 }
 
 /// The queue was full, or a caller with a better claim took the room of this waiter.

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::snapshot::HashingLimits;
 
 use super::hash_queue::{FairQueue, Flow, QueueFull, QueuePermit};
-use crate::base::network::CustomerNetwork;
+use crate::base::network::ClientNetwork;
 
 /// Memory of one hash in KiB, passes and lanes: the OWASP password storage recommendation for
 /// Argon2id (19 MiB, 2, 1), the largest memory of its table that needs one lane only.
@@ -127,7 +127,7 @@ impl Passwords {
     /// # Errors
     /// [`PasswordError::Busy`], at once or when a caller with a better claim takes the room in the queue.
     pub async fn acquire(&self, requester: Requester, address: IpAddr) -> Result<HashPermit, PasswordError> {
-        let network = CustomerNetwork::of(address);
+        let network = ClientNetwork::of(address);
         let (queue, flow) = match requester {
             Requester::Known => (&self.log_in, Flow::Known(network)),
             Requester::LogIn => (&self.log_in, Flow::Stranger(network)),

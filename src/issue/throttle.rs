@@ -24,7 +24,7 @@ use crate::base::clock::BootMillis;
 use crate::base::fingerprint::Fingerprint;
 use crate::snapshot::LogInSettings;
 
-use crate::base::network::CustomerNetwork;
+use crate::base::network::ClientNetwork;
 
 use counts::{AttemptCounts, Charge, CountKey};
 use known_networks::KnownNetworks;
@@ -77,7 +77,7 @@ pub enum AttemptKind {
 #[derive(Debug)]
 pub struct PasswordAttempt {
     account: Fingerprint,
-    network: CustomerNetwork,
+    network: ClientNetwork,
     charged: Charged,
 }
 
@@ -130,7 +130,7 @@ impl Throttle {
         address: IpAddr,
         now: BootMillis,
     ) -> Result<PasswordAttempt, TooManyAttempts> {
-        let network = CustomerNetwork::of(address);
+        let network = ClientNetwork::of(address);
         let mut table = self.lock();
         let ThrottleTable { counts, known, logged_at } = &mut *table;
         let known = known.find(account, network, now).filter(|_| door == AttemptKind::LogIn);
@@ -188,7 +188,7 @@ impl Throttle {
     }
 
     /// The counts that an attempt from an unknown network goes to, each with its limit.
-    fn limits(&self, door: AttemptKind, account: Fingerprint, network: CustomerNetwork) -> Vec<(CountKey, u32)> {
+    fn limits(&self, door: AttemptKind, account: Fingerprint, network: ClientNetwork) -> Vec<(CountKey, u32)> {
         match door {
             AttemptKind::LogIn => vec![
                 (CountKey::Pair(account, network), self.per_account_and_address),

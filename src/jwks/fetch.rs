@@ -20,14 +20,14 @@ use crate::decide::external::{FetchAddresses, KeySet, KeySetError, KeyUrl};
 
 use super::guard::is_public;
 
-/// From the name to the last byte. An issuer's file comes from a cache in
-/// milliseconds; one that drips is not worth waiting for.
+/// Deadline of a fetch, from the look-up of the name to the last byte. An issuer's file comes from a cache within milliseconds; a
+/// slower answer is not worth waiting for.
 pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 4;
 
-/// Why no keys were had. Names no contents, so nothing of the issuer's gets into logs.
+/// Why a fetch brought no keys. It names no contents, so nothing that the issuer sent gets into logs.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FetchError {
     #[error("it took longer than 5 s")]
@@ -70,7 +70,7 @@ async fn ask(url: &KeyUrl, lookups: &Arc<Semaphore>) -> Result<KeySet, FetchErro
         .await
         .map_err(|_| FetchError::Http)?;
     let _driver = ConnectionTask(tokio::spawn(async move {
-        // What goes wrong here is told to the request as well.
+        // The request gets the same error.
         let _ = connection.await;
     }));
     let response = sender.send_request(request(url)?).await.map_err(|_| FetchError::Http)?;
@@ -87,7 +87,7 @@ async fn ask(url: &KeyUrl, lookups: &Arc<Semaphore>) -> Result<KeySet, FetchErro
     )?)
 }
 
-/// Ends with whoever waits for its answer.
+/// The task of a connection. It ends when the caller that waits for the answer is dropped.
 struct ConnectionTask(JoinHandle<()>);
 
 impl Drop for ConnectionTask {
@@ -112,7 +112,7 @@ fn request(url: &KeyUrl) -> Result<http::Request<Empty<Bytes>>, FetchError> {
         .map_err(|_| FetchError::Http)
 }
 
-/// Whether the answer says it is a key set, and not compressed: a small answer could be large then.
+/// Whether the answer is declared as a key set and is not compressed: a small compressed answer could become large.
 fn is_key_set(response: &http::Response<Incoming>) -> bool {
     let text = |name| {
         response

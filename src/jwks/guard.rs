@@ -2,10 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether an address is one that anybody on the internet could be asked at. Everything that leads
-/// back into the operator's own networks is not: a name under somebody else's control would make the
-/// gateway ask there. Checked on what a name resolved to, and that very address is
-/// connected to, so that a second answer of the resolver changes nothing.
+/// Whether an address belongs to the public internet. An address of the operator's own networks does not: an attacker who controls
+/// a name could make the gateway send requests there. The address that the name resolved to is checked, and the gateway connects
+/// to that very address, so that a second answer of the resolver changes nothing.
 pub(super) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => is_public_v4(v4),

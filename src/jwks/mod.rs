@@ -1,5 +1,5 @@
-//! Keeps issuers' keys fresh: asked again before they are old, once more when a token names a key
-//! nobody knows, and kept while their issuer does not answer.
+//! Keeps issuers' keys fresh. They are fetched again before they are old, and once more when a token names an unknown key. While
+//! their issuer does not answer, the last keys stay in use.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,21 +21,21 @@ use fetch::{FetchError, fetch};
 /// Fetches, and look-ups of names, at a time.
 const MAX_FETCHES: usize = 4;
 
-/// How often it is looked whether something is due or the configuration has changed.
+/// How often the loop checks whether a fetch is due or the configuration has changed.
 const TICK: Duration = Duration::from_millis(250);
 
-/// First and longest pause after a fetch that failed; the longest is the shortest time in which an
-/// unknown `kid` may ask, so that a failing issuer is never asked more often by strangers than by us.
+/// First and longest pause after a fetch that failed. The longest pause is also the shortest time between two fetches that unknown
+/// `kid`s cause, so that strangers never make the gateway ask a failing issuer more often than it does by itself.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// Longest wait of a request for keys that are being fetched.
+/// Longest time that a request waits for a fetch of keys.
 const WAIT: Duration = Duration::from_secs(2);
 
-/// Fetches of all issuers together that tokens with unknown keys may cause: whoever makes up `kid`s
-/// for every issuer causes no more.
+/// Most fetches, of all issuers together, that tokens with unknown keys may cause in a minute. An attacker who makes up `kid`s for
+/// every issuer causes no more.
 const BUDGET: (u32, Duration) = (20, Duration::from_secs(60));
 
-/// Requests for a fetch that may wait to be taken; further ones are answered without.
+/// Most requests for a fetch that may be queued; a further request does not cause a fetch.
 const MAX_QUEUED: usize = 16;
 
 /// Renews the keys of every issuer in the snapshot that publishes them at a URL.
@@ -43,21 +43,19 @@ pub struct KeyRenewal {
     shared: Arc<SharedSnapshot>,
     clock: Arc<dyn Clock>,
     requests: mpsc::Sender<Arc<PublishedKeys>>,
-    /// Changes with each fetch that ended.
+    /// A number that grows with each fetch that has ended.
     ended: watch::Sender<u64>,
     fetched: AtomicU64,
     failed: AtomicU64,
 }
 
-/// What is to be done for [`KeyRenewal::run`].
+/// The queue of requests for a fetch, which [`KeyRenewal::run`] serves.
 pub struct FetchRequests(mpsc::Receiver<Arc<PublishedKeys>>);
 
 /// One reading of the counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyFigures {
-    /// Fetches that brought keys.
     pub fetched: u64,
-    /// Fetches that did not.
     pub failed: u64,
     /// Age of the oldest set in use, in whole seconds.
     pub oldest_seconds: u64,
@@ -81,9 +79,8 @@ impl KeyRenewal {
         (Arc::new(renewal), FetchRequests(receiver))
     }
 
-    /// Has an issuer asked whether it has newer keys, and waits for the end of that, two seconds at
-    /// most. Answers whether there is something new to look at. At once `false` when strangers have
-    /// asked a moment ago. Cancel-safe.
+    /// Has newer keys of an issuer fetched, and waits for the end of the fetch, two seconds at most. Answers whether there are
+    /// newer keys. Answers `false` at once if unknown keys have caused a fetch a moment ago. Cancel-safe.
     pub async fn refetch(&self, keys: &Arc<PublishedKeys>) -> bool {
         let mut ended = self.ended.subscribe();
         let (version, attempts) = (keys.version(), keys.attempts());
@@ -147,7 +144,7 @@ impl KeyRenewal {
                 }
                 Some(ended) = fetches.join_next() => match ended {
                     Ok((keys, asked_at, result)) => self.settle(&mut issuers, &keys, asked_at, result),
-                    // A defect ended it, and whose it was is not told: all are asked again.
+                    // A defect ended the fetch, and the error does not name its issuer: all issuers are asked again.
                     Err(_) => {
                         let later = self.clock.now().boot.plus(BACKOFF.1);
                         issuers.iter_mut().for_each(|issuer| (issuer.fetching, issuer.due) = (false, later));
@@ -208,7 +205,7 @@ impl KeyRenewal {
     }
 }
 
-/// An issuer and when it is asked next.
+/// An issuer, and when its keys are fetched next.
 struct IssuerSchedule {
     keys: Arc<PublishedKeys>,
     due: BootMillis,
@@ -222,20 +219,19 @@ impl IssuerSchedule {
         self.failures = failures;
         let refresh = self.keys.url().map_or(BACKOFF.1, |url| url.refresh);
         self.due = match failures {
-            // A little before it is due, so that the age stays below what was configured.
+            // A little earlier than configured, so that the age stays below the configured limit.
             0 => asked_at.plus(refresh * 4 / 5),
             n => now.plus(BACKOFF.0.saturating_mul(1 << (n - 1).min(5)).min(BACKOFF.1).min(refresh)),
         };
     }
 }
 
-/// Every issuer's keys.
 fn published(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<PublishedKeys>> {
     let issuers = snapshot.surfaces.iter().flat_map(|surface| surface.kind.issuers());
     issuers.map(|issuer| &issuer.keys)
 }
 
-/// Follows a new snapshot: who is new is asked at once, who is gone no more.
+/// Follows a new snapshot: the keys of a new issuer are fetched at once, those of a removed issuer no more.
 fn follow_snapshot(issuers: &mut Vec<IssuerSchedule>, snapshot: &Snapshot) {
     let current: Vec<&Arc<PublishedKeys>> = published(snapshot).filter(|keys| keys.url().is_some()).collect();
     issuers.retain(|issuer| current.iter().any(|keys| Arc::ptr_eq(keys, &issuer.keys)));
@@ -251,7 +247,7 @@ fn follow_snapshot(issuers: &mut Vec<IssuerSchedule>, snapshot: &Snapshot) {
     }
 }
 
-/// What strangers may cause, over all issuers.
+/// The fetches that unknown keys may cause, over all issuers.
 struct FetchBudget(Option<Rate>, Window);
 
 impl FetchBudget {

@@ -6,16 +6,15 @@ use std::time::Duration;
 use crate::decide::rate::{RateVerdict, RouteLimits};
 use crate::wire::fields::Fields;
 
-/// How a caller stands under one limit of a route.
+/// The verdict of one limit of a route about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitVerdict {
     /// Which limit, in the order of [`RouteLimits::iter`].
     pub limit: usize,
-    /// What was said.
     pub verdict: RateVerdict,
 }
 
-/// Adds both fields; nothing for a route without limits, and no `RateLimit` where none was asked.
+/// Adds both fields. Adds nothing for a route without limits, and no `RateLimit` if no limit was checked.
 pub fn push_fields(limits: &RouteLimits, standings: &[LimitVerdict], fields: &mut Fields) {
     if limits.is_empty() {
         return;
@@ -47,7 +46,7 @@ pub fn retry_after(standings: &[LimitVerdict]) -> Option<u64> {
     waits.max()
 }
 
-/// Rounded up: who comes back then is admitted; never 0, which would say "at once".
+/// Rounded up, so that a caller that comes back then is admitted. Never 0, which would mean "at once".
 fn whole_seconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis().div_ceil(1000)).unwrap_or(u64::MAX).max(1)
 }

@@ -1,9 +1,8 @@
 //! Rate limits as they are kept: in a table of this process, or by all gateways together in Redis.
 //!
-//! A shared limit is asked in three steps: the own table first (what it refuses, all gateways
-//! together refuse too, so a flood costs the store nothing), then Redis by one script on Redis' time,
-//! then the answer is noted in the table. So when Redis goes away, a gateway goes on with what it has
-//! counted itself.
+//! A shared limit is checked in three steps. First the table of this process: what it refuses, all gateways together refuse too, so
+//! a flood costs the store nothing. Then Redis, by one script and on Redis' time. Then the answer is noted in the table. So when
+//! Redis is lost, a gateway goes on with its own counts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,9 +23,9 @@ use table::LimitTable;
 /// millisecond; a limit is not worth more of a caller's time than this.
 pub const SHARED_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// The shared count cannot be had, and the limit says that this refuses.
+/// The shared count is not available, and the limit refuses in that case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the shared count cannot be had")]
+#[error("the shared count is not available")]
 pub struct CountUnavailable;
 
 /// Counts requests for all workers of the process. A route without limits never comes here.
@@ -55,7 +54,7 @@ impl Limiter {
     /// request whose client leaves meanwhile may be counted.
     ///
     /// # Errors
-    /// [`CountUnavailable`] under a limit that refuses when the shared count cannot be had.
+    /// [`CountUnavailable`] under a limit that refuses when the shared count is not available.
     pub async fn admit(&self, limit: &RateLimit, key: LimitKey, now: BootMillis) -> Result<RateVerdict, CountUnavailable> {
         let verdict = match (limit.counted, &self.shared) {
             (CountedIn::Together(policy), Some(shared)) => self.admit_together(shared, policy, limit, key, now).await?,
@@ -114,15 +113,12 @@ pub(super) struct LimitCounters {
 /// One reading of the counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitFigures {
-    /// Admitted by a limit.
     pub admitted: u64,
-    /// Refused by a limit.
     pub refused: u64,
-    /// Times the shared count could not be had.
+    /// Requests for which the shared count was not available.
     pub unavailable: u64,
-    /// Callers in the table.
     pub entries: u64,
-    /// Callers that lost their place although something of theirs still counted.
+    /// Callers whose entry was replaced although some of their requests still counted.
     pub evicted: u64,
 }
 

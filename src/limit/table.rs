@@ -1,4 +1,4 @@
-//! What this process has counted: a table of fixed size that an attacker cannot flush.
+//! The counts of this process, in a table of fixed size that an attacker cannot flush.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,16 +10,16 @@ use crate::decide::rate::{LimitKey, Rate, RateVerdict, Window};
 /// Sets of the table, each with a lock of its own: workers meet at one only for callers that meet.
 const SETS: usize = 8_192;
 
-/// Places of a set. With [`SETS`]: 65,536 callers at a time, 17 MiB when all places are taken, and
-/// work of at most eight entries for a newcomer.
+/// Entries of a set. With [`SETS`] these are 65,536 callers at a time, 17 MiB when the table is full. A new caller costs the work
+/// of at most eight entries.
 const WAYS: usize = 8;
 
 /// Windows by key. A caller's set depends on random keys of this process, so nobody can choose
 /// callers that meet in one set.
 ///
-/// When a set is full, a newcomer takes the place of whoever used the smallest share of his rate:
-/// first one who used none of it any more. Somebody who has reached his limit is forgotten only if
-/// all eight of his set have: a flood of addresses that are used once each pushes out one another.
+/// When a set is full, a new caller replaces the one that has used the smallest share of its rate; a caller that has used nothing
+/// goes first. A caller that has reached its limit is replaced only if all eight of its set have. So in a flood of addresses
+/// that are used once each, these addresses replace one another.
 pub(super) struct LimitTable {
     sets: Box<[Mutex<Vec<LimitEntry>>]>,
     hasher: RandomState,
@@ -30,7 +30,7 @@ struct LimitEntry {
     key: LimitKey,
     rate: Rate,
     window: Window,
-    /// The shared count has refused him until then.
+    /// The shared count has refused this caller until then.
     blocked_until: BootMillis,
 }
 
@@ -74,7 +74,7 @@ impl LimitTable {
         .unwrap_or_else(|| Window::default().judge(rate, now))
     }
 
-    /// What is known of a caller without counting anything; one nobody knows is admitted.
+    /// Judges a request without counting it; an unknown caller is admitted.
     pub(super) fn judge(&self, key: LimitKey, rate: Rate, now: BootMillis) -> RateVerdict {
         let Some(set) = self.set(key) else {
             return Window::default().judge(rate, now);
@@ -95,7 +95,7 @@ impl LimitTable {
         self.with(key, rate, now, |entry| entry.blocked_until = until);
     }
 
-    /// Callers it knows, the forgotten ones among them included until their place is needed.
+    /// Callers in the table, including those whose counts have expired and whose entry is not needed yet.
     pub(super) fn len(&self) -> u64 {
         let lens = self
             .sets
@@ -104,7 +104,7 @@ impl LimitTable {
         lens.sum()
     }
 
-    /// Callers whose counts were given up for others' although some of them still counted.
+    /// Callers whose entry was replaced although some of their requests still counted.
     pub(super) fn evicted(&self) -> u64 {
         self.evicted.load(Ordering::Relaxed)
     }
@@ -114,7 +114,7 @@ impl LimitTable {
         self.sets.get(usize::try_from(hash % SETS as u64).unwrap_or(0))
     }
 
-    /// Does something with a caller's entry, made if need be.
+    /// Runs `act` on a caller's entry, which is made if it is missing.
     fn with<T>(&self, key: LimitKey, rate: Rate, now: BootMillis, act: impl FnOnce(&mut LimitEntry) -> T) -> Option<T> {
         let mut set = self.set(key)?.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = set.iter_mut().find(|entry| entry.key == key) {

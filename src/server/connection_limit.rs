@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::base::network::CustomerNetwork;
+use crate::base::network::ClientNetwork;
 use crate::snapshot::Limits;
 
 /// Counts open connections. Its lock is taken when a connection opens and when it closes, never for a request.
@@ -19,7 +19,7 @@ pub(super) struct ConnectionLimiter {
 #[derive(Debug, Default)]
 struct OpenCounts {
     total: usize,
-    by_network: HashMap<CustomerNetwork, usize>,
+    by_network: HashMap<ClientNetwork, usize>,
 }
 
 /// Which limit a connection would exceed.
@@ -40,7 +40,7 @@ impl ConnectionLimiter {
 
     /// Admits a connection from this address, if the limits allow it.
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<ConnectionPermit, LimitReached> {
-        let network = CustomerNetwork::of(address);
+        let network = ClientNetwork::of(address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.total >= self.max_total {
             return Err(LimitReached::Total);
@@ -58,7 +58,7 @@ impl ConnectionLimiter {
         })
     }
 
-    fn release(&self, network: CustomerNetwork) {
+    fn release(&self, network: ClientNetwork) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.total = open.total.saturating_sub(1);
         if let Some(of_network) = open.by_network.get_mut(&network) {
@@ -74,7 +74,7 @@ impl ConnectionLimiter {
 #[derive(Debug)]
 pub(super) struct ConnectionPermit {
     limiter: Arc<ConnectionLimiter>,
-    network: CustomerNetwork,
+    network: ClientNetwork,
     load: Option<Arc<AtomicUsize>>,
 }
 

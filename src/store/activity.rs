@@ -1,11 +1,10 @@
 //! When sliding credentials were last used: noted in memory on each request, written behind.
 //!
-//! A use is worth a write when the store does not know one of the last interval. So a session costs
-//! each gateway at most one write an interval, however busy it is, and none on the request path. What
-//! is lost by a crash, and what another gateway cannot know yet, is at most an interval of use and
-//! [`ACTIVITY_TICK`]: a session may be thought idle that much too early. If the first use after a longer pause
-//! were lost, that would cost the whole pause, so it is written within [`AFTER_PAUSE`]. None of this makes a session
-//! live longer: its absolute limit is in the record, and no use moves it.
+//! A use is written when the store knows none of the last interval. So a session costs each gateway at most one write in each
+//! interval, however busy it is, and none on the request path. A crash loses, and another gateway does not know yet, at most the
+//! uses of one interval and [`ACTIVITY_TICK`]: a session may count as idle that much too early. The loss of the first use after
+//! a longer pause would cost the whole pause, so that use is written within [`AFTER_PAUSE`]. None of this makes a session live
+//! longer: its absolute limit is in the record, and no use moves it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,10 +22,10 @@ use super::{MAX_TOUCHED, RecordStore, StoreError};
 #[cfg(test)]
 mod tests;
 
-/// Longest time a use may be unknown to the store. A minute is a thousandth of a day's idle limit.
+/// Longest time that a use may be unknown to the store. A minute is a thousandth of a day's idle limit.
 pub const ACTIVITY_INTERVAL: Duration = Duration::from_secs(60);
 
-/// For short idle limits: the part of the limit that may be unknown.
+/// For short idle limits: a use may be unknown to the store for this part of the limit, a twentieth.
 const PART_OF_TIMEOUT: u32 = 20;
 
 /// How often due uses are looked for; adds to the interval.
@@ -40,10 +39,10 @@ pub const AFTER_PAUSE: Duration = Duration::from_millis(100);
 /// is less than the longest revocation bound.
 const KEPT_AFTER_WRITE: Duration = Duration::from_secs(60);
 
-/// Sessions in use at a time, about: 12 MB. What is beyond is not noted, and may be thought idle.
+/// Most sessions in the table (about): 12 MB. The uses of further sessions are not noted, so these may count as idle.
 const MAX_TRACKED: usize = 100_000;
 
-/// Locks over the table; more than the workers that meet there.
+/// Locks over the table: more than the workers that use it at the same time.
 const SHARDS: usize = 64;
 
 /// Longest final write at drain: some batches of a healthy store, and no longer than an operator waits.
@@ -52,7 +51,7 @@ const LAST_FLUSH: Duration = Duration::from_secs(3);
 /// Uses of sliding credentials. Shared by all workers; touched by requests of sliding credentials only.
 pub struct Activity {
     shards: Box<[Mutex<HashMap<CredentialId, Use>>]>,
-    /// Told of the first use after a pause.
+    /// Notified of the first use after a pause.
     pause_over: Notify,
     written: AtomicU64,
     failed: AtomicU64,
@@ -69,13 +68,12 @@ pub struct ActivityFigures {
     pub failed: u64,
     /// Uses that were not noted because too many sessions were in use.
     pub dropped: u64,
-    /// Sessions in the table.
     pub tracked: u64,
 }
 
 struct Use {
     last: UnixMillis,
-    /// The newest use the store has acknowledged, or had told before.
+    /// The newest use that the store has acknowledged, or that was read from it.
     stored: UnixMillis,
     /// When the next write may be made; after a write without another use, when this is forgotten.
     due: BootMillis,
@@ -88,12 +86,11 @@ impl Use {
     }
 }
 
-/// Which uses are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flush {
-    /// Those whose interval is over.
+    /// The uses whose interval is over.
     Due,
-    /// All that the store does not know.
+    /// All uses that the store does not know.
     All,
 }
 
@@ -253,7 +250,7 @@ pub async fn write_behind(activity: &Activity, store: &dyn RecordStore, clock: &
             () = activity.pause_over.notified() => tokio::time::sleep(AFTER_PAUSE).await,
         }
         if let Err(error) = activity.flush(store, clock.now(), Flush::Due).await {
-            tracing::warn!(%error, "uses of sessions could not be written; they are tried again");
+            tracing::warn!(%error, "the last uses of sessions could not be written to the store; the gateway tries again");
         }
     }
 }

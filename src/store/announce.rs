@@ -1,4 +1,4 @@
-//! Keeps this gateway's receipt in the store: at once after events, and as a heartbeat.
+//! Writes this gateway's receipt to the store: at once after events, and as a heartbeat.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,13 +36,10 @@ const BOUNDS: [u64; 14] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 5_000, 15_
 /// Who this gateway is to others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// Its name.
     pub id: GatewayId,
     /// Random; tells two processes of one name apart.
     pub run: u64,
-    /// The program's version.
     pub version: String,
-    /// Oldest fact it uses.
     pub max_age: Duration,
     /// How often it looks at live streams.
     pub stream_interval: Duration,
@@ -59,9 +56,7 @@ impl Identity {
 /// What the announcements came to, for metrics.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AnnounceFigures {
-    /// Receipts written.
     pub written: u64,
-    /// Announcements that failed.
     pub failed: u64,
     /// Time since the last receipt was written, or since the start.
     pub silent_for: Duration,
@@ -72,7 +67,7 @@ pub struct AnnounceFigures {
     pub lags: Vec<u64>,
 }
 
-/// What the log was told last.
+/// The state that was logged last.
 #[derive(PartialEq, Eq)]
 enum LoggedState {
     Nothing,
@@ -133,7 +128,6 @@ impl Announcer {
         announcer
     }
 
-    /// Who is announced.
     #[must_use]
     pub const fn identity(&self) -> &Identity {
         &self.identity
@@ -149,14 +143,14 @@ impl Announcer {
     /// again, and stops nothing.
     pub async fn run(self: Arc<Self>) {
         let mut failing;
-        let mut told = LoggedState::Nothing;
+        let mut logged = LoggedState::Nothing;
         loop {
             let outcome = timeout(DEADLINE, self.announce()).await;
             let outcome = outcome.unwrap_or_else(|_| Err(StoreError::Unavailable("it did not answer in time".into())));
-            self.tell(&outcome, &mut told);
+            self.log_state(&outcome, &mut logged);
             failing = outcome.is_err();
             sleep(COALESCE).await;
-            // What came meanwhile has left its mark; without anything, the heartbeat.
+            // Events that came meanwhile have left a permit in `news`. Without events, the heartbeat comes.
             let pause = if failing { RETRY } else { HEARTBEAT };
             let asked = async {
                 tokio::select! {
@@ -168,29 +162,28 @@ impl Announcer {
         }
     }
 
-    /// Tells the log when announcing begins to fail, or this gateway is no longer registered, and when all is
-    /// well again.
-    fn tell(&self, outcome: &Result<(), StoreError>, told: &mut LoggedState) {
+    /// Logs when announcements begin to fail, when this gateway is no longer registered, and when both work again.
+    fn log_state(&self, outcome: &Result<(), StoreError>, logged: &mut LoggedState) {
         let now = match (outcome, self.store().unregistered()) {
             (_, Some(why)) => LoggedState::Unregistered(why),
             (Err(_), None) => LoggedState::Silent,
             (Ok(()), None) => LoggedState::Nothing,
         };
-        if now == *told {
+        if now == *logged {
             return;
         }
         match (&now, outcome) {
             (LoggedState::Unregistered(why), _) => tracing::error!(
                 alarm = "not_registered",
                 why,
-                "this gateway is not registered with the store: it admits nobody but by what it read before, and that until it is too old"
+                "this gateway is not registered with the store: it admits callers only by facts that it read before, until these are too old"
             ),
             (LoggedState::Silent, Err(error)) => {
                 tracing::warn!(%error, "this gateway's receipt is not written; operators see it as silent");
             }
             _ => tracing::info!("this gateway is registered, and its receipt is written again"),
         }
-        *told = now;
+        *logged = now;
     }
 
     /// The first announcement, before anything is served: whoever asks first should not find this gateway
@@ -252,14 +245,13 @@ impl Announcer {
         }
     }
 
-    /// What the cache has been told. What the store handed out before the cache subscribed counts too:
-    /// nothing was remembered then.
+    /// The position up to which the cache has all events. Events from before the cache subscribed count too: the cache was empty
+    /// then.
     #[must_use]
     pub fn applied(&self) -> Position {
         self.cached.positions().newest().max(self.store().status().applied)
     }
 
-    /// What happened so far.
     #[must_use]
     pub fn figures(&self) -> AnnounceFigures {
         let written_at = BootMillis(self.written_at.load(Ordering::Relaxed));

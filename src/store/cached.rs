@@ -207,7 +207,6 @@ impl CachedStore {
         self.flights.cache().max_age()
     }
 
-    /// The store behind.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn FactStore> {
         self.flights.store()

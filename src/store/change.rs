@@ -290,7 +290,6 @@ pub(super) fn credential_event(record: &CredentialRecord) -> EventSubject {
     }
 }
 
-/// A new tenant.
 pub(super) fn new_tenant(id: TenantId, now: UnixMillis) -> TenantRecord {
     TenantRecord {
         id,

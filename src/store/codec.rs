@@ -49,17 +49,11 @@ pub enum CodecError {
     /// No version byte.
     #[error("it is empty")]
     Empty,
-    /// Written by another version.
     #[error("its format version is {0}, this gateway reads version 2")]
     Version(u8),
     /// Not the JSON of the wire struct.
     #[error("its JSON is not that of a {kind} (column {column})")]
-    Syntax {
-        /// What it should be.
-        kind: &'static str,
-        /// Where it fails.
-        column: usize,
-    },
+    Syntax { kind: &'static str, column: usize },
     /// A field has a value that no valid record has.
     #[error("its field {0} is invalid")]
     Field(&'static str),

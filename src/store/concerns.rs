@@ -24,10 +24,8 @@ pub enum Concern {
              excluded and `--wait` never says that all have confirmed: allow the gateway's user INFO"
     )]
     ServerHidden,
-    /// Nothing is written down.
     #[error("the store does not write changes down, a restart loses them: set `appendonly yes`")]
     NotPersistent,
-    /// Writing down fails.
     #[error("the store cannot write changes down: look at its disk and its log")]
     WritingFails,
     /// Changes are acknowledged before they are on the disk, and no replica has them either.
@@ -38,17 +36,13 @@ pub enum Concern {
     /// Records may be thrown out when memory is short.
     #[error("the store may evict records when memory is short (`maxmemory-policy {policy}`): set `noeviction`")]
     MayEvict {
-        /// The policy.
         policy: String,
         /// Keys thrown out since it was started.
         evicted: u64,
     },
     /// There are replicas, and no change waits for any.
     #[error("a failover may lose acknowledged changes for ever: the store has {replicas} replicas, set `wait_replicas = \"all\"`")]
-    NothingAwaited {
-        /// Replicas there are.
-        replicas: usize,
-    },
+    NothingAwaited { replicas: usize },
     /// Changes wait for fewer replicas than could be promoted.
     #[error(
         "a failover may lose acknowledged changes for ever: changes wait for {awaited} replicas and {promotable} could be promoted, \
@@ -81,10 +75,7 @@ pub enum Concern {
     },
     /// The server refuses whatever writes.
     #[error("the store takes no changes, revocations included: {why}")]
-    Closed {
-        /// Its reason.
-        why: &'static str,
-    },
+    Closed { why: &'static str },
     /// The gateway's user at the store lacks rights.
     #[error("the store refuses its user the rights {}: compare with docs/redis.md", rights.join(", "))]
     RightsRefused {
@@ -93,10 +84,7 @@ pub enum Concern {
     },
     /// A replica that could be promoted is away, or lags by seconds.
     #[error("changes are made but not confirmed, because replicas that could be promoted are not connected to the primary: {replicas}")]
-    ReplicasAway {
-        /// Their names.
-        replicas: String,
-    },
+    ReplicasAway { replicas: String },
     /// A node that is cut off from its cluster goes on answering.
     #[error("a node that is cut off from its cluster goes on answering: set `cluster-allow-reads-when-down no`")]
     ReadsWhenDown,

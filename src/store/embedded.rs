@@ -59,12 +59,12 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// Dropping the store waits for the change that is being written.
 pub struct EmbeddedStore {
     threads: RwLock<Option<StoreThreads>>,
-    /// The mark on disk ([`first_start::unconfirmed_marker`]), as long as no operator has said that this empty store is meant.
+    /// The path of the marker file ([`first_start::unconfirmed_marker`]), until an operator has confirmed this empty store.
     unconfirmed: Mutex<Option<PathBuf>>,
     health: Arc<WriteHealth>,
     progress: Arc<StoreProgress>,
     receipts: MemoryReceipts,
-    /// Of the pepper that new fingerprints are made under.
+    /// The mark of the pepper that new fingerprints are made under.
     mark: PepperMark,
 }
 
@@ -128,8 +128,8 @@ impl EmbeddedStore {
         })
     }
 
-    /// Makes look-ups fail until an operator makes a tenant. An empty store may have taken the place of another one, and then
-    /// it must not answer that a credential is unknown. A tenant that signs itself up does not count.
+    /// Makes look-ups fail until an operator makes a tenant. An empty store may have replaced another one that was lost; then it
+    /// must not answer that a credential is unknown. A tenant that signs itself up is no confirmation.
     pub fn await_confirmation(&mut self, path: &Path) {
         self.unconfirmed = Mutex::new(Some(first_start::unconfirmed_marker(path)));
     }
@@ -148,12 +148,12 @@ impl EmbeddedStore {
         if let Some(mark) = mark
             && let Err(error) = first_start::remove_marker(&mark)
         {
-            tracing::warn!(%error, file = %mark.display(), "cannot be removed: as long as it is there, callers get 503 after a start");
+            tracing::warn!(%error, file = %mark.display(), "the marker file of an unconfirmed store cannot be removed; as long as it is there, callers get 503 after a start");
         }
     }
 
-    /// Ends the store: what is queued is finished, then every call fails, and the file is free for
-    /// another process. Blocks until then.
+    /// Closes the store: what is queued is finished, then every call fails, and the file is free for another process. Blocks
+    /// until then.
     #[cfg(any(test, feature = "internals"))]
     pub fn close(&self) {
         let threads = self.threads.write().unwrap_or_else(PoisonError::into_inner).take();
@@ -216,7 +216,7 @@ impl FactStore for EmbeddedStore {
         }
     }
 
-    /// In one transaction: a refresh of many credentials is one wake of a reading thread.
+    /// Reads all in one transaction, so that a batch wakes a reading thread once.
     fn find_many(&self, asked: Vec<LookupQuery>) -> BoxFuture<'_, Vec<Result<RefreshReply, StoreError>>> {
         let count = asked.len();
         let found = match self.check_confirmed() {
@@ -372,7 +372,7 @@ impl ReceiptStore for EmbeddedStore {
     }
 
     fn receipts(&self) -> BoxFuture<'_, Result<Receipts, StoreError>> {
-        // The position is read from the file: what was never told to anybody must not look confirmed.
+        // The position is read from the file: a change whose event nobody has received must not look confirmed.
         let head = self.read(ReadTables::position);
         Box::pin(async move { Ok(self.receipts.list(head.await?)) })
     }

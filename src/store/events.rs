@@ -1,4 +1,4 @@
-//! What events have told this process: for each slot of names, the position of the newest change.
+//! Which changes this process has heard of: for each slot of names, the position of the newest event.
 //!
 //! # Why facts read at position p may be used iff p >= slot and p >= floor
 //!
@@ -74,7 +74,7 @@ impl Positions {
         }
     }
 
-    /// Whether no event has come that these facts do not contain.
+    /// Whether these facts contain every event about them that has come.
     #[must_use]
     pub fn is_current(&self, facts: &Facts) -> bool {
         let (credential, tenant) = (slot_of_credential(&facts.credential.id), slot_of_tenant(&facts.credential.tenant));
@@ -87,7 +87,7 @@ impl Positions {
         position >= self.mark(fingerprint)
     }
 
-    /// The newest position this process has heard of, whatever it was about.
+    /// The position of the newest event, whatever it is about.
     #[must_use]
     pub fn newest(&self) -> Position {
         Position(self.newest.load(Ordering::Acquire))
@@ -157,14 +157,13 @@ impl EventSink for Positions {
     }
 }
 
-/// How well a process hears of changes. Without events, facts are bounded by age alone.
+/// How well events reach a process. Without events, the age limit alone bounds the use of facts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReaderState {
-    /// Not connected yet, or not any more.
+    /// Not connected yet, or no longer connected.
     Lost,
     /// Connected, reading what was missed.
     CatchingUp,
-    /// Every event arrives.
     Live,
 }
 
@@ -208,7 +207,6 @@ pub(super) struct ReaderStatus {
 }
 
 impl ReaderStatus {
-    /// Starts lost.
     pub(super) fn new() -> Self {
         Self {
             state: watch::channel(ReaderState::Lost).0,
@@ -267,16 +265,16 @@ fn slot_of_role(id: &RoleId) -> u64 {
     mix(3, id.as_str())
 }
 
-/// Those of ancestors and of every role named, whether the store has it or not: a deleted role may
-/// be one that facts still hold.
+/// The slots of ancestors and of every role that is named, even if the store does not have it: facts may still hold a deleted
+/// role.
 fn slots_of_others(facts: &Facts) -> impl Iterator<Item = u64> {
     let ancestors = facts.ancestors.iter().map(|ancestor| slot_of_credential(&ancestor.id));
     let chain = std::iter::once(&facts.credential).chain(&facts.ancestors);
     ancestors.chain(chain.flat_map(|record| record.roles()).map(slot_of_role))
 }
 
-/// Spreads a name over the table, eight bytes a step. Not keyed: whoever chose ids to collide would
-/// win that some facts are read again.
+/// Spreads a name over the table, eight bytes a step. The hash is not keyed: whoever chooses ids that collide only makes some facts
+/// be read again.
 fn mix(kind: u64, name: &str) -> u64 {
     /// An odd number with well-spread bits (the 64-bit golden ratio).
     const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;

@@ -1,4 +1,4 @@
-//! Which credentials a list holds: one rule that every store applies.
+//! Which credentials a list contains: one rule that every store applies.
 
 use std::future::Future;
 
@@ -15,24 +15,20 @@ use super::{MAX_LIST, StoreError};
 /// So a page takes a fraction of a second, even if a tenant has many records and few of them belong into the list.
 pub const MAX_READ: usize = 10_000;
 
-/// Selects credentials to list.
 #[derive(Debug, Clone, Default)]
 pub struct CredentialFilter {
-    /// Of this tenant only.
     pub tenant: Option<TenantId>,
-    /// Of this surface only.
     pub surface: Option<SurfaceName>,
-    /// Hanging on this record only.
+    /// Children of this record only.
     pub parent: Option<CredentialId>,
-    /// Of this subject only.
     pub subject: Option<Subject>,
     /// With a claim of this name that is, or contains, this text.
     pub claim: Option<(String, String)>,
-    /// Found only with this pepper.
+    /// Those that are found only with this pepper.
     pub pepper: Option<UnderPepper>,
-    /// Within what a caller of this mode may see.
+    /// Those that a caller of this mode may see.
     pub caller_mode: Option<Mode>,
-    /// With these ids: others are not read.
+    /// Those with these ids: records of other ids are not read.
     pub ids: IdFilter,
     /// Neither revoked nor expired nor idle for too long at this time.
     pub live_at: Option<UnixMillis>,
@@ -54,7 +50,7 @@ impl CredentialFilter {
         }
     }
 
-    /// Whether a record belongs into the list, its place in the order apart.
+    /// Whether a record belongs to the list; its id and the paging are not checked here.
     #[must_use]
     pub fn admits(&self, record: &CredentialRecord) -> bool {
         self.tenant.as_ref().is_none_or(|t| *t == record.tenant)
@@ -80,22 +76,20 @@ fn is_live(record: &CredentialRecord, now: UnixMillis) -> bool {
 /// One page of a list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CredentialPage {
-    /// In order of id.
     pub records: Vec<CredentialRecord>,
     /// Where the next page begins ([`CredentialFilter::after`]); `None` on the last page. A page that has a next one may still
     /// be short or empty: then [`MAX_READ`] records were read for it.
     pub next: Option<CredentialId>,
 }
 
-/// Which ids a list is about. A list of keys need not read a million sessions then.
+/// Which ids a list contains, so that a list of keys need not read a million sessions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum IdFilter {
-    /// All.
     #[default]
     All,
-    /// Those that begin so.
+    /// Those that begin with this text.
     Beginning(&'static str),
-    /// Those that do not begin so.
+    /// Those that do not begin with this text.
     NotBeginning(&'static str),
 }
 
@@ -140,14 +134,12 @@ struct PageCollector<'f> {
     page: CredentialPage,
 }
 
-/// What a page needs besides the records that it has.
+/// What must be read next for a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum NextRead {
-    /// The next record.
     Next,
     /// The records that follow this text.
     After(String),
-    /// No more.
     Nothing,
 }
 
@@ -178,7 +170,7 @@ impl<'f> PageCollector<'f> {
         id.clone_into(&mut self.last);
         let record = match read {
             Err(error @ StoreError::Corrupt(_)) if self.filter.passes_over_broken => {
-                tracing::error!(alarm = "corrupt_record", %error, "passed over");
+                tracing::error!(alarm = "corrupt_record", %error, "a record that cannot be read is left out of a list");
                 return Ok(NextRead::Next);
             }
             read => read?,

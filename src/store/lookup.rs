@@ -6,56 +6,53 @@ use crate::base::principal::{CredentialRecord, Position, RoleRecord, TenantRecor
 
 use super::StoreError;
 
-/// What a look-up found.
+/// The answer of a look-up.
 #[derive(Debug, Clone)]
 pub struct LookupReply {
     /// The store's position at the time of the read: every change up to it is contained.
     pub position: Position,
     /// The credential and what its force depends on, read in one step; `None` = certainly absent.
     pub facts: Option<StoredFacts>,
-    /// Up to when the server that answered was known to be the primary, where somebody else decides that:
-    /// what was found counts from then if the question was sent later. `None`: from the question.
+    /// When the server that answered was last named the primary, by sentinels or a cluster. The age of the answer counts from then
+    /// if the question was sent later. `None`: the age counts from the question.
     pub primary_at: Option<BootMillis>,
 }
 
-/// A question that was answered before.
+/// The question of a look-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LookupQuery {
-    /// Of what.
     pub fingerprint: Fingerprint,
-    /// The position of what is known of it; `None`: it must be read, whatever the position.
+    /// The position of the facts that the cache has; `None`: the facts must be read, whatever the position.
     pub known: Option<Position>,
 }
 
 impl LookupQuery {
-    /// Of what memory does not hold.
+    /// The question about facts that the cache does not have.
     #[must_use]
     pub const fn full(fingerprint: Fingerprint) -> Self {
         Self { fingerprint, known: None }
     }
 }
 
-/// The answer to a question that was answered before.
+/// The answer to a [`LookupQuery`].
 #[derive(Debug, Clone)]
 #[expect(clippy::large_enum_variant, reason = "it is moved twice; a box would be made and dropped as often")]
 pub enum RefreshReply {
-    /// The store's position is the one that was known: not one change of anything has been made since.
+    /// The store's position is the known one: no change of any record has been made since.
     Unchanged(Position),
-    /// As it was read anew.
+    /// The facts as they are now.
     Read(LookupReply),
 }
 
-/// A credential and what its force depends on.
+/// A credential and the records on which its validity depends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredFacts {
-    /// The credential.
     pub credential: CredentialRecord,
-    /// Its tenant.
     pub tenant: TenantRecord,
-    /// What it hangs on: its parent first, every one up to the record that hangs on none.
+    /// Its ancestors: the parent first, up to the record without a parent.
     pub ancestors: Vec<CredentialRecord>,
-    /// Those roles that it or what it hangs on names and the store has, of its tenant only, each once; the
-    /// others are the configuration's or were deleted.
+    /// The roles that it or its ancestors name and that the store has, of its tenant only, each once. Other roles that are named
+    /// are in the configuration, or were deleted.
     pub roles: Vec<RoleRecord>,
 }
 
@@ -64,7 +61,7 @@ pub(super) fn answers(record: &CredentialRecord, fingerprint: &Fingerprint) -> b
     record.fingerprint.ct_eq(fingerprint) || Fingerprint::of_id(&record.surface, &record.id).ct_eq(fingerprint)
 }
 
-/// Puts together what a look-up read, and refuses what does not belong together: each ancestor must
+/// Puts together the records that a look-up has read, and refuses records that do not belong together: each ancestor must
 /// be the one named, of the same tenant, up to one that names none. Roles of other tenants count as
 /// absent.
 ///

@@ -30,7 +30,7 @@ mod watch;
 pub use concerns::Writes;
 pub use contract::{CredentialStore, FactStore, ReceiptStore, RecordStore};
 pub use events::StoreStatus;
-pub use filter::{CredentialFilter, CredentialPage, IdFilter, MAX_READ};
+pub use filter::{CredentialFilter, CredentialPage, IdFilter};
 pub use lookup::{LookupQuery, LookupReply, RefreshReply, StoredFacts};
 pub use peppers::{ListedPepper, PepperList, UnderPepper, find_any, pepper_of};
 pub use receipts::{Announcement, DepartedGateway, EventPage, HistoryPoint, LoggedEvent, Receipt, Receipts};

@@ -26,7 +26,6 @@ pub struct PepperList {
 /// One pepper of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedPepper {
-    /// Which.
     pub check: PepperCheck,
     /// While it is being dropped, the word of whoever drops it: nothing is made under it any more.
     pub leaving: Option<String>,
@@ -35,7 +34,6 @@ pub struct ListedPepper {
 /// A pepper, for the question which credentials depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnderPepper {
-    /// Which.
     pub mark: PepperMark,
     /// That of records without a mark ([`PepperList::oldest`]).
     pub oldest: Option<PepperMark>,
@@ -87,7 +85,6 @@ impl PepperList {
         })
     }
 
-    /// As it is stored.
     #[must_use]
     pub fn text(&self) -> String {
         let words = self.listed.iter().map(|listed| match &listed.leaving {
@@ -103,7 +100,6 @@ impl PepperList {
         self.dropped.iter().map(|check| check.to_hex()).collect::<Vec<_>>().join(" ")
     }
 
-    /// The peppers, oldest first.
     #[must_use]
     pub fn listed(&self) -> &[ListedPepper] {
         &self.listed

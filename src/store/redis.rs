@@ -25,6 +25,7 @@ use super::{
     LookupReply, NewRecords, PepperList, ReceiptStore, Receipts, RecordStore, RefreshReply, RoleChange, StoreError, StoreStatus,
     TenantState,
 };
+#[cfg(any(test, feature = "internals"))]
 pub use fuzzing::{judge_bytes, parse_bytes};
 pub use operations::SharedCounts;
 use operations::{ReceiptScripts, StoreCall, restore_for_ever};
@@ -36,6 +37,7 @@ pub use topology::{
 };
 use topology::{CONNECT_TIMEOUT, Concerns, GatewayRegistration, Link, LinkRole, LinkState, LiveLink, PrimaryLocator, inspect_for_ever};
 
+#[cfg(any(test, feature = "internals"))]
 mod fuzzing;
 mod operations;
 mod scripts;

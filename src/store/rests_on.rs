@@ -1,4 +1,4 @@
-//! What a change rests on: the records its maker was judged by, which must be the same at the step of the write.
+//! The precondition of a write: the records by which its caller was judged must be unchanged at the step of the write.
 
 use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, Facts, RoleRecord, TenantRecord};
@@ -10,23 +10,20 @@ use super::{ChangeError, StoredFacts};
 /// more has no epoch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RestsOn {
-    /// Credentials.
     pub(super) credentials: Vec<(CredentialId, u64)>,
-    /// Tenants.
     pub(super) tenants: Vec<(TenantId, u64)>,
-    /// Roles of the store.
     pub(super) roles: Vec<(RoleId, u64)>,
 }
 
 impl RestsOn {
-    /// On all that decides about a credential: it, what it hangs on, its tenant, and the roles of all of them. A
-    /// role that is not in the store cannot come to be there, since ids are never used again.
+    /// All records that decide about a credential: the credential, its ancestors, its tenant, and the roles of all of them. A role
+    /// that is missing from the store stays missing, since ids are never used again.
     #[must_use]
     pub fn facts(facts: &Facts) -> Self {
         Self::of(&facts.credential, &facts.ancestors, &facts.tenant, &facts.roles)
     }
 
-    /// The same of what a look-up found.
+    /// The same, for the answer of a look-up.
     #[must_use]
     pub fn found(found: &StoredFacts) -> Self {
         Self::of(&found.credential, &found.ancestors, &found.tenant, &found.roles)
@@ -42,7 +39,7 @@ impl RestsOn {
         }
     }
 
-    /// Adds what another judgement rests on.
+    /// Adds the records of another judgement.
     pub fn add(&mut self, other: Self) {
         add_new(&mut self.credentials, other.credentials);
         add_new(&mut self.tenants, other.tenants);

@@ -1,4 +1,4 @@
-//! Forgets credentials that ended by themselves long ago: sessions and tokens are made for ever.
+//! Removes credentials that ended by themselves long ago. Without this, sessions and tokens would fill the store.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -41,10 +41,10 @@ pub(super) fn natural_end(record: &CredentialRecord) -> Option<UnixMillis> {
 
 /// Sweeps `store` now and then, until it is dropped. A sweep that fails is tried again at the next time.
 pub async fn sweep_for_ever(store: &dyn RecordStore, keep: Duration, clock: &dyn Clock) {
-    sweep_every((FIRST, PERIOD), store, keep, clock).await;
+    sweep_every(FIRST, PERIOD, store, keep, clock).await;
 }
 
-async fn sweep_every((first, period): (Duration, Duration), store: &dyn RecordStore, keep: Duration, clock: &dyn Clock) {
+async fn sweep_every(first: Duration, period: Duration, store: &dyn RecordStore, keep: Duration, clock: &dyn Clock) {
     let mut pause = first;
     loop {
         tokio::time::sleep(pause).await;
@@ -74,7 +74,7 @@ pub async fn sweep(store: &dyn RecordStore, keep: Duration, now: UnixMillis) -> 
     if ended.is_empty() {
         return Ok(0);
     }
-    // A parent whose children are still there goes at the next sweep, or never.
+    // A parent whose children are still there is removed by a later sweep, or never.
     let mut needed = HashSet::new();
     each(store, |record| {
         if let Some(parent) = record.parent()
@@ -93,14 +93,14 @@ pub async fn sweep(store: &dyn RecordStore, keep: Duration, now: UnixMillis) -> 
     Ok(count)
 }
 
-/// Shows every credential of the store, page by page.
+/// Calls `show` with every credential of the store, page by page.
 async fn each(store: &dyn RecordStore, mut show: impl FnMut(CredentialRecord)) -> Result<(), ChangeError> {
     let mut after = None;
     loop {
         let filter = CredentialFilter {
             after,
             limit: MAX_LIST,
-            // One broken record must not keep all others for ever.
+            // One broken record must not stop the removal of all others.
             passes_over_broken: true,
             ..CredentialFilter::default()
         };

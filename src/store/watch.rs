@@ -1,5 +1,5 @@
-//! A value that can be waited for. As tokio's `watch`, but who waits is woken in the order of waiting:
-//! tokio wakes in a random order, and a simulation of the store could not be repeated.
+//! A value that tasks can wait for. It works as tokio's `watch`, but wakes the waiting tasks in the order of waiting. tokio wakes them
+//! in a random order, and then a simulation of the store could not be repeated.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,7 +18,7 @@ pub(super) fn channel<T>(value: T) -> (WatchSender<T>, WatchReceiver<T>) {
     (WatchSender(Arc::clone(&shared)), WatchReceiver { shared, seen: 0 })
 }
 
-/// Says that no value will follow: the sender is gone.
+/// The sender is gone: no value will follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SenderGone;
 
@@ -90,7 +90,6 @@ impl<T> WatchSender<T> {
 }
 
 impl<T: Clone> WatchSender<T> {
-    /// The value now.
     pub(super) fn value(&self) -> T {
         self.0.current().value.clone()
     }
@@ -109,7 +108,6 @@ impl<T: std::fmt::Debug> std::fmt::Debug for WatchSender<T> {
     }
 }
 
-/// Waits for values.
 pub(super) struct WatchReceiver<T> {
     shared: Arc<Watched<T>>,
     /// The version of the value that was seen last.
@@ -132,7 +130,7 @@ impl<T> WatchReceiver<T> {
     /// [`SenderGone`] when the sender is gone and its last value was seen.
     pub(super) async fn changed(&mut self) -> Result<(), SenderGone> {
         loop {
-            // Before the look: a change after it wakes this one.
+            // Before the value is read: a change after that wakes this task.
             let changed = self.shared.changed.notified();
             {
                 let current = self.shared.current();
@@ -160,7 +158,7 @@ impl<T> WatchReceiver<T> {
         }
     }
 
-    /// Takes the value as not seen.
+    /// Marks the value as not seen.
     pub(super) const fn mark_changed(&mut self) {
         self.seen = self.seen.wrapping_sub(1);
     }

@@ -1,4 +1,5 @@
-//! Counters of one worker: plain atomics with one writer, read by whoever renders `/metrics`.
+//! The counters of the workers, and the metrics that `/metrics` makes of them. A counter is a plain atomic that one worker writes and
+//! any thread may read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,11 +11,10 @@ use super::metrics::{HistogramSample, MetricKind, Metrics, Sample};
 use super::streams::{StreamCounters, StreamKind, labels};
 use super::{AccessLine, RouteSlot};
 
-/// Route names told apart in metrics. A configuration with more is possible and counted as
-/// `_other` beyond it: 1,024 names are 48 KiB for each worker and as many series as one dashboard bears.
+/// Most route names with counters of their own; further routes are counted as `_other`. 1,024 names are 48 KiB for each worker and as many series as one dashboard bears.
 pub(crate) const MAX_ROUTE_SLOTS: usize = 1_024;
 
-/// What a request ended as.
+/// Classes of how a request ended.
 pub(crate) const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "aborted"];
 
 /// Upper bounds of the duration histogram: from what a refusal takes to what the longest default
@@ -121,8 +121,8 @@ impl WorkerCounters {
     }
 }
 
-/// The bucket of a value: as many as there are bounds below it. All are looked at, since durations vary
-/// so much that the processor would guess the end of a search wrong nearly every time.
+/// The number of the bucket of a value: how many bounds are below it. All bounds are compared: durations vary so much that the
+/// processor would mispredict the end of a search nearly every time.
 fn bucket(bounds: &[Duration], value: Duration) -> usize {
     bounds.iter().map(|bound| usize::from(*bound < value)).sum()
 }
@@ -180,7 +180,7 @@ impl Totals {
         self.sum(|w| &w.begun).saturating_sub(ended)
     }
 
-    /// Requests by route and class, without the pairs that never happened.
+    /// Requests by route and class, without pairs that never happened.
     pub(crate) fn requests(&self) -> Vec<(String, &'static str, u64)> {
         let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut found = Vec::new();
@@ -206,7 +206,7 @@ impl Totals {
         self.sum(|w| &w.dropped_fields)
     }
 
-    /// Calls of hooks whose service could not be asked or told.
+    /// Calls of hooks whose service did not answer.
     pub(crate) fn failed_hooks(&self) -> u64 {
         self.sum(|w| &w.failed_hooks)
     }
@@ -220,8 +220,8 @@ impl Totals {
     pub(crate) fn ended_streams(&self) -> Vec<(StreamKind, &'static str, u64)> {
         let all = StreamKind::ALL
             .into_iter()
-            .flat_map(|kind| labels().enumerate().map(move |(place, label)| (kind, place, label)));
-        let counted = all.map(|(kind, place, label)| (kind, label, self.each(|worker| worker.streams.ended(kind, place))));
+            .flat_map(|kind| labels().enumerate().map(move |(index, label)| (kind, index, label)));
+        let counted = all.map(|(kind, index, label)| (kind, label, self.each(|worker| worker.streams.ended(kind, index))));
         counted.filter(|(_, _, count)| *count > 0).collect()
     }
 
@@ -253,7 +253,6 @@ impl Totals {
     }
 }
 
-/// Registers what workers count.
 pub(crate) fn register(metrics: &Metrics, totals: &Arc<Totals>) {
     let t = Arc::clone(totals);
     metrics.family_fn(
@@ -292,13 +291,19 @@ pub(crate) fn register(metrics: &Metrics, totals: &Arc<Totals>) {
     metrics.histogram_fn(
         "durward_request_duration_seconds",
         "From the request head to the end of the response",
-        move || histogram(&BOUNDS, t.durations()),
+        move || {
+            let (sum, counts) = t.durations();
+            histogram(&BOUNDS, sum, counts)
+        },
     );
     let t = Arc::clone(totals);
     metrics.histogram_fn(
         "durward_facts_age_seconds",
         "How old the facts were by which a request was judged, counted from when their read was sent; never above store.max_age",
-        move || histogram(&AGES, t.facts_ages()),
+        move || {
+            let (sum, counts) = t.facts_ages();
+            histogram(&AGES, sum, counts)
+        },
     );
     let t = Arc::clone(totals);
     metrics.gauge_fn("durward_requests_in_flight", "Requests begun and not ended", &[], move || {
@@ -349,7 +354,7 @@ fn register_streams(metrics: &Metrics, totals: &Arc<Totals>) {
     );
 }
 
-fn histogram(bounds: &[Duration], (sum, counts): (Duration, Vec<u64>)) -> HistogramSample {
+fn histogram(bounds: &[Duration], sum: Duration, counts: Vec<u64>) -> HistogramSample {
     let bounds = bounds.iter().map(Duration::as_secs_f64).chain([f64::INFINITY]);
     HistogramSample {
         sum: sum.as_secs_f64(),

@@ -21,12 +21,10 @@ use crate::base::clock::{Clock as _, SystemClock, UnixMillis};
 use super::line::{EscapeFor, Timestamp, escape};
 use super::writer::{LineSender, Output};
 
-/// How diagnostics look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiagnosticsFormat {
     /// One JSON object a line.
     Json,
-    /// For a terminal.
     Pretty,
 }
 
@@ -38,9 +36,9 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// Installs diagnostics for the whole process: `tracing` events of level `info` and above (or
-    /// as the variable `DURWARD_LOG` says), and a panic hook that tells where, not what, so that
-    /// no secret can leave in a message. A second call keeps the first subscriber.
+    /// Installs diagnostics for the whole process: `tracing` events of level `info` and above (or of the levels in the variable
+    /// `DURWARD_LOG`), and a panic hook. The hook logs the place of a panic and not its message, which might hold a secret. A
+    /// second call keeps the first subscriber.
     ///
     /// # Errors
     /// When the writing thread cannot be started.
@@ -66,7 +64,6 @@ impl Diagnostics {
         Ok(Self { output, panics })
     }
 
-    /// Counts panics.
     #[must_use]
     pub fn panics(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.panics)

@@ -1,4 +1,4 @@
-//! Writes access lines by hand: one line for each event whatever is in it, and no allocation.
+//! Writes access lines: exactly one line for each request, whatever its texts contain, and without an allocation.
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ use super::{AccessLine, LineFormat};
 pub(crate) struct LineFormatter {
     format: LineFormat,
     timestamp: Timestamp,
-    /// The member of the last line's address, which the next line often has too.
+    /// The client address of the last line, and its text: the next line often has the same one.
     client: Option<IpAddr>,
     client_member: Vec<u8>,
 }
@@ -141,7 +141,7 @@ impl LineFormatter {
     }
 }
 
-/// Who called, as it is kept with the facts.
+/// The caller's fields, as they are kept with the facts.
 #[cold]
 fn caller(line: &AccessLine<'_>) -> Vec<u8> {
     let mut members = Vec::new();
@@ -175,7 +175,7 @@ fn text(out: &mut Vec<u8>, before: &[u8], value: Option<&str>) {
     }
 }
 
-/// Likewise for words of ours and identifiers, which are made of letters that need no escape.
+/// The same for our own words and for identifiers, which need no escape.
 fn word(out: &mut Vec<u8>, before: &[u8], value: Option<&str>) {
     if let Some(value) = value {
         out.extend_from_slice(before);
@@ -189,12 +189,10 @@ fn number(out: &mut Vec<u8>, before: &[u8], value: u64) {
     push_decimal(out, value);
 }
 
-/// For whom a text is escaped.
+/// Where an escaped text is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EscapeFor {
-    /// Inside a JSON string.
     Json,
-    /// On a terminal, unquoted.
     Terminal,
 }
 
@@ -250,7 +248,7 @@ const fn is_plain(b: u8, style: EscapeFor) -> bool {
     }
 }
 
-/// Remembers the text of the last second.
+/// Writes RFC 3339 times with milliseconds. The text of a second is formatted once, and each line adds its milliseconds.
 #[derive(Debug)]
 pub(crate) struct Timestamp {
     second: Option<i64>,

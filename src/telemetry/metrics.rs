@@ -13,12 +13,11 @@ use prometheus_client::registry::Registry;
 /// `Content-Type` of [`Metrics::render`]'s text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What a family's numbers mean.
+/// What the numbers of a metric mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricKind {
     /// Only grows; `_total` is added to the name.
     Counter,
-    /// Goes up and down.
     Gauge,
 }
 
@@ -30,7 +29,6 @@ pub type Label = (&'static str, String);
 pub struct Sample {
     /// Labels; the set of their values must be bounded by configuration.
     pub labels: Vec<Label>,
-    /// The number.
     pub value: u64,
 }
 
@@ -51,7 +49,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// A counter that `read` tells. Called again with the same name and other labels, both appear.
+    /// Registers a counter whose value is that of `read`. A second call with the same name and other labels adds a series.
     pub fn counter_fn(
         &self,
         name: &'static str,
@@ -62,7 +60,7 @@ impl Metrics {
         self.number_fn(MetricKind::Counter, name, help, labels, read);
     }
 
-    /// A gauge that `read` tells.
+    /// Registers a gauge whose value is that of `read`.
     pub fn gauge_fn(
         &self,
         name: &'static str,
@@ -90,7 +88,7 @@ impl Metrics {
         });
     }
 
-    /// Numbers whose labels are only known when they are read (upstreams after a reload, for example).
+    /// Registers numbers whose labels are only known when they are read, such as upstreams after a reload.
     pub fn family_fn(
         &self,
         kind: MetricKind,
@@ -101,7 +99,7 @@ impl Metrics {
         self.add(name, help, MetricShape::Numbers(kind), MetricSource::Numbers(Box::new(read)));
     }
 
-    /// A histogram that `read` tells.
+    /// Registers a histogram whose state is that of `read`.
     pub fn histogram_fn(&self, name: &'static str, help: &'static str, read: impl Fn() -> HistogramSample + Send + Sync + 'static) {
         self.add(name, help, MetricShape::Histogram, MetricSource::Histogram(Box::new(read)));
     }

@@ -1,4 +1,4 @@
-//! What the gateway tells of itself: one access line for each request, counters, diagnostics.
+//! What the gateway reports about itself: one access line for each request, counters and metrics, diagnostics.
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -24,65 +24,53 @@ pub use streams::{StreamEnd, StreamKind};
 use writer::LineSender;
 pub use writer::Output;
 
-/// Everything one access line says. Borrowed; written and counted by [`WorkerTelemetry::record`].
-/// Nothing of the client's is written unescaped; there is no query string, no header value and no
-/// credential in it, only names and ids.
+/// The content of one access line. Borrowed; [`WorkerTelemetry::record`] writes and counts it. Whatever the client sent is
+/// escaped. The line has no query string, no header value and no credential, only names and ids.
 #[derive(Debug)]
 pub struct AccessLine<'a> {
     /// When the request head had arrived.
     pub at: UnixMillis,
-    /// The request's id.
     pub request_id: &'a str,
-    /// The client's address.
     pub client: IpAddr,
     /// `1.0`, `1.1` or `2`.
     pub version: &'static str,
-    /// The method, if it was one of ours.
+    /// The method, if it is one that the gateway knows.
     pub method: Option<&'static str>,
     /// The host asked for, if it was valid.
     pub host: Option<&'a str>,
     /// The canonical path, if it was valid.
     pub path: Option<&'a str>,
-    /// The route's name.
     pub route: Option<&'a str>,
-    /// Where the route is counted, from [`Telemetry::route_slot`]; [`RouteSlot::NONE`] without a route.
+    /// The route's counters, from [`Telemetry::route_slot`]; [`RouteSlot::NONE`] without a route.
     pub route_slot: RouteSlot,
-    /// The surface's name.
     pub surface: Option<&'a SurfaceName>,
-    /// The tenant's id.
     pub tenant: Option<&'a TenantId>,
-    /// The principal's subject.
     pub principal: Option<&'a Subject>,
-    /// The credential's id.
     pub credential: Option<&'a CredentialId>,
-    /// The facts that tenant, principal and credential are of, if all three are: what is written of them
-    /// is kept there for the next line.
+    /// The facts that tenant, principal and credential come from, if all three do. The text of these three fields is kept with
+    /// the facts for the next line.
     pub of: Option<&'a Facts>,
     /// What a served route did, and to which records.
     pub done: Option<&'a str>,
-    /// How old the facts were by which it was judged.
+    /// How old the facts were by which the request was judged.
     pub facts_age: Option<Duration>,
-    /// Why it was refused.
     pub denial: Option<Denial>,
     /// What was wrong with the credential, where the denial does not say it. The caller is not told.
     pub cause: Option<&'static str>,
     /// The status sent (or that would have been sent).
     pub status: u16,
-    /// The upstream's name.
     pub upstream: Option<&'a str>,
-    /// The endpoint's authority.
     pub endpoint: Option<&'a str>,
-    /// Attempts made upstream.
     pub attempts: u32,
     /// Why the last attempt gave no answer.
     pub failure: Option<&'static str>,
     /// Bytes of the response body sent, or to the client through a tunnel.
     pub bytes_out: u64,
-    /// Bytes from the client through a tunnel.
+    /// Bytes from the client, through a tunnel.
     pub bytes_in: Option<u64>,
     /// Fields of the request that were not forwarded because of their names (`limits.odd_names`).
     pub dropped_fields: u32,
-    /// Why a stream ended that did not end by itself.
+    /// Why the stream ended, unless it ended by itself.
     pub ended: Option<(StreamKind, StreamEnd)>,
     /// From the request head to the end of the response.
     pub took: Duration,
@@ -90,7 +78,7 @@ pub struct AccessLine<'a> {
     pub completed: bool,
 }
 
-/// Where a route's requests are counted. Handed out once for each name, kept over reloads.
+/// The number of a route's counters. Assigned once for each name; a reload does not change it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RouteSlot(pub(crate) u16);
 
@@ -99,18 +87,16 @@ impl RouteSlot {
     pub const NONE: Self = Self(0);
 }
 
-/// How access lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineFormat {
     /// One JSON object a line.
     Json,
-    /// For a terminal.
     Pretty,
-    /// None; counters go on.
+    /// No access lines; requests are still counted.
     Off,
 }
 
-/// The whole process's telemetry: what [`WorkerTelemetry`]s are made from and what `/metrics` reads.
+/// The telemetry of the process. It makes a [`WorkerTelemetry`] for each worker, and `/metrics` reads it.
 #[derive(Debug)]
 pub struct Telemetry {
     format: LineFormat,
@@ -144,7 +130,7 @@ impl Telemetry {
         })
     }
 
-    /// The part of one worker. Its counters are read by `/metrics` for as long as the process lives.
+    /// The telemetry of one worker. `/metrics` reads its counters for as long as the process lives.
     #[must_use]
     pub fn worker(&self) -> WorkerTelemetry {
         let sender = match self.format {
@@ -157,8 +143,8 @@ impl Telemetry {
         }
     }
 
-    /// The slot of a route's name. Called when a snapshot is adopted, never on the request path; at
-    /// most [`MAX_ROUTE_SLOTS`](counters::MAX_ROUTE_SLOTS) names are told apart, the rest is `_other`.
+    /// The slot of a route's name. Called when a snapshot is adopted, never on the request path. At most
+    /// [`MAX_ROUTE_SLOTS`](counters::MAX_ROUTE_SLOTS) names have slots of their own; the others share `_other`.
     #[must_use]
     pub fn route_slot(&self, name: &str) -> RouteSlot {
         self.totals.route_slot(name)
@@ -199,7 +185,7 @@ impl WorkerTelemetry {
         self.counters.begin();
     }
 
-    /// Counts a service that could not be asked or told.
+    /// Counts a call of a hook whose service did not answer.
     pub fn fail_hook(&self) {
         self.counters.fail_hook();
     }
@@ -218,7 +204,7 @@ impl WorkerTelemetry {
     }
 
     /// Hands buffered lines over; the worker calls it about every 100 ms, so that a line
-    /// of a quiet gateway is not held back. Never waits.
+    /// of a quiet gateway appears soon. Never waits.
     pub fn tick(&self) {
         if let Some(lines) = &self.lines {
             lines.borrow_mut().hand_over();

@@ -1,17 +1,15 @@
-//! Streams that stay open: how many there are, and why they ended.
+//! Streams that stay open: how many are open, and why they ended.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::denial::{DENIALS, Denial};
 
-/// What a stream is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamKind {
     /// A request or an answer over HTTP/1 that takes long: events, a download, an upload.
     Http1,
     /// The same over HTTP/2.
     Http2,
-    /// A WebSocket.
     Websocket,
 }
 
@@ -19,7 +17,6 @@ impl StreamKind {
     /// All of them, in the order of their figures.
     pub const ALL: [Self; 3] = [Self::Http1, Self::Http2, Self::Websocket];
 
-    /// Its label.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -33,28 +30,24 @@ impl StreamKind {
 /// Why a stream ended. Bodies over HTTP that end by themselves are answers like any other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamEnd {
-    /// The client closed it.
     Client,
-    /// The service closed it.
     Upstream,
-    /// Nothing passed for too long, or one side took nothing.
+    /// No byte passed for too long, or one side did not read.
     Idle,
-    /// The gateway leaves.
     Drain,
     /// One side sent what the protocol does not allow.
     Protocol,
-    /// A connection broke.
     Broken,
-    /// Its client took what was there too slowly, or nothing for too long.
+    /// The client read too slowly, or nothing for too long.
     Slow,
-    /// Its client took nothing while another request waited for what it held.
+    /// The client read nothing while another request waited for what this stream held.
     Displaced,
-    /// Its credential would not be admitted any more.
+    /// The credential is no longer admitted.
     Denied(Denial),
 }
 
 impl StreamEnd {
-    /// What is said of it in access lines.
+    /// Its word in access lines.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -70,7 +63,7 @@ impl StreamEnd {
         }
     }
 
-    const fn place(self) -> usize {
+    const fn index(self) -> usize {
         match self {
             Self::Client => 0,
             Self::Upstream => 1,
@@ -85,7 +78,7 @@ impl StreamEnd {
     }
 }
 
-/// Ends that are no denial, in the order of their places.
+/// Ends that are no denial, in the order of [`StreamEnd::index`].
 const OTHERS: [StreamEnd; 8] = [
     StreamEnd::Client,
     StreamEnd::Upstream,
@@ -122,7 +115,7 @@ impl StreamCounters {
 
     /// Only the owning worker counts, so no locked instruction is needed.
     pub(super) fn count(&self, kind: StreamKind, end: StreamEnd) {
-        if let Some(figure) = self.ended.get(kind as usize).and_then(|ends| ends.get(end.place())) {
+        if let Some(figure) = self.ended.get(kind as usize).and_then(|ends| ends.get(end.index())) {
             figure.store(figure.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         }
     }
@@ -131,14 +124,14 @@ impl StreamCounters {
         self.open.get(kind as usize).map_or(0, |figure| figure.load(Ordering::Relaxed))
     }
 
-    pub(super) fn ended(&self, kind: StreamKind, place: usize) -> u64 {
+    pub(super) fn ended(&self, kind: StreamKind, index: usize) -> u64 {
         let ends = self.ended.get(kind as usize);
-        ends.and_then(|ends| ends.get(place))
+        ends.and_then(|ends| ends.get(index))
             .map_or(0, |figure| figure.load(Ordering::Relaxed))
     }
 }
 
-/// The label of each place, in order: what ended a stream, or the denial that did.
+/// The label of each end in the order of [`StreamEnd::index`]; that of a denial is its name.
 pub(super) fn labels() -> impl Iterator<Item = &'static str> {
     let others = OTHERS.iter().map(|end| end.as_str());
     others.chain(DENIALS.iter().map(|row| row.label))
@@ -156,11 +149,11 @@ mod tests {
             counters.count(StreamKind::Websocket, end);
             let found: Vec<_> = labels()
                 .enumerate()
-                .filter(|(place, _)| counters.ended(StreamKind::Websocket, *place) == 1)
+                .filter(|(index, _)| counters.ended(StreamKind::Websocket, *index) == 1)
                 .map(|(_, label)| label)
                 .collect();
             assert_eq!(found, [label]);
-            assert_eq!(counters.ended(StreamKind::Http1, end.place()), 0);
+            assert_eq!(counters.ended(StreamKind::Http1, end.index()), 0);
         }
     }
 }

@@ -66,7 +66,7 @@ impl Output {
             if crate::base::clock::instant() >= end {
                 return;
             }
-            // The queue is full: the writer frees a place with each write, nothing else tells us so.
+            // The queue is full. The writer frees an entry with each write, and sends no signal when it does.
             std::thread::park_timeout(Duration::from_millis(1));
         }
         let _ = wait.recv_timeout(end.saturating_duration_since(crate::base::clock::instant()));
@@ -97,7 +97,7 @@ fn run(messages: &Receiver<WriterMessage>, mut sink: impl Write, dropped: &Atomi
                     dropped.fetch_add(count, Ordering::Relaxed);
                 }
             }
-            // Nobody waits any more when the deadline passed.
+            // If the deadline has passed, nobody waits for this any more.
             WriterMessage::Flushed(done) => drop(done.try_send(())),
         }
     }

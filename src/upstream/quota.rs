@@ -7,7 +7,7 @@ use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::base::network::CustomerNetwork;
+use crate::base::network::ClientNetwork;
 
 /// While others wait, a client may read nothing of its response for this long. A phone that loses packets sends them
 /// again within some hundred milliseconds. One that changes networks is silent for seconds, and is not cut off as long
@@ -29,7 +29,7 @@ impl QuotaKey {
     #[must_use]
     pub fn at(address: IpAddr) -> Self {
         Self {
-            network: CustomerNetwork::of(address).bits(),
+            network: ClientNetwork::of(address).bits(),
             credential: None,
         }
     }

@@ -18,7 +18,6 @@ fn the_house_is_tidy() {
 }
 
 #[test]
-#[ignore = "until every folder follows"]
 fn names_and_parameters_are_tidy() {
     let found = rules::findings_in_names(&source::read_all(&["src"]));
     assert!(found.is_empty(), "{} findings:\n{}", found.len(), found.join("\n"));

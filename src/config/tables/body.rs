@@ -29,7 +29,7 @@ table! {
         max: Option<Located<u64>> = absent("255 characters; of a `list` each item; `integer` and `number`: 4294967295; `any`: 4096 bytes"), count(1, 4_294_967_295);
         /// `any`: how deep objects and lists may be nested; 0 allows only a plain value.
         depth: Option<Located<u64>> = default("8"), count(0, 32);
-        /// `object`: its fields, written like those of the body. SourceFiles, templates and mistakes name them with dots:
+        /// `object`: its fields, written like those of the body. Sources, templates and mistakes name them with dots:
         /// `body.address.city`. Objects may be nested at most four deep.
         fields: Named<FieldTable> = absent("required for `object`");
         /// `list`: most items.

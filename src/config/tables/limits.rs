@@ -250,7 +250,7 @@ impl Builder<'_> {
         RouteLimits::new(own.iter().take(MAX_LIMITS).map(make).collect())
     }
 
-    /// RouteInputs limits need a store that is shared.
+    /// Shared limits need a store that is shared.
     pub(super) fn lint_limits<'w>(&self, gateway: &'w GatewayTable, own: impl Iterator<Item = &'w RateLimitTable>) {
         let is_embedded = matches!(gateway.store.kind.value, StoreKindTable::Embedded(_));
         for limit in gateway.rate_limits.iter().chain(own) {

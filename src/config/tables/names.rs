@@ -155,7 +155,7 @@ impl Builder<'_> {
             self.report.error(
                 &name.at,
                 format!("`{}` is not a header name", shorten(&name.value)),
-                Some("1 to 64 letters, digits and `-`, for example `X-Api-Setting`".to_owned()),
+                Some("1 to 64 letters, digits and `-`, for example `X-Api-Key`".to_owned()),
             );
         }
         fits

@@ -92,7 +92,7 @@ table! {
 /// What becomes of a request, by whether the key `serve` is there.
 #[derive(Debug)]
 pub enum DestinationTable {
-    Forward(ForwardTable),
+    Forward(Box<ForwardTable>),
     Serve(Box<ServeTable>),
 }
 

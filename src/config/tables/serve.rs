@@ -32,10 +32,10 @@ table! {
     pub struct ServeTable = "`[[routes]]` with `serve`" {
         /// Fields of the body.
         body: Named<FieldTable> = absent("no fields");
-        /// What a field is told that the body may not have.
+        /// The message for a field that the body may not have.
         unknown_field: Option<Located<String>> = absent("`The {field} field is not known.`");
         /// What happens to a member that is not among the fields, in objects of the body too. `refuse`: it is a mistake.
-        /// It is left out. `keep`: it is kept, and templates see it in `{{ body }}` and in `{{ body.<object>
+        /// `ignore`: it is left out. `keep`: it is kept, and templates see it in `{{ body }}` and in `{{ body.<object>
         /// }}`.
         unknown_fields: UnknownFields = default("refuse");
         /// Accepts the fields as `application/x-www-form-urlencoded` too: `name=value`, `object.member=value`, a list by
@@ -45,10 +45,10 @@ table! {
         /// `invalid_body` or `unsupported_media_type`. `empty`: it counts as an object without members, so the denial is
         /// `invalid_fields` and names the required fields.
         unreadable_body: Located<UnreadableBody> = default("refuse");
-        /// What is answered.
+        /// The answer when the action succeeded.
         answer: AnswerTable = absent("204");
-        /// A request to a service before or after what the gateway does.
-        hook: Located<Option<HookTable>> = absent("no service is asked or told");
+        /// A request to a service before or after the action.
+        hook: Located<Option<HookTable>> = absent("no request to a service");
         ..action: Option<Located<ActionTable>>;
     }
 }
@@ -72,10 +72,10 @@ tagged! {
 table! {
     /// Makes credentials.
     pub struct MintActionTable = "`[[routes]]` with `serve = \"mint\"`" {
-        /// Whose it is. `new` makes a tenant with a generated id (sign-up on a public route); a path parameter
-        /// must name the caller's own, another is `foreign_tenant`.
+        /// The tenant of the new credentials. `new` makes a tenant with a generated id (sign-up on a public route). A
+        /// path parameter must name the caller's own tenant; another tenant is `foreign_tenant`.
         tenant: Option<Located<String>> = absent("`caller`"), form("`caller`, `new`, or `path.<parameter>`");
-        /// What is made, in order.
+        /// The credentials that are made, in order.
         mint: Vec<MintTable> = required();
     }
 }
@@ -83,10 +83,10 @@ table! {
 table! {
     /// Lists records.
     pub struct ListTable = "`[[routes]]` with `serve = \"list\"`" {
-        /// Whose records these are.
+        /// The surface whose records are listed.
         surface: Located<String> = required();
-        /// Which records may be touched: the caller's tenant's, only those that hang on the caller, or the tenant's that
-        /// the path names (another than the caller's is `foreign_tenant`). What is out of reach is `record_not_found`.
+        /// Which records are listed: those of the caller's tenant, only those that hang on the caller, or those of the
+        /// tenant that the path names (another tenant than the caller's is `foreign_tenant`).
         reach: Option<Located<ReachValue>> = absent("`tenant`");
     }
 }
@@ -94,15 +94,16 @@ table! {
 table! {
     /// A record of the caller's tenant.
     pub struct RecordTable = "a record" {
-        /// Whose records these are.
+        /// The surface of the record.
         surface: Located<String> = required();
         /// Which record, for example `path.id`.
         id: Located<ValueSource> = required();
-        /// Which records may be touched: the caller's tenant's, only those that hang on the caller, or the tenant's that
-        /// the path names (another than the caller's is `foreign_tenant`). What is out of reach is `record_not_found`.
+        /// Which records the route may change: those of the caller's tenant, only those that hang on the caller, or those
+        /// of the tenant that the path names (another tenant than the caller's is `foreign_tenant`). Any other record is
+        /// `record_not_found`.
         reach: Option<Located<ReachValue>> = absent("`tenant`");
-        /// Scopes that the record may hold although the caller lacks
-        /// them. Whoever lacks any other scope of the record gets `insufficient_scope`.
+        /// Scopes that the record may hold although the caller lacks them. A caller who lacks any other scope of the
+        /// record gets `insufficient_scope`.
         grants: Vec<Located<String>> = absent("none");
     }
 }
@@ -117,8 +118,8 @@ table! {
 table! {
     /// Makes a credential in the place of an old one.
     pub struct RotateTable = "`[[routes]]` with `serve = \"rotate\"`" {
-        /// How long the old one goes on.
-        grace: Option<Duration> = absent("the old one goes on until it is revoked"), duration(secs(0), secs(366 * 86_400));
+        /// How long the old credential stays valid.
+        grace: Option<Duration> = absent("until it is revoked"), duration(secs(0), secs(366 * 86_400));
         ..record: RecordTable;
     }
 }
@@ -126,8 +127,7 @@ table! {
 table! {
     /// Changes the roles of a record.
     pub struct SetRolesTable = "`[[routes]]` with `serve = \"set_roles\"`" {
-        /// `body.<field>` of type `list` with the ids of roles. The new ones hold no scope that the caller
-        /// lacks.
+        /// `body.<field>` of type `list` with the ids of roles. The new roles hold no scope that the caller lacks.
         roles: Located<String> = required();
         ..record: RecordTable;
     }
@@ -148,7 +148,7 @@ table! {
 table! {
     /// Ends sessions.
     pub struct LogOutTable = "`[[routes]]` with `serve = \"log_out\"`" {
-        /// This session, or all of what it hangs on.
+        /// `this`: the session that calls. `everywhere`: every session of the record that this session hangs on.
         extent: Extent = default("this");
     }
 }
@@ -160,18 +160,18 @@ table! {
         surface: Located<String> = required();
         /// `body.<field>` of type `secret` with the present password.
         current: Option<Located<String>> = absent("required, unless the account itself is presented");
-        /// `body.<field>` of type `secret` with the new one.
+        /// `body.<field>` of type `secret` with the new password.
         new: Located<String> = required();
-        /// What becomes of the account's sessions.
+        /// What becomes of the sessions of the account.
         sessions: Sessions = default("ended");
-        /// Scopes that the record may hold although the caller lacks
-        /// them. Whoever lacks any other scope of the record gets `insufficient_scope`.
+        /// Scopes that the account may hold although the caller lacks them. A caller who lacks any other scope of the
+        /// account gets `insufficient_scope`.
         grants: Vec<Located<String>> = absent("none");
     }
 }
 
 table! {
-    /// What is answered when it succeeded, with `Cache-Control: no-store`.
+    /// The answer when the action succeeded. It has `Cache-Control: no-store`.
     pub struct AnswerTable = "`[routes.answer]`" {
         /// 200, 201, 202, or 204, which has no body.
         status: Option<Located<u16>> = absent("200; 204 without a body"), count(200, 204);

@@ -1,4 +1,4 @@
-//! SourceFiles of values on served routes: `path.id`, `body.role`, `caller.id`, `parent.login`, or a constant; and whether
+//! Sources of values on served routes: `path.id`, `body.role`, `caller.id`, `parent.login`, or a constant; and whether
 //! what they name is there.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -171,7 +171,7 @@ impl Builder<'_> {
                 head: written.response_head,
                 fields: written.response_fields,
             },
-            ejection: written.ejection.clone(),
+            ejection: written.ejection,
         }
     }
 

@@ -225,10 +225,10 @@ fn shipped_and_example_files_fit_the_schema_that_they_name() {
 /// Parts of messages about mistakes that a schema can see: of names, kinds of values, words, and alternatives.
 const OF_FORM: &[&str] = &[
     "there is no key",
-    "cannot be a ",
+    "cannot be a text",
     "cannot be this number",
     "does not belong to",
-    "is missing",
+    "` is missing",
     "must be 1 to ",
     "is not a duration",
     "is not a size",

@@ -8,7 +8,7 @@ use super::*;
 
 /// Those from 100 on are known.
 fn flow(n: u8) -> Flow {
-    let network = CustomerNetwork::of(IpAddr::from([192, 0, 2, n % 100]));
+    let network = ClientNetwork::of(IpAddr::from([192, 0, 2, n % 100]));
     if n < 100 { Flow::Stranger(network) } else { Flow::Known(network) }
 }
 

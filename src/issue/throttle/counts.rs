@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::base::clock::BootMillis;
 use crate::base::fingerprint::Fingerprint;
-use crate::base::network::CustomerNetwork;
+use crate::base::network::ClientNetwork;
 
 /// Counts with a slot of their own: 13 MiB. A failed attempt creates three counts at most and costs a hash of about
 /// 20 ms. Four processors, the most that hash by default, take seven minutes to fill the table.
@@ -27,13 +27,13 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum CountKey {
     /// Log-ins to one account from one network.
-    Pair(Fingerprint, CustomerNetwork),
+    Pair(Fingerprint, ClientNetwork),
     /// Log-ins from one network, to whatever account.
-    Network(CustomerNetwork),
+    Network(ClientNetwork),
     /// Log-ins to one account from networks that are not known for it.
     Account(Fingerprint),
     /// Passwords that sessions of this account tried from one network.
-    SessionPair(Fingerprint, CustomerNetwork),
+    SessionPair(Fingerprint, ClientNetwork),
     /// Passwords that sessions of this account tried from any network.
     SessionAccount(Fingerprint),
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::base::clock::BootMillis;
 use crate::base::fingerprint::Fingerprint;
-use crate::base::network::CustomerNetwork;
+use crate::base::network::ClientNetwork;
 
 use super::counts::AttemptCount;
 
@@ -31,7 +31,7 @@ type Networks = VecDeque<KnownNetwork>;
 
 #[derive(Debug, Clone, Copy)]
 struct KnownNetwork {
-    network: CustomerNetwork,
+    network: ClientNetwork,
     last_login: BootMillis,
     /// Attempts since the last right password. They are counted here, so a full table of counts does not matter to
     /// them.
@@ -49,7 +49,7 @@ impl KnownNetworks {
     }
 
     /// The count of a network from which the right password of this account came; `None` for any other network.
-    pub(super) fn find(&mut self, account: Fingerprint, network: CustomerNetwork, now: BootMillis) -> Option<&mut AttemptCount> {
+    pub(super) fn find(&mut self, account: Fingerprint, network: ClientNetwork, now: BootMillis) -> Option<&mut AttemptCount> {
         let known_for = self.known_for;
         let networks = match self.younger.get_mut(&account) {
             Some(networks) => networks,
@@ -60,7 +60,7 @@ impl KnownNetworks {
     }
 
     /// Notes that the right password came from this network just now.
-    pub(super) fn remember(&mut self, account: Fingerprint, network: CustomerNetwork, now: BootMillis) {
+    pub(super) fn remember(&mut self, account: Fingerprint, network: ClientNetwork, now: BootMillis) {
         let mut networks = match self.younger.remove(&account) {
             Some(networks) => networks,
             None => self.older.remove(&account).unwrap_or_default(),
@@ -97,8 +97,8 @@ mod tests {
         Fingerprint::from_bytes(bytes)
     }
 
-    fn network(n: u8) -> CustomerNetwork {
-        CustomerNetwork::of(std::net::IpAddr::from([192, 0, 2, n]))
+    fn network(n: u8) -> ClientNetwork {
+        ClientNetwork::of(std::net::IpAddr::from([192, 0, 2, n]))
     }
 
     #[test]

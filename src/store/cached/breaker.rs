@@ -1,12 +1,12 @@
 //! The circuit breaker: stops asking a store that keeps failing, so that callers are refused in microseconds and not after the
-//! look-up deadline.
+//! look-up deadline (docs/threats.md F3, F4).
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::base::clock::BootMillis;
 
-/// Failures in a row that open the breaker. If one reply in a hundred is too slow, five in a row come once in 10^10; a dead store
+/// Failures in a row that open the breaker. If one reply in a hundred is too slow (docs/threats.md F5), five in a row come once in 10^10; a dead store
 /// reaches five within one deadline.
 const THRESHOLD: u32 = 5;
 

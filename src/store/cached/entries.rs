@@ -123,7 +123,6 @@ impl std::fmt::Debug for CacheEntry {
     }
 }
 
-/// A remembered absence.
 #[derive(Clone, Copy)]
 pub(super) struct Absence {
     pub(super) sent_at: BootMillis,

@@ -38,7 +38,6 @@ const CORRUPT_LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// value that the setting `absent_age` may have.
 const ABSENCE_OF_PRIMARY: Duration = Duration::from_secs(5);
 
-/// What a flight brought.
 #[derive(Clone)]
 pub(super) struct LookupAnswer {
     facts: Option<Arc<Facts>>,
@@ -283,7 +282,7 @@ impl Flights {
     }
 
     /// Checks an answer against the question, whatever the store has checked already. A reply that belongs to somebody else's
-    /// question must become an error: taken for the answer, it would lend one caller the identity of another.
+    /// question must become an error: taken for the answer, it would lend one caller the identity of another (docs/threats.md C3).
     fn answer(&self, fingerprint: &Fingerprint, found: LookupReply, sent_at: BootMillis) -> LookupResult {
         let position = found.position;
         let counts_from = found.primary_at.map_or(sent_at, |known_at| known_at.min(sent_at));

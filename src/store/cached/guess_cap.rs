@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::base::clock::BootMillis;
-use crate::base::network::CustomerNetwork;
+use crate::base::network::ClientNetwork;
 use crate::decide::rate::{MAX_COUNT, Rate, RateVerdict, Window};
 
 use super::log_throttle::LogThrottle;
@@ -114,7 +114,7 @@ impl GuessCap {
     }
 
     fn takes(&self, rates: Rates, address: IpAddr, now: BootMillis) -> bool {
-        let digest = self.digest.hash_one(CustomerNetwork::of(address).bits());
+        let digest = self.digest.hash_one(ClientNetwork::of(address).bits());
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let Counts { all, slots, active } = &mut *counts;
         let at = usize::try_from(digest % ADDRESS_SLOTS as u64).unwrap_or(0);

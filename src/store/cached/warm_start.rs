@@ -131,7 +131,6 @@ impl InUse {
 pub struct ReadAheadProgress {
     /// Credentials that are to be read.
     pub total: AtomicUsize,
-    /// Credentials that were read.
     pub read: AtomicUsize,
 }
 

@@ -19,8 +19,8 @@ use redb::backends::FileBackend;
 use redb::{BackendError, StorageBackend};
 use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 
-/// For files up to this length, about a million credentials, space of the file system is reserved: for all that they hold,
-/// and for growing once more. For longer files that would take too much of the disk.
+/// Space of the file system is reserved for files up to this length, about a million credentials: for the whole file, and for
+/// growing once more. For longer files the reserve would take too much of the disk.
 const MAX_RESERVED: u64 = 256 * 1024 * 1024;
 
 /// Most space that is reserved for growing once more. A file grows by doubling.
@@ -33,40 +33,37 @@ const MAX_OVERLAY: usize = 64 * 1024 * 1024;
 /// Bytes of one piece of an overlay.
 const PIECE: usize = 4096;
 
-/// What a store lies on.
+/// The file below a store; tests put a fake one in its place.
 pub(super) trait BackingFile: std::fmt::Debug + Send + Sync {
-    /// Reads, writes, lengths, locks.
     fn bytes(&self) -> &dyn StorageBackend;
 
-    /// Takes space of the file system for this part of the file, which may lie beyond its end.
+    /// Reserves space of the file system for this part of the file, which may lie beyond its end.
     ///
     /// # Errors
-    /// When there is none, or the file system knows no such thing.
+    /// When there is no space, or the file system cannot reserve any.
     fn reserve(&self, from: u64, length: u64) -> io::Result<()>;
 
-    /// Drops what the kernel has of the file in memory, so that it is read from the disk: after a failed `fsync` the two may
+    /// Drops the kernel's copy of the file in memory, so that the file is read from the disk: after a failed `fsync` the two may
     /// differ.
     fn forget_memory(&self);
 
-    /// Whether the file still stands at its path. If it was removed, what is written to it is lost at the next start.
+    /// Whether the file is still the one at its path. If it was removed, whatever is written to it is lost at the next start.
     fn is_in_place(&self) -> bool;
 }
 
-/// A file.
 #[derive(Debug)]
 pub(super) struct OsFile {
     bytes: FileBackend,
     file: File,
     path: PathBuf,
-    /// Device and number.
     identity: (u64, u64),
 }
 
 impl OsFile {
-    /// The open file that stands at `path`.
+    /// Takes over the open file that is at `path`.
     ///
     /// # Errors
-    /// Those of the system.
+    /// The errors of the system.
     pub(super) fn new(path: &Path, file: File) -> io::Result<Self> {
         let (double, about) = (file.try_clone()?, file.metadata()?);
         Ok(Self {
@@ -88,7 +85,7 @@ impl BackingFile for OsFile {
     }
 
     fn forget_memory(&self) {
-        // A hint: a file system that keeps no copy in memory does not know it.
+        // Only a hint: a file system that keeps no copy in memory refuses it.
         let _ = fadvise(&self.file, 0, None, Advice::DontNeed);
     }
 
@@ -97,17 +94,15 @@ impl BackingFile for OsFile {
     }
 }
 
-/// What went wrong last.
 #[derive(Debug, Clone)]
 pub(super) struct FileFault {
     /// What was tried: "write to", "read", ...
     pub(super) tried: &'static str,
     pub(super) kind: io::ErrorKind,
-    /// The system's own words.
     pub(super) words: String,
 }
 
-/// A medium with what is known about it.
+/// The file with all that its views share: its lock, its last fault, its length and its reserve.
 #[derive(Debug)]
 pub(super) struct StoreFile {
     backing: Box<dyn BackingFile>,
@@ -118,7 +113,7 @@ pub(super) struct StoreFile {
     length: AtomicU64,
     /// The length for which there was no space; 0 if there was.
     denied_length: AtomicU64,
-    /// Whether the file may grow into the reserved space: while something is wrong, for what should not fail.
+    /// Whether the file may grow into the reserved space. It may while something is wrong, so that revocations succeed.
     may_use_reserve: AtomicBool,
 }
 
@@ -130,7 +125,7 @@ impl StoreFile {
             fault: Mutex::default(),
             length: AtomicU64::new(0),
             denied_length: AtomicU64::new(0),
-            // A store must open on a full disk, too.
+            // A store must open on a full disk too.
             may_use_reserve: AtomicBool::new(true),
         })
     }
@@ -201,14 +196,14 @@ impl StoreFile {
         result
     }
 
-    /// Whether the file is as long as it was made. If it is shorter, somebody else has cut it off.
+    /// Whether the file is as long as this process has made it. If it is shorter, another process has cut it off.
     pub(super) fn is_whole(&self) -> bool {
         let length = self.length.load(Ordering::Relaxed);
         self.backing.bytes().len().is_ok_and(|now| now >= length)
     }
 
-    /// Lengthens the file. While all is well, this fails unless there is space to grow once more after that. So on a full disk
-    /// a creation fails first, and some space is left for revocations.
+    /// Lengthens the file. While all changes are made, this fails unless there is space to grow once more after that. So on a
+    /// full disk a creation fails first, and some space is left for revocations.
     fn lengthen(&self, length: u64) -> io::Result<()> {
         if !self.may_use_reserve.load(Ordering::Relaxed) {
             self.denied_length.store(length, Ordering::Relaxed);
@@ -235,7 +230,7 @@ impl StoreFile {
         }
         match self.backing.reserve(0, length.saturating_add(length.min(MAX_AHEAD))) {
             Err(error) if is_full(error.kind()) => Err(error),
-            // Not every file system can reserve space. That is no lack of it.
+            // Not every file system can reserve space. That does not mean that there is none.
             Ok(()) | Err(_) => Ok(()),
         }
     }
@@ -245,7 +240,7 @@ impl StoreFile {
         self.may_use_reserve.store(may_use_reserve, Ordering::Relaxed);
     }
 
-    /// Cuts off what redb does not use. Not while space is short: a file that is cut gives its space away.
+    /// Cuts off what redb does not use, but not while space is short: a file that is cut gives its space away.
     fn truncate(&self, length: u64) -> io::Result<()> {
         if self.may_use_reserve.load(Ordering::Relaxed) || self.backing.bytes().len()? <= length {
             return Ok(());
@@ -262,12 +257,12 @@ const fn is_full(kind: io::ErrorKind) -> bool {
     )
 }
 
-/// Closes a view for good, so that a database that was replaced does not reach the file any more.
+/// Closes a view for ever, so that a replaced database can no longer reach the file.
 #[derive(Debug, Default)]
 pub(super) struct ViewGate(RwLock<bool>);
 
 impl ViewGate {
-    /// Waits for calls that are under way, then lets none through.
+    /// Waits for calls that are running, then lets no further call through.
     pub(super) fn shut(&self) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = true;
     }
@@ -278,7 +273,6 @@ impl ViewGate {
 enum WriteTarget {
     /// Into the file. The number is the length that redb sees; the file may be longer.
     File(AtomicU64),
-    /// Into memory.
     Memory(Mutex<Overlay>),
 }
 
@@ -295,7 +289,7 @@ impl FileView {
         self.file.backing.bytes()
     }
 
-    /// Does something unless the view was closed.
+    /// Runs `what`, unless the view was closed.
     fn while_open<T>(&self, what: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let shut = self.gate.0.read().unwrap_or_else(PoisonError::into_inner);
         if *shut {
@@ -384,7 +378,7 @@ impl StorageBackend for FileView {
     }
 }
 
-/// The file as it is, with what a view wrote over it.
+/// The file as it is, and in memory whatever a view has written over it.
 #[derive(Debug)]
 pub(super) struct Overlay {
     pub(super) length: u64,

@@ -1,5 +1,5 @@
-//! Whether an empty store may be made. If an empty one silently took the place of a store that is lost, every caller would
-//! be told that its key is invalid.
+//! Whether an empty store may be made at the first start. If an empty store silently replaced one that is lost, every caller would
+//! hear that its key is invalid.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -7,14 +7,15 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// An empty file beside the store that permits to begin an empty one. It is made together with the first pepper and by
+/// The path of an empty file beside the store. The file permits to make an empty store. It is made together with the first pepper and by
 /// `durward new-store`, and removed once the store is there.
 #[must_use]
 pub fn permission_marker(store: &Path) -> PathBuf {
     beside(store, ".new")
 }
 
-/// An empty file beside a store that was begun without such a permission. It stays until an operator makes a tenant.
+/// The path of an empty file beside a store that was made without such a permission. The file stays until an operator makes a
+/// tenant.
 #[must_use]
 pub fn unconfirmed_marker(store: &Path) -> PathBuf {
     beside(store, ".unconfirmed")
@@ -38,24 +39,23 @@ pub fn create_marker(path: &Path) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Where the pepper is: this decides whether a missing store was there before.
+/// Where the pepper is. This tells whether a missing store has existed before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PepperLocation {
-    /// In a file of the store's directory. The first start made both, so the store was there.
+    /// In a file of the store's directory. The first start makes both, so the store has existed.
     Beside,
-    /// In a variable or in a file of another directory. It may be there before the first start, so it says nothing.
+    /// In a variable, or in a file of another directory. It may exist before the first start, so it proves nothing.
     Elsewhere,
 }
 
 /// How a store is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreStart {
-    /// The store is there.
     Existing,
-    /// An empty store is made, and there is a permission for it.
+    /// The store is empty, and the permission for that is there.
     Permitted,
-    /// The store is empty and has no permission: it may be the first one, or stand in the place of one that is lost. So
-    /// look-ups fail until an operator makes a tenant in it.
+    /// The store is empty, and there is no permission for that. It may be the first store, or it may replace one that is lost. So
+    /// look-ups fail until an operator makes a tenant.
     Unconfirmed,
 }
 
@@ -64,9 +64,7 @@ pub enum StoreStart {
 pub enum StoreFileState {
     /// A file that is not empty.
     Store,
-    /// An empty file.
     Empty,
-    /// No file.
     Nothing,
 }
 
@@ -83,10 +81,10 @@ pub fn inspect(store: &Path) -> io::Result<StoreFileState> {
     }
 }
 
-/// How a store is to be opened.
+/// Decides how a store is opened.
 ///
 /// # Errors
-/// Why it must not be opened, and what to do: the store is missing, and nothing permits to make an empty one.
+/// Why the store must not be opened, and what to do: it is missing, and nothing permits to make an empty one.
 pub fn check(store: &Path, pepper: PepperLocation) -> Result<StoreStart, String> {
     let path = store.display();
     let failed = |error: io::Error| format!("{path}: {error}");
@@ -121,8 +119,8 @@ pub fn check(store: &Path, pepper: PepperLocation) -> Result<StoreStart, String>
     ))
 }
 
-/// Empties a file that was being made when the machine stopped. redb writes the first bytes of a file last, so that half of a
-/// store begins with zeros.
+/// Empties a file that redb was making when the machine stopped. redb writes the first bytes of a file last, so an unfinished
+/// file begins with zeros.
 fn truncate_unfinished(store: &Path) -> io::Result<()> {
     let mut first = [0; 8];
     let mut file = File::options().read(true).write(true).open(store)?;
@@ -132,7 +130,7 @@ fn truncate_unfinished(store: &Path) -> io::Result<()> {
     file.set_len(0)
 }
 
-/// Removes a mark, if it is there.
+/// Removes a marker file, if it is there.
 ///
 /// # Errors
 /// When it cannot be removed.

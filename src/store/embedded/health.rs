@@ -1,4 +1,5 @@
-//! Whether the embedded store takes changes, in words for the log, commands, readiness and metrics.
+//! Whether the embedded store makes changes; if not, why, and what the operator can do. This goes to the log, to commands, to
+//! readiness and to metrics.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -9,14 +10,12 @@ use crate::store::{StoreError, Writes};
 
 use super::file::FileFault;
 
-/// What a store still does after a failure.
+/// What the store still does after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RemainingService {
     /// Look-ups, and changes of records that exist.
     ReadsAndChanges,
-    /// Look-ups.
     Reads,
-    /// Nothing.
     Nothing,
 }
 
@@ -25,13 +24,12 @@ pub(super) enum RemainingService {
 pub(super) struct WriteFailure {
     /// What happened, without the file's name.
     why: String,
-    /// What helps.
     advice: &'static str,
     remaining: RemainingService,
 }
 
 impl WriteFailure {
-    /// The failure after a failure: in the words of the system if it was one of the system, and in `otherwise` if not.
+    /// The failure in the words of the system, if a call of the system failed; else in the words `otherwise`.
     pub(super) fn after(fault: Option<&FileFault>, otherwise: &str) -> Self {
         match fault {
             Some(fault) => Self {
@@ -47,7 +45,7 @@ impl WriteFailure {
         }
     }
 
-    /// The file was taken away while the gateway runs.
+    /// The file was removed or replaced while the gateway runs.
     pub(super) fn file_missing() -> Self {
         Self {
             why: "its file was removed or replaced while the gateway runs, so a change would be lost at the next start".into(),
@@ -57,7 +55,7 @@ impl WriteFailure {
     }
 }
 
-/// What helps against a failure of the file system.
+/// What the operator can do about a failure of the file system.
 const fn advice(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::StorageFull => "free space on its file system",
@@ -71,7 +69,7 @@ const fn advice(kind: ErrorKind) -> &'static str {
     }
 }
 
-/// Whether changes are made. The writing thread says so, and everybody may ask.
+/// Whether changes are made. The writing thread sets it, and any thread may read it.
 #[derive(Debug)]
 pub(super) struct WriteHealth {
     path: PathBuf,
@@ -90,17 +88,16 @@ impl WriteHealth {
         }
     }
 
-    /// A change failed, or a trial of whether changes can be made.
+    /// Counts a change, or a trial write, that failed.
     pub(super) fn count_failure(&self) {
         self.failed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The file was opened again.
     pub(super) fn count_reopening(&self) {
         self.reopened.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// No change is made from now on, or only some. Logged when all was well before.
+    /// No changes, or only some, are made from now on. Logged if all changes were made before.
     pub(super) fn record_failure(&self, failure: &WriteFailure) {
         let before = self.lock().replace(failure.clone());
         if before.is_none() {
@@ -108,19 +105,19 @@ impl WriteHealth {
                 alarm = "store_takes_no_changes",
                 path = %self.path.display(),
                 why = %failure.why,
-                "the store takes no changes: {}; the gateway tries again by itself, and says when it has succeeded", failure.advice
+                "the store takes no changes: {}; the gateway tries again by itself and logs when it has succeeded", failure.advice
             );
         }
     }
 
-    /// The failure is the same, and this is what the store still does.
+    /// Sets what the store still does while the failure lasts.
     pub(super) fn set_remaining(&self, remaining: RemainingService) {
         if let Some(failure) = self.lock().as_mut() {
             failure.remaining = remaining;
         }
     }
 
-    /// Changes are made again. Logged when they were not before.
+    /// All changes are made again. Logged if they were not before.
     pub(super) fn recovered(&self) {
         if self.lock().take().is_some() {
             tracing::warn!(path = %self.path.display(), "the store takes changes again");
@@ -145,7 +142,6 @@ impl WriteHealth {
         })
     }
 
-    /// For metrics and readiness.
     pub(super) fn writes(&self) -> Writes {
         let refused = self.lock().as_ref().map(|failure| {
             let remaining = match failure.remaining {

@@ -1,4 +1,4 @@
-//! Receipts of an embedded store: only one process can have it, so they are kept in memory.
+//! Receipts of an embedded store. Only one process can open it, so its receipts are in memory.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,7 +9,7 @@ use crate::base::principal::Position;
 use crate::store::receipts::{DUPLICATE_AFTER, KEPT_FOR, MAX_GATEWAYS, shown_version};
 use crate::store::{Announcement, HistoryPoint, Receipt, Receipts, StoreError};
 
-/// The history's name: a file is opened by one process, which reads all of it, so there is no other.
+/// The name of the history. A file is opened by one process, which reads all of it, so there is only one history.
 pub(super) const HISTORY: &str = "embedded";
 
 /// Receipts with the process that wrote them.

@@ -1,4 +1,4 @@
-//! Keeps a database open over the store's file, and opens another one after a failure.
+//! Keeps a database open over the store's file, and after a failure opens another one until all changes can be made again.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -22,20 +22,20 @@ const PAGE_CACHE_BYTES: usize = 64 * 1024 * 1024;
 /// The first and the longest pause between two tries to open a store that failed.
 pub(super) type RetryPauses = (Duration, Duration);
 
-/// Short, since nothing can be revoked meanwhile; long enough to put no load on a disk that is in trouble.
+/// Short, since nothing can be revoked meanwhile; long enough to put no load on a disk that fails.
 pub(super) const RETRY_PAUSES: RetryPauses = (Duration::from_secs(1), Duration::from_secs(5));
 
-/// A try reads the whole file. The pause after it is at least so many times as long as the try took, so that tries fill
-/// less than a tenth of the time.
+/// A try reads the whole file. The pause after a try is at least ten times as long as the try took, so that tries take less than a
+/// tenth of the time.
 const COST_FACTOR: u32 = 10;
 
-/// When a store fails that was well for so long, its tries begin again with the first pause.
+/// After so long without a failure, the next failure begins with the first pause again.
 const SETTLED: Duration = Duration::from_secs(60);
 
-/// Bytes of a trial, which shows whether there is room: more than any change needs.
+/// Bytes of a trial write, which shows whether there is space: more than any change needs.
 const TRIAL_BYTES: usize = 64 * 1024;
 
-/// The table that trials write; empty at all other times.
+/// The table of trial writes; empty at all other times.
 const TRIAL: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("trial");
 
 /// The database that is in use, if there is one.
@@ -49,19 +49,17 @@ impl OpenDatabase {
 
     fn set(&self, database: Option<Arc<Database>>) {
         let before = std::mem::replace(&mut *self.0.write().unwrap_or_else(PoisonError::into_inner), database);
-        // Closing takes a while; not under the lock.
+        // After the lock: to close a database takes a while.
         drop(before);
     }
 }
 
-/// What the store does.
+/// Which changes the store makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WriteState {
-    /// Makes every change.
     Normal,
-    /// Tries changes of records that exist. There may be no room for new ones.
+    /// Changes of records that exist. There may be no space for new records.
     NoNewRecords,
-    /// Makes no changes.
     NoChanges,
 }
 
@@ -89,8 +87,8 @@ pub(super) struct DatabaseKeeper {
     /// The next try is not before this.
     next_try: Instant,
     well_since: Instant,
-    /// While the store is tight, no change is tried before this: the last one failed, and opening the file again has read
-    /// all of it.
+    /// In [`WriteState::NoNewRecords`], no change is tried before this time: the last one failed, and the whole file was read to
+    /// open it again.
     no_change_before: Instant,
 }
 
@@ -127,7 +125,7 @@ impl DatabaseKeeper {
         })
     }
 
-    /// Reserves space for the file to grow. Where there is none, the store begins in trouble.
+    /// Reserves space for the file to grow. If there is none, the store begins without new records.
     pub(super) fn start(&mut self) {
         if self.file.reserve().is_ok() {
             return self.set(WriteState::Normal);
@@ -150,7 +148,7 @@ impl DatabaseKeeper {
         self.state
     }
 
-    /// Whether a change that needs this is tried now.
+    /// Whether a change with this need of space is tried now.
     pub(super) fn admits(&self, needs: SpaceNeed) -> bool {
         match self.state {
             WriteState::Normal => true,
@@ -168,12 +166,12 @@ impl DatabaseKeeper {
         &self.health
     }
 
-    /// How long until the next try; `None` while all is well.
+    /// How long until the next try; `None` while all changes are made.
     pub(super) fn until_next_try(&self) -> Option<Duration> {
         (self.state != WriteState::Normal).then(|| self.next_try.saturating_duration_since(clock::instant()))
     }
 
-    /// Looks whether the store is well, and tries to mend it if not. With `eager`, since somebody wants a change, the try
+    /// Checks whether all changes can be made, and tries to recover if not. With `eager`, because a change waits, the next try
     /// comes after the first pause and not after a longer one.
     pub(super) fn check(&mut self, eager: bool) {
         let now = clock::instant();
@@ -229,8 +227,8 @@ impl DatabaseKeeper {
         self.attempt(|_| {});
     }
 
-    /// Whether a group of changes was made, as the position of the store says now. `before` is the position when the group
-    /// began, `after` the one that it would have led to.
+    /// Whether a group of changes was made, by the position that the store has now. `before` is the position when the group
+    /// began, `after` the position that the group would have led to.
     pub(super) fn outcome_of(&self, before: Position, after: Option<Position>) -> CommitOutcome {
         let position = self.database.get().and_then(|database| position_of(&database).ok());
         match (position, after) {
@@ -240,7 +238,7 @@ impl DatabaseKeeper {
         }
     }
 
-    /// Makes an attempt, and sets when the next one is due.
+    /// Makes one try, and sets the time of the next one.
     fn attempt(&mut self, step: impl FnOnce(&mut Self)) {
         let began = clock::instant();
         step(self);
@@ -258,13 +256,13 @@ impl DatabaseKeeper {
             return;
         }
         match (self.state, self.is_copy) {
-            // The copy answers look-ups until the file is open. Nobody else writes to the file meanwhile.
+            // The copy answers look-ups until the file is open. Only this thread writes to the file meanwhile.
             (WriteState::NoChanges, true) => match self.open_file() {
                 Ok((database, gate)) => self.use_file(database, gate),
                 Err(error) => tracing::debug!(%error, "the store could not be opened again"),
             },
             (WriteState::NoChanges, false) => self.reopen(),
-            // A read may have failed meanwhile, after which redb answers nothing.
+            // A read may have failed meanwhile. After that redb answers nothing until it is opened again.
             (WriteState::NoNewRecords, _) if !self.is_sound() => self.reopen(),
             _ => {}
         }
@@ -273,7 +271,7 @@ impl DatabaseKeeper {
         }
     }
 
-    /// Writes a trial: if that succeeds, the store is well again.
+    /// Makes a trial write. If it succeeds, all changes are made again.
     fn run_trial(&mut self) {
         if self.file.reserve().is_err() {
             self.record_failure("no space could be kept");
@@ -294,11 +292,11 @@ impl DatabaseKeeper {
         self.reopen();
     }
 
-    /// Replaces the database by one that writes to the file; if there can be none, by one that only reads it; else by none.
+    /// Replaces the database: by one that writes to the file, or else by one that only reads it, or else by none.
     fn reopen(&mut self) {
         self.gate.shut();
         self.set(WriteState::NoChanges);
-        // After a failed sync the kernel may hold as written what the disk does not have.
+        // After a failed sync the kernel's memory may have bytes that the disk does not have.
         self.file.forget_memory();
         match self.open_file() {
             Ok((database, gate)) => self.use_file(database, gate),

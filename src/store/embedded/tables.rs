@@ -15,20 +15,15 @@ pub(super) use writing::{WriteTables, WrittenChanges};
 mod reading;
 mod writing;
 
-/// Credential records by id.
 const CREDENTIALS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("credentials");
 /// When a sliding credential was last used, by its id. Beside the records, so that a use is no change.
 const LAST_USED: TableDefinition<'_, &str, i64> = TableDefinition::new("last_used");
-/// Credentials by tenant.
 const CREDENTIALS_OF: TableDefinition<'_, (&str, &str), ()> = TableDefinition::new("credentials_of");
-/// Role records by id.
 const ROLES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("roles");
-/// Roles by tenant.
 const ROLES_OF: TableDefinition<'_, (&str, &str), ()> = TableDefinition::new("roles_of");
 /// Ids by fingerprint: of the key, and of the id on its surface. A tenant stands here under its own
 /// fingerprint, its id after [`OF_TENANT`].
 const FINGERPRINTS: TableDefinition<'_, &[u8; 32], &str> = TableDefinition::new("fingerprints");
-/// Tenant records by id.
 const TENANTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tenants");
 /// How many credentials hang on a record, by its id, and how many a tenant has, by its id after [`OF_TENANT`].
 /// A file from before this table was kept still opens: children are counted from then on, a tenant's credentials

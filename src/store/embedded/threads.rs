@@ -28,19 +28,18 @@ const QUEUE: usize = 512;
 /// one; 64 keep the transaction small.
 const MAX_GROUP: usize = 64;
 
-/// Answers whether the store answered.
+/// A read. It tells whether the store answered.
 type ReadJob = Box<dyn FnOnce(Result<&Database, StoreError>) -> bool + Send>;
 type ChangeJob = Box<dyn QueuedChange>;
 
 /// A job of the writing thread.
 enum WriterJob {
-    /// To make a change.
     Change(ChangeJob),
-    /// To look whether the store is well.
+    /// To check whether all changes can be made.
     CheckHealth,
 }
 
-/// Whether a [`WriterJob::CheckHealth`] waits: at most one does, so that failing reads do not fill the queue of changes.
+/// Whether a [`WriterJob::CheckHealth`] is queued: at most one is, so that failing reads do not fill the queue of changes.
 #[derive(Debug, Default, Clone)]
 struct HealthCheckFlag(Arc<AtomicBool>);
 
@@ -56,16 +55,15 @@ impl HealthCheckFlag {
     }
 }
 
-/// How much more room the store needs for a change.
+/// How much more space a change needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SpaceNeed {
-    /// Little, since no record is made: the change is tried even where there may be no room.
+    /// Little, since no record is made: the change is tried even if there may be no space.
     Little,
-    /// Room for new records.
     NewRecords,
 }
 
-/// What the threads and the store share.
+/// How far changes are committed and delivered to the sinks, and the time of the last one. Shared by the threads and the store.
 pub(super) struct StoreProgress {
     sinks: RwLock<Vec<Arc<dyn EventSink>>>,
     applied: AtomicU64,
@@ -84,13 +82,13 @@ impl StoreProgress {
         }
     }
 
-    /// Takes over what the file says when it is opened first.
+    /// Sets position and time of the file when it is opened first.
     pub(super) fn begin(&self, position: Position, made_at: UnixMillis) {
         self.applied.store(position.0, Ordering::Release);
         self.made_at.store(made_at.0, Ordering::Release);
     }
 
-    /// The machine's time, and never earlier than what was made.
+    /// The machine's time, but never earlier than the latest change.
     pub(super) fn time(&self) -> UnixMillis {
         self.clock.now().wall.max(UnixMillis(self.made_at.load(Ordering::Acquire)))
     }
@@ -148,7 +146,7 @@ impl StoreThreads {
         Ok(store_threads)
     }
 
-    /// Asks the writing thread to look whether the store is well. Left out while its queue is full.
+    /// Has the writing thread check whether all changes can be made. Left out while its queue is full.
     pub(super) fn check_health(&self) {
         if let Some(writer) = &self.writer {
             self.health_check.request(writer);
@@ -223,7 +221,7 @@ trait QueuedChange: Send {
 
     fn needs(&self) -> SpaceNeed;
 
-    /// Tells the caller, after the commit and after the events.
+    /// Answers the caller, after the commit and after the events.
     fn acknowledge(self: Box<Self>, committed: Result<(), ChangeError>);
 }
 
@@ -278,7 +276,7 @@ fn read_all(
     for job in queue {
         let database = database_slot.get();
         let open = database.as_deref().ok_or_else(|| health.refusal());
-        // A panic ends one read, whose caller hears that the reply was dropped; not the reader.
+        // A panic ends one read, whose caller gets an error. It does not end the thread.
         let answered = catch_unwind(AssertUnwindSafe(|| job(open))).unwrap_or(false);
         if !answered {
             health_check.request(writer);
@@ -308,7 +306,7 @@ fn write_all(mut keeper: DatabaseKeeper, queue: &Receiver<WriterJob>, health_che
             Err(RecvTimeoutError::Disconnected) => return,
         }
         keeper.check(!group.is_empty());
-        // A change that needs room must not make the commit fail for those that need little.
+        // A change that needs space must not make the commit fail for changes that need little.
         let (mut group, refused): (Vec<_>, Vec<_>) = group.into_iter().partition(|change| keeper.admits(change.needs()));
         for change in refused {
             change.acknowledge(Err(ChangeError::NotMade(keeper.health().refusal())));
@@ -362,7 +360,7 @@ fn commit_group(keeper: &mut DatabaseKeeper, group: &mut [ChangeJob], progress: 
                 CommitOutcome::Unknown => Err(ChangeError::Store(keeper.health().refusal())),
                 CommitOutcome::Made => {
                     deliver(progress, &written);
-                    // Only a copy in memory has read it, so it may not be on the disk.
+                    // Only the copy in memory has confirmed the position, so the change may not be on the disk.
                     if keeper.state() == WriteState::NoChanges {
                         Err(ChangeError::Store(keeper.health().refusal()))
                     } else {
@@ -400,7 +398,6 @@ fn apply_group(
     Ok((transaction, written))
 }
 
-/// Makes it durable.
 fn commit(transaction: WriteTransaction, written: WrittenChanges) -> Result<WrittenChanges, GroupFailure> {
     if written.writes == 0 {
         let aborted = transaction.abort();

@@ -3,9 +3,12 @@
 use crate::base::fingerprint::{Fingerprint, PepperMark};
 use crate::store::{StoreError, StoredFacts};
 
-use super::operations::{FindReply, judge, parse_entry};
+use super::operations::lookups::{FindReply, judge};
+use super::operations::receipts::parse_entry;
 use super::stream::{Ending, Endings, History};
-use super::topology::{Endpoint, Replication, SentinelReport, StoreFault, parse_slots, replicas_of, reply_guard};
+use super::topology::cluster::{parse_slots, replicas_of};
+use super::topology::sentinel::SentinelReport;
+use super::topology::{Endpoint, Replication, StoreFault, reply_guard};
 
 /// Reads and judges the bytes of a server as a look-up does, with all bounds.
 ///

@@ -15,17 +15,17 @@ use crate::store::redis::scripts::{PARTS, RecordKind, StoredRecord, part_of};
 use crate::store::redis::topology::{Endpoint, Link, LiveLink, StoreFault};
 use crate::store::{ChangeError, CredentialFilter, CredentialPage, EventSubject, MAX_LIST, MAX_TOUCHED, StoreError, change, codec};
 
+pub(crate) use lookups::FindReply;
 use lookups::credential_of;
-pub(crate) use lookups::{FindReply, judge};
 pub use rate_counts::SharedCounts;
-pub(crate) use receipts::{ReceiptScripts, parse_entry, time_of};
+pub(crate) use receipts::{ReceiptScripts, time_of};
 pub(crate) use restoration::restore_for_ever;
 
 mod changes;
 mod creation;
-mod lookups;
+pub(super) mod lookups;
 mod rate_counts;
-mod receipts;
+pub(super) mod receipts;
 mod restoration;
 
 /// Records of one round trip of a list: at most 800 KiB, below the bound of a reply.

@@ -10,7 +10,6 @@ use rustls_pki_types::ServerName;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::base::fingerprint::PepperChecks;
-pub(crate) use cluster::{parse_slots, replicas_of};
 pub use dial::{ByteStream, Network, RedisEnvironment};
 pub(crate) use dial::{CONNECT_TIMEOUT, RedisConnection};
 pub(crate) use fault::{RetryRead, StoreFault};
@@ -22,9 +21,8 @@ pub use registration::Registered;
 pub(crate) use registration::{GatewayRegistration, KnownList, ServerIdentity};
 pub use replicas::WaitReplicas;
 pub(crate) use replicas::{LaggingReplica, Naming, PromotableReplicas, Replication};
-pub(crate) use sentinel::SentinelReport;
 
-mod cluster;
+pub(super) mod cluster;
 mod dial;
 mod fault;
 mod inspection;
@@ -34,8 +32,8 @@ mod primary_locator;
 mod reconnect;
 mod registration;
 mod replicas;
-pub(crate) mod reply_guard;
-mod sentinel;
+pub(super) mod reply_guard;
+pub(super) mod sentinel;
 
 /// The port of a Redis server whose address names none.
 const REDIS_PORT: u16 = 6379;

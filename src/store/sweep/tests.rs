@@ -46,7 +46,7 @@ async fn a_process_sweeps_by_itself_and_forgets_only_what_has_ended() {
         store.create_credential(record.clone()).await.unwrap();
     }
     let soon = Duration::from_millis(20);
-    let sweeping = sweep_every((soon, soon), &store, Duration::from_secs(1), &SystemClock);
+    let sweeping = sweep_every(soon, soon, &store, Duration::from_secs(1), &SystemClock);
     let forgotten = async {
         while store.find_credential(ended.id.clone()).await.unwrap().is_some() {
             tokio::time::sleep(soon).await;

@@ -50,11 +50,12 @@ fn agrees(mut passed: &[u8], client: &Decoder) -> bool {
         };
         passed = passed.get(length..).unwrap_or_default();
     }
-    client.len() <= library.len() && (0..client.len()).all(|at| size(client.nth(at)) == size(library.nth(at)))
+    client.len() <= library.len() && (0..client.len()).all(|at| size(client, at) == size(&library, at))
 }
 
-const fn size(entry: (&[u8], &[u8])) -> usize {
-    entry.0.len() + entry.1.len()
+fn size(table: &Decoder, at: usize) -> usize {
+    let (name, value) = table.nth(at);
+    name.len() + value.len()
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Every order in which reads, changes, events and time can meet at the real cache, explored to the end: no reachable state gives
-//! an answer that it must not give.
+//! an answer that it must not give (docs/threats.md L5).
 //!
 //! # What is real and what is a model
 //!

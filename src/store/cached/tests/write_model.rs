@@ -87,7 +87,6 @@ const ALL_CHANGES: [RecordChange; 15] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WithoutCheck {
     Nothing,
-    /// The store compares nothing.
     Precondition,
     /// The write does not rest on the session itself, what it hangs on, its tenant, or its roles.
     Session,
@@ -102,7 +101,6 @@ enum WithoutCheck {
     Derivation,
 }
 
-/// What the store holds.
 #[derive(Debug, Clone)]
 struct StoreState {
     session: CredentialRecord,
@@ -225,7 +223,6 @@ impl StoreState {
         validity::check(&facts, NOW).is_ok() && same_password && may.covers(&scope())
     }
 
-    /// What it should say.
     fn is_right(&self) -> bool {
         let role = self.role.as_ref().is_some_and(|role| role.scopes.covers(&scope()));
         self.session.state == CredentialState::Active
@@ -301,7 +298,6 @@ type CallState = (Vec<RecordChange>, CallStage);
 enum BrokenPromise {
     /// The caller had ended, or may not do it any more.
     MadeAfterTheEnd(Vec<RecordChange>),
-    /// Fewer changes than judgements.
     GivenUpUnharmed(Vec<RecordChange>),
 }
 

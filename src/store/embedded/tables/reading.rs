@@ -180,7 +180,7 @@ impl ReadTables {
             let id = id?;
             let record = match change::expect_listed(&id, self.used_credential_at(&id)) {
                 Err(error @ StoreError::Corrupt(_)) if filter.passes_over_broken => {
-                    tracing::error!(alarm = "corrupt_record", %error, "passed over");
+                    tracing::error!(alarm = "corrupt_record", %error, "a record that cannot be read is left out of a list");
                     continue;
                 }
                 read => read?,

@@ -24,7 +24,6 @@ pub(super) const CHANGING: [DiskCall; 3] = [DiskCall::Write, DiskCall::Length, D
 
 #[derive(Debug, Default)]
 struct FakeDiskState {
-    /// As reads see it.
     bytes: Vec<u8>,
     /// As it is after a power cut.
     synced: Vec<u8>,
@@ -74,7 +73,6 @@ impl FakeDisk {
         self.state().failing = None;
     }
 
-    /// Leaves so many blocks.
     pub(super) fn fill_up(&self, blocks: usize) {
         self.state().free = Some(blocks);
     }

@@ -65,6 +65,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for GuardedStream<S> {
 }
 
 /// Checks bytes as a connection does.
+#[cfg(any(test, feature = "internals"))]
 pub(crate) fn check(bytes: &[u8]) -> Result<(), &'static str> {
     ReplyScan::default().admit(bytes)
 }

@@ -54,8 +54,10 @@ impl Sight {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum ModelChange {
     /// It left our credential in this state, so many ticks ago.
-    Ours { left: Sight, age: u8 },
-    /// It changed another credential.
+    Ours {
+        left: Sight,
+        age: u8,
+    },
     Other,
 }
 
@@ -67,7 +69,6 @@ pub(super) struct ReadAnswer {
     pub(super) sight: Sight,
 }
 
-/// A read in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum ReadInFlight {
     Landed,

@@ -1,6 +1,6 @@
--- `bounded` gets a field unless it is longer than any that we write (`codec::MAX_RECORD_BYTES`): whoever wrote it, it must
--- not hold up the server, nor cost the connection that would bring it. The length is looked at here, and not by
--- `HSTRLEN`, so that no gateway needs a right that the user of an older one has not got.
+-- bounded: a field of a hash, unless it is longer than any that we write (codec::MAX_RECORD_BYTES). Others may have written it. It
+-- must not hold up the server, nor cost the connection that would bring it. The length is checked here and not by HSTRLEN, so
+-- that a gateway needs no right that the user of an older gateway lacks.
 local large
 local function bounded(key, field, most)
   local value = redis.call('HGET', key, field)

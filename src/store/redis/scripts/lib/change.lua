@@ -1,11 +1,12 @@
--- What changing scripts share. `change` appends an event and counts it. The event is the first write of a change that
--- leaves anything: before it, scripts call every other command that they are going to call on each of their keys,
--- so that it does nothing (`counts`, `HSET` of what is there, `ZADD ... XX` and `HDEL` of nothing). So a right that is
--- missing, or a key of another kind, is an answer that nothing was changed.
+-- What scripts share that change something.
 --
--- Events are a chain. `l` holds two links: that of the event before (a dash if there is none) and that of this one, which is
--- made of the time and the count. After data went back, new changes have the same counts as those that were lost, and the
--- same ids too if a clock was behind. Their links differ.
+-- change: appends an event and counts it. The event is the first write that leaves anything. Before it, a script calls every
+-- command that it is going to call, on each of its keys, so that the call does nothing: counts, HSET of what is there, ZADD ... XX,
+-- HDEL of nothing. So a missing right, or a key of another kind, ends the script before anything is changed.
+--
+-- Events are a chain. The field l holds two links: that of the event before (a dash if there is none) and that of this event, which
+-- is made of the time and the count. After data went back, new changes have the same counts as the lost ones, and may have the same
+-- stream ids if a clock was behind. Their links differ.
 local position, link
 local function change(events, kept, event, ending)
   local p = (position or redis.call('HINCRBY', KEYS[1], 'position', 0)) + 1

@@ -1,26 +1,29 @@
--- The list of gateways, which notices when it loses one.
+-- The list of gateways, which notices when it loses an entry.
 --
--- An entry of the hash `g` is named `id/run`, so that every process has its own, and is either
+-- An entry of the hash g is named id/run, so that every process has its own entry. Its text is one of:
 --
--- - `came since heard history count reader max-age stream-interval version`: a gateway. `came` is when it
---   was registered, `since` when it first told this standing, all by Redis' clock; or
--- - `- stop heard`: who may not admit any more, and acts on what it read before until `stop`.
+-- - came since heard history count reader max-age stream-interval version: a gateway. came: when it was registered. since: when it
+--   first announced this point of the history. All times are by the clock of Redis.
+-- - "-" stop heard: a process that may not admit requests any more, and uses what it read before until stop.
 --
--- An entry never goes at once: it is turned into the second form, for as long as whoever it stood for may
--- act on facts. Only a gateway that serves nobody any more takes its own away.
+-- An entry is never deleted at once. It is turned into the second form, for as long as its process may use facts. Only a gateway
+-- that does not serve any more deletes its own entry.
 --
--- The field `=` of `g` and the field `list` of `meta` say the same: `since server count number history`.
--- `since` is when the list began to be whole, nought if nobody can have been admitted before it began;
--- `server` the process of Redis that has held it since (`run_id`; a dash if it is not told); `count` the
--- entries; `number` grows whenever one comes or goes, and never falls. Whatever does not agree means that
--- entries may be lost.
+-- The field = of g and the field list of meta have the same text: since server count number history.
+-- since: when the list began to be complete; 0 if no gateway can have been registered before it began.
+-- server: the process of Redis that has held the list since then (run_id); a dash if it is hidden.
+-- count: how many entries there are. number: grows whenever an entry comes or goes, and never falls.
+-- Any disagreement means that entries may be lost.
 --
--- KEYS meta g. What is told of the list, and whether it is whole. `check` answers why not, or an empty
--- text, to a gateway that was told `known` as the list's number at `at` (nought for none) and has not
--- taken its entry away: silent for six seconds at least, and then for its bound, its entry stays
--- (66,000) in a list that is whole. `write` keeps what was found; `whole` is since when. `read` answers a gateway's entry, `depart`
--- turns one into the other form. An entry heard, or begun, more than a minute ahead is none: nobody would have
--- been heard so for longer than the two seconds between two announcements. 60,000 is the hard bound.
+-- KEYS meta g.
+-- check: why the list is not complete, or an empty text. own is the entry of a gateway that knows the number known of the list
+--   since the time at (0 for none). While it has not deleted its entry, the entry stays in a complete list: for six seconds of
+--   silence at least, and then for its bound (66,000).
+-- write: writes what was found. whole is since when the list is complete.
+-- read: the entry of a gateway. An entry that was heard, or began, more than a minute ahead is invalid: between two announcements,
+--   two seconds apart, no gateway would be heard for longer than that. 60,000 is the hard bound.
+-- depart: turns an entry into the second form.
+-- sweep: deletes and turns entries whose time is over; answers at most `most` of those that remain.
 local info = redis.pcall('INFO', 'server')
 local here = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or '-'
 local whole, number, head, copy, moved = now, 0, nil, nil, false

@@ -1,9 +1,10 @@
--- The store must be ours: every pepper that it was written under (`m[2]`) is one of this gateway's, whose
--- check values are `ARGV[1]`, the first one first. Most often both are the same text. Otherwise each value
--- of the store, with or without the word of whoever drops it, is looked for.
+-- Checks of peppers. ARGV[1] has the check values of this gateway's peppers, the first one first.
 --
--- Whoever makes a fingerprint must do so under a pepper of the list that nobody drops: a gateway that
--- still has an older one first would make what others cannot find.
+-- foreign: the store must be ours. Each pepper that it was written under must be one of this gateway's. Most often both lists
+-- are the same text. Otherwise each value of the store is looked for, without the name of a gateway that drops it.
+--
+-- dropped: a fingerprint may be made only under a pepper of the list that no gateway drops. A gateway whose first pepper is
+-- an older one would make fingerprints that the others cannot find.
 local function foreign(peppers)
   if peppers and peppers ~= ARGV[1] then
     for check in string.gmatch(peppers, '(%x+)%S*') do

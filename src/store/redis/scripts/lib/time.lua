@@ -1,5 +1,5 @@
--- Milliseconds by Redis' clock, and never earlier than what was made. `TIME` alone would go back when the clock
--- is set, or when another machine takes over.
+-- time: milliseconds by the clock of Redis, but never earlier than what was made. TIME alone would go back when the clock is set,
+-- or when another machine takes over.
 local function time()
   local t = redis.call('TIME')
   local now = t[1] * 1000 + math.floor(t[2] / 1000)

@@ -1,5 +1,5 @@
--- The store must be ours and must hold its data. `m` is history, peppers,
--- position, whether anything was ever used, how many roles, how many credentials.
+-- The store must be ours and must hold data. m: history, peppers, position, whether `u` has entries, then the numbers of
+-- roles, credentials, fingerprints and tenants.
 local m = redis.call('HMGET', KEYS[1], 'history', 'pepper', 'position', 'used', 'roles',
   'credentials', 'fingerprints', 'tenants')
 local refused = foreign(m[2])

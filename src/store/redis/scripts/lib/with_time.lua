@@ -1,4 +1,4 @@
--- The store may be empty, but it must not be another's. `now` is Redis' time in milliseconds.
+-- The store may be empty, but it must not be another's. now: the time of Redis in milliseconds.
 local m = redis.call('HMGET', KEYS[1], 'history', 'pepper', 'position')
 local refused = foreign(m[2])
 if refused then return refused end
