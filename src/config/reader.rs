@@ -211,7 +211,13 @@ impl<'d> Section<'d> {
 
     /// Reports a key that does not exist; answers the one that was probably meant.
     fn unknown(&self, key: &str, span: std::ops::Range<usize>, value: &Spanned<DeValue<'_>>, rows: &[SettingRow]) -> Option<&'static str> {
-        let names = rows.iter().map(|row| row.key.name);
+        // The tag of nested choices stands in several rows.
+        let is_first = |i: usize, name: &str| rows[..i].iter().all(|row| row.key.name != name);
+        let names = rows
+            .iter()
+            .enumerate()
+            .filter(|(i, row)| is_first(*i, row.key.name))
+            .map(|(_, row)| row.key.name);
         // A misspelt `secrets` may hold what its author took for a secret.
         if matches!(value.get_ref(), DeValue::String(_) | DeValue::Array(_) | DeValue::Table(_)) {
             self.report.mask(&self.span(value));

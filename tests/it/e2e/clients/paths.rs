@@ -95,5 +95,5 @@ fn a_served_route_has_no_use_for_path_parameters() {
     let routes = format!(
         "{ROUTES}\n[[routes]]\npath = \"/scopes\"\nmethods = [\"GET\"]\naccess = {{ surfaces = [\"api\"] }}\nserve = \"list_scopes\"\npath_parameters = true\n"
     );
-    assert!(check(&routes, "").contains("`path_parameters` has no meaning where nothing is forwarded"));
+    assert!(check(&routes, "").contains("`path_parameters` does not belong to a route with `serve`"));
 }
