@@ -42,7 +42,7 @@ use_pinned_release() {
   local pinned default
   [ -z "${RUSTUP_TOOLCHAIN:-}" ] && [ -e rust-toolchain.toml ] && command -v rustup >/dev/null 2>&1 || return 0
   pinned=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
-  if rustup toolchain list | grep -q "^$pinned-"; then return; fi
+  if rustup toolchain list | grep "^$pinned-" > /dev/null; then return; fi
   default=$(rustup default | cut -d' ' -f1)
   case $(rustc "+$default" --version 2>/dev/null) in
     "rustc $pinned "*) export RUSTUP_TOOLCHAIN=$default ;;
@@ -90,5 +90,5 @@ timed_tests() {
   env "$runner=env RUSTC_BOOTSTRAP=1" cargo test --quiet --lib --bins --tests -- -Zunstable-options --report-time --format pretty |
     tee "$log" | grep --line-buffered -vE '^test .* \.\.\. (ok|ignored)( <[0-9.]+s>)?$|^$'
   heading "the slowest tests (all of them: $log)"
-  sed -nE 's/^test (.*) \.\.\. ok <([0-9.]+)s>$/\2 s  \1/p' "$log" | sort -rn | head -10
+  sed -nE 's/^test (.*) \.\.\. ok <([0-9.]+)s>$/\2 s  \1/p' "$log" | sort -rn | sed -n 1,10p
 }
