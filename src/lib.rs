@@ -18,6 +18,8 @@ pub mod cli;
 #[cfg(not(feature = "internals"))]
 mod admin;
 #[cfg(not(feature = "internals"))]
+mod audit;
+#[cfg(not(feature = "internals"))]
 mod base;
 #[cfg(not(feature = "internals"))]
 mod config;
@@ -50,6 +52,8 @@ mod wire;
 
 #[cfg(feature = "internals")]
 pub mod admin;
+#[cfg(feature = "internals")]
+pub mod audit;
 #[cfg(feature = "internals")]
 pub mod base;
 #[cfg(feature = "internals")]

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use crate::audit::settings::AuditSettings;
 use crate::base::fingerprint::Peppers;
 use crate::base::ids::GatewayId;
+use crate::decide::audit::AuditPolicy;
 use crate::decide::cors::Cors;
 use crate::decide::headers::HeaderPolicy;
 use crate::decide::peer::PeerPolicy;
@@ -48,6 +50,8 @@ pub struct Snapshot {
     pub peers: PeerPolicy,
     /// The certificates of each listener, in the order of [`Settings::listeners`]; `None` for a listener without TLS.
     pub certificates: Vec<Option<Arc<CertificateSet>>>,
+    /// What the audit trail shows of requests.
+    pub audit: AuditPolicy,
 }
 
 /// The certificates of one listener.
@@ -86,6 +90,8 @@ pub struct Settings {
     pub log_in: LogInSettings,
     pub sign_up: HashingLimits,
     pub log: LogSettings,
+    /// The audit trail, if there is one.
+    pub audit: Option<AuditSettings>,
     /// An acknowledged revocation holds everywhere after this time (at most 60 s).
     pub revocation_bound: Duration,
     /// How often streams that are still open are judged again.
@@ -108,6 +114,7 @@ impl Settings {
             ("log_in", self.log_in != running.log_in),
             ("sign_up", self.sign_up != running.sign_up),
             ("log", self.log != running.log),
+            ("audit", self.audit != running.audit),
             ("revocation.bound", self.revocation_bound != running.revocation_bound),
             ("revocation.stream_check", self.stream_check != running.stream_check),
         ];

@@ -1,5 +1,6 @@
 //! Pure decisions: facts and `now` in, a value out. No I/O, no clock, no `.await`.
 
+pub mod audit;
 pub mod authorize;
 pub mod cors;
 pub mod external;

@@ -1,5 +1,6 @@
 //! Routes and the table that finds them: host, then path, then method; the most specific wins.
 
+use super::audit::RouteAudit;
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -121,6 +122,10 @@ pub struct RouteOptions {
     pub credentials: CredentialForwarding,
     /// Whether a connection may be upgraded to another protocol.
     pub upgrade: Upgrade,
+    /// What the audit trail has of the route's requests.
+    pub audit: RouteAudit,
+    /// Whether requests that would be refused are forwarded without identity (`insecure_report_only`).
+    pub report_only: bool,
 }
 
 /// Where a path names a tenant.

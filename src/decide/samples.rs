@@ -175,6 +175,8 @@ pub(crate) fn route(methods: &[Method], pattern: &str) -> Route {
             path_forms: PathForms::NONE,
             trailers: Trailers::Dropped,
             upgrade: crate::decide::route::Upgrade::Dropped,
+            audit: crate::decide::audit::RouteAudit::default(),
+            report_only: false,
             credentials: CredentialForwarding::Removed,
         },
         limits: crate::decide::rate::RouteLimits::default(),

@@ -281,6 +281,8 @@ fn route(method: Method, surface: SurfaceIndex, scopes: ScopeSet) -> Route {
         rewrite: Rewrite::Keep,
         dialect: DialectIndex(0),
         options: RouteOptions {
+            audit: durward::decide::audit::RouteAudit::default(),
+            report_only: false,
             tenant_segment: None,
             max_body: 0,
             response_timeout: Duration::from_secs(1),

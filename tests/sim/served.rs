@@ -327,6 +327,7 @@ pub(crate) fn snapshot(surfaces: Vec<durward::decide::surface::Surface>) -> Snap
         router: Router::default(),
         peers: PeerPolicy::default(),
         certificates: Vec::new(),
+        audit: durward::decide::audit::AuditPolicy::default(),
     }
 }
 

@@ -353,6 +353,8 @@ pub(super) fn route(surface: usize, scope: &str) -> Route {
         dialect: DialectIndex(0),
         options: RouteOptions {
             upgrade: crate::decide::route::Upgrade::Dropped,
+            audit: crate::decide::audit::RouteAudit::default(),
+            report_only: false,
             tenant_segment: None,
             max_body: 1,
             response_timeout: Duration::ZERO,
@@ -380,6 +382,7 @@ pub(super) fn operations() -> (Arc<Memory>, Operations) {
         router: Router::default(),
         peers: PeerPolicy::default(),
         certificates: Vec::new(),
+        audit: crate::decide::audit::AuditPolicy::default(),
     };
     let store = Arc::new(Memory::default());
     let now = Now {

@@ -179,6 +179,7 @@ impl Builder<'_> {
             log_in: self.log_in(&gateway.log_in),
             sign_up: gateway.sign_up,
             log: gateway.log,
+            audit: None,
             revocation_bound: gateway.revocation.bound.value,
             stream_check: self.stream_check(gateway),
         })

@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 
 use crate::base::principal::Roles;
+use crate::decide::audit::AuditPolicy;
 use crate::decide::headers::HeaderPolicy;
 use crate::decide::route::DialectIndex;
 use crate::decide::scope_grants::ScopeGrants;
@@ -154,6 +155,7 @@ impl<'b> Builder<'b> {
             router: router?,
             peers,
             certificates,
+            audit: AuditPolicy::default(),
         };
         let settings = settings?;
         if !self.report.has_errors() {

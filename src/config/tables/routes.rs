@@ -10,6 +10,7 @@ use crate::config::report::suggest;
 use crate::config::schema::{Alternative, SchemaPart, TaggedChoice, ValueKind};
 use crate::config::source::Located;
 use crate::config::units::{millis, secs, write_duration};
+use crate::decide::audit::RouteAudit;
 use crate::decide::method::Method;
 use crate::decide::route::{
     Access, CredentialForwarding, Destination, DialectIndex, PathForms, Rewrite, Route, RouteConflict, RouteIndex, RouteOptions, Router,
@@ -584,6 +585,8 @@ impl Builder<'_> {
             idle_timeout: written.idle_timeout,
             path_forms,
             upgrade: self.upgrade(written),
+            audit: RouteAudit::default(),
+            report_only: false,
             trailers: match forward {
                 Some(forward) if forward.trailers => Trailers::Forwarded,
                 _ => Trailers::Dropped,

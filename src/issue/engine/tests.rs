@@ -346,5 +346,6 @@ fn snapshot(issuer: ServedRoute) -> Snapshot {
         router: Router::default(),
         peers: PeerPolicy::default(),
         certificates: Vec::new(),
+        audit: crate::decide::audit::AuditPolicy::default(),
     }
 }

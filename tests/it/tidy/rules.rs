@@ -6,32 +6,33 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::source::Source;
 
 /// Layers: a module may use itself and what stands in its row. Arrows point down.
-const MAY_USE: [(&str, &str); 16] = [
+const MAY_USE: [(&str, &str); 17] = [
     ("base", ""),
     ("wire", "base"),
     ("decide", "base wire"),
     ("telemetry", "base wire decide"),
+    ("audit", "base wire decide telemetry"),
     ("store", "base wire decide telemetry"),
     ("dialect", "base wire decide telemetry"),
     ("upstream", "base wire decide telemetry"),
     ("limit", "base wire decide telemetry store"),
     // `issue` runs what the snapshot holds; the snapshot knows nothing of who runs it.
-    ("snapshot", "base wire decide telemetry store dialect upstream"),
+    ("snapshot", "base wire decide telemetry audit store dialect upstream"),
     ("jwks", "base wire decide telemetry snapshot"),
     ("resolver", "base wire decide telemetry store snapshot jwks"),
-    ("issue", "base wire decide telemetry store dialect snapshot resolver"),
+    ("issue", "base wire decide telemetry audit store dialect snapshot resolver"),
     (
         "gateway",
-        "base wire decide telemetry store dialect upstream snapshot resolver issue limit jwks",
+        "base wire decide telemetry audit store dialect upstream snapshot resolver issue limit jwks",
     ),
-    ("config", "base wire decide telemetry store dialect upstream snapshot issue"),
+    ("config", "base wire decide telemetry audit store dialect upstream snapshot issue"),
     (
         "server",
-        "base wire decide telemetry store dialect upstream snapshot resolver issue limit jwks gateway",
+        "base wire decide telemetry audit store dialect upstream snapshot resolver issue limit jwks gateway",
     ),
     (
         "admin",
-        "base wire decide telemetry store dialect upstream snapshot resolver issue limit jwks gateway config server",
+        "base wire decide telemetry audit store dialect upstream snapshot resolver issue limit jwks gateway config server",
     ),
 ];
 
