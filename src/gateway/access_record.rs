@@ -1,4 +1,4 @@
-//! The access event of one request: collected along the request path, written exactly once, also when the client left.
+//! The access line of one request: collected along the request path, written exactly once, also when the client left.
 
 use std::net::IpAddr;
 use std::rc::Rc;

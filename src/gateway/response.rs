@@ -46,7 +46,7 @@ pub struct Response<B, O> {
     pub observer: O,
 }
 
-/// The gateway's response. Its observer writes the access event of the request.
+/// The gateway's response. Its observer writes the access line of the request.
 pub type GatewayResponse<B> = Response<ResponseBody<B>, AccessRecord>;
 
 impl<B> GatewayResponse<B> {
