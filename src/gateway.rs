@@ -152,9 +152,9 @@ pub async fn handle<B: RequestBody + Unpin>(
     }
     let upstream = match route.destination {
         Destination::Upstream(upstream) => upstream,
-        Destination::Served(issuer) => {
+        Destination::Served(served_route) => {
             return match access.acquire_slot(QuotaKey::at(examined.origin.client)) {
-                Ok(()) => Box::pin(serve::serve(context, &examined, issuer, body, access)).await,
+                Ok(()) => Box::pin(serve::serve(context, &examined, served_route, body, access)).await,
                 Err(denial) => refuse_on_route(access, context, denial),
             };
         }

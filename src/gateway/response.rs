@@ -254,7 +254,7 @@ pub(super) fn refusal<B>(
     }
 }
 
-/// Answers for an issuer. No cache may store the response.
+/// Answers a request of a served route. No cache may store the response.
 pub(super) fn issued<B>(mut access: AccessRecord, examined: &Examined<'_>, issued: Issued) -> GatewayResponse<B> {
     access.note_status(issued.status);
     access.note_done(&issued.done);

@@ -129,7 +129,7 @@ impl AccessRecord {
         });
     }
 
-    /// Notes what an issuer did, and to which records.
+    /// Notes what a served route did, and to which records.
     pub(in crate::gateway) fn note_done(&mut self, done: &str) {
         self.note(|record| record.done.push_str(done));
     }
