@@ -13,3 +13,9 @@
 pub mod checkpoint;
 pub mod settings;
 pub mod tree;
+mod archivist;
+mod bodies;
+pub mod files;
+pub mod recovery;
+pub mod trail;
+mod writer;
