@@ -1,4 +1,9 @@
 //! The audit trail: an entry for every request however it ends, for what operators do, for changes of the configuration and
 //! for what could not be recorded; and the evidence that the trail is whole. `docs/audit.md` has the format of the files.
 
+pub mod closed;
+pub(crate) mod fields;
+pub(crate) mod index;
+mod pages;
+pub mod segments;
 pub mod settings;
