@@ -11,6 +11,11 @@
 //!   an entry `erase` before the body is. So whoever removes one without an entry is found.
 
 pub mod checkpoint;
+pub mod closed;
+pub(crate) mod fields;
+pub(crate) mod index;
+mod pages;
+pub mod segments;
 pub mod settings;
 pub mod tree;
 mod archivist;
