@@ -11,5 +11,6 @@
 //!   an entry `erase` before the body is. So whoever removes one without an entry is found.
 
 pub mod checkpoint;
+pub mod entry;
 pub mod settings;
 pub mod tree;
