@@ -15,6 +15,7 @@ mod bodies;
 pub mod body;
 pub mod checkpoint;
 pub mod closed;
+pub mod entry;
 pub(crate) mod fields;
 pub mod files;
 pub(crate) mod index;
