@@ -13,3 +13,4 @@
 pub mod checkpoint;
 pub mod settings;
 pub mod tree;
+pub mod verify;
