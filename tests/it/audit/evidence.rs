@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 use durward::audit::checkpoint::{CheckpointSigner, notes};
 use durward::audit::tree::{Frontier, leaf_hash};
@@ -44,12 +45,16 @@ fn sha256_hex(parts: &[&[u8]]) -> String {
 
 impl Trail {
     fn begin() -> Self {
+        Self::begin_of("edge-1")
+    }
+
+    fn begin_of(gateway: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let directory = folder.path().join("audit");
         fs::create_dir(&directory).unwrap();
         fs::write(directory.join("lock"), "").unwrap();
         Self {
-            signer: CheckpointSigner::open_or_create(&folder.path().join("audit.key"), "durward.audit/edge-1").unwrap(),
+            signer: CheckpointSigner::open_or_create(&folder.path().join("audit.key"), &format!("durward.audit/{gateway}")).unwrap(),
             folder,
             directory,
             tree: Frontier::new(),
@@ -466,4 +471,116 @@ fn foreign_files_are_told_and_broken_ones_found() {
         assert_eq!(verdict.findings[0].seq, 512, "{:?}", verdict.findings);
         assert_eq!(verdict.findings[0].file, "trail-00000000000000000512.jsonl");
     }
+}
+
+fn durward(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_durward")).args(arguments).output().unwrap()
+}
+
+/// The one-page checker of the documentation, as whoever has no durward runs it.
+fn check(proof: &Path, key: &Path) -> Output {
+    let checker = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/audit/verify_proof.py");
+    let run = Command::new("python3").arg(checker).arg(proof).arg(key).output();
+    run.expect("this test runs python3")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn the_checker_without_durward_accepts_what_prove_writes_and_nothing_else() {
+    let trail = Trail::whole();
+    let directory = trail.directory.to_str().unwrap();
+    let proof_file = trail.folder.path().join("proof");
+    let key = trail.folder.path().join("audit.pub");
+    for seq in [1_u64, 255, 256, 511, 512, 1_000, 1_535, 1_536, 1_791, 1_792, 1_800] {
+        let proven = durward(&["audit", "prove", &format!("req-{seq}"), "--directory", directory]);
+        assert!(proven.status.success(), "{}", text(&proven.stderr));
+        fs::write(&proof_file, &proven.stdout).unwrap();
+        let checked = check(&proof_file, &key);
+        assert!(checked.status.success(), "{seq}: {}", text(&checked.stderr));
+        let name = format!("trail-{:020}.jsonl", seq / SEGMENT * SEGMENT);
+        let all = lines(&trail.files()[&name]);
+        assert_eq!(checked.stdout, all[usize::try_from(seq % SEGMENT).unwrap()]);
+    }
+    // No byte of a proof can be another one, but for those that end a line of base64.
+    let proof = fs::read(&proof_file).unwrap();
+    let mut chance = Chance(7);
+    for _ in 0..60 {
+        let mut changed = proof.clone();
+        let at = chance.below(changed.len());
+        changed[at] ^= 1;
+        fs::write(&proof_file, &changed).unwrap();
+        let checked = check(&proof_file, &key);
+        assert_eq!(checked.status.code(), Some(1), "byte {at}: {}", text(&checked.stdout));
+        assert!(
+            text(&checked.stderr).starts_with("NOT PROVEN: "),
+            "byte {at}: {}",
+            text(&checked.stderr)
+        );
+    }
+    // Neither does another key accept it.
+    fs::write(&proof_file, &proof).unwrap();
+    let other = Trail::begin();
+    let checked = check(&proof_file, &other.folder.path().join("audit.pub"));
+    assert_eq!(checked.status.code(), Some(1));
+
+    let unknown = durward(&["audit", "prove", "req-9999", "--directory", directory]);
+    assert_eq!(unknown.status.code(), Some(3), "{}", text(&unknown.stderr));
+    // An entry that was changed is not proven.
+    let name = trail.directory.join("trail-00000000000000000000.jsonl");
+    let changed = fs::read_to_string(&name)
+        .unwrap()
+        .replace("\"path\":\"/v1/orders/9\"", "\"path\":\"/v1/orders/8\"");
+    fs::write(&name, changed).unwrap();
+    let broken = durward(&["audit", "prove", "req-9", "--directory", directory]);
+    assert_eq!(broken.status.code(), Some(1));
+    assert!(
+        text(&broken.stderr).contains("entry 9 is not the one that was signed"),
+        "{}",
+        text(&broken.stderr)
+    );
+}
+
+#[test]
+fn verify_answers_by_its_exit_code_and_names_the_first_bad_entry() {
+    let trail = Trail::whole();
+    let directory = trail.directory.to_str().unwrap();
+    let whole = durward(&["audit", "verify", "--directory", directory]);
+    assert_eq!(whole.status.code(), Some(0), "{}", text(&whole.stderr));
+    assert!(text(&whole.stdout).contains("no witness"), "{}", text(&whole.stdout));
+
+    // Another gateway keeps a checkpoint of this one, and so does a file.
+    let other = Trail::begin_of("edge-2");
+    fs::create_dir(other.directory.join("others")).unwrap();
+    fs::write(other.directory.join("others/edge-1"), &trail.signed[5]).unwrap();
+    let file = trail.folder.path().join("checkpoint.yesterday");
+    fs::write(&file, &trail.signed[3]).unwrap();
+    let witnessed = durward(&[
+        "audit",
+        "verify",
+        "--json",
+        "--directory",
+        &format!("{directory}/"),
+        "--directory",
+        other.directory.to_str().unwrap(),
+        "--checkpoint",
+        file.to_str().unwrap(),
+    ]);
+    assert_eq!(witnessed.status.code(), Some(0), "{}", text(&witnessed.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&witnessed.stdout).unwrap();
+    assert_eq!(report["whole"], true);
+    assert_eq!(report["trails"][0]["witnesses"], 2);
+
+    let name = trail.directory.join("trail-00000000000000000512.jsonl");
+    let mut all = lines(&fs::read(&name).unwrap());
+    all.remove(88);
+    fs::write(&name, all.concat()).unwrap();
+    let broken = durward(&["audit", "verify", "--json", "--directory", directory]);
+    assert_eq!(broken.status.code(), Some(1));
+    let report: serde_json::Value = serde_json::from_slice(&broken.stdout).unwrap();
+    let first = &report["trails"][0]["findings"][0];
+    assert_eq!((&first["seq"], &first["code"]), (&600.into(), &"entries_missing".into()));
+    assert!(text(&broken.stderr).contains("broken at entry 600"), "{}", text(&broken.stderr));
 }
