@@ -16,6 +16,7 @@ mod demo;
 mod descriptors;
 mod drill;
 mod events;
+mod explain;
 mod failure;
 mod import;
 mod keys;
@@ -36,6 +37,7 @@ use accounts::AccountCommand;
 use client::OperatorClient;
 use drill::DrillArgs;
 use events::EventArgs;
+use explain::ExplainArgs;
 use keys::KeyCommand;
 use peppers::PepperCommand;
 use roles::RoleCommand;
@@ -105,6 +107,8 @@ pub(crate) enum Command {
     Drill(DrillArgs),
     /// Show what changed, the oldest change first.
     Events(EventArgs),
+    /// Say what would become of a request and why, or what became of one, without sending anything.
+    Explain(Box<ExplainArgs>),
     /// Make the running gateway read its configuration again.
     Reload,
     /// Show what the running gateway serves, and whether it is ready.
@@ -154,6 +158,7 @@ fn dispatch(cli: &Cli, printer: &Printer) -> Result<(), Failure> {
         Command::Gateways => events::gateways(&OperatorClient::of_config(&cli.config)?, printer),
         Command::Drill(args) => drill::run(&OperatorClient::of_config(&cli.config)?, args, printer),
         Command::Events(args) => events::run(&OperatorClient::of_config(&cli.config)?, args, printer),
+        Command::Explain(args) => explain::run(&OperatorClient::of_config(&cli.config)?, args, printer),
         Command::Reload => {
             let done: crate::admin::Reloaded = OperatorClient::of_config(&cli.config)?.post("/v1/reload", &())?;
             printer.print(&done, |out| writeln!(out, "reloaded; configuration {} is in force", done.version))
