@@ -1,7 +1,7 @@
 //! The request path, top to bottom. Only this file knows the order of the steps.
 //!
 //! origin -> headers screened -> target -> CORS preflight answered -> route -> rate limits by address -> credential extracted ->
-//! facts resolved (the one wait) -> authorized -> rate limits by caller -> outgoing head -> upstream -> returning head -> one access event, always.
+//! facts resolved (the one wait) -> authorized -> rate limits by caller -> outgoing head -> upstream -> returning head -> one access line, always.
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
@@ -128,7 +128,7 @@ impl<R: Into<RequestRefusal>> From<R> for EarlyResponse {
 }
 
 /// Serves one request. Dropping the future (the client went away) closes the upstream connection that the request
-/// used; the access event is then written as aborted.
+/// used; the access line is then written as aborted.
 ///
 /// Every step but two is an ordinary call, since a nested future would be moved with all it holds on every
 /// request. The look-up that memory cannot answer is boxed, and the upstream's answer is awaited in this function.
@@ -164,9 +164,9 @@ pub async fn handle<B: RequestBody + Unpin>(
     let upstream = match route.destination {
         Destination::Upstream(upstream) => upstream,
         Destination::Served(_) if worker.trace.is_some() => return Box::pin(explain::served(context, &examined, access)).await,
-        Destination::Served(issuer) => {
+        Destination::Served(served_route) => {
             return match access.acquire_slot(QuotaKey::at(examined.origin.client)) {
-                Ok(()) => Box::pin(serve::serve(context, &examined, issuer, body, access)).await,
+                Ok(()) => Box::pin(serve::serve(context, &examined, served_route, body, access)).await,
                 Err(denial) => refuse_on_route(access, context, denial),
             };
         }
@@ -295,7 +295,7 @@ fn refuse_on_route<B>(mut access: AccessRecord, context: RequestContext<'_>, ref
     }
 }
 
-/// Refuses a request without examining it. If the head could not be read, `head` is empty or has `ClientOrigin` alone.
+/// Refuses a request without examining it. If the head could not be read, `head` is empty or has the field `Origin` alone.
 #[must_use]
 pub fn refuse<B>(worker: &Rc<Worker>, connection: &ConnectionInfo, head: &RequestHead, denial: Denial) -> GatewayResponse<B> {
     let view = worker.view();

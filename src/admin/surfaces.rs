@@ -118,7 +118,7 @@ pub(crate) fn find_key_surface<'s>(snapshot: &'s Snapshot, name: &str) -> Result
         }
         Recipe::Session(_) => {
             return Err(OperationError::Usage(format!(
-                "surface `{name}` takes sessions, which issuers mint; a session hangs on a credential of surface `{}`",
+                "surface `{name}` takes sessions, which routes with `serve` mint; a session hangs on a credential of surface `{}`",
                 surface.record_surface()
             )));
         }
@@ -168,10 +168,10 @@ fn reached_surfaces(snapshot: &Snapshot, surface: &KeySurface<'_>) -> BTreeSet<S
     loop {
         let before = reached.len();
         for route in &snapshot.routes {
-            let (Access::Surfaces { surfaces, .. }, Destination::Served(issuer)) = (&route.access, route.destination) else {
+            let (Access::Surfaces { surfaces, .. }, Destination::Served(served_route)) = (&route.access, route.destination) else {
                 continue;
             };
-            let Some(Action::Mint { mints, .. }) = snapshot.served_routes.get(issuer.0).map(|issuer| &issuer.action) else {
+            let Some(Action::Mint { mints, .. }) = snapshot.served_routes.get(served_route.0).map(|route| &route.action) else {
                 continue;
             };
             if surfaces.iter().any(|index| reached.contains(index)) {

@@ -30,7 +30,7 @@ fn usage_of<T: fmt::Debug>(result: Result<T, OperationError>) -> String {
 }
 
 #[tokio::test]
-async fn a_made_key_is_the_contracts_json_and_found_by_its_fingerprint() {
+async fn a_made_key_is_the_documented_json_and_found_by_its_fingerprint() {
     let (store, operations) = with_acme().await;
     let made = operations.create_key(&key("api")).await.unwrap();
     let json = serde_json::to_value(&made.credential).unwrap();

@@ -270,7 +270,6 @@ mod tests {
     use super::*;
 
     #[test]
-
     fn the_table_has_one_row_for_each_denial_in_order() {
         for (i, row) in DENIALS.iter().enumerate() {
             assert_eq!(row.denial as usize, i, "{}", row.label);
@@ -301,7 +300,6 @@ mod tests {
     }
 
     #[test]
-
     fn messages_of_one_field_stay_together_and_in_order() {
         let mut errors = FieldErrors::default();
         assert!(errors.is_empty());

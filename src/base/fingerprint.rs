@@ -364,7 +364,6 @@ mod tests {
     use super::*;
 
     #[test]
-
     fn surface_part_and_form_are_in_the_fingerprint() {
         let pepper = Pepper::new(&[7; 32]).unwrap();
         let (a, b) = (SurfaceName::parse("a").unwrap(), SurfaceName::parse("b").unwrap());
@@ -422,7 +421,6 @@ mod tests {
     }
 
     #[test]
-
     fn a_mark_round_trips_and_nothing_else_is_one() {
         let mark = PepperCheck::from_bytes(std::array::from_fn(|i| u8::try_from(i * 7).unwrap())).mark();
         assert_eq!(mark.to_string(), "00070e15");

@@ -157,7 +157,6 @@ mod tests {
     use super::*;
 
     #[test]
-
     fn identifiers_hold_only_header_safe_text() {
         for good in ["a", "acme", "t.1_2:3-4", &"x".repeat(128)] {
             assert!(TenantId::parse(good).is_ok(), "{good}");
@@ -168,7 +167,6 @@ mod tests {
     }
 
     #[test]
-
     fn any_text_without_control_characters_is_a_subject() {
         for good in [
             "user-7",

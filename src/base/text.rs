@@ -170,7 +170,6 @@ mod tests {
     use super::*;
 
     #[test]
-
     fn one_bad_byte_anywhere_is_found() {
         for length in 0..40 {
             let good = vec![b'a'; length];
@@ -237,7 +236,6 @@ mod tests {
     }
 
     #[test]
-
     fn numbers_are_written_as_everybody_writes_them() {
         for number in (0..12_000).chain([65_535, 65_536, u64::MAX]) {
             let mut out = b"n".to_vec();

@@ -102,7 +102,7 @@ pub(crate) struct CreateArgs {
     pub(crate) key: KeyArgs,
 }
 
-/// The contract's answer to a rotation: the new credential, and what it replaces.
+/// The answer to a rotation with `--json`: the new credential, and what it replaces.
 #[derive(serde::Serialize)]
 struct RotatedAnswer<'a> {
     #[serde(flatten)]
@@ -110,7 +110,7 @@ struct RotatedAnswer<'a> {
     replaces: &'a ReplacedKey,
 }
 
-/// The contract's answer to `revoke --wait`; the gateways are added to it.
+/// The answer to `revoke --wait` with `--json`, as docs/operations.md has it. The gateways are added to it.
 #[derive(serde::Serialize)]
 struct RevokedAnswer<'a> {
     id: &'a str,

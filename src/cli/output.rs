@@ -1,4 +1,4 @@
-//! What commands print: the JSON of the contract, or tables for people.
+//! What commands print: the JSON of `--json`, as docs/operations.md has it, or tables for people.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::path::Path;

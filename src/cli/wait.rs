@@ -12,7 +12,7 @@ use super::client::OperatorClient;
 use super::failure::Failure;
 use super::output::Printer;
 
-/// One gateway in the contract's answer: these members and no others.
+/// One gateway in the answer with `--json`, as docs/operations.md has it: these members and no others.
 #[derive(Serialize)]
 pub(crate) struct ReceiptJson<'a> {
     id: &'a str,
@@ -48,7 +48,7 @@ pub(crate) fn gateways(receipts: Option<&[GatewayReceipt]>) -> Option<Vec<Receip
     receipts.map(|all| all.iter().map(ReceiptJson::of).collect())
 }
 
-/// The contract's answer of a change that could not be read again.
+/// The answer with `--json` to a change whose record could not be read again.
 #[derive(Serialize)]
 struct Unread<'a> {
     id: &'a str,

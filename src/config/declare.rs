@@ -45,6 +45,8 @@
 //! | `Named<T>` | tables under names that the operator chooses; each member has its `name` besides |
 //! | [`Pairs`] | texts under such names; `Pairs<T>`: other values |
 //!
+//! A size is a `u64` or `usize` with [`size`]`(min, max)`. Without it, the number is a count, and `10MiB` is refused.
+//!
 //! Whatever has a form of its own implements [`SettingValue`]: `KIND` for people and for the JSON Schema, `parse` for
 //! what is written. A struct whose value is checked later keeps `Located`, so that the check can point at it.
 //!
@@ -70,7 +72,18 @@
 //! Reading never stops at a mistake: every key is read, and a table is `None` only when a required value is
 //! missing or wrong, which was reported. Checks that relate several keys, or need files, belong to the `build`
 //! functions below the declarations. Secrets are [`Reference`]s; a literal is reported and masked.
-//! After a change run `DURWARD_BLESS=1 cargo test --lib documentation`.
+//! A wrong value is tested by a row in `tests/cases.rs`: `GATEWAY_CASES`, or `UPSTREAM_CASES` for the file of a service.
+//!
+//! After a change run `DURWARD_BLESS=1 cargo test --lib config::tests`. It writes `docs/configuration.md` and `schemas/`.
+//!
+//! # From a route setting to a request
+//!
+//! A line of `RouteTable` (`tables/routes.rs`) is a setting of every route, a line of `ForwardTable` beside it one of
+//! routes that forward, and a line of `ServeTable` (`tables/serve.rs`) one of routes with `serve`. `Builder::options`
+//! (`tables/routes.rs`) makes the `RouteOptions` (`decide/route.rs`) of both kinds of routes from the first two, and a
+//! request reads them as `route.options`. What `ServeTable` says becomes a `ServedRoute` (`snapshot/served_route.rs`).
+//! A new field of `RouteOptions` is also written where tests make a route without a file: `decide/samples.rs`,
+//! `admin/tests/fixture.rs` and `tests/sim/cast.rs`.
 
 use std::net::SocketAddr;
 use std::ops::Deref;

@@ -1,8 +1,8 @@
-//! Configuration: text, to its written form, to [`Settings`] and [`Snapshot`]; and what is wrong with it, all at once.
+//! From the text of the configuration to [`Settings`] and [`Snapshot`], with every mistake at once.
 //!
-//! `gateway.toml` and the files of its `upstreams` directory are read key by key against the tables
-//! of [`written`] (one row for each key: kind, bounds, default, reason), then checked against each
-//! other and built by `build`. Nothing here runs on the request path.
+//! `gateway.toml` and the files of its `upstreams` directory are read key by key against the declarations in [`tables`] (one for
+//! each key: type, bounds, default, reason), then checked against each other and built by the same modules. Nothing here runs on
+//! the request path.
 
 use std::path::{Path, PathBuf};
 
@@ -68,7 +68,7 @@ pub fn load(path: &Path, purpose: Purpose) -> Result<Loaded, ConfigErrors> {
     load_from(path, purpose, &Disk)
 }
 
-/// Loads a configuration from this environment. With [`Purpose::Check`] and [`InMemory`] it
+/// Loads a configuration from this environment. With [`Purpose::Check`] and the environment `InMemory` it
 /// touches nothing outside: the entry for fuzzing.
 ///
 /// # Errors

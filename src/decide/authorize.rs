@@ -90,7 +90,7 @@ pub struct AccessRequest<'a> {
 /// 4. credential and what it hangs on, then token, then tenant are in force;
 /// 5. a cookie on a changing method comes with proof that the request is not another site's, and a page whose origin
 ///    may not use cookies uses none on any method;
-/// 6. the scopes cover what the route needs: what the record may do now ([`ScopeGrants::of`]), which is never
+/// 6. the scopes cover what the route needs: what the record may do now ([`ScopeGrants::effective_scopes`]), which is never
 ///    more than what it hangs on may do now, but for what its route granted. A token's scopes count only as
 ///    far as its record's go.
 ///

@@ -1,4 +1,4 @@
-//! The access event of one request: collected along the request path, written exactly once, also when the client left.
+//! The access line of one request: collected along the request path, written exactly once, also when the client left.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -68,7 +68,7 @@ pub(super) struct RecordFields {
     /// Why the last attempt at an endpoint failed.
     failure: Option<Cause>,
     /// The result of each rate limit that was asked.
-    standings: Vec<LimitVerdict>,
+    limit_verdicts: Vec<LimitVerdict>,
     /// The CORS policy that the response follows.
     cors: CorsOf,
     bytes_in: Option<u64>,
@@ -102,7 +102,7 @@ impl RecordFields {
             endpoint: None,
             attempts: 0,
             failure: None,
-            standings: Vec::new(),
+            limit_verdicts: Vec::new(),
             cors: CorsOf::Others,
             bytes_in: None,
             dropped_fields: 0,
@@ -121,7 +121,7 @@ impl RecordFields {
         self.request_id.clear();
         self.done.clear();
         self.subject = None;
-        self.standings.clear();
+        self.limit_verdicts.clear();
         self.view = None;
         self.facts = None;
         (self.denial, self.cause, self.bytes_in, self.ended) = (None, None, None, None);

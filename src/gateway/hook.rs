@@ -1,4 +1,4 @@
-//! Hooks of served routes: a service is asked before an issuer's step or notified after it, over the connections that
+//! Hooks of served routes: a service is asked before the step of the route or notified after it, over the connections that
 //! forwarded requests use.
 
 use std::cell::{Cell, RefCell};
@@ -29,10 +29,10 @@ use crate::wire::framing::Framing;
 use super::worker::{SnapshotView, Worker};
 use super::{AccessRecord, Examined, RequestContext};
 
-/// Most calls at a time of one worker that notify a service after the step. The process runs as many calls of issuers.
+/// Most calls at a time of one worker that notify a service after the step. The process runs as many calls of served routes.
 const MAX_NOTIFY_TASKS: usize = 256;
 
-/// Asks the service of a hook before the issuer's step. Returns the values of its answer that the response template may
+/// Asks the service of a hook before the step. Returns the values of its answer that the response template may
 /// use.
 ///
 /// # Errors
@@ -75,7 +75,7 @@ pub(super) async fn ask_before(
     }
 }
 
-/// Takes the issuer's step, then notifies the service. Both run to their end even if the client leaves meanwhile.
+/// Takes the step of the route, then notifies the service. Both run to their end even if the client leaves meanwhile.
 ///
 /// # Errors
 /// As [`Engine::serve`](crate::issue::engine::Engine::serve). If the hook refuses on failure, also the denial that the
@@ -104,7 +104,7 @@ pub(super) async fn serve_and_notify(
 /// The result of a call, and the permit under which it was made.
 pub(super) type CallOutcome = (Result<Issued, IssueError>, Permit);
 
-/// A call that runs in a task of its own: the issuer's step, then the notification of the service.
+/// A call that runs in a task of its own: the step of the route, then the notification of the service.
 struct NotifyTask {
     worker: Rc<Worker>,
     request_id: String,

@@ -82,7 +82,7 @@ async fn admit(
     };
     let verdict = verdict.map_err(|_| Denial::StoreUnavailable)?;
     access.note_wait();
-    access.note_standing(LimitVerdict { limit: number, verdict });
+    access.note_limit_verdict(LimitVerdict { limit: number, verdict });
     match verdict {
         RateVerdict::Admitted { .. } => Ok(()),
         RateVerdict::Refused { .. } => Err(Denial::RateLimited),

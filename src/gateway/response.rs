@@ -46,7 +46,7 @@ pub struct Response<B, O> {
     pub observer: O,
 }
 
-/// The gateway's response. Its observer writes the access event of the request.
+/// The gateway's response. Its observer writes the access line of the request.
 pub type GatewayResponse<B> = Response<ResponseBody<B>, AccessRecord>;
 
 impl<B> GatewayResponse<B> {
@@ -159,7 +159,7 @@ pub(super) fn forwarded<B: BodySource + Unpin>(
     view.snapshot.headers.filter_response(&mut head.fields, route);
     head.fields.push(REQUEST_ID, access.request_id().as_bytes());
     if !route.limits.is_empty() {
-        limit::push_fields(&route.limits, access.standings(), &mut head.fields);
+        limit::push_fields(&route.limits, access.limit_verdicts(), &mut head.fields);
     }
     let (framing, body) = match (method, forwarded.framing) {
         // The head says what a GET would have been answered with (RFC 9110, section 9.3.2).
@@ -213,7 +213,7 @@ pub(super) fn refusal<B>(
     let mut fields = Fields::default();
     fields.push(b"Content-Type", &refusal.content_type);
     let wait = match refused.denial {
-        Denial::RateLimited => limit::retry_after(access.standings()),
+        Denial::RateLimited => limit::retry_after(access.limit_verdicts()),
         _ => None,
     };
     for (name, value) in &refusal.fields {
@@ -225,7 +225,7 @@ pub(super) fn refusal<B>(
         fields.push(b"Retry-After", seconds.to_string().as_bytes());
     }
     if let Some(route) = route {
-        limit::push_fields(&route.limits, access.standings(), &mut fields);
+        limit::push_fields(&route.limits, access.limit_verdicts(), &mut fields);
     }
     fields.push(REQUEST_ID, access.request_id().as_bytes());
     let framing = Framing::Length(refusal.body.len() as u64);
@@ -254,7 +254,7 @@ pub(super) fn refusal<B>(
     }
 }
 
-/// Answers for an issuer. No cache may store the response.
+/// Answers a request of a served route. No cache may store the response.
 pub(super) fn issued<B>(mut access: AccessRecord, examined: &Examined<'_>, issued: Issued) -> GatewayResponse<B> {
     access.note_status(issued.status);
     access.note_done(&issued.done);
@@ -268,7 +268,7 @@ pub(super) fn issued<B>(mut access: AccessRecord, examined: &Examined<'_>, issue
     }
     fields.push(REQUEST_ID, access.request_id().as_bytes());
     if !examined.route.limits.is_empty() {
-        limit::push_fields(&examined.route.limits, access.standings(), &mut fields);
+        limit::push_fields(&examined.route.limits, access.limit_verdicts(), &mut fields);
     }
     let (framing, body) = match issued.body {
         // A 204 has no length (RFC 9110, section 8.6).

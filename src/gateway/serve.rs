@@ -1,4 +1,4 @@
-//! Served routes: the body is read, a credential in it is proven, and an issuer answers instead of an upstream.
+//! Served routes: the body is read, a credential in it is proven, and durward answers instead of an upstream.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -43,16 +43,16 @@ impl From<IssueError> for RequestRefusal {
     }
 }
 
-/// Answers one request on a served route. Once the issuer was asked, its step runs to its end even if the client
+/// Answers one request on a served route. Once its step has begun, the step runs to its end even if the client
 /// leaves.
 pub(super) async fn serve<B: RequestBody + Unpin>(
     context: RequestContext<'_>,
     examined: &Examined<'_>,
-    issuer: ServedRouteIndex,
+    served_route: ServedRouteIndex,
     mut body: B,
     mut access: AccessRecord,
 ) -> GatewayResponse<B> {
-    match issue(context, examined, issuer, &mut body, &mut access).await {
+    match issue(context, examined, served_route, &mut body, &mut access).await {
         Ok(issued) => response::issued(access, examined, issued),
         Err(refused) => refuse_on_route(access, context, refused),
     }
@@ -64,7 +64,7 @@ const MAX_AUTHORIZATIONS: usize = 3;
 
 /// What a call is made of, besides its caller.
 struct CallInput {
-    issuer: ServedRouteIndex,
+    served_route: ServedRouteIndex,
     body: Arc<CheckedBody>,
     /// The values of a hook's answer. `null` until the service of a hook before the step was asked.
     hook_values: Arc<serde_json::Value>,
@@ -73,16 +73,16 @@ struct CallInput {
 async fn issue<B: RequestBody + Unpin>(
     context: RequestContext<'_>,
     examined: &Examined<'_>,
-    issuer: ServedRouteIndex,
+    served_route: ServedRouteIndex,
     body: &mut B,
     access: &mut AccessRecord,
 ) -> Result<Issued, RequestRefusal> {
-    let (mut permit, body) = admit(context, examined, issuer, body, access).await?;
+    let (mut permit, body) = admit(context, examined, served_route, body, access).await?;
     if !examined.route.limits.after.is_empty() {
         limits::admit_caller(context, examined.route, &permit, access).await?;
     }
     let mut input = CallInput {
-        issuer,
+        served_route,
         body: Arc::new(*body),
         hook_values: Arc::default(),
     };
@@ -93,7 +93,7 @@ async fn issue<B: RequestBody + Unpin>(
     for _ in 0..MAX_AUTHORIZATIONS {
         permit = reauthorize_caller(context, examined, permit, facts_source, &input.body, access).await?;
         let call = make_call(context, examined, &permit, &input, access);
-        let (result, permit_back) = call_issuer(context, examined, permit, call, access).await?;
+        let (result, permit_back) = take_step(context, examined, permit, call, access).await?;
         permit = permit_back;
         match result {
             Err(stop) if stop.stale => facts_source = FactsSource::Stored,
@@ -104,7 +104,7 @@ async fn issue<B: RequestBody + Unpin>(
     Err(Denial::Overloaded.into())
 }
 
-/// Asks the service of a hook before the step. The result is `null` if the issuer has no such hook.
+/// Asks the service of a hook before the step. The result is `null` if the route has no such hook.
 async fn ask_hook(
     context: RequestContext<'_>,
     examined: &Examined<'_>,
@@ -112,7 +112,7 @@ async fn ask_hook(
     input: &CallInput,
     access: &mut AccessRecord,
 ) -> Result<Arc<serde_json::Value>, Denial> {
-    match hook_of(context, input.issuer, When::Before) {
+    match hook_of(context, input.served_route, When::Before) {
         None => Ok(Arc::default()),
         Some(hook) => {
             let call = make_call(context, examined, permit, input, access);
@@ -121,8 +121,8 @@ async fn ask_hook(
     }
 }
 
-fn hook_of<'a>(context: RequestContext<'a>, issuer: ServedRouteIndex, when: When) -> Option<&'a Hook> {
-    let hook = context.view.snapshot.served_routes.get(issuer.0)?.hook.as_ref()?;
+fn hook_of<'a>(context: RequestContext<'a>, served_route: ServedRouteIndex, when: When) -> Option<&'a Hook> {
+    let hook = context.view.snapshot.served_routes.get(served_route.0)?.hook.as_ref()?;
     (hook.when == when).then_some(hook)
 }
 
@@ -182,22 +182,22 @@ async fn reauthorize_caller(
 async fn admit<B: RequestBody + Unpin>(
     context: RequestContext<'_>,
     examined: &Examined<'_>,
-    issuer: ServedRouteIndex,
+    served_route: ServedRouteIndex,
     body: &mut B,
     access: &mut AccessRecord,
 ) -> Result<(Permit, Box<CheckedBody>), RequestRefusal> {
     let (route, method) = (examined.route, examined.method);
     let snapshot = &context.view.snapshot;
-    let issuer = snapshot.served_routes.get(issuer.0).ok_or(Denial::Internal)?;
-    if method.is_safe() && issuer.action.changes() {
+    let served_route = snapshot.served_routes.get(served_route.0).ok_or(Denial::Internal)?;
+    if method.is_safe() && served_route.action.changes() {
         // A page of another site can send such requests without proof. The configuration refuses such routes.
         return Err(Denial::MethodNotAllowed.into());
     }
     let Some((index, surface)) = body_surface(&snapshot.surfaces, route) else {
         let permit = permit(context, examined, access).await?;
-        return Ok((permit, read_checked(context, issuer, body).await?));
+        return Ok((permit, read_checked(context, served_route, body).await?));
     };
-    let checked = read_checked(context, issuer, body).await?;
+    let checked = read_checked(context, served_route, body).await?;
     access.note_surface(index);
     let target = AccessTarget {
         route,
@@ -212,8 +212,8 @@ async fn admit<B: RequestBody + Unpin>(
     Ok((permit, checked))
 }
 
-/// Runs the issuer's step, and notifies the service of a hook after it, if the issuer has one.
-async fn call_issuer(
+/// Takes the step of the route, and notifies the service of a hook after it, if the route has one.
+async fn take_step(
     context: RequestContext<'_>,
     examined: &Examined<'_>,
     permit: Permit,
@@ -238,11 +238,11 @@ fn make_call(
     let caller = permit.principal().zip(access.surface());
     let replaced = snapshot
         .served_routes
-        .get(input.issuer.0)
-        .and_then(|issuer| replaced_session(context, issuer, access));
+        .get(input.served_route.0)
+        .and_then(|served_route| replaced_session(context, served_route, access));
     ServedCall {
         snapshot: snapshot.clone(),
-        served_route: input.issuer,
+        served_route: input.served_route,
         caller: caller.map(|(principal, surface)| AdmittedCaller {
             surface,
             principal: principal.clone(),
@@ -270,13 +270,13 @@ pub(super) fn body_surface<'s>(surfaces: &'s [Surface], route: &Route) -> Option
 
 async fn read_checked<B: RequestBody + Unpin>(
     context: RequestContext<'_>,
-    issuer: &ServedRoute,
+    served_route: &ServedRoute,
     body: &mut B,
 ) -> Result<Box<CheckedBody>, RequestRefusal> {
-    let bytes = tokio::time::timeout(BODY_DEADLINE, read(context, issuer.body.max, body))
+    let bytes = tokio::time::timeout(BODY_DEADLINE, read(context, served_route.body.max, body))
         .await
         .map_err(|_| Denial::RequestTimeout)??;
-    let checked = CheckedBody::check(&issuer.body, parse(context, &issuer.body, &bytes)?);
+    let checked = CheckedBody::check(&served_route.body, parse(context, &served_route.body, &bytes)?);
     Ok(Box::new(checked.map_err(IssueError::from)?))
 }
 
@@ -402,12 +402,12 @@ fn decide(
 }
 
 /// The session whose cookie is about to be replaced by a new one, if it is valid and has a record of its own.
-fn replaced_session(context: RequestContext<'_>, issuer: &ServedRoute, access: &AccessRecord) -> Option<CredentialId> {
+fn replaced_session(context: RequestContext<'_>, served_route: &ServedRoute, access: &AccessRecord) -> Option<CredentialId> {
     let Action::Mint {
         mints,
         cookie: Some(cookie),
         ..
-    } = &issuer.action
+    } = &served_route.action
     else {
         return None;
     };

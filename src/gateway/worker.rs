@@ -44,7 +44,7 @@ pub struct Worker {
     pub(super) watcher: StreamWatcher,
     /// The callers of the requests in flight.
     pub(super) in_flight: CallerQuota,
-    /// Calls whose service is notified after the issuer's step. They go on when their client leaves.
+    /// Calls whose service is notified after the step of the route. They go on when their client leaves.
     pub(super) notify_tasks: NotifyTasks,
     buffers: RefCell<Vec<HeadBuffers>>,
     #[expect(clippy::vec_box, reason = "a record is handed along with its reply: its place must not change")]
@@ -58,7 +58,7 @@ pub struct WorkerParts {
     /// The cache in front of the store, shared by all workers.
     pub cached: Arc<CachedStore>,
     pub peppers: Peppers,
-    /// Runs the issuers of served routes.
+    /// Runs the steps of served routes.
     pub engine: Arc<Engine>,
     pub clock: Arc<dyn Clock>,
     pub telemetry: Arc<Telemetry>,

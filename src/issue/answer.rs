@@ -39,9 +39,9 @@ pub struct AnswerData {
 /// [`Denial::Internal`] when the template cannot be rendered. The template was tried when the configuration was
 /// loaded.
 pub fn render(call: &ServedCall, data: AnswerData) -> Result<Issued, Denial> {
-    let issuer = call.served_route()?;
-    let spec = &issuer.answer;
-    let notification = match &issuer.hook {
+    let served_route = call.served_route()?;
+    let spec = &served_route.answer;
+    let notification = match &served_route.hook {
         Some(hook) if hook.when == When::After => Some(notification(hook, call, &data)?),
         _ => None,
     };

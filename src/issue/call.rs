@@ -195,7 +195,7 @@ impl ServedCall {
         let field = self
             .served_route()
             .ok()
-            .and_then(|issuer| issuer.body.fields.iter().find(|f| f.name == *name));
+            .and_then(|route| route.body.fields.iter().find(|f| f.name == *name));
         let mut errors = FieldErrors::default();
         if let Some(field) = field {
             errors.push(name, field.message(rule));

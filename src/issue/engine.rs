@@ -112,7 +112,7 @@ impl Engine {
             engine.run(&call).await
         });
         running.await.unwrap_or_else(|error| {
-            tracing::error!(%error, "an issuer ended early");
+            tracing::error!(%error, "the step of a served route ended early");
             Err(Denial::Internal.into())
         })
     }

@@ -15,15 +15,17 @@ pub struct LimitVerdict {
 }
 
 /// Adds both fields. Adds nothing for a route without limits, and no `RateLimit` if no limit was checked.
-pub fn push_fields(limits: &RouteLimits, standings: &[LimitVerdict], fields: &mut Fields) {
+pub fn push_fields(limits: &RouteLimits, limit_verdicts: &[LimitVerdict], fields: &mut Fields) {
     if limits.is_empty() {
         return;
     }
     fields.push(b"RateLimit-Policy", limits.policy.as_bytes());
-    let mut text = String::with_capacity(32 * standings.len());
-    for standing in standings {
-        let Some(limit) = limits.iter().nth(standing.limit) else { continue };
-        let (remaining, time) = match standing.verdict {
+    let mut text = String::with_capacity(32 * limit_verdicts.len());
+    for limit_verdict in limit_verdicts {
+        let Some(limit) = limits.iter().nth(limit_verdict.limit) else {
+            continue;
+        };
+        let (remaining, time) = match limit_verdict.verdict {
             RateVerdict::Admitted { remaining, reset } => (remaining, reset),
             RateVerdict::Refused { retry_after } => (0, retry_after),
         };
@@ -38,8 +40,8 @@ pub fn push_fields(limits: &RouteLimits, standings: &[LimitVerdict], fields: &mu
 
 /// Seconds until a refused caller may come back, if one of these refused.
 #[must_use]
-pub fn retry_after(standings: &[LimitVerdict]) -> Option<u64> {
-    let waits = standings.iter().filter_map(|standing| match standing.verdict {
+pub fn retry_after(limit_verdicts: &[LimitVerdict]) -> Option<u64> {
+    let waits = limit_verdicts.iter().filter_map(|limit_verdict| match limit_verdict.verdict {
         RateVerdict::Refused { retry_after } => Some(whole_seconds(retry_after)),
         RateVerdict::Admitted { .. } => None,
     });
@@ -64,31 +66,31 @@ mod tests {
         RouteLimits::new(vec![limit(LimitBy::Tenant, 1_000), limit(LimitBy::Address, 120)])
     }
 
-    fn told(limits: &RouteLimits, standings: &[LimitVerdict]) -> Vec<(String, String)> {
+    fn told(limits: &RouteLimits, limit_verdicts: &[LimitVerdict]) -> Vec<(String, String)> {
         let mut fields = Fields::default();
-        push_fields(limits, standings, &mut fields);
+        push_fields(limits, limit_verdicts, &mut fields);
         let text = |b: &[u8]| String::from_utf8(b.to_vec()).unwrap();
         fields.iter().map(|f| (text(f.name), text(f.value))).collect()
     }
 
     #[test]
     fn an_admitted_caller_is_told_what_is_left() {
-        let standing = |limit, remaining, millis| LimitVerdict {
+        let admitted = |limit, remaining, millis| LimitVerdict {
             limit,
             verdict: RateVerdict::Admitted {
                 remaining,
                 reset: Duration::from_millis(millis),
             },
         };
-        let standings = [standing(0, 119, 60_000), standing(1, 7, 1)];
+        let limit_verdicts = [admitted(0, 119, 60_000), admitted(1, 7, 1)];
         assert_eq!(
-            told(&limits(), &standings),
+            told(&limits(), &limit_verdicts),
             [
                 ("RateLimit-Policy".into(), "\"address\";q=120;w=60, \"tenant\";q=1000;w=60".into()),
                 ("RateLimit".into(), "\"address\";r=119;t=60, \"tenant\";r=7;t=1".into()),
             ]
         );
-        assert_eq!(retry_after(&standings), None);
+        assert_eq!(retry_after(&limit_verdicts), None);
     }
 
     #[test]

@@ -1,20 +1,23 @@
 //! Which changes this process has heard of: for each slot of names, the position of the newest event.
 //!
-//! # Why facts read at position p may be used iff p >= slot and p >= floor
+//! # When facts that were read at position p may be used
 //!
-//! The store counts its changes; a read answers the count p at the time of the read and contains
-//! every change up to p. An event with position q says "change q was about credential c (or tenant
-//! t, role r or fingerprint f)" and raises the slots of these names to q. So when the slot of a name is at
-//! q, every change of that name this process has heard of is at most q, and facts with p >= q
-//! contain all of them. Facts with p < q may lack the change at q and are not used any more.
+//! They may be used iff p is at least the position in the slot of each of their names, and at least the floor.
 //!
-//! Nothing is deleted, so there is no race between an event and a fill: a fill that was sent before
-//! the event carries a smaller p and is judged on every use, whenever it arrives (docs/threats.md C2). Two
-//! names may share a slot; then an event of one makes facts of the other be read again, once, which
-//! costs a read and is never wrong. A gap in the events raises the floor, which every fact must pass.
+//! The store counts its changes. A read answers the count p at the time of the read, and contains every change up
+//! to p. An event with position q says "change q was about credential c" (or tenant t, role r, fingerprint f), and
+//! raises the slot of each of these names to q. So if the slot of a name holds q, then every change of that name
+//! that this process has heard of is at most q, and facts with p >= q contain all of them. Facts with p < q may
+//! lack change q and are not used any more.
 //!
-//! No slot is ever above `newest`, but for the moment in which an event is being applied: its slots are
-//! raised first. So p >= newest says p >= slot for every name, as it was before that event began to be applied.
+//! No slot is emptied, so there is no race between an event and the answer to a read: an answer to a read that was
+//! sent before the event has a smaller p, and every use compares it with the slots, whenever the answer arrives
+//! (docs/threats.md C2). Two names may share a slot. Then an event of one makes facts of the other be read again, once, which
+//! costs a read and is never wrong. After a gap in the events, what changed in the gap is not known. Then the *floor*
+//! is raised to the position at which the events go on, and no facts from before it are used any more.
+//!
+//! No slot is above `newest`, but for the moment in which an event is being applied: its slots are raised first. So
+//! p >= newest says p >= slot for every name, as it was before that event began to be applied.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

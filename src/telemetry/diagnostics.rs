@@ -75,10 +75,15 @@ impl Diagnostics {
     }
 }
 
-/// What is logged: a level, or a list of `target=level`. Without a text, or with one that is neither, `info` and above.
+/// What is logged: a level, or a list of `target=level`. Empty parts of the list are ignored. If no part is left, or if one is not
+/// understood, `info` and above are logged.
 fn filter(text: Option<&str>) -> Targets {
-    text.filter(|text| !text.is_empty())
-        .and_then(|text| text.parse().ok())
+    let parts = text.unwrap_or_default().split(',').map(str::trim);
+    let directives: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
+    // The parser takes an empty level for `error`.
+    let lacks_level = directives.iter().any(|directive| directive.ends_with('='));
+    let list = (!directives.is_empty() && !lacks_level).then(|| directives.join(","));
+    list.and_then(|list| list.parse().ok())
         .unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO))
 }
 
@@ -278,12 +283,22 @@ mod tests {
 
     #[test]
     fn the_variable_names_levels_and_what_is_not_understood_means_info() {
-        for text in [None, Some(""), Some("=="), Some("durward=loud")] {
+        for text in [None, Some(""), Some("=="), Some("durward=loud"), Some("warn,durward=loud")] {
             assert_eq!(filter(text).default_level(), Some(LevelFilter::INFO), "{text:?}");
         }
         let chosen = filter(Some("warn,durward::store=debug"));
         assert_eq!(chosen.default_level(), Some(LevelFilter::WARN));
         assert!(chosen.would_enable("durward::store::redis", &tracing::Level::DEBUG));
         assert!(!chosen.would_enable("durward::gateway", &tracing::Level::INFO));
+    }
+
+    #[test]
+    fn an_empty_part_of_the_variable_is_ignored_and_an_empty_level_is_not_understood() {
+        for text in ["debug,", ",debug", "debug,,durward::store=warn", " debug , "] {
+            assert_eq!(filter(Some(text)).default_level(), Some(LevelFilter::DEBUG), "{text:?}");
+        }
+        for text in [",", " ", "durward=", "debug,durward="] {
+            assert_eq!(filter(Some(text)).default_level(), Some(LevelFilter::INFO), "{text:?}");
+        }
     }
 }

@@ -62,7 +62,7 @@ pub(super) struct Builder<'b> {
     /// Every surface that was written, sound or not: a route that names a broken one is not wrong.
     surface_names: RefCell<Vec<String>>,
     /// What served routes do, in the order they are met.
-    issuers: RefCell<Vec<ServedRoute>>,
+    served_routes: RefCell<Vec<ServedRoute>>,
     /// Roles of the configuration, for mints that name them.
     known_roles: RefCell<Roles>,
 }
@@ -94,7 +94,7 @@ impl<'b> Builder<'b> {
             store_is_there: Cell::default(),
             texts,
             surface_names: RefCell::default(),
-            issuers: RefCell::default(),
+            served_routes: RefCell::default(),
             known_roles: RefCell::default(),
         }
     }
@@ -138,7 +138,7 @@ impl<'b> Builder<'b> {
         self.lint_pages(gateway, &written, &surfaces);
         self.lint_siblings(gateway, &written);
         self.lint_limits(gateway, written.iter().flat_map(|route| route.limits.iter().flatten()));
-        let served_routes = self.issuers.take();
+        let served_routes = self.served_routes.take();
         let mints = served_routes.iter().flat_map(|served| served.action.mints());
         let granted = mints.filter_map(|mint| Some((surfaces.get(mint.surface.0)?, &mint.grants)));
         let scope_grants = ScopeGrants::new(roles, granted);

@@ -293,7 +293,7 @@ impl Builder<'_> {
 
     fn destination(&self, context: &FileInputs<'_>, access: &Access, written: &RouteTable) -> Destination {
         if let Some(serve) = written.serve() {
-            return self.issuer(&context.shared, context.upstream, access, written, serve);
+            return self.served_route(&context.shared, context.upstream, access, written, serve);
         }
         if written.destination.is_none() {
             // What is wrong with its keys was reported.

@@ -267,9 +267,9 @@ impl ServeTable {
 const STATUSES: [u16; 4] = [200, 201, 202, 204];
 
 impl Builder<'_> {
-    /// The issuer of a served route. What is wrong is reported; where the action
+    /// The destination of a served route. What is wrong is reported; where the action
     /// cannot be built at all, the destination leads nowhere.
-    pub(super) fn issuer(
+    pub(super) fn served_route(
         &self,
         shared: &RouteInputs<'_>,
         upstream: Option<UpstreamIndex>,
@@ -291,14 +291,14 @@ impl Builder<'_> {
         // What no template speaks of is not read.
         let hook = hook.map(|hook| self.used_hook(hook, serve, &answer));
         let body = self.body_schema(&mut in_scope, written, serve);
-        let mut issuers = self.issuers.borrow_mut();
-        issuers.push(ServedRoute {
+        let mut served_routes = self.served_routes.borrow_mut();
+        served_routes.push(ServedRoute {
             action,
             body,
             answer,
             hook,
         });
-        Destination::Served(ServedRouteIndex(issuers.len() - 1))
+        Destination::Served(ServedRouteIndex(served_routes.len() - 1))
     }
 
     /// Whether every surface of the route can be asked: a body is read for one kind of credential, and what is never

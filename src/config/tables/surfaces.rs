@@ -273,7 +273,7 @@ impl SurfaceKindTable {
     pub fn secrets(&self) -> &[Located<Reference>] {
         match self {
             Self::Session(session) => &session.secrets,
-            _ => &[],
+            Self::ApiKey(_) | Self::KeyPair(_) | Self::Basic(_) | Self::Account(_) | Self::External(_) | Self::SigningSecret(_) => &[],
         }
     }
 
@@ -292,7 +292,7 @@ impl SurfaceKindTable {
         match self {
             Self::Session(session) => session.record == RecordOf::Own,
             Self::External(_) => false,
-            _ => true,
+            Self::ApiKey(_) | Self::KeyPair(_) | Self::Basic(_) | Self::Account(_) | Self::SigningSecret(_) => true,
         }
     }
 
@@ -300,7 +300,13 @@ impl SurfaceKindTable {
     pub fn record_surface(&self) -> Option<&Located<String>> {
         match self {
             Self::Session(session) if session.record == RecordOf::Sub => session.record_surface.as_ref(),
-            _ => None,
+            Self::Session(_)
+            | Self::ApiKey(_)
+            | Self::KeyPair(_)
+            | Self::Basic(_)
+            | Self::Account(_)
+            | Self::External(_)
+            | Self::SigningSecret(_) => None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `docs/configuration.md` says of every key what the code does: its tables are written from the code's.
 //!
-//! After a change of a key, `DURWARD_BLESS=1 cargo test --lib documentation` writes them anew.
+//! After a change of a key, `DURWARD_BLESS=1 cargo test --lib config::tests` writes them and `schemas/` anew.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! The published schemas are those of the code; shipped and example files fit them, and files with mistakes do not.
 //!
-//! After a change of a key, `DURWARD_BLESS=1 cargo test --lib json_schema` writes `schemas/` anew.
+//! After a change of a key, `DURWARD_BLESS=1 cargo test --lib config::tests` writes `schemas/` and the tables of `docs/configuration.md` anew.
 
 use std::path::PathBuf;
 

@@ -164,7 +164,6 @@ mod tests {
     use super::*;
 
     #[test]
-
     fn a_delimiter_is_found_under_any_layer_and_text_is_not_one() {
         for hidden in [
             "%2e",
@@ -216,7 +215,6 @@ mod tests {
     }
 
     #[test]
-
     fn the_table_is_sorted_so_that_every_row_is_found() {
         assert!(LOOKALIKES.is_sorted_by(|a, b| a.0 <= a.1 && a.1 < b.0));
         for (first, last, what) in LOOKALIKES {

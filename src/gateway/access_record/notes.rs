@@ -117,13 +117,13 @@ impl AccessRecord {
         });
     }
 
-    pub(in crate::gateway) fn note_standing(&mut self, standing: LimitVerdict) {
-        self.note(|record| record.standings.push(standing));
+    pub(in crate::gateway) fn note_limit_verdict(&mut self, limit_verdict: LimitVerdict) {
+        self.note(|record| record.limit_verdicts.push(limit_verdict));
     }
 
     /// The result of each rate limit that was asked.
-    pub(in crate::gateway) fn standings(&self) -> &[LimitVerdict] {
-        self.record.as_ref().map_or(&[], |record| &record.standings)
+    pub(in crate::gateway) fn limit_verdicts(&self) -> &[LimitVerdict] {
+        self.record.as_ref().map_or(&[], |record| &record.limit_verdicts)
     }
 
     pub(in crate::gateway) fn note_upstream(&mut self, upstream: UpstreamIndex) {
@@ -146,7 +146,7 @@ impl AccessRecord {
         });
     }
 
-    /// Notes what an issuer did, and to which records.
+    /// Notes what a served route did, and to which records.
     pub(in crate::gateway) fn note_done(&mut self, done: &str) {
         self.note(|record| record.done.push_str(done));
     }

@@ -268,7 +268,7 @@ impl Bench {
         } else {
             AnswerTemplate::parse("{{ items }}", &listing)
         };
-        let issuer = ServedRoute {
+        let served_route = ServedRoute {
             action,
             body: BodySchema {
                 fields: fields(),
@@ -281,7 +281,7 @@ impl Bench {
             },
             hook: None,
         };
-        let checked = CheckedBody::check(&issuer.body, ParsedBody::parse(asking.body.as_bytes()).unwrap())?;
+        let checked = CheckedBody::check(&served_route.body, ParsedBody::parse(asking.body.as_bytes()).unwrap())?;
         let caller = match asking.caller {
             None => None,
             Some((surface, record)) => Some(AdmittedCaller {
@@ -291,7 +291,7 @@ impl Bench {
             }),
         };
         let call = ServedCall {
-            snapshot: Arc::new(snapshot(issuer)),
+            snapshot: Arc::new(snapshot(served_route)),
             served_route: ServedRouteIndex(0),
             caller,
             path: PathValues::read(asking.path.0, asking.path.1),
@@ -322,7 +322,7 @@ impl Bench {
     }
 }
 
-fn snapshot(issuer: ServedRoute) -> Snapshot {
+fn snapshot(served_route: ServedRoute) -> Snapshot {
     let role = |name: &str, words: &str| RoleRecord {
         id: RoleId::of_name(name),
         tenant: None,
@@ -337,7 +337,7 @@ fn snapshot(issuer: ServedRoute) -> Snapshot {
         cors: crate::decide::cors::Cors::default(),
         headers: HeaderPolicy::new(IdentityNames::default(), &surfaces),
         surfaces,
-        served_routes: vec![issuer],
+        served_routes: vec![served_route],
         scope_grants: ScopeGrants::new(Roles::new([role("viewer", "read"), role("admin", "read write keys")]), []),
         dialects: Vec::new(),
         default_dialect: DialectIndex(0),

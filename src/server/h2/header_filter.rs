@@ -14,6 +14,7 @@ use self::block::BlockValidator;
 use self::hpack::Decoder;
 use super::frame::{CONTINUATION, END_HEADERS, END_STREAM, FRAME_HEAD, Frame, HEADERS, MAX_FRAME, PADDED, PREFACE, PRIORITY};
 use crate::base::denial::Denial;
+use crate::wire::head::MAX_HEAD;
 
 mod block;
 mod hpack;
@@ -33,6 +34,9 @@ const MAX_HELD: usize = 64 * 1024;
 /// again whenever bytes arrive, so thousands of small frames must not be kept. A block of more frames is left to the
 /// library, which ends the connection.
 const MAX_FRAMES: usize = 64;
+// The library takes a quarter more frames than a head of the largest size needs, of the smallest size that a frame's limit may
+// have (16 KiB), and at least five. A block that is left to it must be too long for it.
+const _: () = assert!(MAX_HEAD / (16 * 1024) * 5 / 4 < MAX_FRAMES, "a longer head needs more frames here");
 
 /// The denial that a value of [`REFUSED`] stands for.
 pub(super) fn denial_of(value: &[u8]) -> Denial {

@@ -104,7 +104,7 @@ impl StoreCall {
                 after = Some(id);
                 let record = match read {
                     Err(error @ StoreError::Corrupt(_)) if filter.passes_over_broken => {
-                        tracing::error!(alarm = "corrupt_record", %error, "passed over");
+                        tracing::error!(alarm = "corrupt_record", %error, "a record that cannot be read is left out of a list");
                         continue;
                     }
                     read => read?,

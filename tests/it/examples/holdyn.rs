@@ -106,9 +106,9 @@ fn people_sign_up_and_log_in_and_a_taken_address_is_a_conflict() {
     let ann = r#"{"email":"ann@acme.example","password":"correct horse battery"}"#;
     // How many more may sign up from this address; until when is the clock's.
     let limit = |answer: &Response, left: u32| {
-        let standing = answer.field("ratelimit").unwrap().to_owned();
-        assert!(standing.starts_with(&format!("\"address\";r={left};t=")), "{standing}");
-        format!("\nratelimit-policy: \"address\";q=200;w=3600\nratelimit: {standing}")
+        let rate_limit = answer.field("ratelimit").unwrap().to_owned();
+        assert!(rate_limit.starts_with(&format!("\"address\";r={left};t=")), "{rate_limit}");
+        format!("\nratelimit-policy: \"address\";q=200;w=3600\nratelimit: {rate_limit}")
     };
     let exact = |answer: &Response, status: u16, limit: &str| {
         let json = answer.json();

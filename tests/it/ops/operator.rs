@@ -142,7 +142,7 @@ fn warnings_never_disturb_the_json() {
     assert!(answer.stderr.contains("orders:raed"), "{answer:?}");
     assert_eq!(names(&answer.json()), MADE);
     let session = gateway.run(&["keys", "create", "--surface", "session", "--tenant", "acme"]);
-    assert!(session.code == 2 && session.stderr.contains("issuers"), "{session:?}");
+    assert!(session.code == 2 && session.stderr.contains("routes with `serve`"), "{session:?}");
 }
 
 #[test]

@@ -406,7 +406,7 @@ fn metrics_tell_how_changes_arrive_and_when_the_store_is_out_of_contact() {
         (value("durward_event_propagation_seconds_count") > 0.0).then_some(())
     });
     assert!(value("durward_event_propagation_seconds_bucket{le=\"1.0\"}") > 0.0);
-    // The access event of a request follows its answer.
+    // The access line of a request follows its answer.
     until("an age", PATIENCE, || {
         (value("durward_facts_age_seconds_count") > 0.0).then_some(())
     });

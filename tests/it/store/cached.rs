@@ -161,7 +161,7 @@ fn an_event_of_somebody_else_ends_nothing() {
 }
 
 #[test]
-fn c2_a_fill_that_began_before_an_event_answers_its_waiters_and_is_not_kept() {
+fn c2_a_read_that_began_before_an_event_answers_its_waiters_and_is_not_kept() {
     run(async {
         let bench = Bench::new().await;
         bench.wrapper.set(Behaviour::HoldAnswers);

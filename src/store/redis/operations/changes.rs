@@ -46,7 +46,7 @@ impl StoreCall {
             let read = self.read_tenant(id).await.map_err(nothing_written)?;
             let (record, before) = read.ok_or_else(|| change::no_tenant(id))?;
             let changed = match change::change_tenant(&record, state)? {
-                ChangeOutcome::Unchanged => return self.confirm(record).await,
+                ChangeOutcome::Unchanged => return self.acknowledge_unchanged(record).await,
                 ChangeOutcome::Changed(changed) => changed,
             };
             let bytes = codec::encode_tenant(&changed).map_err(change::unwritable)?;
@@ -95,7 +95,7 @@ impl StoreCall {
     }
 
     /// Acknowledges a change that is already true. The call that made it may not have been confirmed by the replicas.
-    pub(crate) async fn confirm<T>(&self, record: T) -> Result<T, ChangeError> {
+    pub(crate) async fn acknowledge_unchanged<T>(&self, record: T) -> Result<T, ChangeError> {
         let number = match self.shared.wait_replicas {
             WaitReplicas::Count(0) if !self.shared.locator.has_witnesses() => return Ok(record),
             WaitReplicas::Count(0) | WaitReplicas::All => None,
@@ -171,7 +171,7 @@ impl StoreCall {
             let read = self.read_role(id).await.map_err(nothing_written)?;
             let (role, before) = read.ok_or_else(|| change::no_role(id))?;
             let changed = match change::change_role(&role, change)? {
-                ChangeOutcome::Unchanged => return self.confirm(role).await,
+                ChangeOutcome::Unchanged => return self.acknowledge_unchanged(role).await,
                 ChangeOutcome::Changed(changed) => changed,
             };
             let bytes = codec::encode_role(&changed).map_err(change::unwritable)?;
@@ -281,7 +281,7 @@ impl StoreCall {
             let read = self.read_credential(id).await.map_err(nothing_written)?;
             let (record, before) = read.ok_or_else(|| change::no_credential(id))?;
             let after = match moved(&record, fingerprint, self.shared.peppers.first().mark())? {
-                ChangeOutcome::Unchanged => return self.confirm(record).await,
+                ChangeOutcome::Unchanged => return self.acknowledge_unchanged(record).await,
                 ChangeOutcome::Changed(after) => after,
             };
             let bytes = codec::encode_credential(&after).map_err(change::unwritable)?;

@@ -54,7 +54,7 @@ impl StoreCall {
                 .or_else(|| changed.records.first().map(|record| record.tenant.clone()));
             let Some(owner) = owner else { return Ok(Vec::new()) };
             if new.tenant.is_none() && records.is_empty() && changed.writes.is_empty() {
-                return self.confirm(changed.records).await;
+                return self.acknowledge_unchanged(changed.records).await;
             }
             let mut creation = CreateCall {
                 tenant_record: Vec::new(),
