@@ -32,7 +32,7 @@ pub(in crate::gateway) struct NotedRequest {
     pub(in crate::gateway) denial: Option<Denial>,
     pub(in crate::gateway) reported: Option<Denial>,
     pub(in crate::gateway) cause: Option<&'static str>,
-    pub(in crate::gateway) standings: Vec<LimitVerdict>,
+    pub(in crate::gateway) verdicts: Vec<LimitVerdict>,
 }
 
 impl AccessRecord {
@@ -192,7 +192,7 @@ impl AccessRecord {
             denial: record.denial,
             reported: record.reported,
             cause: record.cause,
-            standings: record.standings.clone(),
+            verdicts: record.limit_verdicts.clone(),
         })
     }
 

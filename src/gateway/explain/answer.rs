@@ -364,12 +364,12 @@ fn detail(sources: &Sources<'_>, check: Check) -> Option<String> {
             let route = route?;
             let first = route.limits.before.len();
             let of_address = check == Check::AddressLimit;
-            let told = noted.standings.iter().filter(|standing| (standing.limit < first) == of_address);
-            let told = told.map(|standing| {
-                let limit = route.limits.before.get(standing.limit);
-                let limit = limit.or_else(|| route.limits.after.get(standing.limit.checked_sub(first)?));
+            let told = noted.verdicts.iter().filter(|verdict| (verdict.limit < first) == of_address);
+            let told = told.map(|told| {
+                let limit = route.limits.before.get(told.limit);
+                let limit = limit.or_else(|| route.limits.after.get(told.limit.checked_sub(first)?));
                 let name = limit.map_or("", |limit| limit.name.as_str());
-                match standing.verdict {
+                match told.verdict {
                     RateVerdict::Admitted { remaining, .. } => format!("{name}: {remaining} more after this one"),
                     RateVerdict::Refused { retry_after } => format!("{name}: used up for {} s", retry_after.as_secs() + 1),
                 }

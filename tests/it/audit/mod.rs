@@ -1,0 +1,3 @@
+//! The audit trail and its commands through the real binary.
+
+mod explain;
