@@ -94,6 +94,8 @@ pub enum Denial {
     CorruptRecord,
     /// The gateway is over one of its own limits.
     Overloaded,
+    /// The audit trail has no room for an entry of the request, and `audit.on_full` is `refuse`.
+    NotRecordable,
     /// No endpoint of the upstream could be reached.
     UpstreamUnreachable,
     /// The upstream did not answer in time.
@@ -185,6 +187,7 @@ table! {
     StoreUnavailable "store_unavailable" 503 "unavailable" Error "The service is temporarily unavailable.";
     CorruptRecord "corrupt_record" 503 "unavailable" Error "The service is temporarily unavailable.";
     Overloaded "overloaded" 503 "overloaded" Warn "The service is temporarily overloaded.";
+    NotRecordable "not_recordable" 503 "unavailable" Error "The service is temporarily unavailable.";
     UpstreamUnreachable "upstream_unreachable" 502 "upstream_unreachable" Error "The service behind could not be reached.";
     UpstreamTimeout "upstream_timeout" 504 "upstream_timeout" Error "The service behind did not answer in time.";
     UpstreamInvalid "upstream_invalid" 502 "upstream_invalid" Error "The service behind gave an invalid answer.";

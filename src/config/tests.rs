@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::*;
 
+mod audit;
 mod browsers;
 mod cases;
 mod constants;

@@ -18,7 +18,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::base::clock::{Clock as _, SystemClock, UnixMillis};
 
-use super::line::{EscapeFor, Timestamp, escape};
+use super::members::{EscapeFor, Timestamp, escape};
 use super::writer::{LineSender, Output};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

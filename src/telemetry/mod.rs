@@ -13,6 +13,7 @@ use crate::base::principal::Facts;
 mod counters;
 pub mod diagnostics;
 mod line;
+pub(crate) mod members;
 pub mod metrics;
 mod streams;
 mod writer;

@@ -15,6 +15,7 @@ use crate::decide::peer::PeerPolicy;
 use crate::snapshot::{AccessLog, AdminSettings, HashingLimits, LogFormat, LogSettings, Settings};
 
 use super::Builder;
+use super::audit::AuditTable;
 use super::cors::CorsTable;
 use super::dialects::DialectTable;
 use super::limits::{LimitsTable, LogInTable, RateLimitTable};
@@ -59,6 +60,8 @@ table! {
         cors: Option<CorsTable> = absent("pages of other origins read nothing, and preflights are requests like any other");
         /// What is written to standard output.
         log: LogSettings = absent("JSON with access lines");
+        /// What is on record of every request and of every change, and can be proven.
+        audit: Option<AuditTable> = absent("there is no audit trail");
         /// Names of the identity headers. They are removed from every request before ours are set, public routes
         /// included.
         identity: IdentityTable = absent("the names below");
@@ -179,7 +182,7 @@ impl Builder<'_> {
             log_in: self.log_in(&gateway.log_in),
             sign_up: gateway.sign_up,
             log: gateway.log,
-            audit: None,
+            audit: self.audit(gateway),
             revocation_bound: gateway.revocation.bound.value,
             stream_check: self.stream_check(gateway),
         })

@@ -8,6 +8,7 @@ use crate::config::reader::shorten;
 use crate::config::report::suggest;
 use crate::config::secret::Reference;
 use crate::config::source::Located;
+use crate::decide::route::{Access, Route};
 
 use super::gateway::GatewayTable;
 use super::routes::{AccessTable, RouteAccess, RouteTable};
@@ -72,6 +73,28 @@ impl Builder<'_> {
                     format!("nothing uses the dialect `{name}`"),
                     Some("name it with `dialect`, or remove it".to_owned()),
                 );
+            }
+        }
+    }
+
+    /// Routes that refuse nobody.
+    pub(super) fn lint_report_only(&self, written: &[&RouteTable], routes: &[Route]) {
+        for (written, route) in written.iter().zip(routes) {
+            let Some(at) = written.report_only() else { continue };
+            match route.access {
+                Access::Public => self.report.warning(
+                    at,
+                    "`insecure_report_only` changes little here: a public route needs no credential",
+                    Some("only what limits and framing would refuse is forwarded; remove it".to_owned()),
+                ),
+                Access::Surfaces { .. } => self.report.warning(
+                    at,
+                    format!(
+                        "the route `{}` refuses nobody: requests without a valid credential reach the service",
+                        route.name
+                    ),
+                    Some("they have no identity headers; remove `insecure_report_only` when the decisions are as you expect".to_owned()),
+                ),
             }
         }
     }

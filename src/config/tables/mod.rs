@@ -5,7 +5,6 @@ use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 
 use crate::base::principal::Roles;
-use crate::decide::audit::AuditPolicy;
 use crate::decide::headers::HeaderPolicy;
 use crate::decide::route::DialectIndex;
 use crate::decide::scope_grants::ScopeGrants;
@@ -17,6 +16,7 @@ use super::environment::Environment;
 use super::report::{ProblemReport, suggest};
 use super::source::{Located, Span};
 
+mod audit;
 mod body;
 mod constants;
 mod cors;
@@ -135,10 +135,14 @@ impl<'b> Builder<'b> {
         self.shared_secrets(gateway);
         self.lint(gateway, upstreams);
         self.lint_scopes(gateway, &written);
+        self.lint_report_only(&written, &routes);
         self.lint_pages(gateway, &written, &surfaces);
         self.lint_siblings(gateway, &written);
         self.lint_limits(gateway, written.iter().flat_map(|route| route.limits.iter().flatten()));
         let served_routes = self.served_routes.take();
+        let audit = self.audit_policy(gateway, &surfaces);
+        self.audit_of_served(&written, &mut routes, &served_routes);
+        self.lint_audit(gateway, &written, &served_routes, &routes);
         let mints = served_routes.iter().flat_map(|served| served.action.mints());
         let granted = mints.filter_map(|mint| Some((surfaces.get(mint.surface.0)?, &mint.grants)));
         let scope_grants = ScopeGrants::new(roles, granted);
@@ -155,7 +159,7 @@ impl<'b> Builder<'b> {
             router: router?,
             peers,
             certificates,
-            audit: AuditPolicy::default(),
+            audit,
         };
         let settings = settings?;
         if !self.report.has_errors() {

@@ -8,9 +8,8 @@ use crate::config::declare::{DeclaredTable, PartOf, SettingValue, absent, choice
 use crate::config::reader::{RawEntry, Section, shorten};
 use crate::config::report::suggest;
 use crate::config::schema::{Alternative, SchemaPart, TaggedChoice, ValueKind};
-use crate::config::source::Located;
+use crate::config::source::{Located, Span};
 use crate::config::units::{millis, secs, write_duration};
-use crate::decide::audit::RouteAudit;
 use crate::decide::method::Method;
 use crate::decide::route::{
     Access, CredentialForwarding, Destination, DialectIndex, PathForms, Rewrite, Route, RouteConflict, RouteIndex, RouteOptions, Router,
@@ -20,6 +19,7 @@ use crate::decide::surface::{Carry, Surface, SurfaceIndex};
 use crate::dialect::Dialect;
 
 use super::Builder;
+use super::audit::RouteAuditKey;
 use super::cors::RouteCors;
 use super::limits::RateLimitTable;
 use super::serve::{ActionTable, ServeTable};
@@ -63,6 +63,9 @@ table! {
         dialect: Option<Located<String>> = absent("the upstream's");
         /// How often the route may be used; `[]` for no limit.
         limits: Option<Vec<RateLimitTable>> = absent("`rate_limits` of `gateway.toml`");
+        /// What the audit trail has of the requests of this route. `off` leaves them out: for health checks and other
+        /// requests that say nothing.
+        audit: Option<RouteAuditKey> = absent("an entry for each request, without bodies");
         ..destination: Option<DestinationTable>;
     }
 }
@@ -87,6 +90,10 @@ table! {
         /// `websocket`: a GET that asks for the WebSocket protocol (version 13) becomes a tunnel when the service has
         /// answered 101. Any other request to switch the protocol is forwarded without its `Upgrade` header.
         upgrade: Located<Upgrade> = default("none");
+        /// Forwards requests that would be refused: without identity headers, and without the credential. The true
+        /// decision is counted, logged, and in the audit trail. For the days in which the gateway is introduced in front of
+        /// a service that still checks its callers itself.
+        insecure_report_only: Located<bool> = default("false");
     }
 }
 
@@ -133,6 +140,12 @@ impl RouteTable {
             Some(DestinationTable::Serve(serve)) => Some(serve),
             Some(DestinationTable::Forward(_)) | None => None,
         }
+    }
+
+    /// Where it says that nobody is refused, if it does.
+    pub fn report_only(&self) -> Option<&Span> {
+        let written = &self.forward()?.insecure_report_only;
+        written.value.then_some(&written.at)
     }
 
     fn forward(&self) -> Option<&ForwardTable> {
@@ -585,8 +598,8 @@ impl Builder<'_> {
             idle_timeout: written.idle_timeout,
             path_forms,
             upgrade: self.upgrade(written),
-            audit: RouteAudit::default(),
-            report_only: false,
+            audit: self.route_audit(written),
+            report_only: forward.is_some_and(|forward| forward.insecure_report_only.value),
             trailers: match forward {
                 Some(forward) if forward.trailers => Trailers::Forwarded,
                 _ => Trailers::Dropped,

@@ -1,5 +1,6 @@
 //! One mistake a row: what is written, where the caret stands, what is said.
 
+pub(super) mod audit;
 pub(super) mod cors;
 pub(super) mod served;
 pub(super) mod store;

@@ -1,5 +1,6 @@
 //! Every mistake is found, together with all others, and is shown where it was made.
 
+use super::cases::audit::{AUDIT_CASES, ROUTE_AUDIT_CASES};
 use super::cases::cors::{CORS_CASES, ROUTE_CORS_CASES};
 use super::cases::served::{FORWARDED_CASES, SERVED, SERVED_CASES};
 use super::cases::surfaces::SURFACE_CASES;
@@ -25,7 +26,7 @@ fn told_by(problems: &Problems, files: &InMemory) -> Vec<(String, String)> {
 
 #[test]
 fn each_mistake_of_the_gateway_file_is_found_alone_and_in_its_place() {
-    for Case(added, under, message) in GATEWAY_CASES.iter().chain(SURFACE_CASES).chain(CORS_CASES) {
+    for Case(added, under, message) in GATEWAY_CASES.iter().chain(SURFACE_CASES).chain(CORS_CASES).chain(AUDIT_CASES) {
         // Bare keys must come before the first table, tables may come last.
         let text = if added.starts_with('[') {
             format!("{GATEWAY}{added}")
@@ -74,7 +75,7 @@ fn a_token_that_says_its_scopes_or_has_a_record_may_be_minted_with_scopes() {
 
 #[test]
 fn each_mistake_of_an_upstream_file_is_found_alone_and_in_its_place() {
-    for Case(added, under, message) in UPSTREAM_CASES.iter().chain(ROUTE_CORS_CASES) {
+    for Case(added, under, message) in UPSTREAM_CASES.iter().chain(ROUTE_CORS_CASES).chain(ROUTE_AUDIT_CASES) {
         one_mistake(GATEWAY, &format!("{ORDERS}{added}"), under, message);
     }
     for (endpoint, message) in [
