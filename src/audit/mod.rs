@@ -15,6 +15,7 @@ pub mod closed;
 pub(crate) mod fields;
 pub(crate) mod index;
 mod pages;
+pub mod query;
 pub mod segments;
 pub mod settings;
 pub mod tree;
