@@ -22,6 +22,7 @@ pub(crate) mod index;
 pub mod mask;
 mod pages;
 pub mod prove;
+pub mod query;
 pub mod recovery;
 pub mod segments;
 pub mod settings;
