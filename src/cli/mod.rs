@@ -10,12 +10,14 @@ use clap::{Parser, Subcommand};
 
 mod accounts;
 mod args;
+mod audit;
 mod check;
 mod client;
 mod demo;
 mod descriptors;
 mod drill;
 mod events;
+mod explain;
 mod failure;
 mod import;
 mod keys;
@@ -33,9 +35,11 @@ use failure::Failure;
 use output::{Form, Printer};
 
 use accounts::AccountCommand;
+use audit::AuditCommand;
 use client::OperatorClient;
 use drill::DrillArgs;
 use events::EventArgs;
+use explain::ExplainArgs;
 use keys::KeyCommand;
 use peppers::PepperCommand;
 use roles::RoleCommand;
@@ -105,6 +109,11 @@ pub(crate) enum Command {
     Drill(DrillArgs),
     /// Show what changed, the oldest change first.
     Events(EventArgs),
+    /// Verify audit trails, and prove what stands in them.
+    #[command(subcommand)]
+    Audit(Box<AuditCommand>),
+    /// Say what would become of a request and why, or what became of one, without sending anything.
+    Explain(Box<ExplainArgs>),
     /// Make the running gateway read its configuration again.
     Reload,
     /// Show what the running gateway serves, and whether it is ready.
@@ -153,7 +162,9 @@ fn dispatch(cli: &Cli, printer: &Printer) -> Result<(), Failure> {
         Command::Peppers { command } => peppers::run(&OperatorClient::of_config(&cli.config)?, command.as_ref(), printer),
         Command::Gateways => events::gateways(&OperatorClient::of_config(&cli.config)?, printer),
         Command::Drill(args) => drill::run(&OperatorClient::of_config(&cli.config)?, args, printer),
+        Command::Audit(command) => audit::run(&cli.config, command, printer),
         Command::Events(args) => events::run(&OperatorClient::of_config(&cli.config)?, args, printer),
+        Command::Explain(args) => explain::run(&OperatorClient::of_config(&cli.config)?, args, printer),
         Command::Reload => {
             let done: crate::admin::Reloaded = OperatorClient::of_config(&cli.config)?.post("/v1/reload", &())?;
             printer.print(&done, |out| writeln!(out, "reloaded; configuration {} is in force", done.version))
