@@ -88,6 +88,8 @@ pub struct SnapshotView {
     pub snapshot: Arc<Snapshot>,
     /// The pools of connections, in the order of the snapshot's upstreams.
     pub upstreams: Vec<Rc<UpstreamPool>>,
+    /// What secrets look like in the entries of the audit trail.
+    pub(super) shapes: Arc<Shapes>,
     /// Counter slots, in the order of the snapshot's routes.
     pub(super) route_slots: Vec<RouteSlot>,
 }
@@ -279,6 +281,7 @@ impl ViewSources {
         let route_slots = snapshot.routes.iter().map(|route| self.telemetry.route_slot(&route.name)).collect();
         SnapshotView {
             version,
+            shapes: Arc::new(Shapes::of(&snapshot.surfaces)),
             snapshot,
             upstreams,
             route_slots,
