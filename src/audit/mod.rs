@@ -11,6 +11,7 @@
 //!   an entry `erase` before the body is. So whoever removes one without an entry is found.
 
 pub mod checkpoint;
+pub mod others;
 pub mod prove;
 pub mod settings;
 pub mod tree;

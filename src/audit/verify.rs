@@ -877,7 +877,7 @@ impl LeafReader {
     }
 }
 
-fn read_bounded(path: &Path, bound: u64) -> io::Result<String> {
+pub(super) fn read_bounded(path: &Path, bound: u64) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(bound + 1).read_to_string(&mut text)?;
     if text.len() as u64 > bound {
