@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use crate::base::denial::{Denial, FieldErrors};
-use crate::decide::authorize::{Permit, authorize_public};
+use crate::decide::authorize::{Check, Permit, authorize_public, report_only};
 use crate::decide::cors::Preflight;
 use crate::decide::headers::{OutgoingHead, Screened, UriScheme};
 use crate::decide::method::Method;
@@ -27,12 +27,14 @@ use crate::wire::framing::Framing;
 use crate::wire::head::RequestHead;
 
 pub use self::access_record::AccessRecord;
+pub use self::explain::{ExplainError, ExplainHeader, ExplainListener, ExplainRequest, Explainer, Explanation};
 pub use self::open_stream::{AbortReason, StreamControl};
 pub use self::response::{GatewayResponse, Persistence, Response, ResponseBody, Tunnel};
 pub use self::worker::{UpstreamRegistry, Worker, WorkerParts};
 
 mod access_record;
 mod caller;
+mod explain;
 mod hook;
 mod limits;
 mod log_in;
@@ -53,6 +55,8 @@ pub struct ConnectionInfo {
     /// Address and port of the other end of the socket.
     pub peer: SocketAddr,
     pub scheme: UriScheme,
+    /// The version of TLS: `1.2` or `1.3`.
+    pub tls: Option<&'static str>,
     /// The server name the client asked for in its TLS handshake, lower case.
     pub sni: Option<Box<str>>,
     /// Index of the listener in the settings.
@@ -66,6 +70,15 @@ struct RequestContext<'a> {
     view: &'a Rc<SnapshotView>,
     connection: &'a ConnectionInfo,
     head: &'a RequestHead,
+}
+
+impl RequestContext<'_> {
+    /// Notes for `explain` that this check comes now. For a request of a client this is one comparison.
+    fn begin(self, check: Check) {
+        if let Some(trace) = &self.worker.trace {
+            trace.begin(check);
+        }
+    }
 }
 
 /// A request that passed every check that does not depend on who sends it.
@@ -152,6 +165,7 @@ pub async fn handle<B: RequestBody + Unpin>(
     }
     let upstream = match route.destination {
         Destination::Upstream(upstream) => upstream,
+        Destination::Served(_) if worker.trace.is_some() => return Box::pin(explain::served(context, &examined, access)).await,
         Destination::Served(served_route) => {
             return match access.acquire_slot(QuotaKey::at(examined.origin.client)) {
                 Ok(()) => Box::pin(serve::serve(context, &examined, served_route, body, access)).await,
@@ -165,7 +179,7 @@ pub async fn handle<B: RequestBody + Unpin>(
         Ok(Identification::Anybody) => authorize_public(route),
         Err(denial) => Err(denial),
     };
-    let permit = match identified {
+    let mut permit = match identified.or_else(|denial| report(route, denial, &mut access)) {
         Ok(permit) => permit,
         Err(denial) => return refuse_on_route(access, context, denial),
     };
@@ -173,12 +187,18 @@ pub async fn handle<B: RequestBody + Unpin>(
     if (tenant.is_some() || !route.limits.after.is_empty())
         && let Err(denial) = Box::pin(admit_further(context, &examined, &permit, tenant, &mut access)).await
     {
-        return refuse_on_route(access, context, denial);
+        permit = match report(route, denial, &mut access) {
+            Ok(permit) => permit,
+            Err(denial) => return refuse_on_route(access, context, denial),
+        };
     }
     let buffers = match prepare(context, &examined, &permit, &mut access) {
         Ok(buffers) => buffers,
         Err(denial) => return refuse_on_route(access, context, denial),
     };
+    if worker.trace.is_some() {
+        return explain::would_forward(access, context, &examined, &permit, upstream, buffers);
+    }
     let answer = {
         let (outgoing, body) = (outgoing(head, &examined, &buffers, &access), limit_body(context, route, body));
         let mut forwarding = pin!(view.upstreams[upstream.0].forward(&permit, outgoing, body));
@@ -196,6 +216,13 @@ pub async fn handle<B: RequestBody + Unpin>(
         Ok(Err((none, _body))) => refuse_unanswered(access, context, upstream, &none),
         Err(denial) => refuse_in_flight(access, context, upstream, denial),
     }
+}
+
+/// Lets a refused request pass as nobody's where its route only reports, and records the denial.
+fn report(route: &Route, denial: Denial, access: &mut AccessRecord) -> Result<Permit, Denial> {
+    let permit = report_only(route, denial)?;
+    access.note_reported(denial);
+    Ok(permit)
 }
 
 /// Answers a request as soon as it is examined.
@@ -286,22 +313,28 @@ fn examine<'a>(context: RequestContext<'a>, access: &mut AccessRecord) -> Result
     let snapshot = &view.snapshot;
     let origin = snapshot.peers.origin(connection.peer, &head.fields);
     access.note_origin(origin, &head.fields);
+    context.begin(Check::Headers);
     let screened = snapshot.headers.screen(head)?;
     if screened.odd_dropped > 0 {
         access.note_dropped_fields(screened.odd_dropped);
     }
+    context.begin(Check::Method);
     let method = Method::parse(&head.method)?;
     access.note_method(method);
+    context.begin(Check::Target);
     let target = RequestTarget::parse(head, method)?;
     access.note_target(&target);
+    context.begin(Check::Host);
     if is_misdirected(snapshot, connection, &target) {
         return Err(Denial::Misdirected.into());
     }
-    if let Some(preflight) = Preflight::of(method, &head.fields)
-        && let Some(fields) = routing::answer_preflight(snapshot, &preflight, &target, access)?
-    {
-        return Err(EarlyResponse::Preflight(fields));
+    if let Some(preflight) = Preflight::of(method, &head.fields) {
+        context.begin(Check::Preflight);
+        if let Some(fields) = routing::answer_preflight(snapshot, &preflight, &target, access)? {
+            return Err(EarlyResponse::Preflight(fields));
+        }
     }
+    context.begin(Check::Route);
     let index = match routing::find(snapshot, &target, method) {
         Ok(index) => index,
         Err(why) => {
@@ -311,6 +344,7 @@ fn examine<'a>(context: RequestContext<'a>, access: &mut AccessRecord) -> Result
     };
     let route = &snapshot.routes[index.0];
     access.note_route(index);
+    context.begin(Check::Spelling);
     routing::check_forms(snapshot, &target, method, index)?;
     let upgrade = match route.options.upgrade {
         Upgrade::Websocket => Handshake::of(head, &screened),
@@ -361,6 +395,7 @@ fn prepare(
         head,
     } = context;
     let Examined { route, target, .. } = examined;
+    context.begin(Check::Length);
     if matches!(head.framing, Framing::Length(length) if length > route.options.max_body) {
         return Err(Denial::BodyTooLarge);
     }

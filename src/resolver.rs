@@ -42,6 +42,16 @@ pub struct Resolver {
     table: RefCell<Vec<Option<TableEntry>>>,
     /// Fetches newer keys of issuers. Without it, only the keys that are known are used.
     renewal: Option<Arc<KeyRenewal>>,
+    traces: LookupTraces,
+}
+
+/// What looking a credential up leaves behind.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LookupTraces {
+    /// Counters, refreshes, remembered facts and noted uses, as for every request.
+    Left,
+    /// Nothing.
+    None,
 }
 
 impl Resolver {
@@ -61,6 +71,16 @@ impl Resolver {
             clock,
             table: RefCell::new((0..slots).map(|_| None).collect()),
             renewal: None,
+            traces: LookupTraces::Left,
+        }
+    }
+
+    /// A resolver for somebody who only wants to know: it counts, remembers and notes nothing, and fetches no keys of issuers.
+    #[must_use]
+    pub fn without_traces(cached: Arc<CachedStore>, peppers: Peppers, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            traces: LookupTraces::None,
+            ..Self::with_table(cached, peppers, clock, 1)
         }
     }
 
@@ -175,7 +195,11 @@ impl Resolver {
     }
 
     async fn load(&self, fingerprint: Fingerprint, asker: LookupOrigin) -> Result<Option<Arc<Facts>>, Denial> {
-        self.cached.load(fingerprint, asker).await.map_err(|error| denial_of(&error))
+        let loaded = match self.traces {
+            LookupTraces::Left => self.cached.load(fingerprint, asker).await,
+            LookupTraces::None => self.cached.read_unnoted(fingerprint, BootMillis::default()).await,
+        };
+        loaded.map_err(|error| denial_of(&error))
     }
 
     /// Whether a credential that is not in memory may be a guess or a forgery. A store may have been written under a pepper that this
@@ -193,10 +217,15 @@ impl Resolver {
     /// # Errors
     /// [`Denial::StoreUnavailable`] and [`Denial::CorruptRecord`] when the store does not answer.
     pub async fn load_since(&self, fingerprint: Fingerprint, now: Now) -> Result<Option<Arc<Facts>>, Denial> {
-        self.cached
-            .load_since(fingerprint, now.boot, LookupOrigin::Proven)
-            .await
-            .map_err(|error| denial_of(&error))
+        self.load_from(fingerprint, now.boot, LookupOrigin::Proven).await
+    }
+
+    async fn load_from(&self, fingerprint: Fingerprint, since: BootMillis, asker: LookupOrigin) -> Result<Option<Arc<Facts>>, Denial> {
+        let loaded = match self.traces {
+            LookupTraces::Left => self.cached.load_since(fingerprint, since, asker).await,
+            LookupTraces::None => self.cached.read_unnoted(fingerprint, since).await,
+        };
+        loaded.map_err(|error| denial_of(&error))
     }
 
     /// Whether the store has a tenant of this id, active or not. An admitted caller can guess ids too, so the look-up
@@ -258,11 +287,7 @@ impl Resolver {
         let asker = LookupOrigin::Guess(client);
         for pepper in self.peppers.iter() {
             let fingerprint = login_fingerprint(pepper, &surface.name, login);
-            let facts = self
-                .cached
-                .load_since(fingerprint, since, asker)
-                .await
-                .map_err(|error| denial_of(&error))?;
+            let facts = self.load_from(fingerprint, since, asker).await?;
             if facts.is_some() {
                 return Ok(facts);
             }
@@ -272,8 +297,7 @@ impl Resolver {
         }
         // The account may have moved to the first pepper after the first look-up and before the look-up under its old pepper.
         let first = self.login_fingerprint(surface, login);
-        let found = self.cached.load_since(first, self.clock.now().boot, asker).await;
-        found.map_err(|error| denial_of(&error))
+        self.load_from(first, self.clock.now().boot, asker).await
     }
 
     /// Completes facts of a credential that seems idle for too long: with the uses that this gateway has noted, and with those
@@ -284,11 +308,8 @@ impl Resolver {
         if !validity::is_idle(&facts, now.wall) || now.boot.since(facts.read_at()) < IDLE_RECHECK {
             return Ok(facts);
         }
-        let newer = self
-            .cached
-            .load_since(facts.credential.fingerprint, now.boot, LookupOrigin::Proven)
-            .await;
-        let newer = newer.map_err(|error| denial_of(&error))?.ok_or(Denial::UnknownCredential)?;
+        let newer = self.load_since(facts.credential.fingerprint, now).await?;
+        let newer = newer.ok_or(Denial::UnknownCredential)?;
         Ok(self.cached.activity().lay_over(newer))
     }
 
@@ -315,7 +336,9 @@ impl Resolver {
 
     /// Notes that these facts admitted a request. A sliding credential lives on by its uses.
     pub fn note_use(&self, facts: &Facts, now: Now) {
-        self.cached.activity().note(facts, now);
+        if self.traces == LookupTraces::Left {
+            self.cached.activity().note(facts, now);
+        }
     }
 
     /// The cache that all workers share, with the store behind it.
@@ -327,6 +350,13 @@ impl Resolver {
     /// The facts of a fingerprint as memory has them: looks into the own table, then into the shared cache.
     #[must_use]
     pub fn find_cached(&self, key: Fingerprint, now: Now) -> CachedFacts {
+        if self.traces == LookupTraces::None {
+            return match self.cached.peek(&key, now) {
+                Recalled::Present(entry) => CachedFacts::Present(entry.facts().clone()),
+                Recalled::Absent => CachedFacts::Absent,
+                Recalled::Nothing => CachedFacts::Nothing,
+            };
+        }
         if let Some(facts) = self.find_in_table(&key, now) {
             return CachedFacts::Present(facts);
         }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::clock::Clock;
 use crate::base::fingerprint::Peppers;
+use crate::gateway::{ExplainError, ExplainRequest, Explainer, Explanation};
 use crate::snapshot::SharedSnapshot;
 use crate::store::announce::Identity;
 use crate::store::{BoxFuture, CredentialStore};
@@ -60,6 +61,8 @@ pub struct Operations {
     pub gateway: Identity,
     /// Where probes are answered over TCP, if anywhere.
     pub probes: Option<std::net::SocketAddr>,
+    /// Explains requests without sending them. `None` where no workers run, as in tests of operations.
+    pub explainer: Option<Explainer>,
 }
 
 impl Operations {
@@ -71,6 +74,20 @@ impl Operations {
         (self.reload)().await.map_err(OperationError::Configuration)?;
         Ok(Reloaded {
             version: self.snapshot.version(),
+        })
+    }
+
+    /// Says what would become of a request, and why, without sending it.
+    ///
+    /// # Errors
+    /// [`OperationError::Usage`] when the request cannot be written, [`OperationError::Unavailable`] when it cannot be explained
+    /// now.
+    pub async fn explain(&self, request: ExplainRequest) -> Result<Explanation, OperationError> {
+        let explainer = self.explainer.as_ref();
+        let explainer = explainer.ok_or_else(|| OperationError::Unavailable(ExplainError::Ended.to_string()))?;
+        explainer.explain(request).await.map_err(|error| match error {
+            ExplainError::Unusable(why) => OperationError::Usage(why),
+            ExplainError::Busy | ExplainError::Late | ExplainError::Ended => OperationError::Unavailable(error.to_string()),
         })
     }
 

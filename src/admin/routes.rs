@@ -92,6 +92,8 @@ async fn operate_keys(operations: &Operations, call: &AdminCall, path: &[&str], 
         ["v1", "drill", "end"] if post => done(&operations.end_drill(&parse(call)?).await?),
         ["v1", "gateways"] if get => done(&operations.list_gateways().await?),
         ["v1", "events"] if get => done(&operations.list_events(query.position()?, query.limit).await?),
+        // The request may hold credentials.
+        ["v1", "explain"] if post => done(&operations.explain(parse_secret(call)?).await?),
         ["v1", "reload"] if post => done(&operations.reload().await?),
         ["v1", "status"] if get => done(&operations.status()),
         _ => Ok(no_such_path(call)),

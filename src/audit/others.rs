@@ -6,7 +6,7 @@
 
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::checkpoint::{Checkpoint, CheckpointVerifier, InvalidCheckpoint, gateway_of, notes};
 use super::verify::read_bounded;
@@ -40,6 +40,8 @@ pub enum OtherRefused {
     OtherKey,
     #[error("it has another root for the {0} entries of which this gateway showed one before: the trail was written anew")]
     WrittenAnew(u64),
+    #[error("what was kept in `{0}` is damaged; it is left as it is, for `durward audit verify`")]
+    Damaged(PathBuf),
     #[error("checkpoints of {MAX_OTHERS} gateways are kept already; remove those of gateways that are gone")]
     TooMany,
     #[error("it cannot be written: {0}")]
@@ -87,7 +89,7 @@ pub fn keep_other(directory: &Path, text: &str) -> Result<OtherKept, OtherRefuse
     let path = others.join(gateway.as_str());
     match read_bounded(&path, MAX_FILE) {
         Ok(kept) => {
-            let kept = Signed::read(&kept)?;
+            let kept = Signed::read(&kept).map_err(|_| OtherRefused::Damaged(path.clone()))?;
             if kept.key != new.key {
                 return Err(OtherRefused::OtherKey);
             }

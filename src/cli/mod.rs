@@ -17,6 +17,7 @@ mod demo;
 mod descriptors;
 mod drill;
 mod events;
+mod explain;
 mod failure;
 mod import;
 mod keys;
@@ -38,6 +39,7 @@ use audit::AuditCommand;
 use client::OperatorClient;
 use drill::DrillArgs;
 use events::EventArgs;
+use explain::ExplainArgs;
 use keys::KeyCommand;
 use peppers::PepperCommand;
 use roles::RoleCommand;
@@ -110,6 +112,8 @@ pub(crate) enum Command {
     /// Verify audit trails, and prove what stands in them.
     #[command(subcommand)]
     Audit(Box<AuditCommand>),
+    /// Say what would become of a request and why, or what became of one, without sending anything.
+    Explain(Box<ExplainArgs>),
     /// Make the running gateway read its configuration again.
     Reload,
     /// Show what the running gateway serves, and whether it is ready.
@@ -160,6 +164,7 @@ fn dispatch(cli: &Cli, printer: &Printer) -> Result<(), Failure> {
         Command::Drill(args) => drill::run(&OperatorClient::of_config(&cli.config)?, args, printer),
         Command::Audit(command) => audit::run(&cli.config, command, printer),
         Command::Events(args) => events::run(&OperatorClient::of_config(&cli.config)?, args, printer),
+        Command::Explain(args) => explain::run(&OperatorClient::of_config(&cli.config)?, args, printer),
         Command::Reload => {
             let done: crate::admin::Reloaded = OperatorClient::of_config(&cli.config)?.post("/v1/reload", &())?;
             printer.print(&done, |out| writeln!(out, "reloaded; configuration {} is in force", done.version))

@@ -13,10 +13,15 @@ use super::scope_grants::{ScopeGrants, mode_reaches};
 use super::surface::{Surface, SurfaceIndex};
 use super::validity;
 
+use report_only::is_reported_only;
+
+mod checks;
 mod lookup;
+mod report_only;
 mod site;
 
 pub use super::surface::Proof;
+pub use checks::Check;
 pub use lookup::{Provenance, fingerprints, provenance};
 pub use site::{Carried, may_open};
 
@@ -24,14 +29,35 @@ pub use site::{Carried, may_open};
 #[must_use]
 #[derive(Debug)]
 pub struct Permit {
-    principal: Option<Principal>,
+    admitted: Admitted,
+}
+
+#[derive(Debug)]
+enum Admitted {
+    Caller(Principal),
+    /// Anybody, on a public route.
+    Anybody,
+    /// Nobody: the request was refused for this reason, and its route only reports refusals. It has no room for an identity.
+    Unadmitted(Denial),
 }
 
 impl Permit {
-    /// Who was admitted; `None` on public routes.
+    /// Who was admitted; `None` on public routes, and for a request that was only reported.
     #[must_use]
     pub const fn principal(&self) -> Option<&Principal> {
-        self.principal.as_ref()
+        match &self.admitted {
+            Admitted::Caller(principal) => Some(principal),
+            Admitted::Anybody | Admitted::Unadmitted(_) => None,
+        }
+    }
+
+    /// Why the request would be refused if its route did not only report (`insecure_report_only`).
+    #[must_use]
+    pub const fn reported(&self) -> Option<Denial> {
+        match self.admitted {
+            Admitted::Unadmitted(denial) => Some(denial),
+            Admitted::Caller(_) | Admitted::Anybody => None,
+        }
     }
 }
 
@@ -74,6 +100,20 @@ pub struct AccessRequest<'a> {
 /// contradict what was asked; `Internal` when asked about a public route, or about a principal with
 /// a token on a key surface or without one on a session surface.
 pub fn authorize(request: &AccessRequest<'_>, principal: Principal, now: UnixMillis) -> Result<Permit, Denial> {
+    authorize_noting(request, principal, now, |_| {})
+}
+
+/// As [`authorize`], and tells each check before it is made.
+///
+/// # Errors
+/// As [`authorize`].
+pub fn authorize_noting(
+    request: &AccessRequest<'_>,
+    principal: Principal,
+    now: UnixMillis,
+    mut note: impl FnMut(Check),
+) -> Result<Permit, Denial> {
+    note(Check::Surface);
     let Access::Surfaces { surfaces, scopes: needed } = &request.route.access else {
         return Err(Denial::Internal);
     };
@@ -84,21 +124,39 @@ pub fn authorize(request: &AccessRequest<'_>, principal: Principal, now: UnixMil
     if record.surface != *request.surface.record_surface() {
         return Err(Denial::CorruptRecord);
     }
+    note(Check::Possession);
     request.surface.kind.demand(request.proof, record)?;
+    note(Check::Mode);
     check_mode(request, &principal.facts)?;
+    note(Check::Force);
     check_in_force(request.surface, &principal, now)?;
+    note(Check::Origin);
     match request.carried {
         Carried::ByForeignPage => return Err(Denial::CrossSite),
         Carried::ByBrowserUnproven if !request.method.is_safe() => return Err(Denial::CrossSite),
         Carried::ByBrowserUnproven | Carried::ByBrowserProven | Carried::Explicitly => {}
     }
+    note(Check::Scopes);
     let principal = narrow(derive(principal, request.scope_grants));
     if !principal.scopes().covers(needed) {
         return Err(Denial::InsufficientScope);
     }
     Ok(Permit {
-        principal: Some(principal),
+        admitted: Admitted::Caller(principal),
     })
+}
+
+/// Forwards a refused request all the same, as nobody, where its route only reports refusals (`insecure_report_only`).
+///
+/// # Errors
+/// The denial itself, when the route refuses, or when it is none of the reasons that are only reported.
+pub fn report_only(route: &Route, denial: Denial) -> Result<Permit, Denial> {
+    if route.options.report_only && is_reported_only(denial) {
+        return Ok(Permit {
+            admitted: Admitted::Unadmitted(denial),
+        });
+    }
+    Err(denial)
 }
 
 /// Admits anybody to a public route, as nobody.
@@ -107,7 +165,9 @@ pub fn authorize(request: &AccessRequest<'_>, principal: Principal, now: UnixMil
 /// [`Denial::MissingCredential`] when the route is not public.
 pub fn authorize_public(route: &Route) -> Result<Permit, Denial> {
     match route.access {
-        Access::Public => Ok(Permit { principal: None }),
+        Access::Public => Ok(Permit {
+            admitted: Admitted::Anybody,
+        }),
         Access::Surfaces { .. } => Err(Denial::MissingCredential),
     }
 }
@@ -147,6 +207,12 @@ pub fn ends_at(surface: &Surface, principal: &Principal) -> Option<UnixMillis> {
     let skew = surface.kind.skew().unwrap_or_default();
     let token = principal.token.as_ref().map(|token| token.expires_at.plus(skew));
     records.filter_map(|record| record.expires_at).chain(token).min()
+}
+
+/// The scopes that this caller holds now, as [`authorize`] compares them with those that the route needs.
+#[must_use]
+pub fn scopes_held(principal: Principal, scope_grants: &ScopeGrants) -> String {
+    narrow(derive(principal, scope_grants)).scopes().joined().to_owned()
 }
 
 /// Derives the effective scopes of the record.

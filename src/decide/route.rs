@@ -11,11 +11,13 @@ use super::method::Method;
 use super::rate::RouteLimits;
 use super::surface::SurfaceIndex;
 
+mod near;
 mod pattern;
 mod router;
 #[cfg(test)]
 mod tests;
 
+pub use near::{Lack, near_routes};
 pub use router::{RouteConflict, Router, shadows};
 
 /// Index of a route in the snapshot.

@@ -26,6 +26,8 @@ use super::worker::{SnapshotView, Worker};
 
 mod notes;
 
+pub(in crate::gateway) use notes::NotedRequest;
+
 /// Collects what the access line reports. The line is written when the response was delivered, or as aborted when the
 /// record is dropped before. The record is one pointer to reused memory, so moving it along with a response costs
 /// nothing.
@@ -55,6 +57,8 @@ pub(super) struct RecordFields {
     done: String,
     facts: Option<Arc<Facts>>,
     denial: Option<Denial>,
+    /// Why the request would be refused if its route did not only report.
+    reported: Option<Denial>,
     /// What was wrong with the credential. Only the access line reports it.
     cause: Option<&'static str>,
     status: u16,
@@ -91,6 +95,7 @@ impl RecordFields {
             done: String::new(),
             facts: None,
             denial: None,
+            reported: None,
             cause: None,
             status: 0,
             upstream: None,
@@ -124,6 +129,7 @@ impl RecordFields {
         (self.upstream, self.endpoint, self.attempts, self.status) = (None, None, 0, 0);
         self.dropped_fields = 0;
         self.failure = None;
+        self.reported = None;
     }
 }
 
@@ -317,6 +323,7 @@ impl AccessRecord {
             let kind = record.state.kind();
             record.ended = record.ended.or_else(|| Some((kind?, StreamEnd::Denied(denial))));
         }
+        record.reported = record.reported.or_else(|| record.state.reported());
         if let Some((slot, _)) = record.slot.take() {
             self.worker.in_flight.release(slot);
         }
@@ -388,7 +395,8 @@ fn access_line<'a>(
         done: some(&record.done),
         facts_age: facts.map(|facts| record.now.boot.since(facts.sent_at())),
         denial: record.denial,
-        cause: record.denial.and(record.cause),
+        reported: record.reported,
+        cause: record.denial.or(record.reported).and(record.cause),
         status: record.status,
         upstream: upstream.map(|spec| &*spec.name),
         endpoint: endpoint.map(|endpoint| endpoint.authority.as_str()),

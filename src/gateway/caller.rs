@@ -3,7 +3,7 @@
 use crate::base::denial::Denial;
 use crate::base::ids::TenantId;
 use crate::base::principal::Principal;
-use crate::decide::authorize::{AccessRequest, Carried, Permit, authorize, authorize_public, may_open};
+use crate::decide::authorize::{AccessRequest, Carried, Check, Permit, authorize, authorize_noting, authorize_public, may_open};
 use crate::decide::extract::{Extracted, extract};
 use crate::decide::route::{Access, NamedTenant};
 use crate::decide::surface::Surface;
@@ -33,6 +33,9 @@ pub(super) fn identify<'a>(
     access: &mut AccessRecord,
 ) -> Result<Identification<'a>, Denial> {
     let Access::Surfaces { surfaces: accepted, .. } = &examined.route.access else {
+        if examined.upgrade.is_some() {
+            context.begin(Check::Origin);
+        }
         if examined.upgrade.is_some()
             && let Some(pages) = context.view.snapshot.cors.of(access.cors())
             && !may_open(&context.head.fields, requested_authority(context, examined), pages)
@@ -41,11 +44,13 @@ pub(super) fn identify<'a>(
         }
         return Ok(Identification::Anybody);
     };
+    context.begin(Check::Credential);
     let surfaces = &context.view.snapshot.surfaces;
     let extracted = extract(&context.head.fields, surfaces, accepted)?;
     let surface = &surfaces[extracted.surface.0];
     access.note_surface(extracted.surface);
     let presented = CallerCredential { surface, extracted };
+    context.begin(Check::Facts);
     let recalled = context.worker.resolver.recall(surface, &extracted, access.now());
     Ok(match recalled.map_err(|why| access.note_unproven(why))? {
         Recall::Known(resolved) => Identification::Known(presented, resolved),
@@ -68,6 +73,9 @@ pub(super) async fn look_up(
 ) -> Result<Permit, Denial> {
     let CallerCredential { surface, extracted } = &presented;
     let client = examined.origin.client;
+    if let Some(trace) = &context.worker.trace {
+        trace.note_missing(&missing);
+    }
     let resolved = context.worker.resolver.resolve(surface, extracted, client, missing).await;
     let resolved = resolved.map_err(|why| access.note_unproven(why))?;
     access.note_wait();
@@ -111,13 +119,19 @@ pub(super) fn admit(
         proof,
         scope_grants: &context.view.snapshot.scope_grants,
     };
-    let permit = authorize(&request, principal, now.wall)?;
+    let permit = match &context.worker.trace {
+        None => authorize(&request, principal, now.wall)?,
+        Some(trace) => authorize_noting(&request, principal, now.wall, |check| trace.begin(check))?,
+    };
     // A browser lets any page open a WebSocket to any host, sends the cookies with it, and lets the page read what
     // comes.
     if examined.upgrade.is_some() && carried == Carried::ByBrowserUnproven {
         return Err(Denial::CrossSite);
     }
     if let Some(principal) = permit.principal() {
+        if examined.route.options.tenant_segment.is_some() {
+            context.begin(Check::Tenant);
+        }
         if named_tenant(examined, principal) == Some(NamedTenant::Other) {
             return Err(Denial::ForeignTenant);
         }
@@ -152,6 +166,7 @@ pub(super) async fn admit_further(
     // The rate limits come first, since they bound how many words a caller can have looked up in the store.
     limits::admit_caller(context, examined.route, permit, access).await?;
     let Some(word) = unverified_tenant else { return Ok(()) };
+    context.begin(Check::Tenant);
     let is_tenant = context
         .worker
         .resolver

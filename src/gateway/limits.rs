@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use crate::base::denial::Denial;
-use crate::decide::authorize::Permit;
+use crate::decide::authorize::{Check, Permit};
 use crate::decide::rate::{LimitBy, LimitKey, RateLimit, RateVerdict};
 use crate::decide::route::Route;
 use crate::limit::LimitVerdict;
@@ -20,6 +20,7 @@ pub(super) async fn admit_address(
     client: IpAddr,
     access: &mut AccessRecord,
 ) -> Result<(), Denial> {
+    context.begin(Check::AddressLimit);
     for (number, limit) in route.limits.before.iter().enumerate() {
         admit(context, limit, limit.key_of_address(client), number, access).await?;
     }
@@ -34,8 +35,16 @@ pub(super) async fn admit_caller(
     permit: &Permit,
     access: &mut AccessRecord,
 ) -> Result<(), Denial> {
+    if route.limits.after.is_empty() {
+        return Ok(());
+    }
+    context.begin(Check::CallerLimit);
     let first = route.limits.before.len();
     for (number, limit) in route.limits.after.iter().enumerate() {
+        // A request that is only reported has no caller who could be counted.
+        if permit.reported().is_some() && limit.by != LimitBy::Route {
+            continue;
+        }
         let key = key_of_caller(limit, permit)?;
         admit(context, limit, key, first + number, access).await?;
     }
@@ -67,11 +76,11 @@ async fn admit(
     access: &mut AccessRecord,
 ) -> Result<(), Denial> {
     let worker = context.worker;
-    let verdict = worker
-        .limiter
-        .admit(limit, key, access.now().boot)
-        .await
-        .map_err(|_| Denial::StoreUnavailable)?;
+    let verdict = match &worker.trace {
+        None => worker.limiter.admit(limit, key, access.now().boot).await,
+        Some(_) => worker.limiter.judge(limit, key, access.now().boot).await,
+    };
+    let verdict = verdict.map_err(|_| Denial::StoreUnavailable)?;
     access.note_wait();
     access.note_limit_verdict(LimitVerdict { limit: number, verdict });
     match verdict {

@@ -97,6 +97,8 @@ struct OpenStream {
     since: BootMillis,
     /// The result of the last reevaluation. `None` before the request counts as a stream.
     evaluation: Option<Evaluation>,
+    /// Why the stream would have ended if its route did not only report. It is not reevaluated any more.
+    reported: Option<Denial>,
 }
 
 /// The result of the last reevaluation.
@@ -156,6 +158,7 @@ impl RequestState {
             kind,
             since: now.boot,
             evaluation: None,
+            reported: None,
         });
     }
 
@@ -183,6 +186,11 @@ impl RequestState {
     /// Whether the request was ended because another one waited for its resources.
     pub(super) fn was_displaced(&self) -> bool {
         self.displaced.get()
+    }
+
+    /// Why the stream would have ended if its route did not only report.
+    pub(super) fn reported(&self) -> Option<Denial> {
+        self.stream.borrow().as_ref()?.reported
     }
 
     fn abort(&self, why: AbortReason) {

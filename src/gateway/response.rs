@@ -309,7 +309,7 @@ pub(super) fn preflight<B>(mut access: AccessRecord, mut fields: Fields) -> Gate
 }
 
 /// A response of status 204.
-fn no_content<B>(access: AccessRecord, fields: Fields) -> GatewayResponse<B> {
+pub(super) fn no_content<B>(access: AccessRecord, fields: Fields) -> GatewayResponse<B> {
     let head = ResponseHead {
         status: 204,
         fields,

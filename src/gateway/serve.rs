@@ -260,7 +260,7 @@ fn make_call(
 
 /// The accepted surface whose credentials are presented in the body. The configuration allows no other surface beside
 /// it, so there is no choice between body and header.
-fn body_surface<'s>(surfaces: &'s [Surface], route: &Route) -> Option<(SurfaceIndex, &'s Surface)> {
+pub(super) fn body_surface<'s>(surfaces: &'s [Surface], route: &Route) -> Option<(SurfaceIndex, &'s Surface)> {
     let Access::Surfaces { surfaces: accepted, .. } = &route.access else {
         return None;
     };

@@ -16,12 +16,13 @@ use crate::limit::Limiter;
 use crate::resolver::Resolver;
 use crate::snapshot::{SharedSnapshot, Snapshot};
 use crate::store::cached::CachedStore;
-use crate::telemetry::{RouteSlot, Telemetry, WorkerTelemetry};
+use crate::telemetry::{LineFormat, RouteSlot, Telemetry, WorkerTelemetry};
 use crate::upstream::quota::{CallerQuota, QuotaShares};
 use crate::upstream::spec::UpstreamSpec;
 use crate::upstream::{UpstreamCounters, UpstreamPool};
 
 use super::access_record::RecordFields;
+use super::explain::Trace;
 use super::hook::NotifyTasks;
 use super::open_stream::StreamWatcher;
 
@@ -35,6 +36,8 @@ pub struct Worker {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) engine: Arc<Engine>,
     pub(super) limiter: Arc<Limiter>,
+    /// Present on the worker of `explain` alone: it notes the steps of the request, sends nothing and leaves no trace elsewhere.
+    pub(super) trace: Option<Trace>,
     sources: ViewSources,
     view: RefCell<Rc<SnapshotView>>,
     request_ids: RequestIds,
@@ -104,6 +107,25 @@ impl Worker {
     /// Makes a worker on its own thread.
     #[must_use]
     pub fn new(parts: WorkerParts) -> Rc<Self> {
+        Rc::new(Self::build(parts))
+    }
+
+    /// Makes the worker of `explain`. Its telemetry and its counters of upstreams are read by nobody.
+    pub(super) fn explaining(parts: WorkerParts) -> Rc<Self> {
+        let resolver = Resolver::without_traces(parts.cached.clone(), parts.peppers.clone(), parts.clock.clone());
+        let unread = WorkerParts {
+            telemetry: Telemetry::new(LineFormat::Off, None),
+            upstreams: Arc::default(),
+            ..parts
+        };
+        Rc::new(Self {
+            resolver,
+            trace: Some(Trace::default()),
+            ..Self::build(unread)
+        })
+    }
+
+    fn build(parts: WorkerParts) -> Self {
         let sources = ViewSources {
             shared: parts.shared,
             telemetry: parts.telemetry,
@@ -113,12 +135,13 @@ impl Worker {
             connections: parts.upstream_connections,
         };
         let view = sources.adopt(&[]);
-        Rc::new(Self {
+        Self {
             resolver: Resolver::new(parts.cached, parts.peppers, parts.clock.clone()).with_renewal(parts.renewal),
             telemetry: sources.telemetry.worker(),
             clock: parts.clock,
             engine: parts.engine,
             limiter: parts.limiter,
+            trace: None,
             sources,
             view: RefCell::new(Rc::new(view)),
             request_ids: RequestIds {
@@ -130,7 +153,7 @@ impl Worker {
             notify_tasks: NotifyTasks::default(),
             buffers: RefCell::default(),
             records: RefCell::default(),
-        })
+        }
     }
 
     /// The current view. This is one comparison unless the snapshot was replaced.

@@ -64,6 +64,22 @@ impl Limiter {
         Ok(verdict)
     }
 
+    /// Judges a request as [`admit`](Self::admit) does, and counts it nowhere: for somebody who only wants to know.
+    ///
+    /// # Errors
+    /// [`CountUnavailable`] under a limit that refuses when the shared count is not available.
+    pub async fn judge(&self, limit: &RateLimit, key: LimitKey, now: BootMillis) -> Result<RateVerdict, CountUnavailable> {
+        let known = self.table.judge(key, limit.rate, now);
+        let (CountedIn::Together(policy), Some(shared), RateVerdict::Admitted { .. }) = (limit.counted, &self.shared, known) else {
+            return Ok(known);
+        };
+        match (tokio::time::timeout(SHARED_TIMEOUT, shared.judge(key, limit.rate)).await, policy) {
+            (Ok(Ok(verdict)), _) => Ok(verdict),
+            (Ok(Err(_)) | Err(_), WhenUnavailable::CountHere) => Ok(known),
+            (Ok(Err(_)) | Err(_), WhenUnavailable::Refuse) => Err(CountUnavailable),
+        }
+    }
+
     async fn admit_together(
         &self,
         shared: &SharedCounts,

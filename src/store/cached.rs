@@ -125,6 +125,22 @@ impl CachedStore {
         recalled
     }
 
+    /// As [`recall`](Self::recall), for somebody who only wants to know: nothing is counted, and no refresh is started.
+    #[must_use]
+    pub fn peek(&self, fingerprint: &Fingerprint, now: Now) -> Recalled {
+        self.flights.cache().recall(fingerprint, now.boot)
+    }
+
+    /// As [`load_since`](Self::load_since), for somebody who only wants to know. The store is asked once more, whatever others
+    /// ask it. The answer is not remembered, nothing is counted, no cap is used up, and the credential does not count as in
+    /// use. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the answer is not known.
+    pub async fn read_unnoted(&self, fingerprint: Fingerprint, since: BootMillis) -> Result<Option<Arc<Facts>>, StoreError> {
+        self.flights.read_unnoted(fingerprint, since).await
+    }
+
     /// Whether an entry that a worker keeps in its own table may be used now for this fingerprint: it is the entry of this
     /// fingerprint, it is young enough, no event about it came since, and the cache has no newer one. The rule is that of
     /// [`recall`](Self::recall), and refreshes are started likewise. `false` says nothing about the credential, only that

@@ -63,6 +63,7 @@ pub(crate) struct WorkerCounters {
     facts_age_millis: AtomicU64,
     facts_age: [AtomicU64; AGES.len() + 1],
     refusals: [AtomicU64; DENIALS.len()],
+    reported: [AtomicU64; DENIALS.len()],
     dropped_fields: AtomicU64,
     failed_hooks: AtomicU64,
     pub(super) streams: StreamCounters,
@@ -79,6 +80,7 @@ impl WorkerCounters {
             facts_age_millis: AtomicU64::new(0),
             facts_age: [const { AtomicU64::new(0) }; AGES.len() + 1],
             refusals: [const { AtomicU64::new(0) }; DENIALS.len()],
+            reported: [const { AtomicU64::new(0) }; DENIALS.len()],
             dropped_fields: AtomicU64::new(0),
             failed_hooks: AtomicU64::new(0),
             streams: StreamCounters::new(),
@@ -105,6 +107,9 @@ impl WorkerCounters {
         add(route.and_then(|classes| classes.get(class)), 1);
         if let Some(denial) = line.denial {
             add(self.refusals.get(denial as usize), 1);
+        }
+        if let Some(denial) = line.reported {
+            add(self.reported.get(denial as usize), 1);
         }
         if line.dropped_fields > 0 {
             add(Some(&self.dropped_fields), u64::from(line.dropped_fields));
@@ -201,6 +206,13 @@ impl Totals {
         DENIALS.iter().enumerate().map(|(i, row)| (row.label, count(i))).collect()
     }
 
+    /// Requests that were forwarded although they would be refused, by denial, without denials that never happened.
+    pub(crate) fn reported(&self) -> Vec<(&'static str, u64)> {
+        let count = |i: usize| self.sum_of(|w| w.reported.get(i));
+        let all = DENIALS.iter().enumerate().map(|(i, row)| (row.label, count(i)));
+        all.filter(|(_, count)| *count > 0).collect()
+    }
+
     /// Request fields that were not forwarded because of their names (`limits.odd_names`).
     pub(crate) fn dropped_fields(&self) -> u64 {
         self.sum(|w| &w.dropped_fields)
@@ -275,6 +287,19 @@ pub(crate) fn register(metrics: &Metrics, totals: &Arc<Totals>) {
         };
         t.refusals().into_iter().map(count).collect()
     });
+    let t = Arc::clone(totals);
+    metrics.family_fn(
+        MetricKind::Counter,
+        "durward_report_only",
+        "Requests forwarded without identity although they would be refused, by reason, see insecure_report_only",
+        move || {
+            let count = |(denial, value): (&str, u64)| Sample {
+                labels: vec![("denial", denial.to_owned())],
+                value,
+            };
+            t.reported().into_iter().map(count).collect()
+        },
+    );
     let t = Arc::clone(totals);
     metrics.family_fn(
         MetricKind::Counter,

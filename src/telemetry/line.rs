@@ -57,7 +57,10 @@ impl LineFormatter {
             None => write_caller(line, out),
         }
         text(out, b",\"done\":\"", line.done);
-        word(out, b",\"denial\":\"", line.denial.map(|denial| denial.label()));
+        word(out, b",\"denial\":\"", line.denial.or(line.reported).map(|denial| denial.label()));
+        if line.reported.is_some() {
+            out.extend_from_slice(b",\"report_only\":true");
+        }
         word(out, b",\"cause\":\"", line.cause);
         number(out, b",\"status\":", u64::from(line.status));
         text(out, b",\"upstream\":\"", line.upstream);
@@ -96,7 +99,8 @@ impl LineFormatter {
         push_decimal(out, u64::try_from(line.took.as_micros()).unwrap_or(u64::MAX));
         out.extend_from_slice(b"us");
         let names = [
-            ("denial", line.denial.map(|denial| denial.label())),
+            ("denial", line.denial.or(line.reported).map(|denial| denial.label())),
+            ("report_only", line.reported.map(|_| "true")),
             ("cause", line.cause),
             ("ended", line.ended.map(|(_, end)| end.as_str())),
             ("done", line.done),
@@ -140,8 +144,8 @@ fn write_caller(line: &AccessLine<'_>, out: &mut Vec<u8>) {
     word(out, b",\"credential\":\"", line.credential.map(CredentialId::as_str));
 }
 
-const fn level(line: &AccessLine<'_>) -> &'static str {
-    match line.denial {
+fn level(line: &AccessLine<'_>) -> &'static str {
+    match line.denial.or(line.reported) {
         None => "info",
         Some(denial) => match denial.row().severity {
             Severity::Info => "info",

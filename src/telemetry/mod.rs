@@ -56,6 +56,8 @@ pub struct AccessLine<'a> {
     /// How old the facts were by which the request was judged.
     pub facts_age: Option<Duration>,
     pub denial: Option<Denial>,
+    /// Why the request would be refused if its route did not only report (`insecure_report_only`).
+    pub reported: Option<Denial>,
     /// What was wrong with the credential, where the denial does not say it. The caller is not told.
     pub cause: Option<&'static str>,
     /// The status sent (or that would have been sent).

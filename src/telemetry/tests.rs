@@ -95,6 +95,7 @@ fn line<'a>(hostile: &'a str) -> AccessLine<'a> {
         done: Some(hostile),
         facts_age: Some(Duration::from_secs(12)),
         denial: Some(Denial::RevokedCredential),
+        reported: None,
         cause: Some("wrong_mac"),
         status: 401,
         upstream: Some(hostile),
@@ -316,6 +317,7 @@ fn without_an_output_requests_are_still_counted() {
     a.record(&AccessLine {
         status: 200,
         denial: None,
+        reported: None,
         done: None,
         facts_age: None,
         completed: false,

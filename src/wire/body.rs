@@ -49,17 +49,14 @@ pub trait RequestBody: BodySource {
     fn limit(&mut self, max: u64);
 }
 
-/// An empty body, for tests.
-#[cfg(test)]
+/// An empty body.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoBody;
 
-#[cfg(test)]
 impl RequestBody for NoBody {
     fn limit(&mut self, _: u64) {}
 }
 
-#[cfg(test)]
 impl BodySource for NoBody {
     fn poll_chunk(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Chunk, BodyError>>> {
         Poll::Ready(None)

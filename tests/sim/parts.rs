@@ -133,6 +133,7 @@ pub(crate) async fn open(cast: Rc<Cast>, around: RedisEnvironment, settings: Set
             listeners: Vec::new(),
             gateway: identity,
             probes: None,
+            explainer: None,
         },
         announcer,
         engine,

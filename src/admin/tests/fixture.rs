@@ -399,6 +399,7 @@ pub(super) fn operations() -> (Arc<Memory>, Operations) {
         listeners: Vec::new(),
         gateway: identity(),
         probes: None,
+        explainer: None,
         shortage: None,
         reload: Box::new(|| Box::pin(async { Err("gateway.toml:1:1: wrong".into()) })),
     };

@@ -22,12 +22,13 @@ use crate::base::clock::{Clock, SystemClock};
 use crate::base::fingerprint::Peppers;
 use crate::cli::descriptors::{self, DescriptorBudget, DescriptorDemand, TooFewDescriptors};
 use crate::config::Loaded;
-use crate::gateway::{UpstreamRegistry, Worker, WorkerParts};
+use crate::decide::headers::UriScheme;
+use crate::gateway::{ExplainListener, Explainer, UpstreamRegistry, Worker, WorkerParts};
 use crate::issue::engine::{Engine, EngineLimits};
 use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
 use crate::server::{self, RunningServer, ServerSetup};
-use crate::snapshot::{AccessLog, Limits, LogFormat, LogSettings, Settings, SharedSnapshot};
+use crate::snapshot::{AccessLog, Limits, ListenerTransport, LogFormat, LogSettings, Settings, SharedSnapshot};
 use crate::store::announce::Announcer;
 use crate::store::cached::CachedStore;
 use crate::store::{CredentialStore, RecordLimits, activity};
@@ -148,6 +149,13 @@ impl Process {
         };
         metrics::register(telemetry.metrics(), &sources);
         let (stop, stopped) = watch::channel(());
+        let explainer = Explainer::start(
+            WorkerParts {
+                seed: random_seed()?,
+                ..parts.clone()
+            },
+            explain_listeners(&settings, running.addresses()),
+        )?;
         let probes = bind_probes(settings.admin.probes).await?;
         let operations = Arc::new(Operations {
             store,
@@ -161,6 +169,7 @@ impl Process {
             listeners: bound(&settings, running.addresses()),
             gateway: announcer.identity().clone(),
             probes: probes.as_ref().and_then(|listener| listener.local_addr().ok()),
+            explainer: Some(explainer),
         });
         let admin = serve_operators(&operations, admin_socket, probes, &stopped);
         let mut chores = start_chores(&operations, &reloader, &cached, &announcer, &settings.store);
@@ -366,6 +375,19 @@ async fn bind_probes(address: Option<SocketAddr>) -> Result<Option<tokio::net::T
             .map(Some)
             .map_err(|error| ServeError::Probes(address, error)),
     }
+}
+
+fn explain_listeners(settings: &Settings, addresses: &[SocketAddr]) -> Vec<ExplainListener> {
+    let listeners = settings.listeners.iter().zip(addresses);
+    listeners
+        .map(|(listener, address)| ExplainListener {
+            port: address.port(),
+            scheme: match listener.transport {
+                ListenerTransport::Tls => UriScheme::Https,
+                ListenerTransport::Plain => UriScheme::Http,
+            },
+        })
+        .collect()
 }
 
 fn bound(settings: &Settings, addresses: &[SocketAddr]) -> Vec<ListenerView> {

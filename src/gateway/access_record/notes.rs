@@ -1,11 +1,12 @@
 //! What the steps of the request path note in the access record, for the access line and for the steps after them.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::base::credential::Unproven;
 use crate::base::denial::Denial;
-use crate::base::ids::is_valid_id;
-use crate::base::principal::Principal;
+use crate::base::ids::{Subject, is_valid_id};
+use crate::base::principal::{Facts, Principal};
 use crate::decide::cors::CorsOf;
 use crate::decide::method::Method;
 use crate::decide::peer::ClientOrigin;
@@ -17,6 +18,22 @@ use crate::upstream::AttemptTrace;
 use crate::wire::fields::Fields;
 
 use super::AccessRecord;
+
+/// What an access record knows of its request.
+pub(in crate::gateway) struct NotedRequest {
+    pub(in crate::gateway) client: IpAddr,
+    pub(in crate::gateway) method: Option<Method>,
+    pub(in crate::gateway) host: String,
+    pub(in crate::gateway) path: String,
+    pub(in crate::gateway) route: Option<RouteIndex>,
+    pub(in crate::gateway) surface: Option<SurfaceIndex>,
+    pub(in crate::gateway) facts: Option<Arc<Facts>>,
+    pub(in crate::gateway) subject: Option<Subject>,
+    pub(in crate::gateway) denial: Option<Denial>,
+    pub(in crate::gateway) reported: Option<Denial>,
+    pub(in crate::gateway) cause: Option<&'static str>,
+    pub(in crate::gateway) verdicts: Vec<LimitVerdict>,
+}
 
 impl AccessRecord {
     /// The id that every response and the upstream are given.
@@ -149,6 +166,34 @@ impl AccessRecord {
     pub(in crate::gateway) fn note_unproven(&mut self, why: Unproven) -> Denial {
         self.note(|record| record.cause = why.cause);
         why.denial
+    }
+
+    /// The request would be refused for this reason, and is forwarded all the same, since its route only reports.
+    pub(in crate::gateway) fn note_reported(&mut self, denial: Denial) {
+        if let Some(trace) = &self.worker.trace {
+            trace.note_reported();
+        }
+        self.note(|record| record.reported = Some(denial));
+    }
+
+    /// What is known of the request so far, for `explain`.
+    pub(in crate::gateway) fn noted(&self) -> Option<NotedRequest> {
+        let record = self.record.as_ref()?;
+        let summary = record.state.summary.borrow();
+        Some(NotedRequest {
+            client: record.client,
+            method: summary.method,
+            host: summary.host.clone(),
+            path: summary.path.clone(),
+            route: summary.route,
+            surface: summary.surface,
+            facts: record.facts.clone(),
+            subject: record.subject.clone(),
+            denial: record.denial,
+            reported: record.reported,
+            cause: record.cause,
+            verdicts: record.limit_verdicts.clone(),
+        })
     }
 
     pub(in crate::gateway) fn note_denial(&mut self, denial: Denial) {

@@ -8,7 +8,7 @@ use crate::base::clock::{BootMillis, Now, UnixMillis};
 use crate::base::denial::Denial;
 use crate::base::fingerprint::Fingerprint;
 use crate::base::principal::{Facts, Principal};
-use crate::decide::authorize::{Reauthorization, reauthorize};
+use crate::decide::authorize::{Reauthorization, reauthorize, report_only};
 use crate::decide::route::{Access, Destination, Route, RouteIndex, Upgrade};
 use crate::decide::surface::{Surface, SurfaceIndex};
 use crate::decide::validity;
@@ -44,6 +44,9 @@ impl Worker {
         let Some(principal) = stream.permit.principal() else {
             return Ok(FactsPending::No);
         };
+        if stream.reported.is_some() {
+            return Ok(FactsPending::No);
+        }
         let cached = self.resolver.cached();
         let evaluation = stream.evaluation.get_or_insert_with(|| Evaluation {
             facts: principal.facts.clone(),
@@ -71,8 +74,14 @@ impl Worker {
             evaluation.version = view.version();
             return Ok(FactsPending::No);
         };
-        let Some(facts) = self.newest_facts(principal, evaluation, now)? else {
-            return Ok(FactsPending::Yes);
+        let facts = match self.newest_facts(principal, evaluation, now) {
+            Ok(Some(facts)) => facts,
+            Ok(None) => return Ok(FactsPending::Yes),
+            Err(denial) => {
+                let _permit = report_only(route, denial)?;
+                stream.reported = Some(denial);
+                return Ok(FactsPending::No);
+            }
         };
         let was = stream.view.snapshot.surfaces.get(stream.surface.0).ok_or(Denial::Internal)?;
         let again = Reauthorization {
@@ -85,7 +94,11 @@ impl Worker {
             scope_grants: &view.snapshot.scope_grants,
         };
         // The new permit proves that the stream may go on. The stream keeps the permit under which it was admitted.
-        let _permit = reauthorize(&again, facts.clone(), now)?;
+        if let Err(denial) = reauthorize(&again, facts.clone(), now) {
+            let _permit = report_only(route, denial)?;
+            stream.reported = Some(denial);
+            return Ok(FactsPending::No);
+        }
         *evaluation = Evaluation {
             due_at: self.next_check(principal, &facts, now),
             facts,

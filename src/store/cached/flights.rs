@@ -170,6 +170,38 @@ impl Flights {
         Err(StoreError::Unavailable("it changes faster than it can be read".into()))
     }
 
+    /// Reads facts for somebody who only wants to know, and leaves no trace. The rules of what may answer are the same.
+    pub(super) async fn read_unnoted(
+        self: &Arc<Self>,
+        fingerprint: Fingerprint,
+        since: BootMillis,
+    ) -> Result<Option<Arc<Facts>>, StoreError> {
+        let newest_event = self.cache.positions().newest();
+        match self.cache.recall(&fingerprint, self.clock.now().boot) {
+            Recalled::Present(entry) if entry.facts.read_at() >= since => return Ok(Some(Arc::clone(&entry.facts))),
+            Recalled::Absent => return Ok(None),
+            Recalled::Present(_) | Recalled::Nothing => {}
+        }
+        for _ in 0..MAX_FLIGHTS_OF_CALLER {
+            let sent_at = self.clock.now().boot;
+            let flights = Arc::clone(self);
+            // The connections to the store belong to the control runtime, whoever asks.
+            let mut read = self.control.spawn(async move { flights.store.find(fingerprint).await });
+            let found = match tokio::time::timeout(self.lookup_timeout, &mut read).await {
+                Ok(found) => found.map_err(|_| StoreError::Unavailable("the look-up was ended".into()))?,
+                Err(_) => {
+                    read.abort();
+                    return Err(self.too_slow());
+                }
+            };
+            let answer = self.answer(&fingerprint, found?, sent_at)?;
+            if self.may_answer(&fingerprint, &answer, newest_event) {
+                return Ok(answer.facts);
+            }
+        }
+        Err(StoreError::Unavailable("it changes faster than it can be read".into()))
+    }
+
     fn may_answer(&self, fingerprint: &Fingerprint, answer: &LookupAnswer, newest_event: Position) -> bool {
         let now = self.clock.now().boot;
         match &answer.facts {

@@ -61,13 +61,25 @@ impl SharedCounts {
     /// # Errors
     /// [`StoreError::Unavailable`]; [`StoreError::Corrupt`] when something else stands under the key.
     pub async fn admit(&self, key: LimitKey, rate: Rate) -> Result<RateVerdict, StoreError> {
+        self.ask(key, rate, Purpose::Count).await
+    }
+
+    /// As [`admit`](Self::admit), but nothing is counted. Cancel-safe.
+    ///
+    /// # Errors
+    /// As [`admit`](Self::admit).
+    pub async fn judge(&self, key: LimitKey, rate: Rate) -> Result<RateVerdict, StoreError> {
+        self.ask(key, rate, Purpose::Judge).await
+    }
+
+    async fn ask(&self, key: LimitKey, rate: Rate, purpose: Purpose) -> Result<RateVerdict, StoreError> {
         let live = self.link.live().ok_or_else(|| self.link.last_error())?;
         let permit = QuestionPermit::take(&self.questions).ok_or_else(|| StoreError::Unavailable("too many are asking".into()))?;
         let (link, script) = (Arc::clone(&self.link), Arc::clone(&self.script));
         let key = format!("{}{}", self.prefix, key.to_hex());
         // The connection's timers belong to the control runtime, whichever worker asks.
         let task = self.control.spawn(async move {
-            let answer = ask(&link, &live, &script, &key, rate).await;
+            let answer = ask(&link, &live, &script, &key, rate, purpose).await;
             drop(permit);
             answer
         });
@@ -81,13 +93,32 @@ impl Drop for SharedCounts {
     }
 }
 
-async fn ask(link: &Link, live: &LiveLink, script: &Script, key: &str, rate: Rate) -> Result<RateVerdict, StoreError> {
+/// What the script is asked for.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Count,
+    /// The count stays as it is.
+    Judge,
+}
+
+async fn ask(
+    link: &Link,
+    live: &LiveLink,
+    script: &Script,
+    key: &str,
+    rate: Rate,
+    purpose: Purpose,
+) -> Result<RateVerdict, StoreError> {
     let mut wire = live.wire.connection.clone();
     let answer: Result<(u8, u32, u64), redis::RedisError> = script
         .key(key)
         .arg(rate.count())
         .arg(rate.period_millis())
         .arg(rate.part_millis())
+        .arg(match purpose {
+            Purpose::Count => "count",
+            Purpose::Judge => "judge",
+        })
         .invoke_async(&mut wire)
         .await;
     match answer {

