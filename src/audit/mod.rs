@@ -15,6 +15,7 @@ mod archivist;
 mod bodies;
 pub mod body;
 pub mod checkpoint;
+pub mod others;
 pub mod closed;
 pub mod entry;
 pub(crate) mod fields;
