@@ -19,7 +19,7 @@ use crate::decide::headers::UriScheme;
 use crate::decide::route::{Access, RouteIndex, UpstreamIndex};
 use crate::telemetry::StreamKind;
 use crate::wire::body::NoBody;
-use crate::wire::head::{ParseStatus, RequestHead};
+use crate::wire::head::{ParseStatus, RequestHead, origin_of_unread};
 
 use super::open_stream::{AbortReason, StreamControl};
 use super::response::{self, ResponseBody};
@@ -33,8 +33,8 @@ mod answer;
 mod mask;
 mod trace;
 
-pub use answer::Explanation;
 use answer::Ages;
+pub use answer::Explanation;
 pub(super) use trace::Trace;
 use trace::TracedEnd;
 
@@ -171,6 +171,9 @@ async fn explain(worker: &Rc<Worker>, listeners: &[ExplainListener], request: &E
         Ok(_) => return Err(unusable("the method, the URL or a header has an empty line")),
         Err(denial) => {
             head = RequestHead::default();
+            if let Some(origin) = origin_of_unread(&written) {
+                head.fields.push(b"Origin", origin);
+            }
             refuse(worker, &connection, &head, denial)
         }
     };
@@ -201,9 +204,12 @@ impl<'u> SplitUrl<'u> {
         } else if let Some(rest) = url.strip_prefix("http://") {
             (UriScheme::Http, rest)
         } else {
-            return Err(unusable("the URL begins with https:// or http://, the way the client reaches the gateway"));
+            return Err(unusable(
+                "the URL begins with https:// or http://, the way the client reaches the gateway",
+            ));
         };
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        // `https://host*` is how `OPTIONS *` is written here (RFC 9110, section 9.3.7).
+        let end = rest.find(['/', '?', '#', '*']).unwrap_or(rest.len());
         let (authority, target) = rest.split_at(end);
         if authority.is_empty() || authority.contains('@') {
             return Err(unusable("the URL names a host, without user and password"));
@@ -222,7 +228,9 @@ impl<'u> SplitUrl<'u> {
             _ => (self.authority, None),
         };
         let fitting = || listeners.iter().enumerate().filter(|(_, listener)| listener.scheme == self.scheme);
-        let listener = fitting().find(|(_, listener)| Some(listener.port) == port).or_else(|| fitting().next());
+        let listener = fitting()
+            .find(|(_, listener)| Some(listener.port) == port)
+            .or_else(|| fitting().next());
         let Some((listener, _)) = listener else {
             return Err(unusable(match self.scheme {
                 UriScheme::Https => {
@@ -334,9 +342,13 @@ mod tests {
 
     #[test]
     fn a_url_is_taken_as_it_is_written() {
-        assert_eq!(split("https://a.example/v1/../b//c?x=/y#z"), Some(("a.example", "/v1/../b//c?x=/y#z")));
+        assert_eq!(
+            split("https://a.example/v1/../b//c?x=/y#z"),
+            Some(("a.example", "/v1/../b//c?x=/y#z"))
+        );
         assert_eq!(split("http://a:8080"), Some(("a:8080", "/")));
         assert_eq!(split("http://a?x"), Some(("a", "?x")));
+        assert_eq!(split("http://a*"), Some(("a", "*")));
         for url in ["a.example/x", "ftp://a/", "https:///x", "https://user:pw@a/"] {
             assert_eq!(split(url), None, "{url}");
         }

@@ -56,6 +56,7 @@ pub const fn is_reported_only(denial: Denial) -> bool {
         | Denial::CorsMethod
         | Denial::CorsHeader
         | Denial::RateLimited
+        | Denial::NotRecordable
         | Denial::Overloaded
         | Denial::UpstreamUnreachable
         | Denial::UpstreamTimeout

@@ -34,14 +34,13 @@ access = { surfaces = ["api"], scopes = ["orders:write"] }
 [[routes]]
 path = "/v1/tenants/{tenant}/orders"
 methods = ["GET"]
-access = { surfaces = ["api"] }
-tenant = "{tenant}"
+access = { surfaces = ["api"], tenant = "path.tenant", unknown_tenant = "forward" }
 
 [[routes]]
 path = "/v1/pairs/**"
 methods = ["GET", "POST"]
 access = { surfaces = ["pair"], scopes = ["orders:read"] }
-credentials = "forward"
+forward_credentials = true
 
 [[routes]]
 path = "/v1/limited"
@@ -132,7 +131,16 @@ impl House {
 
     /// What explaining must not move: requests, refusals, look-ups, limits.
     fn counted(&self) -> Vec<String> {
-        let of_requests = ["durward_requests", "durward_refusals", "durward_report_only", "durward_cache", "durward_store_reads", "durward_limit", "durward_streams", "durward_upstream"];
+        let of_requests = [
+            "durward_requests",
+            "durward_refusals",
+            "durward_report_only",
+            "durward_cache",
+            "durward_store_reads",
+            "durward_limit",
+            "durward_streams",
+            "durward_upstream",
+        ];
         let metrics = self.metrics();
         let lines = metrics.lines().filter(|line| of_requests.iter().any(|name| line.starts_with(name)));
         lines.map(str::to_owned).collect()
@@ -185,7 +193,9 @@ fn credentials(house: &House) -> Vec<Headers> {
     house.gateway.json(&["keys", "revoke", &revoked]);
     house.gateway.json(&["keys", "disable", &disabled]);
     house.gateway.json(&["tenants", "disable", "gone"]);
-    let pair = house.gateway.create_key("pair", "acme", &["--mode", "live", "--scope", "orders:read"]);
+    let pair = house
+        .gateway
+        .create_key("pair", "acme", &["--mode", "live", "--scope", "orders:read"]);
     let (publishable, secret) = (text(&pair, "key"), text(&pair, "secret"));
     let unknown = durward::base::key::GeneratedKey::mint("tlive_").unwrap().expose().to_owned();
     let sandbox = durward::base::key::GeneratedKey::mint("ttest_").unwrap().expose().to_owned();
@@ -212,7 +222,11 @@ fn credentials(house: &House) -> Vec<Headers> {
         bearer(&session),
         bearer(&token("dashboard_session", -3_600, SESSION_SECRET)),
         bearer(&token("another_kind", 3_600, SESSION_SECRET)),
-        bearer(&token("dashboard_session", 3_600, "another-session-secret-0123456789abcdef0123456789")),
+        bearer(&token(
+            "dashboard_session",
+            3_600,
+            "another-session-secret-0123456789abcdef0123456789",
+        )),
         vec![header("Cookie", format!("theme=dark; session={session}"))],
         vec![
             header("Cookie", format!("session={session}")),
@@ -251,10 +265,31 @@ impl Generated {
 }
 
 fn generate(dice: &mut Dice, credentials: &[Headers]) -> Generated {
-    let method = dice.pick(&["GET", "GET", "GET", "POST", "DELETE", "HEAD", "OPTIONS", "BREW", "PUT"]);
-    let host = dice.pick(&["localhost", "localhost", "shop.example", "SHOP.example", "a.pages.example", "pages.example", "a..b"]);
-    let target = dice.pick(&[
+    let method = dice.pick(&[
+        "GET", "GET", "GET", "GET", "GET", "GET", "GET", "POST", "POST", "DELETE", "HEAD", "OPTIONS", "BREW", "PUT",
+    ]);
+    let host = dice.pick(&[
+        "localhost",
+        "localhost",
+        "localhost",
+        "localhost",
+        "localhost",
+        "shop.example",
+        "a.pages.example",
+        "SHOP.example",
+        "a.pages.example",
+        "pages.example",
+        "a..b",
+    ]);
+    let usual = [
         "/v1/orders/7",
+        "/v1/limited",
+        "/v1/watched",
+        "/v1/tenants/rival/orders",
+        "/v1/pairs/1",
+        "/public/x",
+    ];
+    let unusual = [
         "/v1/orders/7?full=1&x=%20",
         "/v1/orders/7/",
         "/v1/orders",
@@ -277,13 +312,17 @@ fn generate(dice: &mut Dice, credentials: &[Headers]) -> Generated {
         "/nowhere",
         "/",
         "*",
-    ]);
-    let mut headers = dice.pick(credentials).clone();
+    ];
+    let target = if dice.next() % 2 == 0 {
+        dice.pick(&usual)
+    } else {
+        dice.pick(&unusual)
+    };
+    // Half of them present one of the first credentials, which are good.
+    let first = if dice.next() % 2 == 0 { 4 } else { credentials.len() };
+    let mut headers = dice.pick(&credentials[..first]).clone();
     let none: &[(&str, &str)] = &[];
-    let more: &[(&str, &str)] = dice.pick(&[
-        none,
-        none,
-        none,
+    let more: [&[(&str, &str)]; 11] = [
         &[("X-Note", "kept")],
         &[("X-Tenant-Id", "evil"), ("X-Auth-Subject", "evil")],
         &[("X_Tenant_Id", "evil")],
@@ -295,10 +334,9 @@ fn generate(dice: &mut Dice, credentials: &[Headers]) -> Generated {
         &[("X-Forwarded-For", "6.6.6.6"), ("Forwarded", "for=6.6.6.6")],
         &[("Content-Length", "x")],
         &[("Transfer-Encoding", "gzip")],
-        &[("Host", "second.example")],
-    ]);
-    // A second `Host` is only sent after one of ours, so that both sides see the same bytes.
-    headers.extend(more.iter().filter(|(name, _)| *name != "Host").map(|(name, value)| header(name, *value)));
+    ];
+    let more = if dice.next() % 2 == 0 { none } else { dice.pick(&more) };
+    headers.extend(more.iter().map(|(name, value)| header(name, *value)));
     Generated {
         method,
         host,
@@ -308,14 +346,7 @@ fn generate(dice: &mut Dice, credentials: &[Headers]) -> Generated {
 }
 
 /// Names of fields that differ between any two requests, or that the connection writes.
-const OF_EACH_REQUEST: [&str; 6] = [
-    "x-request-id",
-    "host",
-    "connection",
-    "content-length",
-    "transfer-encoding",
-    "date",
-];
+const OF_EACH_REQUEST: [&str; 6] = ["x-request-id", "host", "connection", "content-length", "transfer-encoding", "date"];
 
 fn comparable<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<(String, String)> {
     let mut fields: Vec<_> = fields
@@ -343,7 +374,12 @@ fn body_of(text: &str) -> Value {
 
 /// Whether what was explained is what happened.
 fn check(explained: &Value, generated: &Generated, answer: &Response, arrived: bool) {
-    let about = || format!("{} {} {} {:?}\n{explained}\n{answer:?}", generated.method, generated.host, generated.target, generated.headers);
+    let about = || {
+        format!(
+            "{} {} {} {:?}\n{explained}\n{answer:?}",
+            generated.method, generated.host, generated.target, generated.headers
+        )
+    };
     match explained["outcome"].as_str().unwrap() {
         "forwarded" | "reported" => {
             assert!(arrived && answer.status == 200, "{}", about());
@@ -352,7 +388,12 @@ fn check(explained: &Value, generated: &Generated, answer: &Response, arrived: b
                 return;
             }
             let seen = answer.json();
-            assert_eq!((&seen["method"], &seen["target"]), (&upstream["method"], &upstream["target"]), "{}", about());
+            assert_eq!(
+                (&seen["method"], &seen["target"]),
+                (&upstream["method"], &upstream["target"]),
+                "{}",
+                about()
+            );
             let fields = seen["fields"].as_array().unwrap().iter();
             let seen = comparable(fields.map(|pair| (pair[0].as_str().unwrap(), pair[1].as_str().unwrap())));
             // Credentials are masked in the explanation, where the route forwards them.
@@ -369,7 +410,12 @@ fn check(explained: &Value, generated: &Generated, answer: &Response, arrived: b
             assert_eq!(response["status"], json!(answer.status), "{}", about());
             let told = comparable(answer.fields.iter().map(|(name, value)| (name.as_str(), value.as_str())));
             assert_eq!(explained_fields(&response["headers"]), told, "{}", about());
+            // Of a head that cannot be read nobody knows that it is one of HEAD; the client of this test takes no body.
             let body = String::from_utf8_lossy(&answer.body);
+            assert!(generated.method != "HEAD" || body.is_empty());
+            if generated.method == "HEAD" {
+                return;
+            }
             assert_eq!(body_of(response["body"].as_str().unwrap()), body_of(&body), "{}", about());
         }
         other => panic!("{other}: {}", about()),
@@ -425,7 +471,9 @@ fn explain_agrees_with_what_the_gateway_then_does_and_changes_nothing() {
     }
     assert!(outcomes.len() >= 25, "{outcomes:?}");
     // The denials of the access lines are those that were explained.
-    let lines = until("every access line", PATIENCE, || Some(house.lines()).filter(|lines| lines.len() == all.len()));
+    let lines = until("every access line", PATIENCE, || {
+        Some(house.lines()).filter(|lines| lines.len() == all.len())
+    });
     let mut logged = std::collections::BTreeMap::<String, u32>::new();
     for line in &lines {
         *logged.entry(line["denial"].as_str().unwrap_or("none").to_owned()).or_default() += 1;
@@ -444,13 +492,31 @@ fn the_command_explains_and_masks_credentials() {
     let config = house.site.config();
     let headers = format!("Authorization: Bearer {key}\nX-Odd: canary-odd-0123456789\n");
     let url = "http://localhost/v1/orders/7?token=canary-in-url-01234567";
-    let answer = run(&config, &["explain", "GET", url, "-H", "@-", "-H", "X-Note: kept"], headers.as_bytes());
+    let answer = run(
+        &config,
+        &["explain", "GET", url, "-H", "@-", "-H", "X-Note: kept"],
+        headers.as_bytes(),
+    );
     assert_eq!(answer.code, 0, "{answer:?}");
-    for told in ["forwarded", "header authorization", &id, "acme", "orders:read", "X-Note: kept", "X-Odd: (masked)", "token=(masked)", "passed"] {
+    for told in [
+        "forwarded",
+        "header authorization",
+        &id,
+        "acme",
+        "orders:read",
+        "X-Note: kept",
+        "X-Odd: (masked)",
+        "token=(masked)",
+        "passed",
+    ] {
         assert!(answer.stdout.contains(told), "{told}: {}", answer.stdout);
     }
     let refused = run(&config, &["explain", "PUT", url, "-H", "@-"], headers.as_bytes());
-    for told in ["refused: method_not_allowed", "the gateway answers 405", "it takes GET, POST, not this method"] {
+    for told in [
+        "refused: method_not_allowed",
+        "the gateway answers 405",
+        "it takes GET, POST, not this method",
+    ] {
         assert!(refused.stdout.contains(told), "{told}: {}", refused.stdout);
     }
     let slip = run(&config, &["explain", "GET", "http://localhost/v1/order/7"], b"");
@@ -492,7 +558,9 @@ fn a_route_that_only_reports_forwards_without_identity_and_records_the_decision(
     let identity = |number: usize| {
         let seen = &house.upstream.requests()[number];
         let names = seen.fields.iter().map(|(name, _)| name.to_ascii_lowercase());
-        names.filter(|name| name.starts_with("x-auth-") || name == "x-tenant-id" || name == "x-scopes").count()
+        names
+            .filter(|name| name.starts_with("x-auth-") || name == "x-tenant-id" || name == "x-scopes")
+            .count()
     };
     let line = |number: usize| until("an access line", PATIENCE, || house.lines().get(number).cloned());
 
@@ -501,11 +569,18 @@ fn a_route_that_only_reports_forwards_without_identity_and_records_the_decision(
     assert_eq!((&line(0)["denial"], &line(0)["report_only"]), (&Value::Null, &Value::Null));
 
     house.gateway.json(&["keys", "revoke", &id, "--wait"]);
-    let forged = [("Authorization", bearer.as_str()), ("X-Tenant-Id", "evil"), ("X-Auth-Subject", "evil")];
+    let forged = [
+        ("Authorization", bearer.as_str()),
+        ("X-Tenant-Id", "evil"),
+        ("X-Auth-Subject", "evil"),
+    ];
     assert_eq!(ask(&forged).status, 200);
     assert_eq!(identity(1), 0, "{:?}", house.upstream.requests()[1]);
     let told = line(1);
-    assert_eq!((&told["denial"], &told["report_only"], &told["status"]), (&json!("revoked_credential"), &json!(true), &json!(200)));
+    assert_eq!(
+        (&told["denial"], &told["report_only"], &told["status"]),
+        (&json!("revoked_credential"), &json!(true), &json!(200))
+    );
     assert_eq!(told["credential"], json!(id));
 
     assert_eq!(ask(&[]).status, 200);
@@ -551,6 +626,9 @@ fn a_shared_limit_is_looked_at_and_not_counted() {
     };
     assert_eq!((ask(), ask()), (200, 200));
     let explained = explain();
-    assert_eq!((&explained["outcome"], &explained["denial"]), (&json!("refused"), &json!("rate_limited")));
+    assert_eq!(
+        (&explained["outcome"], &explained["denial"]),
+        (&json!("refused"), &json!("rate_limited"))
+    );
     assert_eq!(ask(), 429);
 }
