@@ -55,6 +55,8 @@ pub struct ConnectionInfo {
     /// Address and port of the other end of the socket.
     pub peer: SocketAddr,
     pub scheme: UriScheme,
+    /// The version of TLS: `1.2` or `1.3`.
+    pub tls: Option<&'static str>,
     /// The server name the client asked for in its TLS handshake, lower case.
     pub sni: Option<Box<str>>,
     /// Index of the listener in the settings.

@@ -10,6 +10,22 @@
 //! - An entry `retention` (`"files":"trail"` or `"bodies"`, `"before_seq":N`) is on the disk before old segments are removed;
 //!   an entry `erase` before the body is. So whoever removes one without an entry is found.
 
+mod archivist;
+mod bodies;
+pub mod body;
 pub mod checkpoint;
+pub mod closed;
+pub mod entry;
+pub(crate) mod fields;
+pub mod files;
+pub(crate) mod index;
+pub mod mask;
+mod pages;
+pub mod prove;
+pub mod recovery;
+pub mod segments;
 pub mod settings;
+pub mod trail;
 pub mod tree;
+pub mod verify;
+mod writer;

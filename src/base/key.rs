@@ -230,6 +230,14 @@ pub fn shape_of(text: &[u8], prefix: &str, random: usize) -> Result<KeyLayout, K
     }
 }
 
+/// Whether a text ends with the checksum of what precedes it, as every generated key does, whatever its prefix. Another
+/// text does by accident once in four thousand million.
+#[must_use]
+pub fn ends_with_checksum(text: &[u8]) -> bool {
+    let parts = text.len().checked_sub(CHECKSUM_LEN).and_then(|at| text.split_at_checked(at));
+    parts.is_some_and(|(head, tail)| every(tail, |b| b.is_ascii_alphanumeric()) && number_of(tail) == u64::from(checksum(head)))
+}
+
 /// Characters after the random ones of a marked key.
 pub const MARKED: usize = MAC_LEN + CHECKSUM_LEN;
 

@@ -245,6 +245,7 @@ impl<'u> SplitUrl<'u> {
         Ok(ConnectionInfo {
             peer: SocketAddr::new(client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), 0),
             scheme: self.scheme,
+            tls: None,
             sni: names_host.then(|| host.to_ascii_lowercase().into()),
             listener,
         })

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use rustls::ProtocolVersion;
 use tokio::net::TcpStream;
 
 use super::context::WorkerContext;
@@ -29,6 +30,7 @@ pub(super) async fn serve<S: Service>(arrival: AcceptedConnection, tls: Option<A
     let mut connection = ConnectionInfo {
         peer,
         scheme: UriScheme::Http,
+        tls: None,
         sni: None,
         listener,
     };
@@ -47,6 +49,7 @@ pub(super) async fn serve<S: Service>(arrival: AcceptedConnection, tls: Option<A
     context.counters.handshakes.add_one();
     connection.scheme = UriScheme::Https;
     let (_, session) = stream.get_ref();
+    connection.tls = session.protocol_version().and_then(tls_version);
     connection.sni = session.server_name().map(|name| name.to_ascii_lowercase().into());
     let protocol = session.alpn_protocol().map(<[u8]>::to_vec);
     // The deadline of the first request counts from here, so a slow handshake does not shorten it.
@@ -55,6 +58,15 @@ pub(super) async fn serve<S: Service>(arrival: AcceptedConnection, tls: Option<A
     match protocol.as_deref() {
         Some(b"h2") => h2::serve(stream, context, connection, shaken_at).await,
         _ => h1::serve(stream, context, connection, shaken_at).await,
+    }
+}
+
+/// The version of TLS as entries of the audit trail show it.
+const fn tls_version(version: ProtocolVersion) -> Option<&'static str> {
+    match version {
+        ProtocolVersion::TLSv1_2 => Some("1.2"),
+        ProtocolVersion::TLSv1_3 => Some("1.3"),
+        _ => None,
     }
 }
 

@@ -91,7 +91,7 @@ const fn is_plain(b: u8, style: EscapeFor) -> bool {
 }
 
 /// Writes RFC 3339 times with milliseconds. The text of a second is formatted once, and each line adds its milliseconds.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Timestamp {
     second: Option<i64>,
     text: Vec<u8>,
@@ -144,7 +144,7 @@ fn write_millis(at: UnixMillis, out: &mut Vec<u8>) {
 }
 
 /// The text of the address that was written last: the next line often has the same one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct AddressText {
     address: Option<IpAddr>,
     text: Vec<u8>,

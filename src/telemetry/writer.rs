@@ -37,6 +37,11 @@ impl Output {
         Ok(Self { queue, dropped })
     }
 
+    /// Hands `count` lines over, or counts them as dropped when the queue is full. Never waits.
+    pub(crate) fn send(&self, bytes: Vec<u8>, count: u64) {
+        self.sender().send(bytes, count);
+    }
+
     /// A sender for one producer.
     #[must_use]
     pub(crate) fn sender(&self) -> LineSender {

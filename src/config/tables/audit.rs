@@ -90,13 +90,15 @@ table! {
     pub struct CaptureTable = "`body` and `answer` of `[routes.audit]`" {
         /// Longest body that is recorded. A request holds as much memory for each of its two bodies while it is handled.
         max: usize = default("64KiB"), size(1, 1 << 20);
-        /// Media types that are recorded, without parameters. Only types of text can be recorded: `text/…`, JSON, XML,
-        /// and forms (`application/x-www-form-urlencoded`).
+        /// Media types that are recorded, without parameters. Only types of text can be recorded: `text/…`, JSON and JSON
+        /// lines, XML, and forms (`application/x-www-form-urlencoded`).
         types: Option<Located<Vec<Located<String>>>> = absent("`application/json`");
-        /// Members whose values are replaced by `***`, in JSON and in forms. `password`: a member of this name at any
-        /// depth. With dots, a path from the top: `card.number`, `card.*` for every member of `card`, `items.*.iban` for
-        /// one of each item of a list. At most 64. Card numbers and credentials are masked without being listed.
-        mask: Located<Vec<Located<String>>> = absent("nothing but card numbers and credentials");
+        /// Members whose values are replaced by `***`, in JSON and in forms, at any depth. `iban`: members of this name.
+        /// `card.number`: members `number` of `card`; `card.*`: every member of `card`; `items.*.iban`: members `iban` of
+        /// each item or member of `items`. A name stands for all its spellings (`card_number`, `cardNumber`). At most 64.
+        /// Card numbers, credentials, and members whose names say that they are secret (`password`, `token`, `pin`, `cvv`
+        /// and the like) are masked without being listed.
+        mask: Located<Vec<Located<String>>> = absent("only what is masked without being listed");
     }
 }
 
@@ -462,6 +464,8 @@ impl Builder<'_> {
                 masks.push(mask.value.clone());
             }
         }
+        let of_items: Vec<String> = masks.iter().filter_map(|mask| without_items(mask)).collect();
+        masks.extend(of_items);
         masks
     }
 
@@ -555,7 +559,7 @@ impl Builder<'_> {
         } else if capture.mask.value.is_empty() {
             self.report.note(
                 &capture.at,
-                "this body is recorded without a mask: all its members but card numbers and credentials can be read in the trail",
+                "this body is recorded without a mask: all but card numbers, credentials and members with names of secrets can be read",
                 Some("list what nobody may read, for example `mask = [\"password\", \"card.*\"]`".to_owned()),
             );
         }
@@ -601,7 +605,7 @@ impl Builder<'_> {
                 .body
                 .fields
                 .iter()
-                .any(|field| matches!(field.kind, FieldKind::Any { .. }) || may_match(&mask.value, &field.name));
+                .any(|field| matches!(field.kind, FieldKind::Any { .. }) || covers(&mask.value, &field.name));
             if !occurs {
                 self.report.warning(
                     &mask.at,
@@ -634,21 +638,21 @@ fn is_media_type(text: &str) -> bool {
         .is_some_and(|(kind, subtype)| is_name(kind) && is_name(subtype))
 }
 
+/// Whether a media type has members: JSON, or lines of JSON.
 fn is_json(media_type: &str) -> bool {
-    let lower = media_type.to_ascii_lowercase();
-    lower == "application/json" || lower.ends_with("+json")
+    let subtype = media_type.to_ascii_lowercase();
+    let subtype = subtype.split_once('/').map_or("", |(_, subtype)| subtype);
+    subtype.ends_with("json") || matches!(subtype, "jsonl" | "json-lines" | "json-seq")
 }
 
 fn is_form(media_type: &str) -> bool {
     media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
+/// Whether bodies of this lower-case media type are text in which secrets can be found.
 fn is_text(media_type: &str) -> bool {
-    is_json(media_type)
-        || is_form(media_type)
-        || media_type.starts_with("text/")
-        || media_type == "application/xml"
-        || media_type.ends_with("+xml")
+    let is_xml = media_type == "application/xml" || media_type.ends_with("+xml");
+    is_json(media_type) || is_form(media_type) || is_xml || media_type.starts_with("text/") || media_type == "application/graphql"
 }
 
 /// What is wrong with a mask.
@@ -675,25 +679,36 @@ fn mistake_of_mask(mask: &str) -> Option<String> {
     None
 }
 
-/// Whether everything that a mask matches is masked by a wider one: one of the same path, or of a path above it.
+/// Whether everything that a mask matches is masked by a wider one, which means the same members or what they stand in.
 fn covers(wider: &str, mask: &str) -> bool {
-    let names = || mask.split('.');
-    if !wider.contains('.') {
-        return names().any(|name| name == wider);
-    }
-    if !mask.contains('.') {
-        return false;
-    }
-    let same = wider.split('.').zip(names()).all(|(a, b)| a == "*" || a == b);
-    same && wider.split('.').count() <= names().count()
+    let names: Vec<&str> = mask.split('.').collect();
+    (1..=names.len()).any(|length| names.get(..length).is_some_and(|path| ends_as(path, wider)))
 }
 
-/// Whether a mask may match a field of this dotted name, or a member of it.
-fn may_match(mask: &str, field: &str) -> bool {
-    if !mask.contains('.') {
-        return field.split('.').any(|name| name == mask);
-    }
-    mask.split('.').zip(field.split('.')).all(|(a, b)| a == "*" || a == b)
+/// Whether a path ends as a mask says.
+fn ends_as(path: &[&str], mask: &str) -> bool {
+    let mut names = path.iter().rev();
+    let mut wanted = mask.rsplit('.');
+    wanted.all(|part| names.next().is_some_and(|name| part == "*" || is_same_name(part, name)))
+}
+
+/// Whether two names of members differ only in spelling.
+fn is_same_name(one: &str, other: &str) -> bool {
+    let letters = |name: &'_ str| -> String {
+        let kept = |c: &char| c.is_ascii_alphanumeric() || !c.is_ascii();
+        name.chars().filter(kept).map(|c| c.to_ascii_lowercase()).collect()
+    };
+    letters(one) == letters(other)
+}
+
+/// A mask for the items of a list, which have no names: the same without the `*` between names.
+fn without_items(mask: &str) -> Option<String> {
+    let mut names: Vec<&str> = mask.split('.').collect();
+    let last = names.pop()?;
+    names.retain(|name| *name != "*");
+    names.push(last);
+    let shorter = names.join(".");
+    (shorter != mask && last != "*" && names.len() > 1).then_some(shorter)
 }
 
 /// Whether the answer of an action may hold a secret that it made.

@@ -30,7 +30,8 @@ pub const fn is_reported_only(denial: Denial) -> bool {
         | Denial::CrossSite
         | Denial::StoreUnavailable
         | Denial::CorruptRecord => true,
-        Denial::MalformedRequest
+        Denial::NotRecordable
+        | Denial::MalformedRequest
         | Denial::MalformedTarget
         | Denial::MalformedHost
         | Denial::MalformedFraming
@@ -56,7 +57,6 @@ pub const fn is_reported_only(denial: Denial) -> bool {
         | Denial::CorsMethod
         | Denial::CorsHeader
         | Denial::RateLimited
-        | Denial::NotRecordable
         | Denial::Overloaded
         | Denial::UpstreamUnreachable
         | Denial::UpstreamTimeout

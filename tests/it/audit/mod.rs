@@ -1,3 +1,4 @@
 //! The audit trail and its commands through the real binary.
 
+mod evidence;
 mod explain;

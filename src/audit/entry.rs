@@ -1,0 +1,257 @@
+//! The entry of one request: which of the request's fields it may show, and how its members are written.
+
+use crate::base::ids::{CredentialId, Subject, SurfaceName, TenantId};
+use crate::base::scope::Mode;
+use crate::decide::audit::AuditPolicy;
+use crate::decide::surface::Surface;
+use crate::telemetry::AccessLine;
+use crate::telemetry::members::{AddressText, EscapeFor, Timestamp, escape, number, text, word};
+use crate::wire::fields::Fields;
+use crate::wire::head::RequestHead;
+
+/// Fields that no entry shows, whatever is listed. The fields that carry credentials of a surface are not shown either.
+const NEVER_SHOWN: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "set-cookie"];
+
+/// Most bytes of one field's value that an entry shows.
+const MAX_VALUE: usize = 1024;
+
+/// No further field is shown when the members of the fields have more bytes than this. With the longest path and query an
+/// entry stays below its limit of 64 KiB, although an escape makes three bytes of a character six.
+const MAX_HEADERS: usize = 8 * 1024;
+
+/// Most bytes of a path or a query that an entry shows.
+const MAX_URL: usize = 8 * 1024;
+
+/// Stands at the end of a text that was cut.
+const CUT: &[u8] = b"...";
+
+/// What entries show of requests, prepared for one configuration.
+#[derive(Debug)]
+pub struct EntryRules {
+    headers: Vec<ShownHeader>,
+}
+
+/// A field that entries show.
+#[derive(Debug)]
+struct ShownHeader {
+    /// In lower case.
+    name: String,
+    /// `,"name":`
+    member: Vec<u8>,
+}
+
+impl ShownHeader {
+    fn new(name: &str) -> Self {
+        let mut member = b",\"".to_vec();
+        escape(&mut member, name, EscapeFor::Json);
+        member.extend_from_slice(b"\":");
+        Self {
+            name: name.to_ascii_lowercase(),
+            member,
+        }
+    }
+}
+
+impl EntryRules {
+    #[must_use]
+    pub fn new(policy: &AuditPolicy, surfaces: &[Surface]) -> Self {
+        let shown = policy.headers.iter().filter(|name| !is_never_shown(name, surfaces));
+        Self {
+            headers: shown.map(|name| ShownHeader::new(name)).collect(),
+        }
+    }
+
+    /// Collects what entries show of a request head.
+    pub fn collect(&self, head: &RequestHead, shown: &mut ShownHead) {
+        self.write_headers(&head.fields, &mut shown.headers);
+        if let Some(at) = memchr::memchr(b'?', &head.target) {
+            let query = head.target.get(at + 1..).unwrap_or_default();
+            write_query(&String::from_utf8_lossy(query), &mut shown.query);
+        }
+    }
+
+    /// Writes `,"accept":"*/*","user-agent":"curl"`. A field that was sent several times has a list.
+    fn write_headers(&self, fields: &Fields, out: &mut Vec<u8>) {
+        for shown in &self.headers {
+            let mut values = fields.all(&shown.name);
+            let Some(first) = values.next() else { continue };
+            if out.len() > MAX_HEADERS {
+                return;
+            }
+            out.extend_from_slice(&shown.member);
+            let Some(second) = values.next() else {
+                write_value(first, out);
+                continue;
+            };
+            out.push(b'[');
+            write_value(first, out);
+            for value in std::iter::once(second).chain(values) {
+                if out.len() > MAX_HEADERS {
+                    break;
+                }
+                out.push(b',');
+                write_value(value, out);
+            }
+            out.push(b']');
+        }
+    }
+}
+
+/// Whether no entry shows a field of this name, whatever is listed, since it carries credentials.
+#[must_use]
+pub fn is_never_shown(name: &str, surfaces: &[Surface]) -> bool {
+    NEVER_SHOWN.iter().any(|never| never.eq_ignore_ascii_case(name)) || surfaces.iter().any(|surface| surface.uses_header(name.as_bytes()))
+}
+
+fn write_value(value: &[u8], out: &mut Vec<u8>) {
+    let value = String::from_utf8_lossy(value);
+    out.push(b'"');
+    escape_start(&value, MAX_VALUE, out);
+    out.push(b'"');
+}
+
+/// Writes the names of the parameters.
+fn write_query(query: &str, out: &mut Vec<u8>) {
+    for (number, pair) in query.split('&').enumerate() {
+        if number > 0 {
+            out.push(b'&');
+        }
+        out.extend_from_slice(pair.split('=').next().unwrap_or_default().as_bytes());
+    }
+}
+
+/// Escapes at most `most` bytes of a text.
+fn escape_start(text: &str, most: usize, out: &mut Vec<u8>) {
+    if text.len() <= most {
+        return escape(out, text, EscapeFor::Json);
+    }
+    let start = text.get(..text.floor_char_boundary(most)).unwrap_or_default();
+    escape(out, start, EscapeFor::Json);
+    out.extend_from_slice(CUT);
+}
+
+/// What an entry shows of a request's head. It is collected while the head is there, and its buffers are reused.
+#[derive(Debug, Default)]
+pub struct ShownHead {
+    headers: Vec<u8>,
+    query: Vec<u8>,
+}
+
+impl ShownHead {
+    /// Removes everything and keeps the allocations.
+    pub fn clear(&mut self) {
+        self.headers.clear();
+        self.query.clear();
+    }
+}
+
+/// One request as its entry shows it.
+#[derive(Debug)]
+pub struct RequestEntry<'a> {
+    /// What the entry has in common with the access line.
+    pub line: &'a AccessLine<'a>,
+    pub head: &'a ShownHead,
+    /// The trace id of `traceparent` of a trusted proxy.
+    pub trace_id: Option<&'a str>,
+    /// The version of TLS: `1.2` or `1.3`.
+    pub tls: Option<&'static str>,
+    /// The mode of the caller's record.
+    pub mode: Option<Mode>,
+    /// The scopes that the route needs, joined by spaces.
+    pub scopes_needed: Option<&'a str>,
+    /// The version of the configuration by which the request was judged.
+    pub snapshot: u64,
+}
+
+/// How far the request has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestStage {
+    /// Its response is about to be sent (`audit.durable = "each"`).
+    Answered,
+    Ended,
+}
+
+/// Writes the members of request entries, without an allocation.
+#[derive(Debug, Default)]
+pub struct EntryFormatter {
+    timestamp: Timestamp,
+    client: AddressText,
+}
+
+impl EntryFormatter {
+    /// Appends the members of an entry after `gateway`.
+    pub fn write(&mut self, stage: RequestStage, entry: &RequestEntry<'_>, out: &mut Vec<u8>) {
+        let line = entry.line;
+        out.extend_from_slice(b",\"time\":\"");
+        self.timestamp.write(line.at, out);
+        out.extend_from_slice(match stage {
+            RequestStage::Answered => b"\",\"kind\":\"answered\"",
+            RequestStage::Ended => b"\",\"kind\":\"request\"",
+        });
+        word(out, b",\"request_id\":\"", Some(line.request_id));
+        word(out, b",\"trace_id\":\"", entry.trace_id);
+        out.extend_from_slice(b",\"client\":\"");
+        out.extend_from_slice(self.client.of(line.client));
+        out.push(b'"');
+        word(out, b",\"tls\":\"", entry.tls);
+        word(out, b",\"version\":\"", Some(line.version));
+        word(out, b",\"method\":\"", line.method);
+        text(out, b",\"host\":\"", line.host);
+        if let Some(path) = line.path {
+            out.extend_from_slice(b",\"path\":\"");
+            escape_start(path, MAX_URL, out);
+            out.push(b'"');
+        }
+        if !entry.head.query.is_empty() {
+            out.extend_from_slice(b",\"query\":\"");
+            escape_start(&String::from_utf8_lossy(&entry.head.query), MAX_URL, out);
+            out.push(b'"');
+        }
+        text(out, b",\"route\":\"", line.route);
+        word(out, b",\"surface\":\"", line.surface.map(SurfaceName::as_str));
+        word(out, b",\"credential\":\"", line.credential.map(CredentialId::as_str));
+        word(out, b",\"tenant\":\"", line.tenant.map(TenantId::as_str));
+        text(out, b",\"subject\":\"", line.principal.map(Subject::as_str));
+        word(out, b",\"mode\":\"", entry.mode.map(Mode::as_str));
+        text(out, b",\"scopes_needed\":\"", entry.scopes_needed);
+        number(out, b",\"status\":", u64::from(line.status));
+        word(out, b",\"denial\":\"", line.denial.or(line.reported).map(|denial| denial.label()));
+        if line.reported.is_some() {
+            out.extend_from_slice(b",\"report_only\":true");
+        }
+        word(out, b",\"cause\":\"", line.cause);
+        number(out, b",\"took_us\":", u64::try_from(line.took.as_micros()).unwrap_or(u64::MAX));
+        if let Some(age) = line.facts_age {
+            number(out, b",\"facts_age_ms\":", u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        }
+        text(out, b",\"upstream\":\"", line.upstream);
+        text(out, b",\"endpoint\":\"", line.endpoint);
+        if line.attempts > 0 {
+            number(out, b",\"attempts\":", u64::from(line.attempts));
+        }
+        word(out, b",\"failure\":\"", line.failure);
+        if stage == RequestStage::Ended {
+            if let Some(bytes) = line.bytes_in {
+                number(out, b",\"bytes_in\":", bytes);
+            }
+            number(out, b",\"bytes_out\":", line.bytes_out);
+            word(out, b",\"ended\":\"", line.ended.map(|(_, end)| end.as_str()));
+            out.extend_from_slice(if line.completed {
+                b",\"completed\":true"
+            } else {
+                b",\"completed\":false"
+            });
+        }
+        text(out, b",\"done\":\"", line.done);
+        // The first byte of the members is the comma before the first field.
+        if let Some(headers) = entry.head.headers.get(1..) {
+            out.extend_from_slice(b",\"headers\":{");
+            out.extend_from_slice(headers);
+            out.push(b'}');
+        }
+        number(out, b",\"snapshot\":", entry.snapshot);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+//! The members of a line of the trail by which entries are found. What else a line has is for its reader.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+/// A text of a line, borrowed from it where it has no escapes.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct LineText<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl LineText<'_> {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What is read of each line that a query looks at.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct EntryFields<'a> {
+    pub(crate) seq: u64,
+    #[serde(borrow)]
+    pub(crate) gateway: Option<LineText<'a>>,
+    #[serde(borrow)]
+    pub(crate) time: Option<LineText<'a>>,
+    #[serde(borrow)]
+    pub(crate) kind: Option<LineText<'a>>,
+    #[serde(borrow)]
+    pub(crate) request_id: Option<LineText<'a>>,
+    #[serde(borrow)]
+    pub(crate) client: Option<LineText<'a>>,
+    #[serde(borrow)]
+    pub(crate) route: Option<LineText<'a>>,
+    #[serde(borrow)]
+    pub(crate) credential: Option<LineText<'a>>,
+    #[serde(borrow)]
+    pub(crate) tenant: Option<LineText<'a>>,
+    #[serde(borrow)]
+    pub(crate) denial: Option<LineText<'a>>,
+    pub(crate) status: Option<u16>,
+    #[serde(borrow)]
+    pub(crate) action: Option<LineText<'a>>,
+    #[serde(borrow)]
+    pub(crate) target: Option<LineText<'a>>,
+    #[serde(borrow)]
+    pub(crate) who: Option<ActorFields<'a>>,
+}
+
+/// Who did what an `operator` entry tells.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct ActorFields<'a> {
+    #[serde(borrow)]
+    pub(crate) credential: Option<LineText<'a>>,
+}
+
+impl<'a> EntryFields<'a> {
+    /// The members of a line; `None` when it is no line of a trail.
+    pub(crate) fn of_line(line: &'a [u8]) -> Option<Self> {
+        serde_json::from_slice(line).ok()
+    }
+
+    /// The time in milliseconds since 1970, where the line has one.
+    pub(crate) fn millis(&self) -> Option<i64> {
+        parse_millis(self.time.as_ref()?.as_str())
+    }
+}
+
+/// A time as lines have it: RFC 3339.
+pub(crate) fn parse_millis(text: &str) -> Option<i64> {
+    text.parse::<jiff::Timestamp>().ok().map(|time| time.as_millisecond())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_gives_its_members_and_its_time() {
+        let line = br#"{"seq":7,"gateway":"gw-a","time":"1970-01-01T00:00:01.250Z","kind":"operator","who":{"via":"route","credential":"key_1"},"target":"k\u0041","other":[1,{}]}"#;
+        let fields = EntryFields::of_line(line).unwrap();
+        assert_eq!(fields.seq, 7);
+        assert_eq!(fields.millis(), Some(1_250));
+        assert_eq!(fields.target.unwrap().as_str(), "kA");
+        assert_eq!(fields.who.unwrap().credential.unwrap().as_str(), "key_1");
+    }
+
+    #[test]
+    fn what_is_no_line_has_no_members() {
+        for line in [
+            &b""[..],
+            b"{}",
+            b"[]",
+            b"{\"seq\":1",
+            b"{\"seq\":-1}",
+            b"{\"seq\":1,\"status\":\"x\"}",
+        ] {
+            assert!(EntryFields::of_line(line).is_none(), "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Masks forms, queries and paths: what is percent-encoded is decoded before it is looked at.
+
+use std::borrow::Cow;
+
+use crate::base::percent::{hex_pair, push_query};
+use crate::decide::audit::AuditedUrl;
+
+use super::names::MemberPath;
+use super::{MASK, Rules, Shapes, json};
+
+/// Masks `application/x-www-form-urlencoded`.
+pub(super) fn mask(form: &str, rules: Rules<'_>) -> String {
+    let mut out = Vec::with_capacity(form.len());
+    for (count, pair) in form.split('&').enumerate() {
+        if count > 0 {
+            out.push(b'&');
+        }
+        let (name, value) = split(pair);
+        push_masked(&mut out, name, rules);
+        if let Some(value) = value {
+            out.push(b'=');
+            push_value(&mut out, name, value, rules);
+        }
+    }
+    // What is pushed is ASCII or comes from the form as it was.
+    String::from_utf8(out).unwrap_or_default()
+}
+
+fn split(pair: &str) -> (&str, Option<&str>) {
+    pair.split_once('=').map_or((pair, None), |(name, value)| (name, Some(value)))
+}
+
+/// Appends the value of this name.
+fn push_value(out: &mut Vec<u8>, name: &str, value: &str, rules: Rules<'_>) {
+    let mut path = MemberPath::default();
+    path.push(decode(name, Plus::Space));
+    // `card[pin]` names its value by the last part.
+    let is_masked = !value.is_empty() && rules.masks(&path);
+    if is_masked {
+        out.extend_from_slice(MASK.as_bytes());
+    } else {
+        push_masked(out, value, rules);
+    }
+}
+
+/// Appends an encoded text as it is, or masked if a secret stands in it.
+fn push_masked(out: &mut Vec<u8>, encoded: &str, rules: Rules<'_>) {
+    let decoded = decode(encoded, Plus::Space);
+    match json::mask_text(&decoded, rules) {
+        Cow::Owned(masked) if masked != *decoded => push_encoded(out, &masked),
+        Cow::Borrowed(masked) if masked != &*decoded => push_encoded(out, masked),
+        _ => out.extend_from_slice(encoded.as_bytes()),
+    }
+}
+
+/// Percent-encodes a masked text, but for the mask.
+fn push_encoded(out: &mut Vec<u8>, masked: &str) {
+    for (count, part) in masked.split(MASK).enumerate() {
+        if count > 0 {
+            out.extend_from_slice(MASK.as_bytes());
+        }
+        push_query(out, part);
+    }
+}
+
+/// Whether a plus stands for a space.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Plus {
+    Space,
+    Plus,
+}
+
+/// Decodes what can be decoded, and leaves the rest as it is.
+fn decode(text: &str, plus: Plus) -> Cow<'_, str> {
+    let is_encoded = |byte: u8| byte == b'%' || (byte == b'+' && plus == Plus::Space);
+    if !text.bytes().any(is_encoded) {
+        return Cow::Borrowed(text);
+    }
+    let (mut out, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
+    while let Some((byte, behind)) = rest.split_first() {
+        rest = behind;
+        match (byte, behind) {
+            (b'%', [high, low, after @ ..]) if let Some(octet) = hex_pair(*high, *low) => {
+                out.push(octet);
+                rest = after;
+            }
+            (b'+', _) if plus == Plus::Space => out.push(b' '),
+            _ => out.push(*byte),
+        }
+    }
+    Cow::Owned(String::from_utf8(out).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
+/// See [`super::redact_query`].
+pub(super) fn redact_query(query: &str, url: &AuditedUrl, shapes: &Shapes, out: &mut Vec<u8>) {
+    let rules = Rules { shapes, patterns: &[] };
+    for (count, pair) in query.split('&').enumerate() {
+        if count > 0 {
+            out.push(b'&');
+        }
+        let (name, value) = split(pair);
+        let is_shown = match url {
+            AuditedUrl::Full => true,
+            AuditedUrl::Redacted { shown } => {
+                let decoded = decode(name, Plus::Space);
+                shown.iter().any(|known| *known == decoded)
+            }
+        };
+        match value {
+            // A word alone may be a value.
+            None if !is_shown && !name.is_empty() => out.extend_from_slice(MASK.as_bytes()),
+            None => push_ascii(out, name, rules),
+            Some(value) => {
+                push_ascii(out, name, rules);
+                out.push(b'=');
+                if is_shown {
+                    let mut shown = Vec::new();
+                    push_value(&mut shown, name, value, rules);
+                    extend_ascii(out, &shown);
+                } else {
+                    out.extend_from_slice(MASK.as_bytes());
+                }
+            }
+        }
+    }
+}
+
+fn push_ascii(out: &mut Vec<u8>, encoded: &str, rules: Rules<'_>) {
+    let mut masked = Vec::new();
+    push_masked(&mut masked, encoded, rules);
+    extend_ascii(out, &masked);
+}
+
+/// Appends visible ASCII as it is and every other byte percent-encoded.
+fn extend_ascii(out: &mut Vec<u8>, text: &[u8]) {
+    for byte in text {
+        if byte.is_ascii_graphic() {
+            out.push(*byte);
+        } else {
+            let digit = |bits: u8| b"0123456789ABCDEF"[usize::from(bits & 15)];
+            out.extend_from_slice(&[b'%', digit(byte >> 4), digit(*byte)]);
+        }
+    }
+}
+
+/// See [`super::redact_path`].
+pub(super) fn redact_path(path: &str, shapes: &Shapes, out: &mut Vec<u8>) {
+    for (count, segment) in path.split('/').enumerate() {
+        if count > 0 {
+            out.push(b'/');
+        }
+        let decoded = decode(segment, Plus::Plus);
+        match super::mask_text(&decoded, shapes) {
+            Cow::Owned(masked) if masked != *decoded => push_encoded(out, &masked),
+            _ => out.extend_from_slice(segment.as_bytes()),
+        }
+    }
+}

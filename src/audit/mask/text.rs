@@ -1,0 +1,372 @@
+//! Secrets in plain text: card numbers, tokens, keys, what stands after `Bearer`, and the values of secret names.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::base::key::ends_with_checksum;
+use crate::decide::surface::KeyOrigin;
+
+use super::{MASK, PrefixShape, Shapes, cards, escapes};
+
+/// Layers of escapes that are taken off to look below them. A text with more of them is masked as a whole.
+const MAX_LAYERS: usize = 4;
+
+/// Fewest characters of a key after a prefix of four characters or more, and after a shorter one, which may stand in
+/// any word.
+const SHORTEST_KEY: usize = 8;
+const SHORTEST_AFTER_SHORT_PREFIX: usize = 16;
+
+/// Fewest characters of a signed token, and of a key of any prefix with a checksum.
+const SHORTEST_TOKEN: usize = 20;
+const SHORTEST_CHECKED: usize = 49;
+
+/// Longest name before `=` or `:` that is looked at.
+const MAX_NAME: usize = 64;
+
+/// See [`super::mask_text`].
+pub(super) fn mask<'t>(text: &'t str, shapes: &Shapes) -> Cow<'t, str> {
+    let mut shown = mask_layer(text, shapes);
+    let Some(mut inner) = escapes::unescape(&shown) else { return shown };
+    for _ in 0..MAX_LAYERS {
+        if let Cow::Owned(masked) = mask_layer(&inner, shapes) {
+            inner.clone_from(&masked);
+            shown = Cow::Owned(masked);
+        }
+        match escapes::unescape(&inner) {
+            Some(below) => inner = below,
+            None => return shown,
+        }
+    }
+    Cow::Owned(MASK.to_owned())
+}
+
+/// Masks what stands openly in the text.
+fn mask_layer<'t>(text: &'t str, shapes: &Shapes) -> Cow<'t, str> {
+    let seen = Traits::of(text, shapes);
+    if seen.is_plain() {
+        return Cow::Borrowed(text);
+    }
+    let mut found = Vec::new();
+    if seen.digits >= cards::FEWEST {
+        cards::find(text, &mut found);
+    }
+    if text.len() >= SHORTEST_TOKEN && (seen.has_dot || text.len() >= SHORTEST_CHECKED) {
+        find_tokens(text, &mut found);
+    }
+    if seen.has_anchor {
+        find_keys(text, shapes, &mut found);
+    }
+    if seen.has_b {
+        find_schemes(text, &mut found);
+    }
+    if seen.has_assignment {
+        find_named_values(text, shapes, &mut found);
+    }
+    if seen.has_dash {
+        find_private_keys(text, &mut found);
+    }
+    replace(text, found)
+}
+
+/// What a text has, by which most texts are known to hold no secret after one look.
+#[derive(Default)]
+struct Traits {
+    digits: usize,
+    has_dot: bool,
+    has_anchor: bool,
+    has_b: bool,
+    has_assignment: bool,
+    has_dash: bool,
+}
+
+impl Traits {
+    fn of(text: &str, shapes: &Shapes) -> Self {
+        let mut traits = Self::default();
+        for byte in text.bytes() {
+            match byte {
+                b'0'..=b'9' => traits.digits += 1,
+                b'.' => traits.has_dot = true,
+                b'b' | b'B' => traits.has_b = true,
+                b':' | b'=' | b'>' => traits.has_assignment = true,
+                b'-' => traits.has_dash = true,
+                _ => {}
+            }
+        }
+        traits.has_anchor = match shapes.anchors.as_slice() {
+            [] => false,
+            [one] => memchr::memchr(*one, text.as_bytes()).is_some(),
+            [one, two] => memchr::memchr2(*one, *two, text.as_bytes()).is_some(),
+            [one, two, three] => memchr::memchr3(*one, *two, *three, text.as_bytes()).is_some(),
+            many => text.bytes().any(|byte| many.contains(&byte)),
+        };
+        // The dashes of a private key's frame, ten of them.
+        traits.has_dash = traits.has_dash && text.len() > 30;
+        traits.has_b = traits.has_b && text.len() > SHORTEST_KEY;
+        traits
+    }
+
+    const fn is_plain(&self) -> bool {
+        self.digits < cards::FEWEST && !(self.has_dot || self.has_anchor || self.has_b || self.has_assignment || self.has_dash)
+    }
+}
+
+/// The text with [`MASK`] in these places.
+fn replace(text: &str, mut found: Vec<Range<usize>>) -> Cow<'_, str> {
+    if found.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    found.sort_unstable_by_key(|range| (range.start, range.end));
+    let mut out = String::with_capacity(text.len());
+    let mut copied = 0;
+    let mut masked_until = 0;
+    for range in found {
+        if range.start >= masked_until {
+            out.push_str(text.get(copied..range.start).unwrap_or_default());
+            out.push_str(MASK);
+        }
+        masked_until = masked_until.max(range.end);
+        copied = masked_until;
+    }
+    out.push_str(text.get(copied..).unwrap_or_default());
+    Cow::Owned(out)
+}
+
+const fn is_base64url(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
+}
+
+/// The characters of `b64token` (RFC 6750, section 2.1) and the colon, as imported keys have them.
+const fn is_token_byte(byte: u8) -> bool {
+    is_base64url(byte) || matches!(byte, b'.' | b'~' | b'+' | b'/' | b'=' | b':')
+}
+
+/// How many of the bytes from here on are of a class.
+fn run(text: &[u8], at: usize, is_of_class: impl Fn(u8) -> bool) -> usize {
+    let rest = text.get(at..).unwrap_or_default();
+    rest.iter().position(|byte| !is_of_class(*byte)).unwrap_or(rest.len())
+}
+
+/// Appends where signed tokens stand (RFC 7515, section 3.1), and keys of any prefix whose checksum holds.
+fn find_tokens(text: &str, found: &mut Vec<Range<usize>>) {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        let length = run(bytes, at, |byte| is_base64url(byte) || byte == b'.');
+        if length >= SHORTEST_TOKEN {
+            let word = bytes.get(at..at + length).unwrap_or_default();
+            if let Some(begin) = token_begin(word) {
+                found.push(at + begin..at + length);
+            } else if length >= SHORTEST_CHECKED {
+                find_checked_keys(word, at, found);
+            }
+        }
+        at += length + 1;
+    }
+}
+
+/// Where a signed token begins in a word. Each begins with the base64url of a JSON object, nearly always `{"`.
+fn token_begin(word: &[u8]) -> Option<usize> {
+    let last_dot = memchr::memrchr(b'.', word)?;
+    if let Some(begin) = memchr::memmem::find(word, b"eyJ").filter(|begin| *begin < last_dot) {
+        return Some(begin);
+    }
+    // White space after the brace.
+    let parts = || word.split(|byte| *byte == b'.');
+    let is_object = matches!(word, [b'e', b'w' | b'y', ..]) && parts().next().is_some_and(|header| header.len() >= SHORTEST_TOKEN);
+    (is_object && parts().count() >= 3).then_some(0)
+}
+
+fn find_checked_keys(word: &[u8], at: usize, found: &mut Vec<Range<usize>>) {
+    let mut begin = at;
+    for part in word.split(|byte| *byte == b'.') {
+        if part.len() >= SHORTEST_CHECKED && ends_with_checksum(part) {
+            found.push(begin..begin + part.len());
+        }
+        begin += part.len() + 1;
+    }
+}
+
+/// Appends where keys with a prefix of a surface stand.
+fn find_keys(text: &str, shapes: &Shapes, found: &mut Vec<Range<usize>>) {
+    let bytes = text.as_bytes();
+    for prefix in &shapes.prefixes {
+        let mut at = 0;
+        for anchor in memchr::memchr_iter(prefix.anchor, bytes) {
+            let Some(begin) = anchor.checked_sub(prefix.anchor_at).filter(|begin| *begin >= at) else {
+                continue;
+            };
+            if let Some(length) = key_length(bytes, begin, prefix) {
+                at = begin + length;
+                found.push(begin..at);
+            }
+        }
+    }
+}
+
+/// The length of a key with this prefix that begins here.
+fn key_length(text: &[u8], begin: usize, prefix: &PrefixShape) -> Option<usize> {
+    let rest = text.get(begin..)?.strip_prefix(prefix.text.as_bytes())?;
+    let shortest = if prefix.text.len() < 4 {
+        SHORTEST_AFTER_SHORT_PREFIX
+    } else {
+        SHORTEST_KEY
+    };
+    let first = rest.get(..shortest)?;
+    let is_of_key = |byte: u8| match prefix.origin {
+        KeyOrigin::Generated => is_base64url(byte),
+        KeyOrigin::Imported => is_token_byte(byte),
+    };
+    (run(first, 0, is_of_key) == shortest).then(|| prefix.text.len() + run(rest, 0, is_of_key))
+}
+
+/// Appends what stands after `Bearer` and `Basic`.
+fn find_schemes(text: &str, found: &mut Vec<Range<usize>>) {
+    let bytes = text.as_bytes();
+    let mut after = 0;
+    for at in memchr::memchr2_iter(b'b', b'B', bytes) {
+        if at < after {
+            continue;
+        }
+        let names = |scheme: &[u8]| {
+            bytes
+                .get(at..at + scheme.len())
+                .is_some_and(|word| word.eq_ignore_ascii_case(scheme))
+        };
+        let name = if names(b"bearer") {
+            6
+        } else if names(b"basic") {
+            5
+        } else {
+            continue;
+        };
+        let spaces = run(bytes, at + name, |byte| matches!(byte, b' ' | b'\t' | b'+'));
+        let begin = at + name + spaces;
+        let length = run(bytes, begin, is_token_byte);
+        let token = bytes.get(begin..begin + length).unwrap_or_default();
+        after = begin + length;
+        // `basic` is a word of every day; what it carries has a colon.
+        if spaces > 0 && length >= SHORTEST_KEY && (name == 6 || is_user_and_password(token)) {
+            found.push(begin..after);
+        }
+    }
+}
+
+/// Whether it is the base64 of a text with a colon. Without padding it is read as well.
+fn is_user_and_password(token: &[u8]) -> bool {
+    let unpadded = token.iter().rposition(|byte| *byte != b'=').map_or(0, |last| last + 1);
+    let whole = unpadded - unpadded % 4;
+    let decoded = STANDARD.decode(token.get(..whole).unwrap_or_default());
+    decoded.is_ok_and(|plain| plain.contains(&b':'))
+}
+
+/// Appends the values of secret names: `password=x`, `"password": "x"`, `<password>x</password>`, `Cookie: x`.
+fn find_named_values(text: &str, shapes: &Shapes, found: &mut Vec<Range<usize>>) {
+    let bytes = text.as_bytes();
+    let mut after = 0;
+    for at in memchr::memchr3_iter(b':', b'=', b'>', bytes) {
+        if at < after {
+            continue;
+        }
+        let Some(name) = name_before(text, at).filter(|name| shapes.is_secret_name(name)) else {
+            continue;
+        };
+        let value = value_after(bytes, at, name);
+        after = value.end;
+        if !value.is_empty() && bytes.get(value.clone()) != Some(MASK.as_bytes()) {
+            found.push(value);
+        }
+    }
+}
+
+/// The name that ends before a `:`, `=` or `>`.
+fn name_before(text: &str, at: usize) -> Option<&str> {
+    let bytes = text.as_bytes();
+    let before = bytes.get(at.saturating_sub(MAX_NAME)..at)?;
+    let is_around = |byte: &u8| matches!(byte, b' ' | b'\t' | b'"' | b'\'' | b'\\' | b'`' | b']');
+    let end = before.iter().rposition(|byte| !is_around(byte))? + 1;
+    let is_of_name = |byte: &u8| is_base64url(*byte) || *byte == b'.';
+    let begin = before
+        .get(..end)?
+        .iter()
+        .rposition(|byte| !is_of_name(byte))
+        .map_or(0, |last| last + 1);
+    let offset = at - before.len();
+    if bytes.get(at) == Some(&b'>') {
+        // The name of an element, with or without a namespace.
+        let opens = begin.checked_sub(1).and_then(|last| before.get(last));
+        opens.filter(|byte| matches!(byte, b'<' | b':'))?;
+    }
+    text.get(offset + begin..offset + end)
+}
+
+/// Where the value stands that follows at this sign.
+fn value_after(bytes: &[u8], at: usize, name: &str) -> Range<usize> {
+    if bytes.get(at) == Some(&b'>') {
+        return at + 1..at + 1 + run(bytes, at + 1, |byte| byte != b'<');
+    }
+    let begin = at
+        + 1
+        + run(bytes, at + 1, |byte| {
+            byte.is_ascii_whitespace() || matches!(byte, b'=' | b'>' | b'\\')
+        });
+    let rest = bytes.get(begin..).unwrap_or_default();
+    let lower = name.to_ascii_lowercase();
+    let length = match rest.first() {
+        Some(quote @ (b'"' | b'\'' | b'`')) => return begin + 1..begin + 1 + quoted(rest.get(1..).unwrap_or_default(), *quote),
+        Some(b'{' | b'[') => nested(rest),
+        // The whole field: `Authorization: Digest a="b", c="d"`.
+        _ if lower.ends_with("authorization") || lower.ends_with("cookie") => {
+            run(rest, 0, |byte| !matches!(byte, b'\n' | b'\r' | b'"' | b'\''))
+        }
+        _ => run(rest, 0, |byte| {
+            !byte.is_ascii_whitespace() && !matches!(byte, b'&' | b';' | b',' | b'"' | b'\'' | b'<' | b'}' | b']' | b')')
+        }),
+    };
+    begin..begin + length
+}
+
+/// How many bytes stand before the closing quote. An odd number of backslashes before a quote escapes it.
+fn quoted(text: &[u8], quote: u8) -> usize {
+    let mut escaped = false;
+    for (at, byte) in text.iter().enumerate() {
+        if *byte == quote && !escaped {
+            return at;
+        }
+        escaped = *byte == b'\\' && !escaped;
+    }
+    text.len()
+}
+
+/// The length of an object or a list that begins here; if it does not end, of the rest.
+fn nested(text: &[u8]) -> usize {
+    let (mut depth, mut is_quoted, mut escaped) = (0_usize, false, false);
+    for (at, byte) in text.iter().enumerate() {
+        match byte {
+            b'"' if !escaped => is_quoted = !is_quoted,
+            b'{' | b'[' if !is_quoted => depth += 1,
+            b'}' | b']' if !is_quoted => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    return at + 1;
+                }
+            }
+            _ => {}
+        }
+        escaped = *byte == b'\\' && !escaped;
+    }
+    text.len()
+}
+
+/// Appends private keys in PEM (RFC 7468), with their frame.
+fn find_private_keys(text: &str, found: &mut Vec<Range<usize>>) {
+    const END: &[u8] = b"PRIVATE KEY-----";
+    let bytes = text.as_bytes();
+    let mut ends = memchr::memmem::find_iter(bytes, END).map(|at| at + END.len());
+    while let Some(header) = ends.next() {
+        let end = ends.next().unwrap_or(bytes.len());
+        found.push(header..end);
+    }
+}

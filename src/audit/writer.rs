@@ -1,0 +1,542 @@
+//! The writer's thread: gives entries their numbers, writes them in batches, syncs them in time, and signs checkpoints.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use crate::base::clock::{Clock, instant};
+use crate::base::text::push_decimal;
+use crate::telemetry::Output;
+use crate::telemetry::members::{Timestamp, text};
+
+use super::archivist::{Archivist, Chore};
+use super::bodies::BodySegments;
+use super::body::CapturedBodies;
+use super::checkpoint::CheckpointSigner;
+use super::files::{append_to, replace, segment_file};
+use super::recovery::{OpenSegment, Recovered};
+use super::settings::{AuditSettings, Durable, OnFull};
+use super::trail::{Chunk, NotRecorded, State, TrailError};
+use super::tree::{Frontier, SUBTREE, leaf_hash};
+
+/// Most bytes of entries that one batch takes; it is written with one call.
+const BATCH: usize = 4 * 1_024 * 1_024;
+
+/// What of `durable` is left for the hand-over from the workers and for the disk.
+const HAND_OVER: Duration = Duration::from_millis(250);
+
+/// The shortest time between two syncs that nobody waits for.
+const MIN_SYNC: Duration = Duration::from_millis(50);
+
+/// How often the writer tries again when the disk takes nothing.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// What the writer is asked to do.
+pub(super) enum Message {
+    Chunk(Chunk),
+    Erase {
+        request_id: String,
+        who: Vec<u8>,
+        answer: Sender<Result<u64, TrailError>>,
+    },
+    /// An entry that must be on the disk before something else is done.
+    Note {
+        kind: &'static str,
+        members: String,
+        answer: Sender<bool>,
+    },
+    Stop(Sender<()>),
+}
+
+/// Entries with their numbers, as they are written.
+#[derive(Default)]
+struct Batch {
+    lines: Vec<u8>,
+    leaves: Vec<u8>,
+    nodes: Vec<u8>,
+    bodies: Vec<u8>,
+    entries: u64,
+    waiters: Vec<(oneshot::Sender<Result<u64, NotRecorded>>, u64)>,
+}
+
+pub(super) struct Writer {
+    settings: AuditSettings,
+    state: Arc<State>,
+    clock: Arc<dyn Clock>,
+    /// `,"gateway":"…"`, with which every entry begins after its number.
+    gateway: Vec<u8>,
+    signer: CheckpointSigner,
+    _lock: File,
+    /// The tree with the entries of the batch; [`written`](Self::written) without them.
+    frontier: Frontier,
+    written: Frontier,
+    segment: OpenSegment,
+    nodes: File,
+    nodes_length: u64,
+    bodies: BodySegments,
+    batch: Batch,
+    archivist: Archivist,
+    stdout: Option<Output>,
+    timestamp: Timestamp,
+    unsynced: Option<Instant>,
+    signed: u64,
+    next_checkpoint: Instant,
+    retry_at: Option<Instant>,
+    /// Entries that were dropped, and when the first one was.
+    lost: u64,
+    lost_from: Option<String>,
+    counted_drops: u64,
+    counted_refusals: u64,
+}
+
+impl Writer {
+    pub(super) fn new(
+        settings: AuditSettings,
+        recovered: Recovered,
+        state: Arc<State>,
+        clock: Arc<dyn Clock>,
+        queue: Sender<Message>,
+    ) -> Result<Self, TrailError> {
+        let Recovered {
+            lock,
+            name,
+            signer,
+            frontier,
+            segment,
+            nodes,
+            bodies,
+            unclosed,
+            checkpoint,
+            gaps,
+        } = recovered;
+        let archivist = Archivist::start(&settings, queue).map_err(TrailError::io(&settings.directory))?;
+        for path in unclosed {
+            archivist.hand_over(Chore::Close(path));
+        }
+        archivist.hand_over(Chore::Retain);
+        let stdout = if settings.stdout {
+            Some(Output::start("durward-audit-out", io::stdout()).map_err(TrailError::io(&settings.directory))?)
+        } else {
+            None
+        };
+        *state.checkpoint.lock().unwrap_or_else(PoisonError::into_inner) = checkpoint;
+        let signed = frontier.size();
+        let mut writer = Self {
+            bodies: BodySegments::new(&settings, bodies),
+            gateway: format!(",\"gateway\":\"{name}\"").into_bytes(),
+            nodes_length: nodes.metadata().map_err(TrailError::io(&settings.directory))?.len(),
+            written: frontier.clone(),
+            next_checkpoint: instant() + settings.checkpoint,
+            settings,
+            state,
+            clock,
+            signer,
+            _lock: lock,
+            frontier,
+            segment,
+            nodes,
+            batch: Batch::default(),
+            archivist,
+            stdout,
+            timestamp: Timestamp::new(),
+            unsynced: None,
+            signed,
+            retry_at: None,
+            lost: 0,
+            lost_from: None,
+            counted_drops: 0,
+            counted_refusals: 0,
+        };
+        for gap in gaps {
+            let at_most = match writer.settings.durable {
+                Durable::Within(within) => within,
+                Durable::Each => Duration::ZERO,
+            };
+            let members = format!(
+                ",\"reason\":\"{}\"{},\"at_most_ms\":{}",
+                gap.reason,
+                gap.members,
+                at_most.as_millis()
+            );
+            writer.add_own("gap", members.as_bytes());
+        }
+        writer.add_own("start", concat!(",\"version\":\"", env!("CARGO_PKG_VERSION"), "\"").as_bytes());
+        writer.flush();
+        if writer.retry_at.is_some() {
+            let error = io::Error::new(io::ErrorKind::StorageFull, "the first entry could not be written");
+            return Err(TrailError::io(&writer.settings.directory)(error));
+        }
+        Ok(writer)
+    }
+
+    /// Writes until the process stops.
+    pub(super) fn run(mut self, messages: &Receiver<Message>) {
+        loop {
+            match messages.recv_timeout(self.pause()) {
+                Ok(message) => {
+                    if self.take(message) {
+                        return;
+                    }
+                    while self.batch.lines.len() < BATCH
+                        && let Ok(message) = messages.try_recv()
+                    {
+                        if self.take(message) {
+                            return;
+                        }
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.stop();
+                    return;
+                }
+            }
+            self.work();
+        }
+    }
+
+    /// Says whether that was the end.
+    fn take(&mut self, message: Message) -> bool {
+        match message {
+            Message::Chunk(chunk) => self.add_chunk(chunk),
+            Message::Erase { request_id, who, answer } => {
+                self.flush();
+                let _ = answer.send(self.erase(&request_id, &who));
+            }
+            Message::Note { kind, members, answer } => {
+                let _ = answer.send(self.add_own_durably(kind, members.as_bytes()));
+            }
+            Message::Stop(answer) => {
+                self.stop();
+                let _ = answer.send(());
+                return true;
+            }
+        }
+        false
+    }
+
+    /// How long nothing is due.
+    fn pause(&self) -> Duration {
+        let now = instant();
+        let sync = self.unsynced.map(|since| since + self.sync_interval());
+        [sync, Some(self.next_checkpoint), self.retry_at]
+            .into_iter()
+            .flatten()
+            .map(|due| due.saturating_duration_since(now))
+            .min()
+            .unwrap_or(RETRY)
+    }
+
+    fn sync_interval(&self) -> Duration {
+        match self.settings.durable {
+            Durable::Within(within) => within.saturating_sub(HAND_OVER).max(MIN_SYNC),
+            Durable::Each => Duration::ZERO,
+        }
+    }
+
+    /// Writes what was taken and does what is due.
+    fn work(&mut self) {
+        let now = instant();
+        if self.retry_at.is_some_and(|at| at > now) {
+            return;
+        }
+        self.count_losses();
+        self.flush();
+        if self
+            .unsynced
+            .is_some_and(|since| now.saturating_duration_since(since) >= self.sync_interval())
+        {
+            self.sync();
+        }
+        if now >= self.next_checkpoint {
+            self.next_checkpoint = now + self.settings.checkpoint;
+            self.sign();
+        }
+        if self.bodies.is_due(now) {
+            self.archivist.hand_over(Chore::Retain);
+        }
+    }
+
+    /// Entries that producers dropped, and requests that were refused, are entries themselves.
+    fn count_losses(&mut self) {
+        let dropped = self.state.dropped.load(Ordering::Relaxed);
+        let refused = self.state.refused.load(Ordering::Relaxed);
+        let (new_drops, new_refusals) = (dropped - self.counted_drops, refused - self.counted_refusals);
+        (self.counted_drops, self.counted_refusals) = (dropped, refused);
+        if new_drops > 0 || self.lost > 0 {
+            let reason = if self.lost > 0 { "disk_full" } else { "dropped" };
+            let (entries, from) = (new_drops.max(self.lost), self.lost_from.take());
+            let from = from.map(|from| format!(",\"from\":\"{from}\"")).unwrap_or_default();
+            let after = self.frontier.size().saturating_sub(1);
+            self.lost = 0;
+            self.add_own(
+                "gap",
+                format!(",\"reason\":\"{reason}\",\"entries\":{entries},\"after_seq\":{after}{from}").as_bytes(),
+            );
+        }
+        if new_refusals > 0 {
+            let after = self.frontier.size().saturating_sub(1);
+            self.add_own(
+                "gap",
+                format!(",\"reason\":\"refused\",\"entries\":{new_refusals},\"after_seq\":{after}").as_bytes(),
+            );
+        }
+    }
+
+    fn now_text(&mut self) -> String {
+        let mut text = Vec::new();
+        self.timestamp.write(self.clock.now().wall, &mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// Adds an entry of the writer itself.
+    fn add_own(&mut self, kind: &str, members: &[u8]) {
+        let mut entry = format!(",\"time\":\"{}\",\"kind\":\"{kind}\"", self.now_text()).into_bytes();
+        entry.extend_from_slice(members);
+        self.add(&entry, None);
+    }
+
+    /// Says whether the entry is on the disk.
+    fn add_own_durably(&mut self, kind: &str, members: &[u8]) -> bool {
+        self.add_own(kind, members);
+        self.flush();
+        self.retry_at.is_none() && self.sync()
+    }
+
+    fn add_chunk(&mut self, chunk: Chunk) {
+        let mut bodies = chunk.bodies.into_iter().peekable();
+        let mut number = 0;
+        for members in chunk.bytes.split(|byte| *byte == b'\n').filter(|members| !members.is_empty()) {
+            let own = bodies.next_if(|(of, _)| *of == number).map(|(_, bodies)| bodies);
+            self.add(members, own);
+            number += 1;
+            if self.is_segment_full() {
+                self.flush();
+            }
+        }
+        if let Some(waiter) = chunk.waiter {
+            if self.batch.entries == 0 && self.retry_at.is_none() {
+                // The segment was full with this entry, and the batch was written and synced with it.
+                let _ = waiter.send(Ok(self.frontier.size() - 1));
+            } else {
+                self.batch.waiters.push((waiter, self.frontier.size() - 1));
+            }
+        }
+        chunk.budget.entries.fetch_add(chunk.entries, Ordering::Release);
+        chunk.budget.bytes.fetch_add(chunk.weight, Ordering::Release);
+    }
+
+    /// Gives an entry its number.
+    fn add(&mut self, members: &[u8], bodies: Option<CapturedBodies>) {
+        let seq = self.frontier.size();
+        let begin = self.batch.lines.len();
+        let lines = &mut self.batch.lines;
+        lines.extend_from_slice(b"{\"seq\":");
+        push_decimal(lines, seq);
+        lines.extend_from_slice(&self.gateway);
+        lines.extend_from_slice(members);
+        if let Some(bodies) = bodies {
+            let recorded = bodies.record();
+            lines.extend_from_slice(&recorded.members);
+            for line in recorded.lines {
+                let out = &mut self.batch.bodies;
+                out.extend_from_slice(b"{\"seq\":");
+                push_decimal(out, seq);
+                out.extend_from_slice(&line);
+                out.extend_from_slice(b"}\n");
+            }
+        }
+        lines.push(b'}');
+        let leaf = leaf_hash(&lines[begin..]);
+        lines.push(b'\n');
+        self.batch.leaves.extend_from_slice(&leaf);
+        if let Some(node) = self.frontier.push(leaf) {
+            self.batch.nodes.extend_from_slice(&node);
+        }
+        self.batch.entries += 1;
+    }
+
+    fn is_segment_full(&self) -> bool {
+        self.segment.length + self.batch.lines.len() as u64 >= self.settings.segment && self.frontier.size().is_multiple_of(SUBTREE)
+    }
+
+    /// Writes the batch. When the disk does not take it, the files are as before, and the batch is lost or waits, as `on_full`
+    /// says.
+    fn flush(&mut self) {
+        if self.batch.entries == 0 {
+            return;
+        }
+        if let Err(error) = self.write_batch() {
+            self.fail(&error);
+            return;
+        }
+        if self.retry_at.take().is_some() {
+            self.state.failing.store(false, Ordering::Relaxed);
+            tracing::warn!("the audit trail is written again");
+        }
+        let batch = std::mem::take(&mut self.batch);
+        self.written = self.frontier.clone();
+        self.segment.length += batch.lines.len() as u64;
+        self.segment.leaves_length += batch.leaves.len() as u64;
+        self.nodes_length += batch.nodes.len() as u64;
+        self.state.entries.fetch_add(batch.entries, Ordering::Relaxed);
+        self.state.bytes.fetch_add(batch.lines.len() as u64, Ordering::Relaxed);
+        if self.unsynced.is_none() {
+            self.unsynced = Some(instant());
+            self.state.unsynced_since.store(self.clock.now().wall.0.max(1), Ordering::Relaxed);
+        }
+        if !batch.waiters.is_empty() {
+            let synced = self.sync();
+            for (waiter, seq) in batch.waiters {
+                let _ = waiter.send(if synced { Ok(seq) } else { Err(NotRecorded) });
+            }
+        }
+        if let Some(stdout) = &self.stdout {
+            stdout.send(batch.lines, batch.entries);
+        }
+        if self.is_segment_full()
+            && let Err(error) = self.rotate()
+        {
+            tracing::error!(%error, "the next segment of the audit trail cannot be made; the last one goes on");
+        }
+    }
+
+    fn write_batch(&mut self) -> io::Result<()> {
+        self.bodies.write(&self.batch.bodies, self.written.size())?;
+        (&self.segment.lines).write_all(&self.batch.lines)?;
+        (&self.segment.leaves).write_all(&self.batch.leaves)?;
+        (&self.nodes).write_all(&self.batch.nodes)
+    }
+
+    /// Undoes a half-written batch.
+    fn fail(&mut self, error: &io::Error) {
+        for (file, length) in [
+            (&self.segment.lines, self.segment.length),
+            (&self.segment.leaves, self.segment.leaves_length),
+            (&self.nodes, self.nodes_length),
+        ] {
+            if let Err(error) = file.set_len(length) {
+                tracing::error!(%error, "a file of the audit trail cannot be cut back to its last whole entry");
+            }
+        }
+        self.bodies.undo();
+        if self.retry_at.is_none() {
+            tracing::error!(%error, directory = %self.settings.directory.display(), alarm = "audit_not_written", "the audit trail cannot be written");
+            self.state.failing.store(true, Ordering::Relaxed);
+        }
+        self.retry_at = Some(instant() + RETRY);
+        for (waiter, _) in self.batch.waiters.drain(..) {
+            let _ = waiter.send(Err(NotRecorded));
+        }
+        // With `refuse`, whoever was admitted is recorded as soon as there is room; nobody else is admitted until then.
+        if self.settings.on_full == OnFull::DropAndCount {
+            let lost = std::mem::take(&mut self.batch);
+            self.frontier = self.written.clone();
+            self.lost += lost.entries;
+            self.state.dropped.fetch_add(lost.entries, Ordering::Relaxed);
+            self.counted_drops += lost.entries;
+            if self.lost_from.is_none() {
+                self.lost_from = Some(self.now_text());
+            }
+        }
+    }
+
+    /// Brings everything written to the disk. Says whether it is there.
+    fn sync(&mut self) -> bool {
+        let synced = self.bodies.sync().and_then(|()| self.segment.lines.sync_data());
+        match synced {
+            Ok(()) => {
+                self.unsynced = None;
+                self.state.unsynced_since.store(0, Ordering::Relaxed);
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, alarm = "audit_not_written", "the audit trail does not reach the disk");
+                self.state.failing.store(true, Ordering::Relaxed);
+                self.retry_at = Some(instant() + RETRY);
+                false
+            }
+        }
+    }
+
+    /// Signs a checkpoint of what is on the disk.
+    fn sign(&mut self) {
+        let size = self.written.size();
+        if size == self.signed || self.retry_at.is_some() || !self.sync() {
+            return;
+        }
+        if let Err(error) = self.segment.leaves.sync_data().and_then(|()| self.nodes.sync_data()) {
+            tracing::error!(%error, "the hashes of the audit trail do not reach the disk");
+            return;
+        }
+        let time = self.clock.now().wall;
+        let note = self.signer.sign(size, &self.written.root(), time);
+        let mut appended = note.clone().into_bytes();
+        appended.push(b'\n');
+        let path = segment_file(&self.settings.directory, self.segment.first, "checkpoints");
+        let newest = self.settings.directory.join("checkpoint");
+        let written = append_to(&path)
+            .and_then(|mut file| file.write_all(&appended))
+            .and_then(|()| replace(&newest, note.as_bytes()));
+        if let Err(error) = written {
+            tracing::error!(%error, "a checkpoint of the audit trail cannot be written");
+            return;
+        }
+        self.signed = size;
+        self.state.checkpoint_at.store(time.0, Ordering::Relaxed);
+        self.archivist.hand_over(Chore::Publish(note.clone()));
+        *self.state.checkpoint.lock().unwrap_or_else(PoisonError::into_inner) = Some(note);
+        for failure in self.archivist.failures() {
+            let mut members = Vec::new();
+            text(&mut members, b",\"why\":\"", Some(&failure));
+            self.add_own("checkpoint_failed", &members);
+        }
+    }
+
+    /// Ends the segment and begins the next one.
+    fn rotate(&mut self) -> io::Result<()> {
+        self.sign();
+        self.segment.lines.sync_all()?;
+        self.segment.leaves.sync_all()?;
+        self.nodes.sync_all()?;
+        let next = OpenSegment::begin(&self.settings.directory, self.written.size())?;
+        let full: PathBuf = std::mem::replace(&mut self.segment, next).path;
+        self.archivist.hand_over(Chore::Close(full));
+        self.archivist.hand_over(Chore::Retain);
+        Ok(())
+    }
+
+    fn erase(&mut self, request_id: &str, who: &[u8]) -> Result<u64, TrailError> {
+        let found = self.bodies.count(request_id)?;
+        if found == 0 {
+            return Ok(0);
+        }
+        let mut members = Vec::new();
+        text(&mut members, b",\"request_id\":\"", Some(request_id));
+        members.extend_from_slice(format!(",\"bodies\":{found}").as_bytes());
+        members.extend_from_slice(who);
+        // The entry first: a body that is gone without one looks like tampering.
+        if !self.add_own_durably("erase", &members) {
+            return Err(TrailError::NotWritten);
+        }
+        self.bodies.erase(request_id)
+    }
+
+    fn stop(&mut self) {
+        self.count_losses();
+        self.add_own("stop", b"");
+        self.flush();
+        self.sync();
+        self.sign();
+        if let Some(stdout) = &self.stdout {
+            stdout.flush(Duration::from_secs(1));
+        }
+        self.archivist.stop();
+    }
+}
