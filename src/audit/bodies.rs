@@ -91,6 +91,18 @@ impl BodySegments {
         Ok(())
     }
 
+    /// How many bodies of a request there are.
+    pub(super) fn count(&self, request_id: &str) -> Result<u64, TrailError> {
+        let mut found = 0;
+        for first in numbers(&self.directory, "bodies", "jsonl").map_err(TrailError::io(&self.directory))? {
+            let path = bodies_file(&self.directory, first, "jsonl");
+            let content = fs::read(&path).map_err(TrailError::io(&path))?;
+            let lines = content.split_inclusive(|byte| *byte == b'\n');
+            found += lines.filter(|line| erased_line(line, request_id).is_some()).count() as u64;
+        }
+        Ok(found)
+    }
+
     /// Puts lines without body and salt in the place of a request's bodies. Answers how many there were.
     pub(super) fn erase(&mut self, request_id: &str) -> Result<u64, TrailError> {
         let mut erased = 0;

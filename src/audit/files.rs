@@ -29,8 +29,12 @@ pub fn numbers(directory: &Path, prefix: &str, ending: &str) -> io::Result<Vec<u
     for entry in fs::read_dir(directory)? {
         let name = entry?.file_name();
         let number = name.to_str().and_then(|name| {
-            let digits = name.strip_prefix(prefix)?.strip_prefix('-')?.strip_suffix(ending)?.strip_suffix('.')?;
-            (digits.len() == DIGITS && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
+            let digits = name
+                .strip_prefix(prefix)?
+                .strip_prefix('-')?
+                .strip_suffix(ending)?
+                .strip_suffix('.')?;
+            (digits.len() == DIGITS && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse::<u64>().ok())?
         });
         found.extend(number);
     }

@@ -72,7 +72,11 @@ impl OpenSegment {
 
 /// Makes a directory that only its owner can enter.
 pub(super) fn make_directory(path: &Path) -> Result<(), TrailError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(TrailError::io(path))
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(TrailError::io(path))
 }
 
 /// The key of the trail in a directory: a file beside it.
@@ -138,10 +142,7 @@ fn take_lock(directory: &Path) -> Result<File, TrailError> {
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(lock),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(TrailError::InUse(directory.to_owned())),
-        Err(error) => Err(TrailError::Io {
-            path,
-            error: error.into(),
-        }),
+        Err(error) => Err(TrailError::Io { path, error: error.into() }),
     }
 }
 
@@ -187,11 +188,9 @@ fn continue_segment(
     gaps: &mut Vec<RecoveredGap>,
 ) -> Result<(Frontier, OpenSegment), TrailError> {
     let path = segment_file(directory, first, "jsonl");
-    let damaged = |what: String| TrailError::Damaged {
-        path: path.clone(),
-        what,
-    };
-    let mut frontier = restore(first, nodes).ok_or_else(|| damaged("its place in the tree is not known; the file `nodes` is too short".into()))?;
+    let damaged = |what: String| TrailError::Damaged { path: path.clone(), what };
+    let mut frontier =
+        restore(first, nodes).ok_or_else(|| damaged("its place in the tree is not known; the file `nodes` is too short".into()))?;
     let covered = newest.map_or(0, |(checkpoint, _)| checkpoint.size);
     let mut signed_root = (newest.map(|(checkpoint, _)| checkpoint.size) == Some(first)).then(|| frontier.root());
     let file = File::open(&path).map_err(TrailError::io(&path))?;
@@ -221,10 +220,15 @@ fn continue_segment(
     if let Some((checkpoint, _)) = newest {
         if checkpoint.size > frontier.size() {
             let (size, has) = (checkpoint.size, frontier.size());
-            return Err(damaged(format!("the newest checkpoint was signed for {size} entries, and {has} are there")));
+            return Err(damaged(format!(
+                "the newest checkpoint was signed for {size} entries, and {has} are there"
+            )));
         }
         if checkpoint.size >= first && signed_root != Some(checkpoint.root) {
-            return Err(damaged(format!("the first {} entries are not those that its checkpoint was signed for", checkpoint.size)));
+            return Err(damaged(format!(
+                "the first {} entries are not those that its checkpoint was signed for",
+                checkpoint.size
+            )));
         }
     }
     let lines = append_to(&path).map_err(TrailError::io(&path))?;

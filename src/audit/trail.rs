@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use crate::base::clock::Clock;
 use crate::base::ids::GatewayId;
 
+use super::body::CapturedBodies;
 use super::checkpoint::KeyError;
 use super::recovery;
 use super::settings::{AuditSettings, Durable, OnFull};
@@ -31,6 +32,9 @@ const MAX_UNWRITTEN: u64 = 16_384;
 
 /// Most bytes of one worker's entries and bodies that are not written.
 const MAX_UNWRITTEN_BYTES: u64 = 32 * 1_024 * 1_024;
+
+/// Longest time for ending the writer of a trail that nobody has stopped.
+const STOP_TIME: Duration = Duration::from_secs(5);
 
 /// Longest entry, its members and what the writer adds. Heads of requests are shorter, whatever is escaped.
 pub const MAX_ENTRY: usize = 1_024 * 1_024;
@@ -49,6 +53,8 @@ pub enum TrailError {
          `durward audit verify`, and start with another `audit.directory`"
     )]
     Damaged { path: PathBuf, what: String },
+    #[error("the audit trail cannot be written now; nothing was changed")]
+    NotWritten,
     #[error("the audit trail of this process has stopped")]
     Stopped,
 }
@@ -64,14 +70,6 @@ impl TrailError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the audit trail could not be written")]
 pub struct NotRecorded;
-
-/// Bodies that go with an entry. The writer's thread masks them.
-pub trait PendingBodies: Send {
-    /// Bytes that they hold in memory.
-    fn size(&self) -> usize;
-    /// Appends the members of the entry (`,"body":{…}`) and whole lines for the segment of bodies.
-    fn record(self: Box<Self>, seq: u64, members: &mut Vec<u8>, lines: &mut Vec<u8>);
-}
 
 /// Answers the entry's `seq` when the entry is on the disk. Dropping it changes nothing about the entry.
 #[derive(Debug)]
@@ -99,7 +97,7 @@ pub(super) struct Chunk {
     pub(super) bytes: Vec<u8>,
     pub(super) entries: u64,
     /// The bodies of the entries with these numbers in the chunk, in order.
-    pub(super) bodies: Vec<(u64, Box<dyn PendingBodies>)>,
+    pub(super) bodies: Vec<(u64, CapturedBodies)>,
     /// Who waits for the last entry.
     pub(super) waiter: Option<oneshot::Sender<Result<u64, NotRecorded>>>,
     pub(super) weight: u64,
@@ -175,7 +173,7 @@ impl Trail {
         state.checkpoint_at.store(now.0, Ordering::Relaxed);
         let recovered = recovery::recover(&settings, gateway)?;
         let (queue, messages) = channel();
-        let writer = Writer::new(settings.clone(), gateway, recovered, state.clone(), clock.clone())?;
+        let writer = Writer::new(settings.clone(), recovered, state.clone(), clock.clone(), queue.clone())?;
         let thread = std::thread::Builder::new()
             .name("durward-audit".into())
             .spawn(move || writer.run(&messages))
@@ -210,7 +208,7 @@ impl Trail {
     /// Hands an entry over. Never waits; an entry that finds no room is counted as dropped.
     pub fn append(&self, members: &[u8]) {
         let mut producer = self.producer();
-        producer.push(|out| out.extend_from_slice(members), None);
+        producer.push(|out| out.extend_from_slice(members), CapturedBodies::default());
         producer.hand_over(None);
     }
 
@@ -244,7 +242,11 @@ impl Trail {
             dropped: self.state.dropped.load(Ordering::Relaxed),
             refused: self.state.refused.load(Ordering::Relaxed),
             failing: !self.is_writable(),
-            unsynced: if unsynced { since(&self.state.unsynced_since) } else { Duration::ZERO },
+            unsynced: if unsynced {
+                since(&self.state.unsynced_since)
+            } else {
+                Duration::ZERO
+            },
             checkpoint_age: since(&self.state.checkpoint_at),
         }
     }
@@ -299,6 +301,12 @@ impl Trail {
     }
 }
 
+impl Drop for Trail {
+    fn drop(&mut self) {
+        self.stop(STOP_TIME);
+    }
+}
+
 /// Collects the entries of one thread, and bounds what is not yet written.
 struct Producer {
     queue: Sender<Message>,
@@ -335,7 +343,7 @@ impl Producer {
     }
 
     /// Says whether the entry was taken.
-    fn push(&mut self, write: impl FnOnce(&mut Vec<u8>), bodies: Option<Box<dyn PendingBodies>>) -> bool {
+    fn push(&mut self, write: impl FnOnce(&mut Vec<u8>), bodies: CapturedBodies) -> bool {
         if !self.has_room() {
             self.state.dropped.fetch_add(1, Ordering::Relaxed);
             return false;
@@ -349,8 +357,8 @@ impl Producer {
             return false;
         }
         self.chunk.bytes.push(b'\n');
-        let weight = length as u64 + bodies.as_ref().map_or(0, |bodies| bodies.size() as u64);
-        if let Some(bodies) = bodies {
+        let weight = length as u64 + bodies.weight() as u64;
+        if !bodies.is_empty() {
             self.chunk.bodies.push((self.chunk.entries, bodies));
         }
         self.chunk.entries += 1;
@@ -361,7 +369,7 @@ impl Producer {
     }
 
     fn push_durable(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> DurableReceipt {
-        if !self.push(write, None) {
+        if !self.push(write, CapturedBodies::default()) {
             return DurableReceipt::failed();
         }
         let (answer, receipt) = oneshot::channel();
@@ -438,7 +446,7 @@ impl WorkerTrail {
     }
 
     /// Hands the entry of a request over: `write` appends its members. Never waits.
-    pub fn push(&self, write: impl FnOnce(&mut Vec<u8>), bodies: Option<Box<dyn PendingBodies>>) {
+    pub fn push(&self, write: impl FnOnce(&mut Vec<u8>), bodies: CapturedBodies) {
         let mut producer = self.producer.borrow_mut();
         producer.reserved = producer.reserved.saturating_sub(1);
         producer.push(write, bodies);

@@ -4,20 +4,20 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use crate::base::clock::{Clock, instant};
-use crate::base::ids::GatewayId;
 use crate::base::text::push_decimal;
 use crate::telemetry::Output;
-use crate::telemetry::members::Timestamp;
+use crate::telemetry::members::{Timestamp, text};
 
 use super::archivist::{Archivist, Chore};
 use super::bodies::BodySegments;
+use super::body::CapturedBodies;
 use super::checkpoint::CheckpointSigner;
 use super::files::{append_to, replace, segment_file};
 use super::recovery::{OpenSegment, Recovered};
@@ -45,6 +45,12 @@ pub(super) enum Message {
         who: Vec<u8>,
         answer: Sender<Result<u64, TrailError>>,
     },
+    /// An entry that must be on the disk before something else is done.
+    Note {
+        kind: &'static str,
+        members: String,
+        answer: Sender<bool>,
+    },
     Stop(Sender<()>),
 }
 
@@ -63,7 +69,7 @@ pub(super) struct Writer {
     settings: AuditSettings,
     state: Arc<State>,
     clock: Arc<dyn Clock>,
-    /// `","gateway":"…"`, with which every entry begins after its number.
+    /// `,"gateway":"…"`, with which every entry begins after its number.
     gateway: Vec<u8>,
     signer: CheckpointSigner,
     _lock: File,
@@ -92,10 +98,10 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         settings: AuditSettings,
-        _gateway: &GatewayId,
         recovered: Recovered,
         state: Arc<State>,
         clock: Arc<dyn Clock>,
+        queue: Sender<Message>,
     ) -> Result<Self, TrailError> {
         let Recovered {
             lock,
@@ -109,7 +115,7 @@ impl Writer {
             checkpoint,
             gaps,
         } = recovered;
-        let archivist = Archivist::start(&settings).map_err(TrailError::io(&settings.directory))?;
+        let archivist = Archivist::start(&settings, queue).map_err(TrailError::io(&settings.directory))?;
         for path in unclosed {
             archivist.hand_over(Chore::Close(path));
         }
@@ -152,7 +158,12 @@ impl Writer {
                 Durable::Within(within) => within,
                 Durable::Each => Duration::ZERO,
             };
-            let members = format!(",\"reason\":\"{}\"{},\"at_most_ms\":{}", gap.reason, gap.members, at_most.as_millis());
+            let members = format!(
+                ",\"reason\":\"{}\"{},\"at_most_ms\":{}",
+                gap.reason,
+                gap.members,
+                at_most.as_millis()
+            );
             writer.add_own("gap", members.as_bytes());
         }
         writer.add_own("start", concat!(",\"version\":\"", env!("CARGO_PKG_VERSION"), "\"").as_bytes());
@@ -198,6 +209,9 @@ impl Writer {
                 self.flush();
                 let _ = answer.send(self.erase(&request_id, &who));
             }
+            Message::Note { kind, members, answer } => {
+                let _ = answer.send(self.add_own_durably(kind, members.as_bytes()));
+            }
             Message::Stop(answer) => {
                 self.stop();
                 let _ = answer.send(());
@@ -234,7 +248,10 @@ impl Writer {
         }
         self.count_losses();
         self.flush();
-        if self.unsynced.is_some_and(|since| now.saturating_duration_since(since) >= self.sync_interval()) {
+        if self
+            .unsynced
+            .is_some_and(|since| now.saturating_duration_since(since) >= self.sync_interval())
+        {
             self.sync();
         }
         if now >= self.next_checkpoint {
@@ -285,6 +302,13 @@ impl Writer {
         self.add(&entry, None);
     }
 
+    /// Says whether the entry is on the disk.
+    fn add_own_durably(&mut self, kind: &str, members: &[u8]) -> bool {
+        self.add_own(kind, members);
+        self.flush();
+        self.retry_at.is_none() && self.sync()
+    }
+
     fn add_chunk(&mut self, chunk: Chunk) {
         let mut bodies = chunk.bodies.into_iter().peekable();
         let mut number = 0;
@@ -309,7 +333,7 @@ impl Writer {
     }
 
     /// Gives an entry its number.
-    fn add(&mut self, members: &[u8], bodies: Option<Box<dyn super::trail::PendingBodies>>) {
+    fn add(&mut self, members: &[u8], bodies: Option<CapturedBodies>) {
         let seq = self.frontier.size();
         let begin = self.batch.lines.len();
         let lines = &mut self.batch.lines;
@@ -318,7 +342,15 @@ impl Writer {
         lines.extend_from_slice(&self.gateway);
         lines.extend_from_slice(members);
         if let Some(bodies) = bodies {
-            bodies.record(seq, lines, &mut self.batch.bodies);
+            let recorded = bodies.record();
+            lines.extend_from_slice(&recorded.members);
+            for line in recorded.lines {
+                let out = &mut self.batch.bodies;
+                out.extend_from_slice(b"{\"seq\":");
+                push_decimal(out, seq);
+                out.extend_from_slice(&line);
+                out.extend_from_slice(b"}\n");
+            }
         }
         lines.push(b'}');
         let leaf = leaf_hash(&lines[begin..]);
@@ -436,7 +468,11 @@ impl Writer {
     /// Signs a checkpoint of what is on the disk.
     fn sign(&mut self) {
         let size = self.written.size();
-        if size == self.signed || !self.sync() {
+        if size == self.signed || self.retry_at.is_some() || !self.sync() {
+            return;
+        }
+        if let Err(error) = self.segment.leaves.sync_data().and_then(|()| self.nodes.sync_data()) {
+            tracing::error!(%error, "the hashes of the audit trail do not reach the disk");
             return;
         }
         let time = self.clock.now().wall;
@@ -457,9 +493,8 @@ impl Writer {
         self.archivist.hand_over(Chore::Publish(note.clone()));
         *self.state.checkpoint.lock().unwrap_or_else(PoisonError::into_inner) = Some(note);
         for failure in self.archivist.failures() {
-            let mut members = b",\"why\":\"".to_vec();
-            crate::telemetry::members::escape(&mut members, &failure, crate::telemetry::members::EscapeFor::Json);
-            members.push(b'"');
+            let mut members = Vec::new();
+            text(&mut members, b",\"why\":\"", Some(&failure));
             self.add_own("checkpoint_failed", &members);
         }
     }
@@ -478,15 +513,19 @@ impl Writer {
     }
 
     fn erase(&mut self, request_id: &str, who: &[u8]) -> Result<u64, TrailError> {
-        let erased = self.bodies.erase(request_id)?;
-        let mut members = b",\"request_id\":\"".to_vec();
-        crate::telemetry::members::escape(&mut members, request_id, crate::telemetry::members::EscapeFor::Json);
-        members.extend_from_slice(format!("\",\"bodies\":{erased}").as_bytes());
+        let found = self.bodies.count(request_id)?;
+        if found == 0 {
+            return Ok(0);
+        }
+        let mut members = Vec::new();
+        text(&mut members, b",\"request_id\":\"", Some(request_id));
+        members.extend_from_slice(format!(",\"bodies\":{found}").as_bytes());
         members.extend_from_slice(who);
-        self.add_own("erase", &members);
-        self.flush();
-        self.sync();
-        Ok(erased)
+        // The entry first: a body that is gone without one looks like tampering.
+        if !self.add_own_durably("erase", &members) {
+            return Err(TrailError::NotWritten);
+        }
+        self.bodies.erase(request_id)
     }
 
     fn stop(&mut self) {

@@ -103,7 +103,10 @@ fn read(file: &str) -> Result<String, Failure> {
     };
     match read.map_err(failed)? {
         length if u64::try_from(length).is_ok_and(|length| length <= MAX_FILE) => Ok(text),
-        _ => Err(Failure::new(Exit::Usage, "the file of headers is larger than 32 KiB, the largest head of a request")),
+        _ => Err(Failure::new(
+            Exit::Usage,
+            "the file of headers is larger than 32 KiB, the largest head of a request",
+        )),
     }
 }
 
@@ -114,8 +117,15 @@ fn show(out: &mut dyn Write, explained: &Explanation) -> io::Result<()> {
     line(out, "client", &explained.client)?;
     match &explained.route {
         Some(route) => {
-            let to = route.upstream.as_ref().map_or_else(|| "durward itself".to_owned(), |name| format!("upstream {name}"));
-            line(out, "route", &format!("{}: {} {} to {to}", route.name, route.methods.join(","), route.path))?;
+            let to = route
+                .upstream
+                .as_ref()
+                .map_or_else(|| "durward itself".to_owned(), |name| format!("upstream {name}"));
+            line(
+                out,
+                "route",
+                &format!("{}: {} {} to {to}", route.name, route.methods.join(","), route.path),
+            )?;
             let needs = match (route.surfaces.as_slice(), route.scopes.as_str()) {
                 ([], _) => "public".to_owned(),
                 (surfaces, "") => format!("a caller of {}", surfaces.join(" or ")),
@@ -205,7 +215,10 @@ mod tests {
     #[test]
     fn a_header_has_a_name_and_its_error_quotes_nothing() {
         let header = header_of("X-Api-Key:  canary ", false).ok().unwrap();
-        assert_eq!((header.name.as_str(), header.value.as_str(), header.secret), ("X-Api-Key", "canary", false));
+        assert_eq!(
+            (header.name.as_str(), header.value.as_str(), header.secret),
+            ("X-Api-Key", "canary", false)
+        );
         let Err(failure) = header_of("Bearer canary", false) else {
             panic!("a header without a name")
         };

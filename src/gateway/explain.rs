@@ -33,8 +33,8 @@ mod answer;
 mod mask;
 mod trace;
 
-pub use answer::Explanation;
 use answer::Ages;
+pub use answer::Explanation;
 pub(super) use trace::Trace;
 use trace::TracedEnd;
 
@@ -201,7 +201,9 @@ impl<'u> SplitUrl<'u> {
         } else if let Some(rest) = url.strip_prefix("http://") {
             (UriScheme::Http, rest)
         } else {
-            return Err(unusable("the URL begins with https:// or http://, the way the client reaches the gateway"));
+            return Err(unusable(
+                "the URL begins with https:// or http://, the way the client reaches the gateway",
+            ));
         };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, target) = rest.split_at(end);
@@ -222,7 +224,9 @@ impl<'u> SplitUrl<'u> {
             _ => (self.authority, None),
         };
         let fitting = || listeners.iter().enumerate().filter(|(_, listener)| listener.scheme == self.scheme);
-        let listener = fitting().find(|(_, listener)| Some(listener.port) == port).or_else(|| fitting().next());
+        let listener = fitting()
+            .find(|(_, listener)| Some(listener.port) == port)
+            .or_else(|| fitting().next());
         let Some((listener, _)) = listener else {
             return Err(unusable(match self.scheme {
                 UriScheme::Https => {
@@ -237,6 +241,7 @@ impl<'u> SplitUrl<'u> {
         Ok(ConnectionInfo {
             peer: SocketAddr::new(client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), 0),
             scheme: self.scheme,
+            tls: None,
             sni: names_host.then(|| host.to_ascii_lowercase().into()),
             listener,
         })
@@ -334,7 +339,10 @@ mod tests {
 
     #[test]
     fn a_url_is_taken_as_it_is_written() {
-        assert_eq!(split("https://a.example/v1/../b//c?x=/y#z"), Some(("a.example", "/v1/../b//c?x=/y#z")));
+        assert_eq!(
+            split("https://a.example/v1/../b//c?x=/y#z"),
+            Some(("a.example", "/v1/../b//c?x=/y#z"))
+        );
         assert_eq!(split("http://a:8080"), Some(("a:8080", "/")));
         assert_eq!(split("http://a?x"), Some(("a", "?x")));
         for url in ["a.example/x", "ftp://a/", "https:///x", "https://user:pw@a/"] {

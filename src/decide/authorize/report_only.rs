@@ -30,7 +30,8 @@ pub const fn is_reported_only(denial: Denial) -> bool {
         | Denial::CrossSite
         | Denial::StoreUnavailable
         | Denial::CorruptRecord => true,
-        Denial::MalformedRequest
+        Denial::NotRecordable
+        | Denial::MalformedRequest
         | Denial::MalformedTarget
         | Denial::MalformedHost
         | Denial::MalformedFraming

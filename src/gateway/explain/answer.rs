@@ -222,7 +222,10 @@ fn route(snapshot: &Snapshot, index: RouteIndex) -> Option<RouteExplained> {
         Access::Public => (Vec::new(), String::new()),
         Access::Surfaces { surfaces, scopes } => {
             let names = surfaces.iter().filter_map(|index| snapshot.surfaces.get(index.0));
-            (names.map(|surface| surface.name.as_str().to_owned()).collect(), scopes.joined().to_owned())
+            (
+                names.map(|surface| surface.name.as_str().to_owned()).collect(),
+                scopes.joined().to_owned(),
+            )
         }
     };
     let upstream = match route.destination {
@@ -277,7 +280,10 @@ fn found_in(surfaces: &[Surface], fields: &Fields) -> Vec<String> {
             found.push(format!("header {name}"));
         } else if name == "cookie" {
             let pairs = String::from_utf8_lossy(field.value).into_owned();
-            let names = pairs.split(';').filter_map(|pair| pair.split_once('=')).map(|(name, _)| name.trim());
+            let names = pairs
+                .split(';')
+                .filter_map(|pair| pair.split_once('='))
+                .map(|(name, _)| name.trim());
             let carrying = names.filter(|name| surfaces.iter().any(|surface| surface.cookies().any(|own| own == *name)));
             found.extend(carrying.map(|name| format!("cookie {name}")));
         }
@@ -286,7 +292,9 @@ fn found_in(surfaces: &[Surface], fields: &Fields) -> Vec<String> {
 }
 
 fn credential(sources: &Sources<'_>) -> Option<CredentialExplained> {
-    let Sources { snapshot, noted, notes, .. } = sources;
+    let Sources {
+        snapshot, noted, notes, ..
+    } = sources;
     let found = found_in(&snapshot.surfaces, &sources.head.fields);
     let facts = noted.facts.as_ref();
     if found.is_empty() && facts.is_none() {
@@ -357,7 +365,10 @@ fn detail(sources: &Sources<'_>, check: Check) -> Option<String> {
     match check {
         Check::Route => route.map(|route| route.name.clone()),
         Check::Scopes => match &route?.access {
-            Access::Surfaces { scopes, .. } => Some(format!("needed: {}", if scopes.joined().is_empty() { "none" } else { scopes.joined() })),
+            Access::Surfaces { scopes, .. } => Some(format!(
+                "needed: {}",
+                if scopes.joined().is_empty() { "none" } else { scopes.joined() }
+            )),
             Access::Public => None,
         },
         Check::AddressLimit | Check::CallerLimit => {
@@ -429,7 +440,8 @@ fn remarks(sources: &Sources<'_>, denial: Option<Denial>) -> Vec<String> {
     let Sources { notes, .. } = sources;
     let mut remarks = Vec::new();
     if notes.looked_up == Some("issuer") {
-        remarks.push("the issuer's keys that are known here do not have the token's; a request would have them fetched once more".to_owned());
+        remarks
+            .push("the issuer's keys that are known here do not have the token's; a request would have them fetched once more".to_owned());
     }
     if matches!(notes.end, Some(TracedEnd::Served)) {
         remarks.push("durward answers this route itself; what the body says is not judged here, and nothing was done".to_owned());

@@ -14,7 +14,17 @@ const SHORTEST: usize = 6;
 
 /// Words in the names of headers and parameters that hold secrets.
 const SECRET_WORDS: [&str; 11] = [
-    "auth", "token", "secret", "passw", "pwd", "session", "cookie", "credential", "signature", "api-key", "apikey",
+    "auth",
+    "token",
+    "secret",
+    "passw",
+    "pwd",
+    "session",
+    "cookie",
+    "credential",
+    "signature",
+    "api-key",
+    "apikey",
 ];
 
 /// The secrets of one request.

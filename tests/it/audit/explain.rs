@@ -132,7 +132,16 @@ impl House {
 
     /// What explaining must not move: requests, refusals, look-ups, limits.
     fn counted(&self) -> Vec<String> {
-        let of_requests = ["durward_requests", "durward_refusals", "durward_report_only", "durward_cache", "durward_store_reads", "durward_limit", "durward_streams", "durward_upstream"];
+        let of_requests = [
+            "durward_requests",
+            "durward_refusals",
+            "durward_report_only",
+            "durward_cache",
+            "durward_store_reads",
+            "durward_limit",
+            "durward_streams",
+            "durward_upstream",
+        ];
         let metrics = self.metrics();
         let lines = metrics.lines().filter(|line| of_requests.iter().any(|name| line.starts_with(name)));
         lines.map(str::to_owned).collect()
@@ -185,7 +194,9 @@ fn credentials(house: &House) -> Vec<Headers> {
     house.gateway.json(&["keys", "revoke", &revoked]);
     house.gateway.json(&["keys", "disable", &disabled]);
     house.gateway.json(&["tenants", "disable", "gone"]);
-    let pair = house.gateway.create_key("pair", "acme", &["--mode", "live", "--scope", "orders:read"]);
+    let pair = house
+        .gateway
+        .create_key("pair", "acme", &["--mode", "live", "--scope", "orders:read"]);
     let (publishable, secret) = (text(&pair, "key"), text(&pair, "secret"));
     let unknown = durward::base::key::GeneratedKey::mint("tlive_").unwrap().expose().to_owned();
     let sandbox = durward::base::key::GeneratedKey::mint("ttest_").unwrap().expose().to_owned();
@@ -212,7 +223,11 @@ fn credentials(house: &House) -> Vec<Headers> {
         bearer(&session),
         bearer(&token("dashboard_session", -3_600, SESSION_SECRET)),
         bearer(&token("another_kind", 3_600, SESSION_SECRET)),
-        bearer(&token("dashboard_session", 3_600, "another-session-secret-0123456789abcdef0123456789")),
+        bearer(&token(
+            "dashboard_session",
+            3_600,
+            "another-session-secret-0123456789abcdef0123456789",
+        )),
         vec![header("Cookie", format!("theme=dark; session={session}"))],
         vec![
             header("Cookie", format!("session={session}")),
@@ -252,7 +267,15 @@ impl Generated {
 
 fn generate(dice: &mut Dice, credentials: &[Headers]) -> Generated {
     let method = dice.pick(&["GET", "GET", "GET", "POST", "DELETE", "HEAD", "OPTIONS", "BREW", "PUT"]);
-    let host = dice.pick(&["localhost", "localhost", "shop.example", "SHOP.example", "a.pages.example", "pages.example", "a..b"]);
+    let host = dice.pick(&[
+        "localhost",
+        "localhost",
+        "shop.example",
+        "SHOP.example",
+        "a.pages.example",
+        "pages.example",
+        "a..b",
+    ]);
     let target = dice.pick(&[
         "/v1/orders/7",
         "/v1/orders/7?full=1&x=%20",
@@ -298,7 +321,11 @@ fn generate(dice: &mut Dice, credentials: &[Headers]) -> Generated {
         &[("Host", "second.example")],
     ]);
     // A second `Host` is only sent after one of ours, so that both sides see the same bytes.
-    headers.extend(more.iter().filter(|(name, _)| *name != "Host").map(|(name, value)| header(name, *value)));
+    headers.extend(
+        more.iter()
+            .filter(|(name, _)| *name != "Host")
+            .map(|(name, value)| header(name, *value)),
+    );
     Generated {
         method,
         host,
@@ -308,14 +335,7 @@ fn generate(dice: &mut Dice, credentials: &[Headers]) -> Generated {
 }
 
 /// Names of fields that differ between any two requests, or that the connection writes.
-const OF_EACH_REQUEST: [&str; 6] = [
-    "x-request-id",
-    "host",
-    "connection",
-    "content-length",
-    "transfer-encoding",
-    "date",
-];
+const OF_EACH_REQUEST: [&str; 6] = ["x-request-id", "host", "connection", "content-length", "transfer-encoding", "date"];
 
 fn comparable<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<(String, String)> {
     let mut fields: Vec<_> = fields
@@ -343,7 +363,12 @@ fn body_of(text: &str) -> Value {
 
 /// Whether what was explained is what happened.
 fn check(explained: &Value, generated: &Generated, answer: &Response, arrived: bool) {
-    let about = || format!("{} {} {} {:?}\n{explained}\n{answer:?}", generated.method, generated.host, generated.target, generated.headers);
+    let about = || {
+        format!(
+            "{} {} {} {:?}\n{explained}\n{answer:?}",
+            generated.method, generated.host, generated.target, generated.headers
+        )
+    };
     match explained["outcome"].as_str().unwrap() {
         "forwarded" | "reported" => {
             assert!(arrived && answer.status == 200, "{}", about());
@@ -352,7 +377,12 @@ fn check(explained: &Value, generated: &Generated, answer: &Response, arrived: b
                 return;
             }
             let seen = answer.json();
-            assert_eq!((&seen["method"], &seen["target"]), (&upstream["method"], &upstream["target"]), "{}", about());
+            assert_eq!(
+                (&seen["method"], &seen["target"]),
+                (&upstream["method"], &upstream["target"]),
+                "{}",
+                about()
+            );
             let fields = seen["fields"].as_array().unwrap().iter();
             let seen = comparable(fields.map(|pair| (pair[0].as_str().unwrap(), pair[1].as_str().unwrap())));
             // Credentials are masked in the explanation, where the route forwards them.
@@ -425,7 +455,9 @@ fn explain_agrees_with_what_the_gateway_then_does_and_changes_nothing() {
     }
     assert!(outcomes.len() >= 25, "{outcomes:?}");
     // The denials of the access lines are those that were explained.
-    let lines = until("every access line", PATIENCE, || Some(house.lines()).filter(|lines| lines.len() == all.len()));
+    let lines = until("every access line", PATIENCE, || {
+        Some(house.lines()).filter(|lines| lines.len() == all.len())
+    });
     let mut logged = std::collections::BTreeMap::<String, u32>::new();
     for line in &lines {
         *logged.entry(line["denial"].as_str().unwrap_or("none").to_owned()).or_default() += 1;
@@ -444,13 +476,31 @@ fn the_command_explains_and_masks_credentials() {
     let config = house.site.config();
     let headers = format!("Authorization: Bearer {key}\nX-Odd: canary-odd-0123456789\n");
     let url = "http://localhost/v1/orders/7?token=canary-in-url-01234567";
-    let answer = run(&config, &["explain", "GET", url, "-H", "@-", "-H", "X-Note: kept"], headers.as_bytes());
+    let answer = run(
+        &config,
+        &["explain", "GET", url, "-H", "@-", "-H", "X-Note: kept"],
+        headers.as_bytes(),
+    );
     assert_eq!(answer.code, 0, "{answer:?}");
-    for told in ["forwarded", "header authorization", &id, "acme", "orders:read", "X-Note: kept", "X-Odd: (masked)", "token=(masked)", "passed"] {
+    for told in [
+        "forwarded",
+        "header authorization",
+        &id,
+        "acme",
+        "orders:read",
+        "X-Note: kept",
+        "X-Odd: (masked)",
+        "token=(masked)",
+        "passed",
+    ] {
         assert!(answer.stdout.contains(told), "{told}: {}", answer.stdout);
     }
     let refused = run(&config, &["explain", "PUT", url, "-H", "@-"], headers.as_bytes());
-    for told in ["refused: method_not_allowed", "the gateway answers 405", "it takes GET, POST, not this method"] {
+    for told in [
+        "refused: method_not_allowed",
+        "the gateway answers 405",
+        "it takes GET, POST, not this method",
+    ] {
         assert!(refused.stdout.contains(told), "{told}: {}", refused.stdout);
     }
     let slip = run(&config, &["explain", "GET", "http://localhost/v1/order/7"], b"");
@@ -492,7 +542,9 @@ fn a_route_that_only_reports_forwards_without_identity_and_records_the_decision(
     let identity = |number: usize| {
         let seen = &house.upstream.requests()[number];
         let names = seen.fields.iter().map(|(name, _)| name.to_ascii_lowercase());
-        names.filter(|name| name.starts_with("x-auth-") || name == "x-tenant-id" || name == "x-scopes").count()
+        names
+            .filter(|name| name.starts_with("x-auth-") || name == "x-tenant-id" || name == "x-scopes")
+            .count()
     };
     let line = |number: usize| until("an access line", PATIENCE, || house.lines().get(number).cloned());
 
@@ -501,11 +553,18 @@ fn a_route_that_only_reports_forwards_without_identity_and_records_the_decision(
     assert_eq!((&line(0)["denial"], &line(0)["report_only"]), (&Value::Null, &Value::Null));
 
     house.gateway.json(&["keys", "revoke", &id, "--wait"]);
-    let forged = [("Authorization", bearer.as_str()), ("X-Tenant-Id", "evil"), ("X-Auth-Subject", "evil")];
+    let forged = [
+        ("Authorization", bearer.as_str()),
+        ("X-Tenant-Id", "evil"),
+        ("X-Auth-Subject", "evil"),
+    ];
     assert_eq!(ask(&forged).status, 200);
     assert_eq!(identity(1), 0, "{:?}", house.upstream.requests()[1]);
     let told = line(1);
-    assert_eq!((&told["denial"], &told["report_only"], &told["status"]), (&json!("revoked_credential"), &json!(true), &json!(200)));
+    assert_eq!(
+        (&told["denial"], &told["report_only"], &told["status"]),
+        (&json!("revoked_credential"), &json!(true), &json!(200))
+    );
     assert_eq!(told["credential"], json!(id));
 
     assert_eq!(ask(&[]).status, 200);
@@ -551,6 +610,9 @@ fn a_shared_limit_is_looked_at_and_not_counted() {
     };
     assert_eq!((ask(), ask()), (200, 200));
     let explained = explain();
-    assert_eq!((&explained["outcome"], &explained["denial"]), (&json!("refused"), &json!("rate_limited")));
+    assert_eq!(
+        (&explained["outcome"], &explained["denial"]),
+        (&json!("refused"), &json!("rate_limited"))
+    );
     assert_eq!(ask(), 429);
 }

@@ -101,14 +101,7 @@ enum Purpose {
     Judge,
 }
 
-async fn ask(
-    link: &Link,
-    live: &LiveLink,
-    script: &Script,
-    key: &str,
-    rate: Rate,
-    purpose: Purpose,
-) -> Result<RateVerdict, StoreError> {
+async fn ask(link: &Link, live: &LiveLink, script: &Script, key: &str, rate: Rate, purpose: Purpose) -> Result<RateVerdict, StoreError> {
     let mut wire = live.wire.connection.clone();
     let answer: Result<(u8, u32, u64), redis::RedisError> = script
         .key(key)
