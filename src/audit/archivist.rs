@@ -128,10 +128,16 @@ fn retain(settings: &AuditSettings, now: SystemTime) {
         let segments = numbers(directory, "trail", "jsonl.gz")?;
         let bodies = numbers(directory, "bodies", "jsonl")?;
         let too_old = |path: &Path, keep: Duration| {
-            let age = fs::metadata(path).and_then(|meta| meta.modified()).ok().and_then(|at| now.duration_since(at).ok());
+            let age = fs::metadata(path)
+                .and_then(|meta| meta.modified())
+                .ok()
+                .and_then(|at| now.duration_since(at).ok());
             age.is_some_and(|age| age > keep)
         };
-        let mut size: u64 = fs::read_dir(directory)?.flatten().filter_map(|entry| Some(entry.metadata().ok()?.len())).sum();
+        let mut size: u64 = fs::read_dir(directory)?
+            .flatten()
+            .filter_map(|entry| Some(entry.metadata().ok()?.len()))
+            .sum();
         for first in segments {
             let over = settings.max_size.is_some_and(|max| size > max);
             // The leaves were last written when the segment was open: the file says when its last entry was made.
@@ -179,7 +185,11 @@ fn publish(settings: &AuditSettings, note: &str, failed: &Sender<String>) {
         problems.push(format!("checkpoint_command: {error}"));
     }
     for problem in problems {
-        tracing::error!(problem, alarm = "checkpoint_not_published", "a checkpoint of the audit trail was not handed on");
+        tracing::error!(
+            problem,
+            alarm = "checkpoint_not_published",
+            "a checkpoint of the audit trail was not handed on"
+        );
         let _ = failed.send(problem);
     }
 }
