@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::audit::mask::Shapes;
+use crate::audit::trail::Trail;
 use crate::base::clock::Clock;
 use crate::base::fingerprint::Peppers;
 use crate::decide::route::Rewrite;
@@ -63,6 +63,8 @@ pub struct WorkerParts {
     pub engine: Arc<Engine>,
     pub clock: Arc<dyn Clock>,
     pub telemetry: Arc<Telemetry>,
+    /// The audit trail, if there is one.
+    pub trail: Option<Arc<Trail>>,
     /// Fetches newer keys of external issuers.
     pub renewal: Arc<KeyRenewal>,
     /// The rate limits of the process.
