@@ -472,3 +472,6 @@ impl Drop for WorkerTrail {
         self.tick();
     }
 }
+
+#[cfg(test)]
+mod tests;
