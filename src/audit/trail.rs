@@ -37,8 +37,8 @@ const MAX_UNWRITTEN_BYTES: u64 = 32 * 1_024 * 1_024;
 /// Longest time for ending the writer of a trail that nobody has stopped.
 const STOP_TIME: Duration = Duration::from_secs(5);
 
-/// Longest entry, its members and what the writer adds. Heads of requests are shorter, whatever is escaped.
-pub const MAX_ENTRY: usize = 1_024 * 1_024;
+/// Longest members of an entry. With what the writer adds, a line stays below 64 KiB, which is one block of a closed segment.
+pub const MAX_ENTRY: usize = 60 * 1_024;
 
 /// Why there is no trail to write.
 #[derive(Debug, thiserror::Error)]

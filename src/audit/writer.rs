@@ -502,6 +502,10 @@ impl Writer {
     /// Ends the segment and begins the next one.
     fn rotate(&mut self) -> io::Result<()> {
         self.sign();
+        // A closed segment ends with a checkpoint of its own end.
+        if self.signed != self.written.size() {
+            return Err(io::Error::other("its last checkpoint could not be signed"));
+        }
         self.segment.lines.sync_all()?;
         self.segment.leaves.sync_all()?;
         self.nodes.sync_all()?;
