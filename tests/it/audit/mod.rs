@@ -4,3 +4,4 @@ mod bodies;
 mod entries;
 mod evidence;
 mod explain;
+mod operator;
