@@ -136,6 +136,8 @@ pub(crate) async fn open(cast: Rc<Cast>, around: RedisEnvironment, settings: Set
             gateway: identity,
             probes: None,
             explainer: None,
+            trail: None,
+            recent: durward::admin::record::RecentActions::default(),
         },
         announcer,
         engine,
