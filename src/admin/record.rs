@@ -1,5 +1,6 @@
 //! Operators' actions on the audit trail: one entry for each operation that changes something, with who, what, and how it ended.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use crate::audit::mask::{Shapes, mask_text};
 use crate::audit::settings::OnFull;
 use crate::audit::trail::Trail;
 use crate::base::clock::UnixMillis;
+use crate::base::fingerprint::PepperMark;
 use crate::base::ids::is_valid_id;
 use crate::base::principal::CredentialRecord;
 use crate::store::BoxFuture;
@@ -32,7 +34,7 @@ const RECORDING: Duration = Duration::from_secs(5);
 /// Most gateways whose receipts an entry shows; it counts the others.
 const SHOWN_RECEIPTS: usize = 100;
 
-/// Most refusals' words in an entry.
+/// Most characters of a message in an entry.
 const MAX_MESSAGE: usize = 500;
 
 /// Where actions are recorded: the audit trail of this gateway.
@@ -336,7 +338,7 @@ impl Operations {
                 })
             }
             ActionTarget::Pepper(mark) => {
-                let mark = crate::base::fingerprint::PepperMark::parse(mark)?;
+                let mark = PepperMark::parse(mark)?;
                 Some(TargetState {
                     id: Some(mark.to_string()),
                     ..TargetState::default()
@@ -396,7 +398,7 @@ async fn note_success(operations: &Operations, action: &OperatorAction, reply: &
     entry.wait = waited.then(|| receipts_of(&body));
     let doubt = result.get("doubt").or_else(|| body.get("doubts").and_then(|doubts| doubts.get(0)));
     entry.outcome = ActionOutcome::Done {
-        doubt: doubt.and_then(Value::as_str).map(|text| shown_message(text)),
+        doubt: doubt.and_then(Value::as_str).map(shown_message),
     };
     let id = |value: &Value| value.get("id").and_then(Value::as_str).map(str::to_owned);
     let made = result.get("credential").and_then(id);
@@ -520,7 +522,7 @@ fn name_in(passwd: &str, uid: u32) -> Option<String> {
 
 /// The newest actions of this process, so that events can be told with who caused them.
 #[derive(Debug, Default)]
-pub struct RecentActions(Mutex<std::collections::VecDeque<RecentAction>>);
+pub struct RecentActions(Mutex<VecDeque<RecentAction>>);
 
 /// How many are kept: as many as one page of events has.
 const RECENT: usize = 1_000;

@@ -111,10 +111,7 @@ impl Process {
     ) -> Result<Self, ServeError> {
         let budget = divide_descriptors(&loaded)?;
         let (settings, snapshot) = (loaded.settings, loaded.snapshot);
-        let texts = LoadedTexts {
-            watch: loaded.watch,
-            keys: loaded.keys,
-        };
+        let texts = LoadedTexts::new(loaded.watch, loaded.keys);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let shared = Arc::new(SharedSnapshot::new(snapshot));
         let telemetry = Telemetry::new(line_format(settings.log), access_output(settings.log, lines)?);
@@ -127,10 +124,7 @@ impl Process {
             limiter,
         } = open_parts(&settings, &clock).await?;
         *introduced = Some(announcer.clone());
-        let trail = settings.audit.clone();
-        let trail = trail
-            .map(|audit| Trail::open(audit, &announcer.identity().id, clock.clone()))
-            .transpose()?;
+        let trail = open_trail(&settings, &announcer, &clock)?;
         let (renewal, wanted) = KeyRenewal::new(shared.clone(), clock.clone());
         let parts = WorkerParts {
             shared: shared.clone(),
@@ -171,15 +165,7 @@ impl Process {
         };
         metrics::register(telemetry.metrics(), &sources);
         let (stop, stopped) = watch::channel(());
-        let explainer = Explainer::start(
-            WorkerParts {
-                seed: random_seed()?,
-                // What is only explained is no request.
-                trail: None,
-                ..parts.clone()
-            },
-            explain_listeners(&settings, running.addresses()),
-        )?;
+        let explainer = start_explainer(&parts, &settings, running.addresses())?;
         let probes = bind_probes(settings.admin.probes).await?;
         let operations = Arc::new(Operations {
             store,
@@ -283,6 +269,22 @@ struct StoreParts {
     cached: Arc<CachedStore>,
     announcer: Arc<Announcer>,
     limiter: Arc<Limiter>,
+}
+
+fn open_trail(settings: &Settings, announcer: &Announcer, clock: &Arc<dyn Clock>) -> Result<Option<Arc<Trail>>, ServeError> {
+    let audit = settings.audit.clone();
+    let opened = audit.map(|audit| Trail::open(audit, &announcer.identity().id, clock.clone()));
+    Ok(opened.transpose()?)
+}
+
+fn start_explainer(parts: &WorkerParts, settings: &Settings, addresses: &[SocketAddr]) -> std::io::Result<Explainer> {
+    let parts = WorkerParts {
+        seed: random_seed()?,
+        // What is only explained is no request.
+        trail: None,
+        ..parts.clone()
+    };
+    Explainer::start(parts, explain_listeners(settings, addresses))
 }
 
 async fn open_parts(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<StoreParts, ServeError> {

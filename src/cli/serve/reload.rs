@@ -19,8 +19,14 @@ const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What the configuration in force was read from, and what it says.
 pub(super) struct LoadedTexts {
-    pub(super) watch: Watch,
-    pub(super) keys: ConfigurationKeys,
+    watch: Watch,
+    keys: ConfigurationKeys,
+}
+
+impl LoadedTexts {
+    pub(super) const fn new(watch: Watch, keys: ConfigurationKeys) -> Self {
+        Self { watch, keys }
+    }
 }
 
 /// Replaces the shared snapshot by what the files say now.

@@ -11,8 +11,8 @@ use crate::support::wait::{PATIENCE, until};
 fn start() -> (Upstream, Site, Gateway) {
     let upstream = Upstream::echoing();
     let plan = Plan {
-        tables: "\n[audit]\ndirectory = \"state/audit\"\ndurable = \"100ms\"\n\n[surfaces.people]\nkind = \"account\"\n\
-                 [surfaces.hooks]\nkind = \"signing_secret\"\nprefixes = { live = \"whsec_\" }\n"
+        tables: "\n[audit]\ndirectory = \"state/audit\"\ndurable = \"100ms\"\n\
+                 [surfaces.hooks]\nkind = \"signing_secret\"\nprefixes = [\"whsec_\"]\n"
             .to_owned(),
         ..Plan::usual()
     };
