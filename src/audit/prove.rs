@@ -68,12 +68,6 @@ impl Prover {
         })
     }
 
-    /// How many entries the checkpoint covers.
-    #[must_use]
-    pub const fn size(&self) -> u64 {
-        self.signed.size
-    }
-
     /// The proof of an entry, given its line without the line feed.
     ///
     /// # Errors

@@ -143,15 +143,6 @@ impl Frontier {
     }
 }
 
-/// The root of the first `size` entries. `node` answers the hash of the complete subtree at a level (2^level entries) with an
-/// index among those of its level; `None` when `node` does not know one that is needed.
-pub fn root(size: u64, node: &impl Fn(u32, u64) -> Option<Hash>) -> Option<Hash> {
-    if size == 0 {
-        return Some(empty_root());
-    }
-    range_hash(0, size, node)
-}
-
 /// The hash of the entries from `begin` to before `end`; `begin` is where a subtree of that size begins.
 fn range_hash(begin: u64, end: u64, node: &impl Fn(u32, u64) -> Option<Hash>) -> Option<Hash> {
     let entries = end - begin;
@@ -168,8 +159,9 @@ const fn left_entries(entries: u64) -> u64 {
     1 << (u64::BITS - 1 - (entries - 1).leading_zeros())
 }
 
-/// The proof that the entry `index` is in the tree of the first `size` entries (RFC 6962, section 2.1.1). `None` when it is not,
-/// or when `node` does not know a subtree that is needed.
+/// The proof that the entry `index` is in the tree of the first `size` entries (RFC 6962, section 2.1.1). `node` answers the hash
+/// of the complete subtree at a level (2^level entries) with an index among those of its level. `None` when the entry is not in
+/// the tree, or when `node` does not know a subtree that is needed.
 pub fn inclusion_proof(index: u64, size: u64, node: impl Fn(u32, u64) -> Option<Hash>) -> Option<Vec<Hash>> {
     if index >= size {
         return None;
@@ -215,77 +207,6 @@ pub fn verify_inclusion(index: u64, size: u64, leaf: &Hash, proof: &[Hash], root
         last >>= 1;
     }
     last == 0 && hash == *root
-}
-
-/// The proof that the tree of the first `old` entries is the beginning of the tree of the first `new` ones (RFC 6962, section
-/// 2.1.2). `None` when it cannot be, or when `node` does not know a subtree that is needed.
-pub fn consistency_proof(old: u64, new: u64, node: impl Fn(u32, u64) -> Option<Hash>) -> Option<Vec<Hash>> {
-    if old > new {
-        return None;
-    }
-    if old == 0 || old == new {
-        return Some(Vec::new());
-    }
-    let mut proof = Vec::new();
-    let (mut begin, mut end) = (0, new);
-    // Whoever checks the proof knows the hash of the old tree, as long as it is a whole left branch.
-    while old != end {
-        let split = begin + left_entries(end - begin);
-        if old <= split {
-            proof.push(range_hash(split, end, &node)?);
-            end = split;
-        } else {
-            proof.push(range_hash(begin, split, &node)?);
-            begin = split;
-        }
-    }
-    if begin != 0 {
-        proof.push(range_hash(begin, end, &node)?);
-    }
-    proof.reverse();
-    Some(proof)
-}
-
-/// Whether the proof shows that the tree of `old` entries with `old_root` is the beginning of the tree of `new` entries with
-/// `new_root` (RFC 9162, section 2.1.4.2).
-#[must_use]
-pub fn verify_consistency(old: u64, new: u64, old_root: &Hash, new_root: &Hash, proof: &[Hash]) -> bool {
-    if old > new || proof.len() > MAX_PROOF {
-        return false;
-    }
-    if old == 0 {
-        return proof.is_empty() && *old_root == empty_root();
-    }
-    if old == new {
-        return proof.is_empty() && old_root == new_root;
-    }
-    let mut rest = proof.iter();
-    let first = if old.is_power_of_two() { Some(old_root) } else { rest.next() };
-    let Some(first) = first else { return false };
-    let (mut node, mut last) = (old - 1, new - 1);
-    while node & 1 == 1 {
-        node >>= 1;
-        last >>= 1;
-    }
-    let (mut of_old, mut of_new) = (*first, *first);
-    for other in rest {
-        if last == 0 {
-            return false;
-        }
-        if node & 1 == 1 || node == last {
-            of_old = node_hash(other, &of_old);
-            of_new = node_hash(other, &of_new);
-            while node & 1 == 0 && node != 0 {
-                node >>= 1;
-                last >>= 1;
-            }
-        } else {
-            of_new = node_hash(&of_new, other);
-        }
-        node >>= 1;
-        last >>= 1;
-    }
-    last == 0 && of_old == *old_root && of_new == *new_root
 }
 
 #[cfg(test)]

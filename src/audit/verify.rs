@@ -92,7 +92,7 @@ impl Verdict {
 pub fn verify(directory: &Path, key: &CheckpointVerifier, witnesses: &[Witness]) -> io::Result<Verdict> {
     let mut before = TrailFiles::list(directory)?;
     for _ in 1..TRIES {
-        let verdict = verify_once(directory, before.clone(), key, witnesses)?;
+        let verdict = verify_once(directory, &before, key, witnesses)?;
         let after = TrailFiles::list(directory)?;
         // A running gateway closes and removes segments while they are read.
         if verdict.is_whole() || after == before {
@@ -100,27 +100,27 @@ pub fn verify(directory: &Path, key: &CheckpointVerifier, witnesses: &[Witness])
         }
         before = after;
     }
-    verify_once(directory, before, key, witnesses)
+    verify_once(directory, &before, key, witnesses)
 }
 
-fn verify_once(directory: &Path, files: TrailFiles, key: &CheckpointVerifier, witnesses: &[Witness]) -> io::Result<Verdict> {
+fn verify_once(directory: &Path, files: &TrailFiles, key: &CheckpointVerifier, witnesses: &[Witness]) -> io::Result<Verdict> {
     let newest = match std::fs::read_to_string(directory.join("checkpoint")) {
         Ok(text) => Some(text),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Some(String::new()),
         Err(error) => return Err(error),
     };
-    let mut walk = Walk::new(directory, key, &files);
-    walk.read_checkpoints(&files);
+    let mut walk = Walk::new(directory, key, files);
+    walk.read_checkpoints(files);
     walk.read_newest(newest.as_deref());
     walk.read_witnesses(witnesses);
     walk.points.make_contiguous().sort_by_key(|point| point.size);
-    walk.begin(&files);
+    walk.begin(files);
     for (first, segment) in &files.segments {
         let end = files.segments.range(first + 1..).next().map(|(next, _)| *next);
         walk.segment(*first, segment, end);
     }
-    Ok(walk.finish(&files))
+    Ok(walk.finish(files))
 }
 
 /// A signed size and root that the trail must have had.
@@ -465,7 +465,7 @@ impl<'a> Walk<'a> {
     }
 
     fn open_leaves(&mut self, first: u64, files: &SegmentFiles) -> Option<LeafReader> {
-        let opened = files.leaves.as_ref().map(|path| LeafReader::open(path));
+        let opened = files.leaves.as_ref().map(LeafReader::open);
         match opened {
             Some(Ok(reader)) => Some(reader),
             Some(Err(error)) => {
@@ -605,7 +605,7 @@ impl<'a> Walk<'a> {
     }
 
     fn fill_from_leaves(&mut self, files: &SegmentFiles) {
-        let Some(Ok(mut leaves)) = files.leaves.as_ref().map(|path| LeafReader::open(path)) else {
+        let Some(Ok(mut leaves)) = files.leaves.as_ref().map(LeafReader::open) else {
             return;
         };
         self.file = files.leaves.as_ref().map_or_else(String::new, |path| name_of(path));

@@ -5,12 +5,18 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::Duration;
 
-use durward::audit::checkpoint::{CheckpointSigner, notes};
+use durward::audit::checkpoint::{CheckpointSigner, CheckpointVerifier, notes, public_key_of};
 use durward::audit::closed::close;
+use durward::audit::settings::{AuditSettings, Durable, OnFull};
 use durward::audit::tree::{Frontier, leaf_hash};
 use durward::audit::verify::{Fault, Verdict, Witness, verify};
-use durward::base::clock::UnixMillis;
+use durward::base::clock::{SystemClock, UnixMillis};
+use durward::base::ids::GatewayId;
+
+use crate::support::wait::{PATIENCE, until};
 
 /// Entries of a segment of the trail of this test.
 const SEGMENT: u64 = 512;
@@ -44,7 +50,10 @@ fn read_all(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(directory).unwrap() {
         let entry = entry.unwrap();
-        files.insert(entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap());
+        // A segment may be closed meanwhile.
+        if let Ok(bytes) = fs::read(entry.path()) {
+            files.insert(entry.file_name().into_string().unwrap(), bytes);
+        }
     }
     files
 }
@@ -517,6 +526,119 @@ fn foreign_files_are_told_and_broken_ones_found() {
     all.pop();
     fs::write(trail.directory.join("trail-00000000000000000000.jsonl"), all.concat()).unwrap();
     assert!(!trail.verify().is_whole());
+}
+
+/// The settings of a trail with small segments.
+fn settings(directory: &Path) -> AuditSettings {
+    AuditSettings {
+        directory: directory.to_owned(),
+        on_full: OnFull::DropAndCount,
+        durable: Durable::Within(Duration::from_secs(1)),
+        segment: 60_000,
+        keep: Duration::from_secs(3_600),
+        keep_bodies: Duration::from_secs(3_600),
+        max_size: None,
+        checkpoint: Duration::from_millis(20),
+        checkpoint_file: None,
+        checkpoint_command: None,
+        stdout: false,
+    }
+}
+
+fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
+    until(what, PATIENCE, || ready().then_some(()));
+}
+
+fn verify_of_writer(directory: &Path) -> Verdict {
+    let key = CheckpointVerifier::read(&public_key_of(directory)).unwrap();
+    verify(directory, &key, &[]).unwrap()
+}
+
+fn append_requests(trail: &durward::audit::trail::Trail, count: usize) {
+    for number in 0..count {
+        let path = "x".repeat(number % 300);
+        let members =
+            format!(",\"time\":\"2026-11-29T07:00:00.000Z\",\"kind\":\"request\",\"request_id\":\"req-{number}\",\"path\":\"/{path}\"");
+        trail.append(members.as_bytes());
+    }
+}
+
+/// Closed segments of a directory, and plain ones.
+fn forms(directory: &Path) -> [usize; 2] {
+    let names = read_all(directory);
+    [".jsonl.gz", ".jsonl"].map(|ending| {
+        names
+            .keys()
+            .filter(|name| name.starts_with("trail-") && name.ends_with(ending))
+            .count()
+    })
+}
+
+#[test]
+fn what_the_writer_leaves_is_whole_stopped_killed_continued_closed_and_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("audit");
+    let gateway = GatewayId::parse("edge-1").unwrap();
+    let open = |settings: AuditSettings| durward::audit::trail::Trail::open(settings, &gateway, Arc::new(SystemClock)).unwrap();
+    let trail = open(settings(&directory));
+    for _ in 0..10 {
+        append_requests(&trail, 250);
+        // While it is written.
+        assert_whole(&verify_of_writer(&directory));
+    }
+    wait_for("all entries", || trail.figures().entries >= 2_501);
+    // What a kill leaves: the files as they are now.
+    let copy = folder.path().join("killed");
+    fs::create_dir(&copy).unwrap();
+    for (name, bytes) in read_all(&directory).into_iter().filter(|(name, _)| name != "others") {
+        fs::write(copy.join(name), bytes).unwrap();
+    }
+    for ending in ["key", "pub"] {
+        let (from, to) = (directory.with_extension(ending), copy.with_extension(ending));
+        fs::copy(from, to).unwrap();
+    }
+    assert_whole(&verify_of_writer(&copy));
+    let continued = open(settings(&copy));
+    append_requests(&continued, 300);
+    continued.stop(Duration::from_secs(10));
+    let verdict = verify_of_writer(&copy);
+    assert_whole(&verdict);
+    assert!(verdict.gaps > 0, "the kill is told");
+
+    trail.stop(Duration::from_secs(10));
+    let verdict = verify_of_writer(&directory);
+    assert_whole(&verdict);
+    assert_eq!(verdict.proven, verdict.size, "an orderly stop is signed to its end");
+    // The next process closes what the last one left.
+    let again = open(settings(&directory));
+    wait_for("the segments to be closed", || {
+        forms(&directory)[1] == 1 && forms(&directory)[0] >= 3
+    });
+    again.stop(Duration::from_secs(10));
+    assert_whole(&verify_of_writer(&directory));
+    // A byte of any of its files.
+    let files = read_all(&directory);
+    let mut chance = Chance(3);
+    for _ in 0..40 {
+        let names: Vec<&String> = files.iter().filter(|(_, bytes)| !bytes.is_empty()).map(|(name, _)| name).collect();
+        let name = names[chance.below(names.len())];
+        let mut changed = files[name].clone();
+        let at = chance.below(changed.len());
+        changed[at] ^= 1 << chance.below(8);
+        fs::write(directory.join(name), &changed).unwrap();
+        assert!(!verify_of_writer(&directory).is_whole(), "byte {at} of {name}");
+        fs::write(directory.join(name), &files[name]).unwrap();
+    }
+    // Segments that are no longer kept.
+    let forgetting = open(AuditSettings {
+        keep: Duration::ZERO,
+        ..settings(&directory)
+    });
+    wait_for("old segments to be removed", || forms(&directory)[0] == 0);
+    forgetting.stop(Duration::from_secs(10));
+    let verdict = verify_of_writer(&directory);
+    assert_whole(&verdict);
+    assert!(verdict.first > 0, "{verdict:?}");
 }
 
 fn durward(arguments: &[&str]) -> Output {
