@@ -2,15 +2,19 @@
 
 use std::io::{self, Read as _, Write};
 use std::net::IpAddr;
+use std::path::Path;
 
 use clap::Args;
 use zeroize::Zeroizing;
 
 use crate::gateway::{ExplainHeader, ExplainRequest, Explanation};
 
+use super::audit::Directories;
 use super::client::OperatorClient;
 use super::failure::{Exit, Failure};
 use super::output::Printer;
+
+mod recorded;
 
 /// Largest file of headers: the largest head that the gateway reads.
 const MAX_FILE: u64 = 32 * 1024;
@@ -19,20 +23,23 @@ const MAX_FILE: u64 = 32 * 1024;
 /// audit trail. Credentials are masked in the answer.
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
-    /// The method of the request: GET, POST, …
-    #[arg(value_name = "METHOD")]
-    method: String,
+    /// The method of the request: GET, POST, … Or, without a URL, the id of a request that was sent: its entry is read from
+    /// the audit trail.
+    #[arg(value_name = "METHOD|REQUEST_ID")]
+    subject: String,
     /// The URL as the client would send it: https://host/path?query. The scheme is that of the listener, and nothing in the
-    /// path is normalised.
+    /// path is normalised. `OPTIONS *` is written https://host*.
     #[arg(value_name = "URL")]
-    url: String,
+    url: Option<String>,
     /// A header of the request, 'Name: value'; may be given several times. What stands here is visible in the list of
     /// processes, so give credentials with -H @FILE, or with -H @- from standard input: a file with one header on each line.
-    #[arg(short = 'H', long = "header", value_name = "HEADER")]
+    #[arg(short = 'H', long = "header", value_name = "HEADER", requires = "url")]
     headers: Vec<HeaderArg>,
     /// The address that connects to the gateway: the client's, or that of the proxy in front.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
-    client: IpAddr,
+    #[arg(long, value_name = "ADDRESS", requires = "url")]
+    client: Option<IpAddr>,
+    #[command(flatten)]
+    directories: Directories,
 }
 
 /// A value of `-H`. Its `Debug` shows no value.
@@ -53,13 +60,17 @@ impl std::fmt::Debug for HeaderArg {
     }
 }
 
-pub(crate) fn run(client: &OperatorClient, args: &ExplainArgs, printer: &Printer) -> Result<(), Failure> {
-    let request = ExplainRequest {
-        method: args.method.clone(),
-        url: args.url.clone(),
-        headers: headers(&args.headers)?,
-        client: Some(args.client),
+pub(crate) fn run(config: &Path, args: &ExplainArgs, printer: &Printer) -> Result<(), Failure> {
+    let Some(url) = &args.url else {
+        return recorded::run(config, &args.directories, &args.subject, printer);
     };
+    let request = ExplainRequest {
+        method: args.subject.clone(),
+        url: url.clone(),
+        headers: headers(&args.headers)?,
+        client: args.client,
+    };
+    let client = OperatorClient::of_config(config)?;
     let explanation: Explanation = client.post("/v1/explain", &request)?;
     printer.print(&explanation, |out| show(out, &explanation))
 }

@@ -164,7 +164,7 @@ fn dispatch(cli: &Cli, printer: &Printer) -> Result<(), Failure> {
         Command::Drill(args) => drill::run(&OperatorClient::of_config(&cli.config)?, args, printer),
         Command::Audit(command) => audit::run(&cli.config, command, printer),
         Command::Events(args) => events::run(&OperatorClient::of_config(&cli.config)?, args, printer),
-        Command::Explain(args) => explain::run(&OperatorClient::of_config(&cli.config)?, args, printer),
+        Command::Explain(args) => explain::run(&cli.config, args, printer),
         Command::Reload => {
             let done: crate::admin::Reloaded = OperatorClient::of_config(&cli.config)?.post("/v1/reload", &())?;
             printer.print(&done, |out| writeln!(out, "reloaded; configuration {} is in force", done.version))

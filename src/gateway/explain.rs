@@ -182,7 +182,7 @@ async fn explain(worker: &Rc<Worker>, listeners: &[ExplainListener], request: &E
         now: worker.clock.now(),
         max_age: worker.resolver.cached().max_age(),
     };
-    answer::assemble(request, &worker.view(), &head, response, trace.take(), ages)
+    answer::assemble(request, &worker.view(), &head, &response, &trace.take(), ages)
 }
 
 fn unusable(why: &str) -> ExplainError {

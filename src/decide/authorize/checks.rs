@@ -1,5 +1,7 @@
 //! The names of everything that is checked before a request is forwarded, in the words in which `explain` tells it.
 
+use crate::base::denial::Denial;
+
 macro_rules! checks {
     ($($check:ident $label:literal $question:literal;)*) => {
         /// One check of a request. The checks are listed in the order in which a request meets them.
@@ -52,6 +54,70 @@ checks! {
     Tenant "tenant" "the path names no other tenant";
     CallerLimit "caller_limit" "the caller is within its rate limits";
     Length "length" "the body is not too large";
+}
+
+impl Check {
+    /// The checks that refuse for this reason, the usual one first. None for what is decided after the checks: by the
+    /// service, by a served route, or by the load of the moment.
+    #[must_use]
+    pub const fn of_denial(denial: Denial) -> &'static [Self] {
+        match denial {
+            Denial::MalformedRequest
+            | Denial::MalformedFraming
+            | Denial::RequestTimeout
+            | Denial::HeadTooLarge
+            | Denial::UnsupportedCoding
+            | Denial::UnsupportedVersion => &[Self::Head],
+            Denial::TargetTooLong => &[Self::Head, Self::Target],
+            Denial::ForgedHeader | Denial::ExpectationFailed => &[Self::Headers],
+            Denial::MalformedTarget => &[Self::Target, Self::Spelling],
+            Denial::MalformedHost => &[Self::Target],
+            Denial::Misdirected => &[Self::Host],
+            Denial::CorsOrigin => &[Self::Preflight, Self::Origin],
+            Denial::CorsMethod | Denial::CorsHeader => &[Self::Preflight],
+            Denial::NoRoute => &[Self::Route],
+            Denial::MethodNotAllowed => &[Self::Route, Self::Method],
+            Denial::RateLimited => &[Self::CallerLimit, Self::AddressLimit],
+            Denial::MissingCredential | Denial::AmbiguousCredentials | Denial::MalformedCredential | Denial::MisplacedCredential => {
+                &[Self::Credential]
+            }
+            Denial::WrongSurface => &[Self::Credential, Self::Surface],
+            Denial::UnknownCredential => &[Self::Facts],
+            Denial::InvalidToken => &[Self::Facts, Self::Force],
+            Denial::StoreUnavailable | Denial::CorruptRecord => &[
+                Self::Facts,
+                Self::Surface,
+                Self::Tenant,
+                Self::AddressLimit,
+                Self::CallerLimit,
+                Self::Length,
+            ],
+            Denial::WrongSecret => &[Self::Possession],
+            Denial::WrongMode => &[Self::Mode, Self::Credential],
+            Denial::RevokedCredential
+            | Denial::DisabledCredential
+            | Denial::ExpiredCredential
+            | Denial::EarlyCredential
+            | Denial::InactiveTenant => &[Self::Force],
+            Denial::CrossSite => &[Self::Origin],
+            Denial::InsufficientScope => &[Self::Scopes],
+            Denial::ForeignTenant => &[Self::Tenant],
+            Denial::BodyTooLarge => &[Self::Length],
+            Denial::InvalidBody
+            | Denial::WrongMediaType
+            | Denial::InvalidFields
+            | Denial::NotFound
+            | Denial::Taken
+            | Denial::TooManyCredentials
+            | Denial::RefusedByService
+            | Denial::NotRecordable
+            | Denial::Overloaded
+            | Denial::UpstreamUnreachable
+            | Denial::UpstreamTimeout
+            | Denial::UpstreamInvalid
+            | Denial::Internal => &[],
+        }
+    }
 }
 
 #[cfg(test)]

@@ -168,8 +168,8 @@ pub(super) fn assemble(
     request: &ExplainRequest,
     view: &SnapshotView,
     head: &RequestHead,
-    response: GatewayResponse<NoBody>,
-    notes: TraceNotes,
+    response: &GatewayResponse<NoBody>,
+    notes: &TraceNotes,
     ages: Ages,
 ) -> Result<Explanation, ExplainError> {
     let noted = response.observer.noted().ok_or(ExplainError::Ended)?;
@@ -178,7 +178,7 @@ pub(super) fn assemble(
     let sources = Sources {
         snapshot,
         noted: &noted,
-        notes: &notes,
+        notes,
         head,
         secrets: &secrets,
         ages,
@@ -418,7 +418,7 @@ fn outgoing(sources: &Sources<'_>) -> Option<OutgoingExplained> {
     })
 }
 
-fn answered(response: GatewayResponse<NoBody>, secrets: &Secrets) -> ResponseExplained {
+fn answered(response: &GatewayResponse<NoBody>, secrets: &Secrets) -> ResponseExplained {
     let body = match &response.body {
         ResponseBody::Bytes(bytes) => secrets.mask(&String::from_utf8_lossy(bytes)),
         ResponseBody::Empty | ResponseBody::Upstream(_) => String::new(),
