@@ -10,7 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::base::ids::GatewayId;
 
-use super::checkpoint::{Checkpoint, CheckpointSigner, CheckpointVerifier, gateway_of, origin_of};
+use super::checkpoint::{Checkpoint, CheckpointSigner, CheckpointVerifier, gateway_of, notes, origin_of};
 use super::files::{append_to, bodies_file, numbers, replace, segment_file};
 use super::settings::AuditSettings;
 use super::trail::{MAX_ENTRY, TrailError};
@@ -117,10 +117,11 @@ pub(super) fn recover(settings: &AuditSettings, gateway: &GatewayId) -> Result<R
     if (known.len() as u64) != complete {
         write_nodes(&nodes, &nodes_path, &segment, directory, complete)?;
     }
+    cut_torn_checkpoint(&segment_file(directory, segment.first, "checkpoints"))?;
     let unclosed = open.into_iter().map(|first| segment_file(directory, first, "jsonl")).collect();
     let bodies = numbers(directory, "bodies", "jsonl").map_err(io_error)?.last().copied();
     if let Some(first) = bodies {
-        cut_torn_line(&bodies_file(directory, first, "jsonl"))?;
+        cut_bodies(&bodies_file(directory, first, "jsonl"), frontier.size())?;
     }
     Ok(Recovered {
         lock,
@@ -329,15 +330,32 @@ fn write_nodes(nodes: &File, path: &Path, segment: &OpenSegment, directory: &Pat
     }
 }
 
-/// Cuts off what stands behind the last line feed of a file.
-fn cut_torn_line(path: &Path) -> Result<(), TrailError> {
+/// Cuts off a checkpoint that was not written to its end.
+fn cut_torn_checkpoint(path: &Path) -> Result<(), TrailError> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(TrailError::io(path)(error)),
+    };
+    let (_, whole) = notes(&text);
+    append_to(path)
+        .and_then(|file| file.set_len(whole as u64))
+        .map_err(TrailError::io(path))
+}
+
+/// Cuts off a body that was not written to its end, and bodies of entries that are not there.
+fn cut_bodies(path: &Path, size: u64) -> Result<(), TrailError> {
     let file = append_to(path).map_err(TrailError::io(path))?;
     let mut reader = BufReader::with_capacity(1 << 20, &file);
     let (mut whole, mut line) = (0, Vec::new());
     loop {
         line.clear();
         let read = reader.read_until(b'\n', &mut line).map_err(TrailError::io(path))?;
-        if read == 0 || line.last() != Some(&b'\n') {
+        let seq = line.strip_prefix(b"{\"seq\":").and_then(|rest| {
+            let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            std::str::from_utf8(&rest[..digits]).ok()?.parse::<u64>().ok()
+        });
+        if line.last() != Some(&b'\n') || seq.is_none_or(|seq| seq >= size) {
             break;
         }
         whole += read as u64;
