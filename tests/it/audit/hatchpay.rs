@@ -195,13 +195,13 @@ fn every_call_has_one_entry_and_no_planted_secret_is_in_any_file() {
             "/v1/roles",
             &["-H", "X-API-Key: hp_canary-header-1"],
             401,
-            json!({ "denial": "invalid_credential" }),
+            json!({ "route": "roles" }),
         ),
         Call::new(
             "/v1/roles",
             &["-H", "Authorization: Bearer canary-bearer-1.a.b"],
             401,
-            json!({ "denial": "invalid_credential" }),
+            json!({ "route": "roles" }),
         ),
         Call::new("/v1/roles", &["-u", "ann:canary-basic-1"], 401, json!({ "route": "roles" })),
         Call::new(
