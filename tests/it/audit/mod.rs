@@ -4,4 +4,5 @@ mod bodies;
 mod entries;
 mod evidence;
 mod explain;
+mod hatchpay;
 mod operator;
