@@ -53,6 +53,25 @@ pub fn gateway_of(origin: &str) -> Option<GatewayId> {
     GatewayId::parse(origin.strip_prefix(ORIGIN_PREFIX)?).ok()
 }
 
+/// The file with the signing key of the trail in a directory.
+#[must_use]
+pub fn signing_key_of(directory: &Path) -> PathBuf {
+    beside(directory, ".key")
+}
+
+/// The file with the verifier key of the trail in a directory.
+#[must_use]
+pub fn public_key_of(directory: &Path) -> PathBuf {
+    beside(directory, ".pub")
+}
+
+fn beside(directory: &Path, ending: &str) -> PathBuf {
+    // Without a slash at its end.
+    let mut path = directory.components().collect::<PathBuf>().into_os_string();
+    path.push(ending);
+    PathBuf::from(path)
+}
+
 /// What a checkpoint says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {

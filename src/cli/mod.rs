@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 
 mod accounts;
 mod args;
+mod audit;
 mod check;
 mod client;
 mod demo;
@@ -33,6 +34,7 @@ use failure::Failure;
 use output::{Form, Printer};
 
 use accounts::AccountCommand;
+use audit::AuditCommand;
 use client::OperatorClient;
 use drill::DrillArgs;
 use events::EventArgs;
@@ -105,6 +107,9 @@ pub(crate) enum Command {
     Drill(DrillArgs),
     /// Show what changed, the oldest change first.
     Events(EventArgs),
+    /// Verify audit trails, and prove what stands in them.
+    #[command(subcommand)]
+    Audit(Box<AuditCommand>),
     /// Make the running gateway read its configuration again.
     Reload,
     /// Show what the running gateway serves, and whether it is ready.
@@ -153,6 +158,7 @@ fn dispatch(cli: &Cli, printer: &Printer) -> Result<(), Failure> {
         Command::Peppers { command } => peppers::run(&OperatorClient::of_config(&cli.config)?, command.as_ref(), printer),
         Command::Gateways => events::gateways(&OperatorClient::of_config(&cli.config)?, printer),
         Command::Drill(args) => drill::run(&OperatorClient::of_config(&cli.config)?, args, printer),
+        Command::Audit(command) => audit::run(&cli.config, command, printer),
         Command::Events(args) => events::run(&OperatorClient::of_config(&cli.config)?, args, printer),
         Command::Reload => {
             let done: crate::admin::Reloaded = OperatorClient::of_config(&cli.config)?.post("/v1/reload", &())?;

@@ -1,1 +1,1 @@
-
+//! Tests of questions to a trail.
