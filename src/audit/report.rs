@@ -421,4 +421,3 @@ fn add(counts: &mut BTreeMap<String, u64>, value: Option<&str>) {
 fn text_of(millis: i64) -> String {
     jiff::Timestamp::from_millisecond(millis).map_or_else(|_| "an unknown time".into(), |time| format!("{time:.3}"))
 }
-

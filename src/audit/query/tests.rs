@@ -1,1 +1,0 @@
-//! Tests of questions to a trail.
