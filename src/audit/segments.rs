@@ -102,6 +102,19 @@ impl Segments {
         self.list.iter().rev().find(|file| file.first <= seq)
     }
 
+    /// Which entries are missing between closed segments, for people.
+    #[must_use]
+    pub fn holes(&self) -> Vec<String> {
+        let pairs = self.list.iter().zip(self.list.iter().skip(1));
+        pairs
+            .filter_map(|(file, next)| {
+                let closed = file.open_closed().ok().filter(|_| file.form == SegmentForm::Closed)?;
+                let end = file.first + u64::from(closed.index().lines());
+                (end != next.first).then(|| format!("entries {end} to {} are missing", next.first.saturating_sub(1)))
+            })
+            .collect()
+    }
+
     /// All lines of all segments in order. A segment that cannot be read further gives one error, and the next one follows.
     pub fn lines(&self) -> impl Iterator<Item = io::Result<SegmentLine>> {
         self.list.iter().flat_map(|file| {

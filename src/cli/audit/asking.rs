@@ -1,0 +1,321 @@
+//! `durward audit query`, `show` and `report`.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::Directories;
+use crate::audit::checkpoint::{CheckpointVerifier, public_key_of};
+use crate::audit::prove::Prover;
+use crate::audit::query::{EntryOrder, EntryQuery, Follower, FoundEntry, MergedMatches, StatusFilter, bytes_without_index};
+use crate::audit::report::{CredentialReport, report as report_on};
+use crate::audit::segments::Segments;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::output::Printer;
+
+/// How often a follower looks for new entries.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// More than this is said before it is read without an index.
+const WORTH_TELLING: u64 = 64 * 1_024 * 1_024;
+
+#[derive(Debug, Args)]
+pub(crate) struct QueryArgs {
+    #[command(flatten)]
+    directories: Directories,
+    #[arg(long, value_name = "ID")]
+    tenant: Option<String>,
+    /// Of a request, or of who changed something on a served route.
+    #[arg(long, value_name = "ID")]
+    credential: Option<String>,
+    #[arg(long, value_name = "ID")]
+    request: Option<String>,
+    #[arg(long, value_name = "NAME")]
+    route: Option<String>,
+    /// The reason of a refusal, such as `revoked_credential`.
+    #[arg(long, value_name = "REASON")]
+    denial: Option<String>,
+    /// `404`, or `4xx`.
+    #[arg(long, value_name = "STATUS", value_parser = parse_status)]
+    status: Option<StatusFilter>,
+    /// The address of the client.
+    #[arg(long, value_name = "ADDRESS")]
+    client: Option<String>,
+    /// `request`, `operator`, `configuration`, `gap` and others.
+    #[arg(long, value_name = "KIND")]
+    kind: Option<String>,
+    /// The first time: 2027-01-31T00:00:00Z.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    since: Option<i64>,
+    /// The first time that is not meant any more.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    until: Option<i64>,
+    /// At most this many; the newest come first.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    limit: u32,
+    /// After these, oldest first, show new entries until interrupted.
+    #[arg(long)]
+    follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// The id of the request.
+    request_id: String,
+    #[command(flatten)]
+    directories: Directories,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// The id of the credential.
+    credential_id: String,
+    #[command(flatten)]
+    directories: Directories,
+    /// The bound of a revocation in the gateways' configuration, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    bound: u64,
+    /// Also write the proofs of the actions and of the requests since the end; of several trails, one file each.
+    #[arg(long, value_name = "FILE")]
+    proof: Option<PathBuf>,
+}
+
+fn parse_status(text: &str) -> Result<StatusFilter, String> {
+    let wrong = || "write a status such as 404, or a class such as 4xx".to_owned();
+    let number: u16 = text.strip_suffix("xx").unwrap_or(text).parse().map_err(|_| wrong())?;
+    match number {
+        1..=5 if text.ends_with("xx") => Ok(StatusFilter::Class(number)),
+        100..=599 if !text.ends_with("xx") => Ok(StatusFilter::Exact(number)),
+        _ => Err(wrong()),
+    }
+}
+
+fn parse_time(text: &str) -> Result<i64, String> {
+    crate::audit::fields::parse_millis(text).ok_or_else(|| "write a date and time: 2027-01-31T00:00:00Z".to_owned())
+}
+
+fn failed(message: impl Into<String>) -> Failure {
+    Failure::new(Exit::Failed, message)
+}
+
+fn open(config: &Path, directories: &Directories) -> Result<Vec<Segments>, Failure> {
+    let directories = directories.resolve(config)?;
+    let trails = directories.iter().map(|directory| Segments::open(directory));
+    trails.collect::<io::Result<_>>().map_err(|error| failed(error.to_string()))
+}
+
+fn tell_cost(trails: &[Segments], query: &EntryQuery, printer: &Printer) {
+    let bytes: u64 = trails.iter().map(|trail| bytes_without_index(trail, query)).sum();
+    if bytes > WORTH_TELLING {
+        printer.remark(&format!(
+            "up to {} MiB are read, because no index helps there",
+            bytes / 1_024 / 1_024
+        ));
+    }
+}
+
+/// Fails where something could not be read: the answer lacks it.
+fn whole(problems: &[String], printer: &Printer) -> Result<(), Failure> {
+    if problems.is_empty() {
+        return Ok(());
+    }
+    printer.warn(problems);
+    Err(failed("the answer is not complete"))
+}
+
+fn print(entry: &FoundEntry, printer: &Printer) -> Result<(), Failure> {
+    let value: Value = serde_json::from_str(&entry.line).map_err(|error| failed(error.to_string()))?;
+    printer.print(&value, |out| {
+        let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or("-").to_owned();
+        let status = value.get("status").map_or_else(|| "-".to_owned(), ToString::to_string);
+        let what = match value.get("action") {
+            Some(_) => format!("{} {} {}", text("action"), text("target"), text("outcome")),
+            None => format!("{} {} {status} {}", text("method"), text("path"), text("denial")),
+        };
+        writeln!(
+            out,
+            "{}  {}  {:<8}  {what}  tenant {}  credential {}  client {}  request {}",
+            text("time"),
+            text("gateway"),
+            text("kind"),
+            text("tenant"),
+            text("credential"),
+            text("client"),
+            text("request_id"),
+        )
+    })
+}
+
+pub(crate) fn query(config: &Path, args: &QueryArgs, printer: &Printer) -> Result<(), Failure> {
+    let trails = open(config, &args.directories)?;
+    let query = EntryQuery {
+        request: args.request.clone(),
+        credential: args.credential.clone(),
+        target: None,
+        tenant: args.tenant.clone(),
+        client: args.client.clone(),
+        denial: args.denial.clone(),
+        route: args.route.clone(),
+        kind: args.kind.clone(),
+        status: args.status,
+        since: args.since,
+        until: args.until,
+        order: EntryOrder::NewestFirst,
+    };
+    tell_cost(&trails, &query, printer);
+    let mut followers: Vec<_> = trails.iter().map(Follower::new).collect();
+    let mut matches = MergedMatches::new(&trails, &query);
+    let taken = matches.by_ref().take(args.limit as usize);
+    if !args.follow {
+        for (_, entry) in taken {
+            print(&entry, printer)?;
+        }
+        return whole(&matches.problems(), printer);
+    }
+    let mut newest: Vec<_> = taken.collect();
+    newest.reverse();
+    for (_, entry) in newest {
+        print(&entry, printer)?;
+    }
+    printer.warn(&matches.problems());
+    loop {
+        for (trail, follower) in trails.iter().zip(&mut followers) {
+            let found = follower.poll(trail.directory(), &query);
+            for entry in found.map_err(|error| failed(error.to_string()))? {
+                print(&entry, printer)?;
+            }
+        }
+        // A thread that wakes early only looks early.
+        thread::park_timeout(PAUSE);
+    }
+}
+
+/// The answer of `show` in JSON.
+#[derive(Serialize)]
+struct ShownRequest {
+    request_id: String,
+    entries: Vec<Value>,
+    bodies: Vec<Value>,
+}
+
+pub(crate) fn show(config: &Path, args: &ShowArgs, printer: &Printer) -> Result<(), Failure> {
+    let trails = open(config, &args.directories)?;
+    let query = EntryQuery {
+        request: Some(args.request_id.clone()),
+        order: EntryOrder::OldestFirst,
+        ..EntryQuery::default()
+    };
+    tell_cost(&trails, &query, printer);
+    let bodies = trails.iter().map(|trail| Segments::bodies(trail.directory()));
+    let bodies = bodies.collect::<io::Result<Vec<_>>>().map_err(|error| failed(error.to_string()))?;
+    let (entries, mut problems) = values(&trails, &query);
+    let (bodies, more) = values(&bodies, &query);
+    problems.extend(more);
+    if entries.is_empty() && problems.is_empty() {
+        let message = format!("no entry of the trail has the request id `{}`", args.request_id);
+        return Err(Failure::new(Exit::NotFound, message));
+    }
+    let shown = ShownRequest {
+        request_id: args.request_id.clone(),
+        entries,
+        bodies,
+    };
+    printer.print(&shown, |out| {
+        for value in shown.entries.iter().chain(&shown.bodies) {
+            writeln!(out, "{}", serde_json::to_string_pretty(value)?)?;
+        }
+        Ok(())
+    })?;
+    whole(&problems, printer)
+}
+
+fn values(trails: &[Segments], query: &EntryQuery) -> (Vec<Value>, Vec<String>) {
+    let mut matches = MergedMatches::new(trails, query);
+    let found = matches.by_ref().take(1_000);
+    let values = found.filter_map(|(_, entry)| serde_json::from_str(&entry.line).ok()).collect();
+    (values, matches.problems())
+}
+
+pub(crate) fn report(config: &Path, args: &ReportArgs, printer: &Printer) -> Result<(), Failure> {
+    let trails = open(config, &args.directories)?;
+    let bound = Duration::from_secs(args.bound);
+    let report = report_on(&args.credential_id, &trails, bound).map_err(|error| failed(error.to_string()))?;
+    if let Some(file) = &args.proof {
+        write_proofs(file, &trails, &report)?;
+    }
+    printer.print(&report, |out| {
+        writeln!(out, "credential {}", report.credential)?;
+        writeln!(
+            out,
+            "requests   {} ({} admitted, {} refused)",
+            report.requests, report.admitted, report.refused
+        )?;
+        writeln!(out, "first use  {}", report.first_use.as_deref().unwrap_or("never"))?;
+        writeln!(out, "last use   {}", report.last_use.as_deref().unwrap_or("never"))?;
+        let counts = [
+            ("route", &report.routes),
+            ("address", &report.addresses),
+            ("status", &report.statuses),
+            ("denial", &report.denials),
+        ];
+        for (name, values) in counts {
+            for (value, count) in values {
+                writeln!(out, "{name:<9}  {value}: {count}")?;
+            }
+        }
+        for action in &report.actions {
+            writeln!(out, "action     {action}")?;
+        }
+        if let Some(end) = &report.end {
+            writeln!(
+                out,
+                "end        {} by {}, acknowledged {}, holds since {}",
+                end.action, end.who, end.acknowledged, end.holds_since
+            )?;
+            writeln!(
+                out,
+                "between    {} admitted after the acknowledgement and before the end held everywhere",
+                end.admitted_between
+            )?;
+            writeln!(
+                out,
+                "after      {} refused, the last try {}",
+                end.refused_since,
+                end.last_try.as_deref().unwrap_or("never")
+            )?;
+        }
+        for gap in &report.gaps {
+            writeln!(out, "gap        {gap}")?;
+        }
+        writeln!(out, "{}", report.statement)
+    })
+}
+
+/// Writes the proofs of the entries that a report rests on.
+fn write_proofs(file: &Path, trails: &[Segments], report: &CredentialReport) -> Result<(), Failure> {
+    for (number, trail) in trails.iter().enumerate() {
+        let mut proofs = String::new();
+        let entries: Vec<_> = report.proven.iter().filter(|proven| proven.trail == number).collect();
+        if entries.is_empty() {
+            continue;
+        }
+        let key = CheckpointVerifier::read(&public_key_of(trail.directory())).map_err(|error| failed(error.to_string()))?;
+        let prover = Prover::open(trail.directory(), &key).map_err(|error| failed(error.to_string()))?;
+        for proven in entries {
+            let proof = prover.prove(proven.entry.seq, proven.entry.line.as_bytes());
+            proofs.push_str(&proof.map_err(|error| failed(error.to_string()))?);
+        }
+        let mut path = file.as_os_str().to_owned();
+        if let Some(reach) = report.gateways.get(number).filter(|_| trails.len() > 1) {
+            path.push(format!(".{}", reach.gateway));
+        }
+        fs::write(&path, proofs).map_err(|error| failed(format!("{}: {error}", Path::new(&path).display())))?;
+    }
+    Ok(())
+}
