@@ -287,7 +287,6 @@ fn every_call_has_one_entry_and_no_planted_secret_is_in_any_file() {
             "client",
             "version",
             "method",
-            "host",
             "status",
             "took_us",
             "bytes_out",
@@ -297,6 +296,8 @@ fn every_call_has_one_entry_and_no_planted_secret_is_in_any_file() {
         ] {
             assert!(!entry[name].is_null(), "no {name} in {entry}");
         }
+        // A target that cannot be read names no host.
+        assert_eq!(entry["host"].is_null(), call.status == 400, "{entry}");
         let unknown: Vec<&String> = entry
             .as_object()
             .unwrap()
