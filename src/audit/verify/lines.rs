@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::Path;
 
 /// Longest line of an entry, without its line feed.
-pub(super) const MAX_ENTRY: usize = 64 * 1024 - 1;
+pub(super) const MAX_ENTRY: usize = 2 * crate::audit::trail::MAX_ENTRY;
 
 /// Longest line of a body: the largest body that may be captured, each byte escaped.
 pub(super) const MAX_BODY: usize = 64 * 1024 * 1024;
