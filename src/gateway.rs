@@ -34,6 +34,7 @@ pub use self::worker::{UpstreamRegistry, Worker, WorkerParts};
 
 mod access_record;
 mod caller;
+mod capture;
 mod explain;
 mod hook;
 mod limits;
@@ -46,6 +47,7 @@ mod serve;
 mod worker;
 
 use self::caller::{Identification, admit, admit_further, identify, look_up, unverified_tenant};
+use self::capture::BodyPart;
 use self::response::FilteredTrailers;
 use self::worker::{HeadBuffers, SnapshotView};
 
@@ -200,7 +202,8 @@ pub async fn handle<B: RequestBody + Unpin>(
         return explain::would_forward(access, context, &examined, &permit, upstream, buffers);
     }
     let answer = {
-        let (outgoing, body) = (outgoing(head, &examined, &buffers, &access), limit_body(context, route, body));
+        let body = limit_body(context, route, body, &mut access);
+        let outgoing = outgoing(head, &examined, &buffers, &access);
         let mut forwarding = pin!(view.upstreams[upstream.0].forward(&permit, outgoing, body));
         access.track_stream(permit, &view, control.kind());
         poll_fn(|cx| match (forwarding.as_mut().poll(cx), access.abort_denial()) {
@@ -422,10 +425,16 @@ fn prepare(
     Ok(buffers)
 }
 
-/// Limits the body to what the route allows, and filters its trailers.
-fn limit_body<B: RequestBody + Unpin>(context: RequestContext<'_>, route: &Route, mut body: B) -> FilteredTrailers<B> {
+/// Limits the body to what the route allows, filters its trailers, and captures it if the route records it.
+fn limit_body<B: RequestBody + Unpin>(
+    context: RequestContext<'_>,
+    route: &Route,
+    mut body: B,
+    access: &mut AccessRecord,
+) -> FilteredTrailers<B> {
     body.limit(route.options.max_body);
-    FilteredTrailers::new(body, context.view, route)
+    let tap = access.tap(route, BodyPart::Request, &context.head.fields, context.head.framing);
+    FilteredTrailers::new(body, context.view, route).tapped(tap)
 }
 
 /// The request in the form in which it is forwarded.

@@ -1,25 +1,35 @@
 //! What is done with whole segments and checkpoints, on a thread of the lowest priority: compressing, deleting what is too old,
 //! and handing checkpoints on.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, TrySendError, channel, sync_channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::base::clock::instant;
+use crate::base::clock::{Clock as _, SystemClock, instant};
 
 use super::closed;
 use super::files::{bodies_file, numbers, replace, segment_file};
 use super::settings::AuditSettings;
+use super::writer::Message;
 
 /// Chores that may wait. Segments that are not closed now are closed at the next start.
 const MAX_CHORES: usize = 1_024;
 
 /// Longest time for `checkpoint_command`.
 const COMMAND_TIME: Duration = Duration::from_secs(10);
+
+/// How often the thread looks whether it must end while it waits.
+const POLL: Duration = Duration::from_millis(20);
+
+/// The files of a closed segment.
+const SEGMENT_FILES: [&str; 4] = ["jsonl.gz", "index", "checkpoints", "leaves"];
 
 /// What there is to do.
 pub(super) enum Chore {
@@ -35,20 +45,28 @@ pub(super) enum Chore {
 pub(super) struct Archivist {
     chores: SyncSender<Chore>,
     failures: Receiver<String>,
+    stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Archivist {
-    pub(super) fn start(settings: &AuditSettings) -> io::Result<Self> {
+    pub(super) fn start(settings: &AuditSettings, trail: Sender<Message>) -> io::Result<Self> {
         let (chores, received) = sync_channel(MAX_CHORES);
         let (failed, failures) = channel();
-        let settings = settings.clone();
+        let stopping = Arc::<AtomicBool>::default();
+        let work = ArchiveWork {
+            settings: settings.clone(),
+            failed,
+            trail,
+            stopping: stopping.clone(),
+        };
         let thread = std::thread::Builder::new()
             .name("durward-archive".into())
-            .spawn(move || run(&settings, &received, &failed))?;
+            .spawn(move || work.run(&received))?;
         Ok(Self {
             chores,
             failures,
+            stopping,
             thread: Some(thread),
         })
     }
@@ -66,6 +84,7 @@ impl Archivist {
 
     /// Waits until a chore that was begun has ended.
     pub(super) fn stop(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
         let _ = self.chores.try_send(Chore::Stop);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -73,45 +92,127 @@ impl Archivist {
     }
 }
 
-fn run(settings: &AuditSettings, chores: &Receiver<Chore>, failed: &Sender<String>) {
-    // Linux keeps a priority for each thread. Without it the work is only done earlier.
-    let _ = rustix::process::setpriority_process(None, 19);
-    let mut waiting = std::collections::VecDeque::new();
-    loop {
-        // A checkpoint is worth something only soon; segments have time.
-        let chore = match waiting.pop_front() {
-            Some(chore) => chore,
-            None => match chores.recv() {
-                Ok(chore) => chore,
-                Err(_) => return,
-            },
-        };
-        loop {
-            match chores.try_recv() {
-                Ok(Chore::Stop) | Err(TryRecvError::Disconnected) => {
-                    finish(settings, chore, waiting, failed);
-                    return;
-                }
-                Ok(Chore::Publish(note)) => publish(settings, &note, failed),
-                Ok(other) => waiting.push_back(other),
-                Err(TryRecvError::Empty) => break,
-            }
-        }
-        match chore {
-            Chore::Close(path) => close(&path),
-            Chore::Retain => retain(settings, SystemTime::now()),
-            Chore::Publish(note) => publish(settings, &note, failed),
-            Chore::Stop => return,
-        }
-    }
+/// The archivist's thread.
+struct ArchiveWork {
+    settings: AuditSettings,
+    failed: Sender<String>,
+    trail: Sender<Message>,
+    stopping: Arc<AtomicBool>,
 }
 
-/// At the end only checkpoints are handed on: segments are closed at the next start.
-fn finish(settings: &AuditSettings, first: Chore, waiting: impl IntoIterator<Item = Chore>, failed: &Sender<String>) {
-    for chore in std::iter::once(first).chain(waiting) {
-        if let Chore::Publish(note) = chore {
-            publish(settings, &note, failed);
+impl ArchiveWork {
+    fn run(&self, chores: &Receiver<Chore>) {
+        // Linux keeps a priority for each thread. Without it the work is only done earlier.
+        let _ = rustix::process::setpriority_process(None, 19);
+        let mut waiting = VecDeque::new();
+        loop {
+            let next = match waiting.pop_front() {
+                Some(chore) => Some(chore),
+                None => chores.recv().ok(),
+            };
+            let Some(next) = next else { return };
+            waiting.push_front(next);
+            // A checkpoint is worth something only soon; segments have time.
+            waiting.extend(chores.try_iter());
+            while let Some(at) = waiting.iter().position(|chore| matches!(chore, Chore::Publish(_))) {
+                if let Some(Chore::Publish(note)) = waiting.remove(at) {
+                    publish(&self.settings, &note, &self.failed);
+                }
+            }
+            if self.stopping.load(Ordering::Relaxed) {
+                return;
+            }
+            match waiting.pop_front() {
+                Some(Chore::Close(path)) => close(&path),
+                Some(Chore::Retain) => {
+                    let now = UNIX_EPOCH + Duration::from_millis(u64::try_from(SystemClock.now().wall.0).unwrap_or(0));
+                    if let Err(error) = self.retain(now) {
+                        tracing::error!(%error, "old segments of the audit trail cannot be deleted");
+                    }
+                }
+                Some(Chore::Publish(_) | Chore::Stop) | None => {}
+            }
         }
+    }
+
+    /// Deletes the segments that are older than `keep`, and the oldest ones while all together are more than `max_size`.
+    fn retain(&self, now: SystemTime) -> io::Result<()> {
+        let settings = &self.settings;
+        let directory = &settings.directory;
+        let too_old = |path: &Path, keep: Duration| {
+            let at = fs::metadata(path).and_then(|meta| meta.modified()).ok();
+            at.and_then(|at| now.duration_since(at).ok()).is_some_and(|age| age > keep)
+        };
+        let mut size: u64 = fs::read_dir(directory)?
+            .flatten()
+            .filter_map(|entry| Some(entry.metadata().ok()?.len()))
+            .sum();
+        let segments = numbers(directory, "trail", "jsonl.gz")?;
+        let mut old = Vec::new();
+        for first in &segments {
+            let over = settings.max_size.is_some_and(|max| size > max);
+            // The leaves were last written when the segment was open: the file says when its last entry was made.
+            if !over && !too_old(&segment_file(directory, *first, "leaves"), settings.keep) {
+                break;
+            }
+            for ending in SEGMENT_FILES {
+                size = size.saturating_sub(fs::metadata(segment_file(directory, *first, ending)).map_or(0, |meta| meta.len()));
+            }
+            old.push(*first);
+        }
+        let open = numbers(directory, "trail", "jsonl")?;
+        let next = segments
+            .iter()
+            .chain(&open)
+            .filter(|first| old.last().is_some_and(|last| *first > last))
+            .min();
+        if let Some(next) = next
+            && self.tell("trail", *next)
+        {
+            for first in old {
+                for ending in SEGMENT_FILES {
+                    remove(&segment_file(directory, first, ending))?;
+                }
+            }
+        }
+        let bodies = numbers(directory, "bodies", "jsonl")?;
+        let is_old = |first: &u64| too_old(&bodies_file(directory, *first, "jsonl"), settings.keep_bodies);
+        let old = bodies
+            .iter()
+            .take(bodies.len().saturating_sub(1))
+            .take_while(|first| is_old(first))
+            .count();
+        if old > 0
+            && let Some(next) = bodies.get(old)
+            && self.tell("bodies", *next)
+        {
+            for first in &bodies[..old] {
+                remove(&bodies_file(directory, *first, "jsonl"))?;
+            }
+        }
+        super::files::sync_directory(directory)
+    }
+
+    /// Records what will be deleted. Says whether that is on the disk: what is gone without an entry looks like tampering.
+    fn tell(&self, files: &str, before: u64) -> bool {
+        let (answer, done) = channel();
+        let note = Message::Note {
+            kind: "retention",
+            members: format!(",\"files\":\"{files}\",\"before_seq\":{before}"),
+            answer,
+        };
+        if self.trail.send(note).is_err() {
+            return false;
+        }
+        // The writer waits for this thread when it stops.
+        while !self.stopping.load(Ordering::Relaxed) {
+            match done.recv_timeout(POLL) {
+                Ok(written) => return written,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+        false
     }
 }
 
@@ -121,54 +222,10 @@ fn close(path: &Path) {
     }
 }
 
-/// Deletes the segments that are older than `keep`, and the oldest ones while all together are more than `max_size`.
-fn retain(settings: &AuditSettings, now: SystemTime) {
-    let directory = &settings.directory;
-    let result = (|| {
-        let segments = numbers(directory, "trail", "jsonl.gz")?;
-        let bodies = numbers(directory, "bodies", "jsonl")?;
-        let too_old = |path: &Path, keep: Duration| {
-            let age = fs::metadata(path)
-                .and_then(|meta| meta.modified())
-                .ok()
-                .and_then(|at| now.duration_since(at).ok());
-            age.is_some_and(|age| age > keep)
-        };
-        let mut size: u64 = fs::read_dir(directory)?
-            .flatten()
-            .filter_map(|entry| Some(entry.metadata().ok()?.len()))
-            .sum();
-        for first in segments {
-            let over = settings.max_size.is_some_and(|max| size > max);
-            // The leaves were last written when the segment was open: the file says when its last entry was made.
-            if !over && !too_old(&segment_file(directory, first, "leaves"), settings.keep) {
-                break;
-            }
-            for ending in ["jsonl.gz", "index", "checkpoints", "leaves"] {
-                size = size.saturating_sub(remove(&segment_file(directory, first, ending))?);
-            }
-        }
-        // The last one is open.
-        for first in bodies.iter().rev().skip(1).rev() {
-            let path = bodies_file(directory, *first, "jsonl");
-            if too_old(&path, settings.keep_bodies) {
-                remove(&path)?;
-            }
-        }
-        super::files::sync_directory(directory)
-    })();
-    if let Err(error) = result {
-        let error: io::Error = error;
-        tracing::error!(%error, "old segments of the audit trail cannot be deleted");
-    }
-}
-
-/// Removes a file and answers how large it was.
-fn remove(path: &Path) -> io::Result<u64> {
-    let size = fs::metadata(path).map_or(0, |meta| meta.len());
+fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(size),
+        _ => Ok(()),
     }
 }
 
@@ -223,6 +280,6 @@ fn run_command(command: &[String], note: &str) -> io::Result<()> {
             child.wait()?;
             return Err(io::Error::new(io::ErrorKind::TimedOut, "it took longer than 10 seconds"));
         }
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::park_timeout(POLL);
     }
 }

@@ -8,6 +8,7 @@ use aws_lc_rs::digest::{self, SHA256};
 use aws_lc_rs::rand;
 
 use crate::decide::audit::BodyCapture;
+use crate::telemetry::members::{EscapeFor, escape};
 
 use super::mask::{MaskedBody, Shapes, Withheld, mask_body, mask_text, media_type, withheld_by_type};
 
@@ -346,27 +347,148 @@ fn hex(bytes: &[u8]) -> String {
 /// Appends a JSON string of ASCII only.
 fn push_json(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
-    let mut rest = text;
-    loop {
-        let is_escaped = |byte: u8| !(b' '..0x7f).contains(&byte) || matches!(byte, b'"' | b'\\');
-        let plain = rest.bytes().position(is_escaped).unwrap_or(rest.len());
-        let (before, behind) = rest.split_at(plain);
-        out.extend_from_slice(before.as_bytes());
-        let mut characters = behind.chars();
-        match characters.next() {
-            None => break,
-            Some(character @ ('"' | '\\')) => {
-                out.push(b'\\');
-                out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-            }
-            Some(character) => {
-                for unit in character.encode_utf16(&mut [0; 2]) {
-                    out.extend_from_slice(b"\\u");
-                    out.extend_from_slice(hex(&unit.to_be_bytes()).as_bytes());
-                }
-            }
-        }
-        rest = characters.as_str();
-    }
+    escape(out, text, EscapeFor::Json);
     out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn capture(max: usize) -> Arc<BodyCapture> {
+        Arc::new(BodyCapture {
+            max,
+            types: vec!["application/json".into(), "text/plain".into()],
+            mask: Vec::new(),
+        })
+    }
+
+    fn captured(head: BodyHead<'_>, chunks: &[&[u8]], is_whole: bool) -> CapturedBody {
+        let mut body = CapturedBody::begin(head, capture(100), Arc::default());
+        chunks.iter().for_each(|chunk| body.push(chunk));
+        if is_whole {
+            body.end();
+        }
+        body
+    }
+
+    fn json(length: Option<u64>) -> BodyHead<'static> {
+        BodyHead {
+            content_type: b"application/json; charset=utf-8",
+            content_encoding: b"",
+            length,
+        }
+    }
+
+    /// The member and the line of a request body.
+    fn recorded(body: CapturedBody) -> (serde_json::Value, Option<serde_json::Value>) {
+        let bodies = CapturedBodies {
+            request_id: "r1".into(),
+            body: Some(Box::new(body)),
+            answer: None,
+        };
+        let recorded = bodies.record();
+        let entry = format!("{{\"seq\":1{}}}", String::from_utf8(recorded.members).unwrap());
+        let entry: serde_json::Value = serde_json::from_str(&entry).unwrap();
+        let line = recorded.lines.first().map(|line| {
+            let line = format!("{{\"seq\":1{}}}", std::str::from_utf8(line).unwrap());
+            serde_json::from_str(&line).unwrap()
+        });
+        (entry["body"].clone(), line)
+    }
+
+    fn salted(salt: &serde_json::Value, text: &[u8]) -> String {
+        let salt = salt.as_str().unwrap().as_bytes();
+        let salt: Vec<u8> = salt
+            .as_chunks::<2>()
+            .0
+            .iter()
+            .map(|[high, low]| crate::base::percent::hex_pair(*high, *low).unwrap())
+            .collect();
+        assert_eq!(salt.len(), SALT_LEN);
+        let mut context = digest::Context::new(&SHA256);
+        context.update(&salt);
+        context.update(text);
+        hex(context.finish().as_ref())
+    }
+
+    #[test]
+    fn a_body_is_recorded_masked_with_a_hash_of_what_is_recorded() {
+        let (member, line) = recorded(captured(json(None), &[b"{\"password\":\"hun", b"ter2\",\"a\":\"\xc3\xa4\"}"], true));
+        let line = line.unwrap();
+        assert_eq!(line["masked"], "{\"password\":\"***\",\"a\":\"\u{e4}\"}");
+        assert_eq!((&line["request_id"], &line["part"]), (&"r1".into(), &"body".into()));
+        assert_eq!(line["size"], 31);
+        assert_eq!(
+            (&member["type"], &member["size"], &member["stored"]),
+            (&"application/json".into(), &31.into(), &true.into())
+        );
+        let masked = line["masked"].as_str().unwrap();
+        assert_eq!(member["sha256"], salted(&line["salt"], masked.as_bytes()));
+        assert_eq!(member.get("salt"), None, "it is erased with the body");
+    }
+
+    #[test]
+    fn what_is_not_recorded_is_told_by_type_size_and_hash() {
+        let long = [b'1'; 101];
+        let head = |content_type: &'static [u8], content_encoding: &'static [u8]| BodyHead {
+            content_type,
+            content_encoding,
+            length: None,
+        };
+        for (why, head, body, is_whole) in [
+            ("too_long", json(None), long.as_slice(), true),
+            ("too_long", json(Some(101)), long.as_slice(), true),
+            ("compressed", head(b"application/json", b"gzip"), &long[..80], true),
+            ("type", head(b"image/png", b""), &long[..80], true),
+            ("type", head(b"", b""), &long[..80], true),
+            ("binary", head(b"text/plain", b""), &[0xff; 80], true),
+            ("binary", head(b"text/plain; charset=utf-16", b""), &long[..80], true),
+            ("not_json", json(None), &[b'x'; 80], true),
+            ("incomplete", json(None), &long[..80], false),
+        ] {
+            let (member, line) = recorded(captured(head, &[&body[..40], &body[40..]], is_whole));
+            assert_eq!(line, None, "{why}");
+            assert_eq!((&member["why"], &member["stored"]), (&why.into(), &false.into()));
+            assert_eq!(member["size"], body.len());
+            assert_eq!(member["sha256"], salted(&member["salt"], body), "{why}");
+        }
+        let (member, _) = recorded(captured(json(None), &[b"4111"], false));
+        assert_eq!(member.get("sha256"), None, "a short one could be guessed");
+    }
+
+    #[test]
+    fn an_empty_body_is_no_body() {
+        let bodies = CapturedBodies {
+            body: Some(Box::new(captured(json(None), &[], true))),
+            ..CapturedBodies::default()
+        };
+        assert_eq!(bodies.record(), RecordedBodies::default());
+        assert_eq!(CapturedBodies::default().record(), RecordedBodies::default());
+    }
+
+    #[test]
+    fn all_bodies_share_their_memory_and_give_it_back() {
+        static BUDGET: CaptureBudget = CaptureBudget::new(100);
+        let begin = || CapturedBody::begin_within(&BUDGET, json(None), capture(100), Arc::default());
+        let mut first = begin();
+        first.push(b"[\"0123456789012345678901234567890123456789012345678901234567890123456789\"]");
+        first.end();
+        let mut second = begin();
+        second.push(b"[\"01234567890123456789012345678901234567890123456789012345678901234\"]");
+        second.end();
+        assert_eq!(recorded(second).0["why"], "busy");
+        assert_eq!(recorded(first).0["stored"], true);
+        assert_eq!(BUDGET.used.load(Ordering::Relaxed), 0);
+        let mut third = begin();
+        third.push(b"[\"0123456789012345678901234567890123456789012345678901234567890123456789\"]");
+        third.end();
+        assert_eq!(recorded(third).0["stored"], true);
+    }
+
+    #[test]
+    fn nothing_of_a_body_is_shown_by_debug() {
+        let body = captured(json(None), &[b"\"canary\""], true);
+        assert_eq!(format!("{body:?}"), "CapturedBody(8 bytes)");
+    }
 }

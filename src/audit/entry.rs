@@ -215,7 +215,10 @@ impl EntryFormatter {
         word(out, b",\"mode\":\"", entry.mode.map(Mode::as_str));
         text(out, b",\"scopes_needed\":\"", entry.scopes_needed);
         number(out, b",\"status\":", u64::from(line.status));
-        word(out, b",\"denial\":\"", line.denial.map(|denial| denial.label()));
+        word(out, b",\"denial\":\"", line.denial.or(line.reported).map(|denial| denial.label()));
+        if line.reported.is_some() {
+            out.extend_from_slice(b",\"report_only\":true");
+        }
         word(out, b",\"cause\":\"", line.cause);
         number(out, b",\"took_us\":", u64::try_from(line.took.as_micros()).unwrap_or(u64::MAX));
         if let Some(age) = line.facts_age {

@@ -10,10 +10,12 @@
 //! - An entry `retention` (`"files":"trail"` or `"bodies"`, `"before_seq":N`) is on the disk before old segments are removed;
 //!   an entry `erase` before the body is. So whoever removes one without an entry is found.
 
+pub mod action;
 mod archivist;
 mod bodies;
 pub mod body;
 pub mod checkpoint;
+pub mod others;
 pub mod closed;
 pub mod entry;
 pub(crate) mod fields;
@@ -22,6 +24,7 @@ pub(crate) mod index;
 pub mod mask;
 mod pages;
 pub mod prove;
+pub mod query;
 pub mod recovery;
 pub mod segments;
 pub mod settings;

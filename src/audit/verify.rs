@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoint, CheckpointVerifier, MAX_CHECKPOINT, gateway_of, notes};
+use super::closed;
+use super::trail::MAX_ENTRY;
 use super::tree::{Frontier, HASH_LEN, Hash, SUBTREE, leaf_hash};
 use crate::base::clock::UnixMillis;
 
@@ -21,7 +23,7 @@ pub use bodies::BodyFigures;
 use bodies::BodyWalk;
 pub use fault::{Fault, Finding};
 use files::{SegmentFiles, TrailFiles};
-use lines::{LineEnd, LineHead, LineReader, MAX_ENTRY};
+use lines::{LineEnd, LineHead, LineReader, same_lines};
 
 /// Most findings that a verdict names. The first is what matters; one broken block may make thousands.
 const MAX_FINDINGS: usize = 100;
@@ -408,7 +410,8 @@ impl<'a> Walk<'a> {
             }
             return;
         }
-        let Some(path) = files.zipped.as_ref().or(files.plain.as_ref()) else {
+        // Of a segment that was just closed both may be there. Others read the plain one then.
+        let Some(path) = files.plain.as_ref().or(files.zipped.as_ref()) else {
             return;
         };
         self.file = name_of(path);
@@ -429,18 +432,35 @@ impl<'a> Walk<'a> {
             }
         }
         let mut leaves = self.open_leaves(first, files);
-        if let Err(error) = self.segment_lines(path, last, &mut leaves) {
+        let read = self.segment_lines(path, last, &mut leaves);
+        if let Err(error) = &read {
             let file = self.file.clone();
             self.tell(self.next, file, Fault::Unreadable(error.to_string()));
         }
         self.rest_of_leaves(end, leaves);
-        self.closed_files(first, files, last);
+        if read.is_ok() {
+            self.closed_files(first, files);
+        }
     }
 
-    /// Judges what a closed segment has beside its lines.
-    fn closed_files(&mut self, first: u64, files: &SegmentFiles, _last: bool) {
-        if files.zipped.is_some() && files.index.is_none() {
-            self.tell(first, format!("trail-{first:020}.index"), Fault::FileMissing);
+    /// Judges the form of a closed segment, and its index.
+    fn closed_files(&mut self, first: u64, files: &SegmentFiles) {
+        let Some(zipped) = &files.zipped else {
+            // A segment that is being closed has its index first.
+            return;
+        };
+        let index = format!("trail-{first:020}.index");
+        if files.index.is_none() {
+            return self.tell(first, index, Fault::FileMissing);
+        }
+        if let Err(error) = closed::check(zipped) {
+            let error = error.to_string();
+            let file = if error.contains(&index) { index } else { name_of(zipped) };
+            return self.tell(first, file, Fault::Unreadable(error));
+        }
+        let twice = files.plain.as_ref().map(|plain| same_lines(plain, zipped, MAX_ENTRY));
+        if twice.is_some_and(|same| !same.unwrap_or(false)) {
+            self.tell(first, name_of(zipped), Fault::Differs);
         }
     }
 
@@ -877,7 +897,7 @@ impl LeafReader {
     }
 }
 
-fn read_bounded(path: &Path, bound: u64) -> io::Result<String> {
+pub(super) fn read_bounded(path: &Path, bound: u64) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(bound + 1).read_to_string(&mut text)?;
     if text.len() as u64 > bound {

@@ -98,6 +98,11 @@ impl Watch {
         self.again(environment) == *self
     }
 
+    /// The hash of what this file held, if it was read and there.
+    pub(super) fn hash_of(&self, path: &Path) -> Option<[u8; 32]> {
+        self.files.get(path).copied().flatten()
+    }
+
     /// What the same files hold now.
     #[must_use]
     pub fn again(&self, environment: &dyn Environment) -> Self {

@@ -10,6 +10,7 @@ use toml::de::DeTable;
 
 use crate::snapshot::{Settings, Snapshot};
 
+mod changes;
 mod declare;
 mod environment;
 pub mod error;
@@ -24,6 +25,7 @@ pub mod source;
 mod tables;
 pub mod units;
 
+pub use changes::ConfigurationKeys;
 #[cfg(any(test, feature = "internals"))]
 pub use environment::InMemory;
 pub use environment::{Disk, Environment, Watch};
@@ -58,6 +60,8 @@ pub struct Loaded {
     pub warnings: Problems,
     /// What it was read from.
     pub watch: Watch,
+    /// What it says at each key, so that a later one can be compared with it.
+    pub keys: ConfigurationKeys,
 }
 
 /// Loads a configuration file and everything it refers to.
@@ -86,6 +90,8 @@ pub fn load_from(path: &Path, purpose: Purpose, environment: &dyn Environment) -
         gateway.and_then(|gateway| Builder::new(path, purpose, &recording, &report, all).build(&gateway, &upstreams))
     };
     let (errors, warnings, masks) = report.into_parts();
+    let watch = recording.into_watch();
+    let keys = ConfigurationKeys::of(path, texts.gateway.as_ref(), &texts.upstreams, &watch);
     let mut sources = texts.into_sources();
     for mask in &masks {
         sources.mask(mask);
@@ -95,11 +101,12 @@ pub fn load_from(path: &Path, purpose: Purpose, environment: &dyn Environment) -
             settings,
             snapshot,
             warnings: Problems::new(sources, warnings),
-            watch: recording.into_watch(),
+            watch,
+            keys,
         }),
         _ => Err(ConfigErrors {
             problems: Problems::new(sources, errors),
-            watch: recording.into_watch(),
+            watch,
         }),
     }
 }

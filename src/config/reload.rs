@@ -7,7 +7,7 @@ use crate::snapshot::{Settings, Snapshot};
 use super::environment::{Disk, Environment, Watch};
 use super::error::{ConfigErrors, Problems};
 use super::tables::external::keep_keys;
-use super::{Loaded, Purpose, load_from};
+use super::{ConfigurationKeys, Loaded, Purpose, load_from};
 
 /// A configuration that was read while another one runs.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct Replacement {
     pub warnings: Problems,
     /// What it was read from.
     pub watch: Watch,
+    /// What it says at each key.
+    pub keys: ConfigurationKeys,
 }
 
 /// Reads the configuration of a running gateway again.
@@ -49,6 +51,7 @@ pub fn reload_from(
         mut snapshot,
         warnings,
         watch,
+        keys,
     } = load_from(path, Purpose::Reload, environment)?;
     let certificates = running.listeners.iter().enumerate().map(|(i, listener)| {
         let same = settings
@@ -67,5 +70,6 @@ pub fn reload_from(
         waits: settings.needing_restart(running),
         warnings,
         watch,
+        keys,
     })
 }

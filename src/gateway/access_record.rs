@@ -13,14 +13,17 @@ use crate::base::principal::Facts;
 use crate::decide::authorize::Permit;
 use crate::decide::cors::CorsOf;
 use crate::decide::method::Method;
-use crate::decide::route::UpstreamIndex;
+use crate::decide::route::{Route, UpstreamIndex};
 use crate::limit::LimitVerdict;
 use crate::telemetry::{AccessLine, RouteSlot, StreamEnd, StreamKind};
 use crate::upstream::Cause;
 use crate::upstream::quota::{QuotaHolder, QuotaKey, QuotaSlot};
+use crate::wire::fields::Fields;
+use crate::wire::framing::Framing;
 use crate::wire::head::{ResponseHead, Version};
 
 use super::ConnectionInfo;
+use super::capture::{BodyPart, BodyTap, SharedBodies};
 use super::open_stream::{RequestState, RequestSummary, StreamControl};
 use super::worker::{SnapshotView, Worker};
 
@@ -74,6 +77,8 @@ pub(super) struct RecordFields {
     bytes_in: Option<u64>,
     dropped_fields: u32,
     ended: Option<(StreamKind, StreamEnd)>,
+    /// The bodies that are recorded, once one was begun.
+    bodies: Option<SharedBodies>,
 }
 
 impl RecordFields {
@@ -107,6 +112,7 @@ impl RecordFields {
             bytes_in: None,
             dropped_fields: 0,
             ended: None,
+            bodies: None,
         }
     }
 
@@ -129,6 +135,7 @@ impl RecordFields {
         (self.upstream, self.endpoint, self.attempts, self.status) = (None, None, 0, 0);
         self.dropped_fields = 0;
         self.failure = None;
+        self.bodies = None;
         self.reported = None;
     }
 }
@@ -246,6 +253,16 @@ impl AccessRecord {
             let kind = record.state.kind();
             record.ended = kind.map(|kind| (kind, StreamEnd::Denied(denial)));
         });
+    }
+
+    /// What copies a body of this request while it passes; `None` if the route does not record it.
+    #[inline]
+    pub(super) fn tap(&mut self, route: &Route, part: BodyPart, fields: &Fields, framing: Framing) -> Option<BodyTap> {
+        let capture = part.capture_of(route)?;
+        let record = self.record.as_mut()?;
+        let shapes = record.view.as_ref()?.shapes.clone();
+        let bodies = record.bodies.get_or_insert_default();
+        Some(BodyTap::begin(bodies, part, fields, framing, capture, shapes))
     }
 
     /// Calls `look` with the permit, if the request has one of a caller.

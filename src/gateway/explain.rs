@@ -19,7 +19,7 @@ use crate::decide::headers::UriScheme;
 use crate::decide::route::{Access, RouteIndex, UpstreamIndex};
 use crate::telemetry::StreamKind;
 use crate::wire::body::NoBody;
-use crate::wire::head::{ParseStatus, RequestHead};
+use crate::wire::head::{ParseStatus, RequestHead, origin_of_unread};
 
 use super::open_stream::{AbortReason, StreamControl};
 use super::response::{self, ResponseBody};
@@ -171,6 +171,9 @@ async fn explain(worker: &Rc<Worker>, listeners: &[ExplainListener], request: &E
         Ok(_) => return Err(unusable("the method, the URL or a header has an empty line")),
         Err(denial) => {
             head = RequestHead::default();
+            if let Some(origin) = origin_of_unread(&written) {
+                head.fields.push(b"Origin", origin);
+            }
             refuse(worker, &connection, &head, denial)
         }
     };
@@ -205,7 +208,8 @@ impl<'u> SplitUrl<'u> {
                 "the URL begins with https:// or http://, the way the client reaches the gateway",
             ));
         };
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        // `https://host*` is how `OPTIONS *` is written here (RFC 9110, section 9.3.7).
+        let end = rest.find(['/', '?', '#', '*']).unwrap_or(rest.len());
         let (authority, target) = rest.split_at(end);
         if authority.is_empty() || authority.contains('@') {
             return Err(unusable("the URL names a host, without user and password"));
@@ -345,6 +349,7 @@ mod tests {
         );
         assert_eq!(split("http://a:8080"), Some(("a:8080", "/")));
         assert_eq!(split("http://a?x"), Some(("a", "?x")));
+        assert_eq!(split("http://a*"), Some(("a", "*")));
         for url in ["a.example/x", "ftp://a/", "https:///x", "https://user:pw@a/"] {
             assert_eq!(split(url), None, "{url}");
         }

@@ -21,6 +21,7 @@ use crate::wire::head::{RequestHead, ResponseHead};
 use crate::wire::websocket::Extensions;
 
 use super::access_record::AccessRecord;
+use super::capture::{BodyPart, BodyTap};
 use super::worker::SnapshotView;
 use super::{Examined, RequestRefusal};
 
@@ -95,18 +96,29 @@ pub struct FilteredTrailers<S> {
     source: S,
     /// The snapshot whose header policy filters the trailers. Without it every trailer is dropped.
     rules: Option<Rc<SnapshotView>>,
+    /// Where the body is recorded, what copies it.
+    tap: Option<BodyTap>,
 }
 
 impl<S> FilteredTrailers<S> {
     pub(super) fn new(source: S, view: &Rc<SnapshotView>, route: &Route) -> Self {
         let rules = (route.options.trailers == Trailers::Forwarded).then(|| view.clone());
-        Self { source, rules }
+        Self { source, rules, tap: None }
+    }
+
+    /// The body, copied by this tap while it passes.
+    pub(super) fn tapped(self, tap: Option<BodyTap>) -> Self {
+        Self { tap, ..self }
     }
 }
 
 impl<S: BodySource + Unpin> BodySource for FilteredTrailers<S> {
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, BodyError>>> {
-        match self.source.poll_chunk(cx) {
+        let polled = self.source.poll_chunk(cx);
+        if let Some(tap) = &self.tap {
+            tap.note(&polled, self.source.is_end());
+        }
+        match polled {
             Poll::Ready(Some(Ok(Chunk::Trailers(received)))) => Poll::Ready(self.rules.as_ref().and_then(|view| {
                 let mut passed = Fields::default();
                 view.snapshot.headers.filter_trailers(&received, &mut passed);
@@ -156,6 +168,10 @@ pub(super) fn forwarded<B: BodySource + Unpin>(
         Method::Head => declared_length(&head.fields),
         _ => Framing::None,
     };
+    let tap = match (method, forwarded.framing) {
+        (Method::Head, _) | (_, Framing::None) => None,
+        (_, framing) => access.tap(route, BodyPart::Answer, &head.fields, framing),
+    };
     view.snapshot.headers.filter_response(&mut head.fields, route);
     head.fields.push(REQUEST_ID, access.request_id().as_bytes());
     if !route.limits.is_empty() {
@@ -165,7 +181,10 @@ pub(super) fn forwarded<B: BodySource + Unpin>(
         // The head says what a GET would have been answered with (RFC 9110, section 9.3.2).
         (Method::Head, _) => (declared, ResponseBody::Empty),
         (_, Framing::None) => (Framing::None, ResponseBody::Empty),
-        (_, framing) => (framing, ResponseBody::Upstream(FilteredTrailers::new(forwarded.body, view, route))),
+        (_, framing) => (
+            framing,
+            ResponseBody::Upstream(FilteredTrailers::new(forwarded.body, view, route).tapped(tap)),
+        ),
     };
     let tunnel = forwarded.upgraded.map(|upstream| {
         access.note_upgraded();
@@ -265,6 +284,11 @@ pub(super) fn issued<B>(mut access: AccessRecord, examined: &Examined<'_>, issue
     fields.push(b"Cache-Control", b"no-store");
     for (name, value) in &issued.fields {
         fields.push(name.as_bytes(), value.as_bytes());
+    }
+    if let Some(body) = issued.body.as_ref().filter(|_| examined.method != Method::Head)
+        && let Some(tap) = access.tap(examined.route, BodyPart::Answer, &fields, Framing::Length(body.len() as u64))
+    {
+        tap.push(body, true);
     }
     fields.push(REQUEST_ID, access.request_id().as_bytes());
     if !examined.route.limits.is_empty() {

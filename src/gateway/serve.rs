@@ -26,6 +26,7 @@ use crate::wire::body::{BodyError, Chunk, RequestBody};
 use crate::wire::framing::Framing;
 
 use super::caller::permit;
+use super::capture::{BodyPart, TappedBody};
 use super::{AccessRecord, Examined, GatewayResponse, RequestContext, RequestRefusal, hook, limits, log_in, refuse_on_route, response};
 
 /// Deadline of the body. These bodies have a few kilobytes, and a slow one holds memory. The server's own timeouts are
@@ -52,7 +53,9 @@ pub(super) async fn serve<B: RequestBody + Unpin>(
     mut body: B,
     mut access: AccessRecord,
 ) -> GatewayResponse<B> {
-    match issue(context, examined, served_route, &mut body, &mut access).await {
+    let tap = access.tap(examined.route, BodyPart::Request, &context.head.fields, context.head.framing);
+    let mut tapped = TappedBody::new(&mut body, tap);
+    match issue(context, examined, served_route, &mut tapped, &mut access).await {
         Ok(issued) => response::issued(access, examined, issued),
         Err(refused) => refuse_on_route(access, context, refused),
     }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::audit::trail::Trail;
 use crate::base::clock::Clock;
 use crate::base::fingerprint::Peppers;
 use crate::decide::route::Rewrite;
@@ -62,6 +63,8 @@ pub struct WorkerParts {
     pub engine: Arc<Engine>,
     pub clock: Arc<dyn Clock>,
     pub telemetry: Arc<Telemetry>,
+    /// The audit trail, if there is one.
+    pub trail: Option<Arc<Trail>>,
     /// Fetches newer keys of external issuers.
     pub renewal: Arc<KeyRenewal>,
     /// The rate limits of the process.
@@ -85,6 +88,8 @@ pub struct SnapshotView {
     pub snapshot: Arc<Snapshot>,
     /// The pools of connections, in the order of the snapshot's upstreams.
     pub upstreams: Vec<Rc<UpstreamPool>>,
+    /// What secrets look like in the entries of the audit trail.
+    pub(super) shapes: Arc<Shapes>,
     /// Counter slots, in the order of the snapshot's routes.
     pub(super) route_slots: Vec<RouteSlot>,
 }
@@ -276,6 +281,7 @@ impl ViewSources {
         let route_slots = snapshot.routes.iter().map(|route| self.telemetry.route_slot(&route.name)).collect();
         SnapshotView {
             version,
+            shapes: Arc::new(Shapes::of(&snapshot.surfaces)),
             snapshot,
             upstreams,
             route_slots,

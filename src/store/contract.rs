@@ -15,8 +15,8 @@ use crate::base::principal::{CredentialRecord, Position, RoleRecord, TenantRecor
 
 use super::{
     Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, EventPage, EventSink, LookupQuery,
-    LookupReply, MAX_LIST, NewRecords, PepperList, Receipts, RefreshReply, RoleChange, StoreError, StoreStatus, TenantState, Writes,
-    change, concerns, events, peppers, receipts,
+    LookupReply, MAX_LIST, NewRecords, PepperList, PublishedCheckpoint, Receipts, RefreshReply, RoleChange, StoreError, StoreStatus,
+    TenantState, Writes, change, concerns, events, peppers, receipts,
 };
 
 /// A store with all three parts. Every type that has the parts is one. This text is a security contract:
@@ -288,5 +288,18 @@ pub trait ReceiptStore: Send + Sync + 'static {
     fn events_after(&self, after: Option<u64>, limit: usize) -> BoxFuture<'_, Result<EventPage, StoreError>> {
         let _ = (after, limit);
         Box::pin(async { Err(receipts::no_receipts()) })
+    }
+    /// Publishes the newest checkpoint of a gateway's audit trail, if the gateway is registered, and answers those of the other
+    /// registered gateways. A text of more than [`receipts::MAX_PUBLISHED`] bytes is not published.
+    ///
+    /// The default is for stores that keep no receipts: there are no other gateways.
+    fn exchange_checkpoints(
+        &self,
+        id: GatewayId,
+        run: u64,
+        own: Option<String>,
+    ) -> BoxFuture<'_, Result<Vec<PublishedCheckpoint>, StoreError>> {
+        let _ = (id, run, own);
+        Box::pin(async { Ok(Vec::new()) })
     }
 }

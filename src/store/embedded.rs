@@ -19,8 +19,8 @@ use super::filter::read_page;
 use super::peppers::stamp;
 use super::{
     Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, EventPage, EventSink, FactStore, LookupQuery,
-    LookupReply, NewRecords, PepperList, ReceiptStore, Receipts, RecordStore, RefreshReply, RoleChange, StoreError, StoreStatus,
-    TenantState, Writes,
+    LookupReply, NewRecords, PepperList, PublishedCheckpoint, ReceiptStore, Receipts, RecordStore, RefreshReply, RoleChange, StoreError,
+    StoreStatus, TenantState, Writes,
 };
 use file::{BackingFile, OsFile, StoreFile};
 use health::WriteHealth;
@@ -375,6 +375,16 @@ impl ReceiptStore for EmbeddedStore {
         // The position is read from the file: a change whose event nobody has received must not look confirmed.
         let head = self.read(ReadTables::position);
         Box::pin(async move { Ok(self.receipts.list(head.await?)) })
+    }
+
+    fn exchange_checkpoints(
+        &self,
+        id: GatewayId,
+        run: u64,
+        own: Option<String>,
+    ) -> BoxFuture<'_, Result<Vec<PublishedCheckpoint>, StoreError>> {
+        let others = self.receipts.exchange_checkpoints(&id, run, own);
+        Box::pin(async move { Ok(others) })
     }
 
     fn events_after(&self, after: Option<u64>, limit: usize) -> BoxFuture<'_, Result<EventPage, StoreError>> {

@@ -33,7 +33,7 @@ pub use events::StoreStatus;
 pub use filter::{CredentialFilter, CredentialPage, IdFilter};
 pub use lookup::{LookupQuery, LookupReply, RefreshReply, StoredFacts};
 pub use peppers::{ListedPepper, PepperList, UnderPepper, find_any, pepper_of};
-pub use receipts::{Announcement, DepartedGateway, EventPage, HistoryPoint, LoggedEvent, Receipt, Receipts};
+pub use receipts::{Announcement, DepartedGateway, EventPage, HistoryPoint, LoggedEvent, PublishedCheckpoint, Receipt, Receipts};
 pub use rests_on::RestsOn;
 
 /// A boxed future; stores are never on the hot path.

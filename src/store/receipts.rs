@@ -37,6 +37,16 @@ pub const MAX_EVENTS: usize = 1_000;
 /// Longest version text in a receipt. Others may have written it, so it is cut when it is read.
 const MAX_VERSION: usize = 64;
 
+/// Longest checkpoint with its verifier key that a gateway publishes: two names of 142 bytes, a root, a signature and a key.
+pub const MAX_PUBLISHED: usize = 2_048;
+
+/// What a gateway published of its audit trail. Others may have written it: nothing in it is verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishedCheckpoint {
+    pub gateway: GatewayId,
+    pub text: String,
+}
+
 /// The announcement of a gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announcement {

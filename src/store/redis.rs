@@ -22,8 +22,8 @@ use super::concerns::Concern;
 use super::peppers::stamp;
 use super::{
     Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, EventPage, EventSink, FactStore, LookupQuery,
-    LookupReply, NewRecords, PepperList, ReceiptStore, Receipts, RecordStore, RefreshReply, RoleChange, StoreError, StoreStatus,
-    TenantState,
+    LookupReply, NewRecords, PepperList, PublishedCheckpoint, ReceiptStore, Receipts, RecordStore, RefreshReply, RoleChange, StoreError,
+    StoreStatus, TenantState,
 };
 #[cfg(any(test, feature = "internals"))]
 pub use fuzzing::{judge_bytes, parse_bytes};
@@ -443,6 +443,16 @@ impl ReceiptStore for RedisStore {
     fn receipts(&self) -> BoxFuture<'_, Result<Receipts, StoreError>> {
         let call = self.call();
         self.run(async move { call.receipts().await })
+    }
+
+    fn exchange_checkpoints(
+        &self,
+        id: GatewayId,
+        run: u64,
+        own: Option<String>,
+    ) -> BoxFuture<'_, Result<Vec<PublishedCheckpoint>, StoreError>> {
+        let call = self.call();
+        self.run(async move { call.exchange_checkpoints(&id, run, own.as_deref()).await })
     }
 
     fn events_after(&self, after: Option<u64>, limit: usize) -> BoxFuture<'_, Result<EventPage, StoreError>> {

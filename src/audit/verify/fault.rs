@@ -31,6 +31,8 @@ pub enum Fault {
     NodeChanged { from: u64, to: u64 },
     #[error("the file is missing")]
     FileMissing,
+    #[error("the compressed segment and the plain one beside it differ")]
+    Differs,
     #[error("the file is longer than its segment")]
     TooLong,
     #[error("the file is shorter than its segment")]
@@ -72,6 +74,7 @@ impl Fault {
             Self::NotAsSigned { .. } => "not_as_signed",
             Self::NodeChanged { .. } => "node_changed",
             Self::FileMissing => "file_missing",
+            Self::Differs => "files_differ",
             Self::TooLong => "file_too_long",
             Self::TooShort => "file_too_short",
             Self::WrongCheckpoint(_) => "wrong_checkpoint",

@@ -4,8 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::Path;
 
-/// Longest line of an entry, without its line feed.
-pub(super) const MAX_ENTRY: usize = 2 * crate::audit::trail::MAX_ENTRY;
+use crate::audit::closed::MemberReader;
 
 /// Longest line of a body: the largest body that may be captured, each byte escaped.
 pub(super) const MAX_BODY: usize = 64 * 1024 * 1024;
@@ -33,8 +32,17 @@ pub(super) struct LineReader {
 
 impl LineReader {
     pub(super) fn open(path: &Path, max: usize) -> io::Result<Self> {
+        let closed = path.extension().is_some_and(|ending| ending == "gz");
         Ok(Self {
-            input: Box::new(BufReader::with_capacity(64 * 1024, File::open(path)?)),
+            input: if closed {
+                Box::new(ClosedLines {
+                    members: MemberReader::open(path)?,
+                    plain: Vec::new(),
+                    at: 0,
+                })
+            } else {
+                Box::new(BufReader::with_capacity(64 * 1024, File::open(path)?))
+            },
             max,
             line: Vec::new(),
         })
@@ -67,6 +75,52 @@ impl LineReader {
             if end.is_some() || used == 0 {
                 return Ok(());
             }
+        }
+    }
+}
+
+/// What a closed segment decompresses to.
+struct ClosedLines {
+    members: MemberReader,
+    plain: Vec<u8>,
+    at: usize,
+}
+
+impl io::Read for ClosedLines {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.fill_buf()?.read(into)?;
+        self.consume(read);
+        Ok(read)
+    }
+}
+
+impl BufRead for ClosedLines {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.at >= self.plain.len() {
+            self.at = 0;
+            if !self.members.next(&mut self.plain)? {
+                self.plain.clear();
+                break;
+            }
+        }
+        Ok(self.plain.get(self.at..).unwrap_or_default())
+    }
+
+    fn consume(&mut self, used: usize) {
+        self.at += used;
+    }
+}
+
+/// Whether two files have the same lines.
+pub(super) fn same_lines(one: &Path, other: &Path, max: usize) -> io::Result<bool> {
+    let (mut one, mut other) = (LineReader::open(one, max)?, LineReader::open(other, max)?);
+    loop {
+        let ends = (one.next()?, other.next()?);
+        if ends == (LineEnd::Nothing, LineEnd::Nothing) {
+            return Ok(true);
+        }
+        if ends != (LineEnd::Whole, LineEnd::Whole) || one.line != other.line {
+            return Ok(false);
         }
     }
 }

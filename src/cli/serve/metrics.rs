@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Panics;
 use super::reload::Reloader;
 use crate::admin::readiness::Readiness;
+use crate::audit::trail::Trail;
 use crate::base::clock::Clock;
 use crate::cli::descriptors::DescriptorBudget;
 use crate::gateway::UpstreamRegistry;
@@ -31,10 +32,14 @@ pub(super) struct MetricSources<'a> {
     pub(super) clock: &'a Arc<dyn Clock>,
     pub(super) panics: &'a Panics,
     pub(super) budget: DescriptorBudget,
+    pub(super) trail: Option<&'a Arc<Trail>>,
 }
 
 pub(super) fn register(metrics: &Metrics, sources: &MetricSources<'_>) {
     register_receipts(metrics, &sources.cached, &sources.announcer);
+    if let Some(trail) = sources.trail {
+        register_trail(metrics, trail);
+    }
     register_cache(metrics, &sources.cached);
     register_trust(metrics, &sources.cached);
     register_concerns(metrics, &sources.cached);
@@ -414,6 +419,49 @@ fn register_receipts(metrics: &Metrics, cached: &Arc<CachedStore>, announcer: &A
                 buckets: bounds.chain([f64::INFINITY]).zip(figures.lags).collect(),
             }
         },
+    );
+}
+
+/// How the audit trail is written.
+fn register_trail(metrics: &Metrics, trail: &Arc<Trail>) {
+    let figures = trail.clone();
+    metrics.family_fn(
+        MetricKind::Counter,
+        "durward_audit_entries",
+        "Entries of the audit trail: written, dropped since they could not be written, and requests that were refused since they could not be recorded",
+        move || {
+            let figures = figures.figures();
+            vec![
+                sample(&[("result", "written")], figures.entries),
+                sample(&[("result", "dropped")], figures.dropped),
+                sample(&[("result", "refused")], figures.refused),
+            ]
+        },
+    );
+    let figures = trail.clone();
+    metrics.counter_fn("durward_audit_bytes", "Bytes of the entries that were written", &[], move || {
+        figures.figures().bytes
+    });
+    let figures = trail.clone();
+    metrics.gauge_fn(
+        "durward_audit_failing",
+        "1 while the audit trail cannot be written",
+        &[],
+        move || u64::from(figures.figures().failing),
+    );
+    let figures = trail.clone();
+    metrics.gauge_fn(
+        "durward_audit_unsynced_milliseconds",
+        "How long the oldest entry has waited for the disk; audit.durable is the bound",
+        &[],
+        move || u64::try_from(figures.figures().unsynced.as_millis()).unwrap_or(u64::MAX),
+    );
+    let figures = trail.clone();
+    metrics.gauge_fn(
+        "durward_audit_checkpoint_age_seconds",
+        "Age of the newest signed checkpoint; it grows while nothing is recorded",
+        &[],
+        move || figures.figures().checkpoint_age.as_secs(),
     );
 }
 

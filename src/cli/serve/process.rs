@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -18,6 +19,7 @@ use crate::admin::readiness::Readiness;
 use crate::admin::routes::OperatorApi;
 use crate::admin::socket::{self, SocketError, SocketName};
 use crate::admin::{ListenerView, Operations};
+use crate::audit::trail::{Trail, TrailError};
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::fingerprint::Peppers;
 use crate::cli::descriptors::{self, DescriptorBudget, DescriptorDemand, TooFewDescriptors};
@@ -49,6 +51,7 @@ pub(crate) struct Process {
     /// Kind and place of the store, for the log.
     store: String,
     workers: usize,
+    trail: Option<Arc<Trail>>,
     _socket: SocketName,
 }
 
@@ -70,10 +73,16 @@ pub(crate) enum ServeError {
     /// The address of the probes is not free.
     #[error("probes cannot listen on {0}: {1}")]
     Probes(SocketAddr, std::io::Error),
+    /// The audit trail cannot be written.
+    #[error("the audit trail: {0}")]
+    Audit(#[from] TrailError),
     /// The system gives no thread, or no random numbers.
     #[error("the machine refused a resource: {0}")]
     Machine(#[from] std::io::Error),
 }
+
+/// Longest time for writing the end of the audit trail. A disk that is slower loses it, and the next start tells so.
+const TRAIL_TIME: Duration = Duration::from_secs(10);
 
 impl Process {
     /// Starts everything; must be called inside the control runtime.
@@ -112,6 +121,10 @@ impl Process {
             limiter,
         } = open_parts(&settings, &clock).await?;
         *introduced = Some(announcer.clone());
+        let trail = settings.audit.clone();
+        let trail = trail
+            .map(|audit| Trail::open(audit, &announcer.identity().id, clock.clone()))
+            .transpose()?;
         let (renewal, wanted) = KeyRenewal::new(shared.clone(), clock.clone());
         let parts = WorkerParts {
             shared: shared.clone(),
@@ -120,6 +133,7 @@ impl Process {
             engine: make_engine(&settings, &store, &clock),
             clock: clock.clone(),
             telemetry: telemetry.clone(),
+            trail: trail.clone(),
             renewal: renewal.clone(),
             limiter,
             stream_check: settings.stream_check,
@@ -146,12 +160,15 @@ impl Process {
             clock: &clock,
             panics,
             budget,
+            trail: trail.as_ref(),
         };
         metrics::register(telemetry.metrics(), &sources);
         let (stop, stopped) = watch::channel(());
         let explainer = Explainer::start(
             WorkerParts {
                 seed: random_seed()?,
+                // What is only explained is no request.
+                trail: None,
                 ..parts.clone()
             },
             explain_listeners(&settings, running.addresses()),
@@ -187,6 +204,7 @@ impl Process {
             announcer,
             store: name_of(&settings.store.kind),
             workers: settings.workers,
+            trail,
             _socket: socket_name,
         })
     }
@@ -234,9 +252,15 @@ impl Process {
         activity::flush_all(self.cached.activity(), &*self.operations.store, &SystemClock).await;
         drop(self.stop);
         self.admin.join_all().await;
-        let telemetry = self.telemetry;
+        let (telemetry, trail) = (self.telemetry, self.trail);
         // Waiting for the thread of the log blocks, so it gets a thread for blocking work.
-        let _ = tokio::task::spawn_blocking(move || telemetry.flush(FLUSH_TIME)).await;
+        let _ = tokio::task::spawn_blocking(move || {
+            if let Some(trail) = trail {
+                trail.stop(TRAIL_TIME);
+            }
+            telemetry.flush(FLUSH_TIME);
+        })
+        .await;
     }
 }
 

@@ -13,8 +13,8 @@ use crate::store::redis::topology::{RedisConnection, Replication, RetryRead, Sto
 use crate::store::{MAX_TENANT_ROLES, StoreError, change};
 
 pub(crate) use catalogue::{
-    ADMIT, ANNOUNCE, ChangeCall, ChangeRefusal, ChangeReply, CreateCall, CredentialWrite, EVENTS, NewCredential, RECEIPTS, RecordKind,
-    Scripts, StoredRecord, StreamHead, WITHDRAW,
+    ADMIT, ANNOUNCE, ChangeCall, ChangeRefusal, ChangeReply, CreateCall, CredentialWrite, EVENTS, EXCHANGE_CHECKPOINTS, NewCredential,
+    RECEIPTS, RecordKind, Scripts, StoredRecord, StreamHead, WITHDRAW,
 };
 use catalogue::{EVENTS_KEPT, FORMAT, hashes};
 pub(crate) use rights::{Rights, script};

@@ -34,14 +34,13 @@ access = { surfaces = ["api"], scopes = ["orders:write"] }
 [[routes]]
 path = "/v1/tenants/{tenant}/orders"
 methods = ["GET"]
-access = { surfaces = ["api"] }
-tenant = "{tenant}"
+access = { surfaces = ["api"], tenant = "path.tenant", unknown_tenant = "forward" }
 
 [[routes]]
 path = "/v1/pairs/**"
 methods = ["GET", "POST"]
 access = { surfaces = ["pair"], scopes = ["orders:read"] }
-credentials = "forward"
+forward_credentials = true
 
 [[routes]]
 path = "/v1/limited"
@@ -266,18 +265,31 @@ impl Generated {
 }
 
 fn generate(dice: &mut Dice, credentials: &[Headers]) -> Generated {
-    let method = dice.pick(&["GET", "GET", "GET", "POST", "DELETE", "HEAD", "OPTIONS", "BREW", "PUT"]);
+    let method = dice.pick(&[
+        "GET", "GET", "GET", "GET", "GET", "GET", "GET", "POST", "POST", "DELETE", "HEAD", "OPTIONS", "BREW", "PUT",
+    ]);
     let host = dice.pick(&[
         "localhost",
         "localhost",
+        "localhost",
+        "localhost",
+        "localhost",
         "shop.example",
+        "a.pages.example",
         "SHOP.example",
         "a.pages.example",
         "pages.example",
         "a..b",
     ]);
-    let target = dice.pick(&[
+    let usual = [
         "/v1/orders/7",
+        "/v1/limited",
+        "/v1/watched",
+        "/v1/tenants/rival/orders",
+        "/v1/pairs/1",
+        "/public/x",
+    ];
+    let unusual = [
         "/v1/orders/7?full=1&x=%20",
         "/v1/orders/7/",
         "/v1/orders",
@@ -300,13 +312,17 @@ fn generate(dice: &mut Dice, credentials: &[Headers]) -> Generated {
         "/nowhere",
         "/",
         "*",
-    ]);
-    let mut headers = dice.pick(credentials).clone();
+    ];
+    let target = if dice.next() % 2 == 0 {
+        dice.pick(&usual)
+    } else {
+        dice.pick(&unusual)
+    };
+    // Half of them present one of the first credentials, which are good.
+    let first = if dice.next() % 2 == 0 { 4 } else { credentials.len() };
+    let mut headers = dice.pick(&credentials[..first]).clone();
     let none: &[(&str, &str)] = &[];
-    let more: &[(&str, &str)] = dice.pick(&[
-        none,
-        none,
-        none,
+    let more: [&[(&str, &str)]; 11] = [
         &[("X-Note", "kept")],
         &[("X-Tenant-Id", "evil"), ("X-Auth-Subject", "evil")],
         &[("X_Tenant_Id", "evil")],
@@ -318,14 +334,9 @@ fn generate(dice: &mut Dice, credentials: &[Headers]) -> Generated {
         &[("X-Forwarded-For", "6.6.6.6"), ("Forwarded", "for=6.6.6.6")],
         &[("Content-Length", "x")],
         &[("Transfer-Encoding", "gzip")],
-        &[("Host", "second.example")],
-    ]);
-    // A second `Host` is only sent after one of ours, so that both sides see the same bytes.
-    headers.extend(
-        more.iter()
-            .filter(|(name, _)| *name != "Host")
-            .map(|(name, value)| header(name, *value)),
-    );
+    ];
+    let more = if dice.next() % 2 == 0 { none } else { dice.pick(&more) };
+    headers.extend(more.iter().map(|(name, value)| header(name, *value)));
     Generated {
         method,
         host,
@@ -399,7 +410,12 @@ fn check(explained: &Value, generated: &Generated, answer: &Response, arrived: b
             assert_eq!(response["status"], json!(answer.status), "{}", about());
             let told = comparable(answer.fields.iter().map(|(name, value)| (name.as_str(), value.as_str())));
             assert_eq!(explained_fields(&response["headers"]), told, "{}", about());
+            // Of a head that cannot be read nobody knows that it is one of HEAD; the client of this test takes no body.
             let body = String::from_utf8_lossy(&answer.body);
+            assert!(generated.method != "HEAD" || body.is_empty());
+            if generated.method == "HEAD" {
+                return;
+            }
             assert_eq!(body_of(response["body"].as_str().unwrap()), body_of(&body), "{}", about());
         }
         other => panic!("{other}: {}", about()),

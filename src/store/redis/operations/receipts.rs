@@ -8,8 +8,10 @@ use redis::{FromRedisValue, RedisError, Script, ScriptInvocation};
 use crate::base::clock::UnixMillis;
 use crate::base::ids::GatewayId;
 use crate::store::events::ReaderState;
-use crate::store::receipts::{DUPLICATE_AFTER, KEPT_FOR, MAX_EVENTS, MAX_GATEWAYS, shown_entry, shown_version};
-use crate::store::redis::scripts::{ANNOUNCE, EVENTS, RECEIPTS, Scripts, WITHDRAW, script};
+use crate::store::receipts::{
+    DUPLICATE_AFTER, KEPT_FOR, MAX_EVENTS, MAX_GATEWAYS, MAX_PUBLISHED, PublishedCheckpoint, shown_entry, shown_version,
+};
+use crate::store::redis::scripts::{ANNOUNCE, EVENTS, EXCHANGE_CHECKPOINTS, RECEIPTS, Scripts, WITHDRAW, script};
 use crate::store::redis::stream::AppliedPoint;
 use crate::store::redis::topology::{KnownList, RedisConnection, RetryRead, ServerIdentity, StoreFault};
 use crate::store::{Announcement, DepartedGateway, EventPage, HistoryPoint, LoggedEvent, Receipt, Receipts, StoreError, codec};
@@ -45,10 +47,12 @@ pub(crate) struct ReceiptScripts {
     meta: String,
     gateways: String,
     events: String,
+    checkpoints: String,
     peppers: String,
     announce: Script,
     withdraw: Script,
     receipts: Script,
+    exchange: Script,
     read_events: Script,
 }
 
@@ -58,10 +62,12 @@ impl ReceiptScripts {
             meta: scripts.key("meta"),
             gateways: scripts.key("g"),
             events: scripts.events_key().to_owned(),
+            checkpoints: scripts.key("k"),
             peppers: scripts.peppers().to_owned(),
             announce: script(ANNOUNCE),
             withdraw: script(WITHDRAW),
             receipts: script(RECEIPTS),
+            exchange: script(EXCHANGE_CHECKPOINTS),
             read_events: script(EVENTS),
         }
     }
@@ -170,6 +176,34 @@ impl ReceiptScripts {
             },
             lost,
         })
+    }
+
+    /// Publishes a checkpoint, where there is one, and reads those of other gateways.
+    pub(crate) async fn exchange_checkpoints(
+        &self,
+        wire: &RedisConnection,
+        id: &GatewayId,
+        run_number: u64,
+        own: Option<&str>,
+    ) -> Result<Vec<PublishedCheckpoint>, StoreFault> {
+        let mut call = self.exchange.key(&self.meta);
+        call.key(&self.gateways)
+            .key(&self.checkpoints)
+            .arg(&self.peppers)
+            .arg(id.as_str())
+            .arg(format!("{run_number:016x}"))
+            .arg(own.filter(|text| text.len() <= MAX_PUBLISHED).unwrap_or_default())
+            .arg(MAX_GATEWAYS)
+            .arg(MAX_PUBLISHED);
+        let rows: Vec<(Vec<u8>, Vec<u8>)> = run(wire, &call).await?;
+        // What is no text is no checkpoint: somebody else wrote it.
+        let published = |(id, text): (Vec<u8>, Vec<u8>)| {
+            Some(PublishedCheckpoint {
+                gateway: GatewayId::parse(str::from_utf8(&id).ok()?).ok()?,
+                text: String::from_utf8(text).ok()?,
+            })
+        };
+        Ok(rows.into_iter().filter_map(published).collect())
     }
 
     pub(crate) async fn events_after(&self, wire: &RedisConnection, after: Option<u64>, limit: usize) -> Result<EventPage, StoreFault> {
@@ -341,6 +375,17 @@ impl StoreCall {
         let read = self.settle_writer(&live, read)?;
         raise_if_lost(&read.lost);
         Ok(read.receipts)
+    }
+
+    pub(crate) async fn exchange_checkpoints(
+        &self,
+        id: &GatewayId,
+        run: u64,
+        own: Option<&str>,
+    ) -> Result<Vec<PublishedCheckpoint>, StoreError> {
+        let live = self.writer()?;
+        let read = self.shared.receipts.exchange_checkpoints(&live.wire, id, run, own).await;
+        self.settle_writer(&live, read)
     }
 
     pub(crate) async fn events_after(&self, after: Option<u64>, limit: usize) -> Result<EventPage, StoreError> {

@@ -20,6 +20,7 @@
 //! {durward}:tids      zset   tenant ids
 //! {durward}:rids:<t>  zset   role ids of tenant t
 //! {durward}:g         hash   gateways and the list they make, see `lib/gateways.lua`
+//! {durward}:k         hash   gateway id -> newest checkpoint of its audit trail, see `EXCHANGE_CHECKPOINTS`
 //! {durward}:b:<n>     hash   fingerprint -> second of its last use, in 64 parts, see `NOTE_BUSY`
 //! {durward}:events    stream p = position, e = event, x = ending, l = links, see `lib/change.lua`
 //! {durward}:l:<key>   text   rate limits, see `ADMIT`
@@ -262,6 +263,14 @@ pub(crate) const WITHDRAW: &str = lua!("lib/peppers", "lib/with_time", "lib/gate
 /// Reply: the time, history, position, since when the list is complete, why it was not, the number of entries, and name and
 /// text of each.
 pub(crate) const RECEIPTS: &str = lua!("lib/peppers", "lib/with_time", "lib/gateways", "receipts");
+
+/// Publishes the newest checkpoint of a gateway's audit trail, and reads those of the others.
+///
+/// KEYS: meta g k. ARGV: peppers; id; run; the checkpoint (empty for none); most checkpoints of the reply; most bytes of one.
+/// Reply: id and checkpoint of each other gateway.
+///
+/// Only a registered gateway publishes. What departed gateways published is deleted, so that `k` has no more fields than `g`.
+pub(crate) const EXCHANGE_CHECKPOINTS: &str = lua!("lib/peppers", "lib/with_time", "exchange_checkpoints");
 
 /// Reads the event log.
 ///

@@ -1,0 +1,183 @@
+//! Which keys of the configuration changed, for the audit trail. Of values only hashes are kept, so no value can get into it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use toml::de::{DeTable, DeValue};
+
+use crate::base::fingerprint::sha256;
+
+use super::environment::Watch;
+use super::{FileText, tables};
+
+/// What a configuration says at each of its keys, as hashes. A key that names a file counts as changed with that file.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ConfigurationKeys(BTreeMap<String, [u8; 32]>);
+
+impl ConfigurationKeys {
+    /// The keys of the gateway's file and of the files of its upstreams.
+    pub(super) fn of(config: &Path, gateway: Option<&FileText>, upstreams: &[FileText], watch: &Watch) -> Self {
+        let mut keys = KeyCollector {
+            config,
+            watch,
+            found: BTreeMap::new(),
+        };
+        if let Some(gateway) = gateway {
+            let (document, _) = DeTable::parse_recoverable(&gateway.text);
+            keys.collect_table("", document.get_ref());
+        }
+        for upstream in upstreams {
+            let (document, _) = DeTable::parse_recoverable(&upstream.text);
+            keys.collect_upstream(document.get_ref());
+        }
+        Self(keys.found)
+    }
+
+    /// The keys that are not as they were in `earlier`: changed, new or gone, in the order of the alphabet.
+    #[must_use]
+    pub fn changed_since(&self, earlier: &Self) -> Vec<String> {
+        let both = earlier.0.keys().chain(self.0.keys());
+        let mut changed: Vec<String> = both.filter(|key| earlier.0.get(*key) != self.0.get(*key)).cloned().collect();
+        changed.sort_unstable();
+        changed.dedup();
+        changed
+    }
+}
+
+struct KeyCollector<'c> {
+    config: &'c Path,
+    watch: &'c Watch,
+    found: BTreeMap<String, [u8; 32]>,
+}
+
+impl KeyCollector<'_> {
+    /// An upstream's routes have the names that logs and metrics give them.
+    fn collect_upstream(&mut self, table: &DeTable<'_>) {
+        let name = text_of(table, "name").unwrap_or_default().to_owned();
+        for (key, value) in table {
+            let key = key.get_ref();
+            if key != "routes" {
+                self.collect(&format!("upstreams.{name}.{key}"), value.get_ref());
+                continue;
+            }
+            let routes = value.get_ref().as_array().into_iter().flatten();
+            for (i, route) in routes.enumerate() {
+                let Some(route) = route.get_ref().as_table() else { continue };
+                let unnamed = format!("{name}/{}", i + 1);
+                let route_name = text_of(route, "name").unwrap_or(&unnamed);
+                self.collect_table(&format!("routes.{route_name}."), route);
+            }
+        }
+    }
+
+    fn collect_table(&mut self, before: &str, table: &DeTable<'_>) {
+        for (key, value) in table {
+            self.collect(&format!("{before}{}", key.get_ref()), value.get_ref());
+        }
+    }
+
+    fn collect(&mut self, path: &str, value: &DeValue<'_>) {
+        match value {
+            DeValue::Table(table) => self.collect_table(&format!("{path}."), table),
+            DeValue::Array(items) if items.iter().any(|item| item.get_ref().is_table()) => {
+                for (i, item) in items.iter().enumerate() {
+                    let name = item.get_ref().as_table().and_then(|table| text_of(table, "name"));
+                    let place = name.map_or_else(|| (i + 1).to_string(), str::to_owned);
+                    self.collect(&format!("{path}.{place}"), item.get_ref());
+                }
+            }
+            _ => {
+                let mut said = Vec::new();
+                self.describe(value, &mut said);
+                self.found.insert(path.to_owned(), sha256(&said));
+            }
+        }
+    }
+
+    /// The value as one text, with the hashes of files that it names.
+    fn describe(&self, value: &DeValue<'_>, said: &mut Vec<u8>) {
+        match value {
+            DeValue::String(text) => {
+                said.push(b's');
+                said.extend_from_slice(text.as_bytes());
+                said.push(0);
+                let path = ["file:", "generate:"].iter().find_map(|form| text.strip_prefix(form));
+                let path = tables::beside(self.config, path.unwrap_or(text));
+                if let Some(hash) = self.watch.hash_of(&path) {
+                    said.extend_from_slice(&hash);
+                }
+            }
+            DeValue::Integer(number) => {
+                said.push(b'i');
+                said.extend_from_slice(number.as_str().as_bytes());
+            }
+            DeValue::Float(number) => {
+                said.push(b'f');
+                said.extend_from_slice(number.as_str().as_bytes());
+            }
+            DeValue::Boolean(value) => said.extend_from_slice(if *value { b"true" } else { b"false" }),
+            DeValue::Datetime(time) => said.extend_from_slice(time.to_string().as_bytes()),
+            DeValue::Array(items) => {
+                for item in items {
+                    said.push(b'[');
+                    self.describe(item.get_ref(), said);
+                }
+            }
+            DeValue::Table(table) => {
+                for (key, value) in table {
+                    said.push(b'{');
+                    said.extend_from_slice(key.get_ref().as_bytes());
+                    said.push(0);
+                    self.describe(value.get_ref(), said);
+                }
+            }
+        }
+    }
+}
+
+fn text_of<'t>(table: &'t DeTable<'_>, key: &str) -> Option<&'t str> {
+    table.get(key).and_then(|value| value.get_ref().as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::super::source::SourceId;
+    use super::*;
+
+    fn keys(gateway: &str, upstream: &str) -> ConfigurationKeys {
+        let file = |text: &str| FileText {
+            id: SourceId(0),
+            path: PathBuf::from("gateway.toml"),
+            text: text.to_owned(),
+        };
+        ConfigurationKeys::of(
+            Path::new("gateway.toml"),
+            Some(&file(gateway)),
+            &[file(upstream)],
+            &Watch::default(),
+        )
+    }
+
+    const UPSTREAM: &str = "name = \"main\"\nendpoints = [\"http://127.0.0.1:1\"]\n[[routes]]\nname = \"orders\"\npath = \"/o\"\n\
+                            access = { surfaces = [\"api\"], scopes = [\"a\"] }\n[[routes]]\npath = \"/p\"\naccess = \"public\"\n";
+
+    #[test]
+    fn a_changed_key_is_named_and_no_other() {
+        let old = keys("workers = 2\n[log]\nformat = \"json\"\n", UPSTREAM);
+        assert_eq!(old.changed_since(&old), Vec::<String>::new());
+        let new = keys("[log]\nformat = \"pretty\"\n", &UPSTREAM.replace("[\"a\"]", "[\"b\"]").replace("/p", "/q"));
+        assert_eq!(
+            new.changed_since(&old),
+            ["log.format", "routes.main/2.path", "routes.orders.access.scopes", "workers"]
+        );
+    }
+
+    #[test]
+    fn listeners_are_named_and_values_are_told_apart() {
+        let old = keys("[[listeners]]\nname = \"tls\"\naddress = \"a\"\n[x]\ny = [\"ab\", \"c\"]\n", UPSTREAM);
+        let new = keys("[[listeners]]\nname = \"tls\"\naddress = \"b\"\n[x]\ny = [\"a\", \"bc\"]\n", UPSTREAM);
+        assert_eq!(new.changed_since(&old), ["listeners.tls.address", "x.y"]);
+    }
+}
