@@ -257,7 +257,10 @@ mod tests {
         assert_eq!(line["who"], serde_json::json!({ "via": "socket", "uid": 1000, "user": "alice" }));
         assert_eq!(
             (&line["before"], &line["after"]),
-            (&serde_json::json!({ "state": "active" }), &serde_json::json!({ "state": "revoked", "revoked_at": "now" }))
+            (
+                &serde_json::json!({ "state": "active" }),
+                &serde_json::json!({ "state": "revoked", "revoked_at": "now" })
+            )
         );
         assert_eq!((&line["action"], &line["outcome"]), (&"keys.revoke".into(), &"done".into()));
     }

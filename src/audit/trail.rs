@@ -39,6 +39,9 @@ const STOP_TIME: Duration = Duration::from_secs(5);
 /// Longest entry, its members and what the writer adds. Heads of requests are shorter, whatever is escaped.
 pub const MAX_ENTRY: usize = 1_024 * 1_024;
 
+/// What the writer adds at most: the number, the gateway, and what is said of two bodies.
+const MAX_ADDED: usize = 4_096;
+
 /// Why there is no trail to write.
 #[derive(Debug, thiserror::Error)]
 pub enum TrailError {
@@ -351,7 +354,7 @@ impl Producer {
         let before = self.chunk.bytes.len();
         write(&mut self.chunk.bytes);
         let length = self.chunk.bytes.len() - before;
-        if length > MAX_ENTRY {
+        if length > MAX_ENTRY - MAX_ADDED {
             self.chunk.bytes.truncate(before);
             self.state.dropped.fetch_add(1, Ordering::Relaxed);
             return false;

@@ -167,7 +167,10 @@ mod tests {
     fn a_changed_key_is_named_and_no_other() {
         let old = keys("workers = 2\n[log]\nformat = \"json\"\n", UPSTREAM);
         assert_eq!(old.changed_since(&old), Vec::<String>::new());
-        let new = keys("[log]\nformat = \"pretty\"\n", &UPSTREAM.replace("[\"a\"]", "[\"b\"]").replace("/p", "/q"));
+        let new = keys(
+            "[log]\nformat = \"pretty\"\n",
+            &UPSTREAM.replace("[\"a\"]", "[\"b\"]").replace("/p", "/q"),
+        );
         assert_eq!(
             new.changed_since(&old),
             ["log.format", "routes.main/2.path", "routes.orders.access.scopes", "workers"]
@@ -176,8 +179,14 @@ mod tests {
 
     #[test]
     fn listeners_are_named_and_values_are_told_apart() {
-        let old = keys("[[listeners]]\nname = \"tls\"\naddress = \"a\"\n[x]\ny = [\"ab\", \"c\"]\n", UPSTREAM);
-        let new = keys("[[listeners]]\nname = \"tls\"\naddress = \"b\"\n[x]\ny = [\"a\", \"bc\"]\n", UPSTREAM);
+        let old = keys(
+            "[[listeners]]\nname = \"tls\"\naddress = \"a\"\n[x]\ny = [\"ab\", \"c\"]\n",
+            UPSTREAM,
+        );
+        let new = keys(
+            "[[listeners]]\nname = \"tls\"\naddress = \"b\"\n[x]\ny = [\"a\", \"bc\"]\n",
+            UPSTREAM,
+        );
         assert_eq!(new.changed_since(&old), ["listeners.tls.address", "x.y"]);
     }
 }
