@@ -475,3 +475,6 @@ impl Drop for WorkerTrail {
         self.tick();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,7 @@ const HOSTILE: [&str; 8] = [
 
 fn line(text: &str) -> AccessLine<'_> {
     AccessLine {
+        reported: None,
         of: None,
         bytes_in: None,
         dropped_fields: 0,

@@ -97,8 +97,11 @@ impl<'t> Masker<'t> {
             b'"' => {
                 let text = self.string()?;
                 if self.hidden == 0 {
-                    let masked = mask_value(&text, self.rules, self.embedded);
-                    push_string(&mut self.out, &masked);
+                    match (&text, mask_value(&text, self.rules, self.embedded)) {
+                        // Without escapes it is written as it was read.
+                        (Cow::Borrowed(_), Cow::Borrowed(same)) if same.len() == text.len() => push_plain(&mut self.out, same),
+                        (_, masked) => push_string(&mut self.out, &masked),
+                    }
                 }
                 Some(())
             }
@@ -132,7 +135,10 @@ impl<'t> Masker<'t> {
         if !self.take(b':') {
             return None;
         }
-        push_string(&mut self.out, &text::mask(&name, self.rules.shapes));
+        match (&name, text::mask(&name, self.rules.shapes)) {
+            (Cow::Borrowed(_), Cow::Borrowed(same)) => push_plain(&mut self.out, same),
+            (_, masked) => push_string(&mut self.out, &masked),
+        }
         self.out.push(':');
         self.path.push(name);
         let is_masked = self.hidden == 0 && self.rules.masks(&self.path);
@@ -264,6 +270,13 @@ fn string_run(text: &[u8]) -> usize {
     text.iter()
         .position(|byte| *byte < b' ' || matches!(byte, b'"' | b'\\'))
         .unwrap_or(text.len())
+}
+
+/// Appends a JSON string that has nothing to escape.
+fn push_plain(out: &mut String, text: &str) {
+    out.push('"');
+    out.push_str(text);
+    out.push('"');
 }
 
 /// Appends a JSON string.

@@ -51,6 +51,38 @@ const PARTS: [&str; 7] = ["password", "passwd", "passphrase", "privatekey", "sec
 /// Whole folded names that are secret, though their words are not told apart.
 const WHOLE: [&str; 6] = ["cardpin", "newpin", "oldpin", "userpin", "securitycode", "cardverificationvalue"];
 
+/// Letters of which a secret name has all of one set. Few other names have, so few names are looked at closely.
+const LETTERS: [u32; 15] = [
+    letters(b"pas"),
+    letters(b"pwd"),
+    letters(b"secrt"),
+    letters(b"authoriz"),
+    letters(b"cv"),
+    letters(b"cs"),
+    letters(b"jwt"),
+    letters(b"token"),
+    letters(b"pin"),
+    letters(b"otp"),
+    letters(b"cokie"),
+    letters(b"bear"),
+    letters(b"crednt"),
+    letters(b"key"),
+    letters(b"securityod"),
+];
+
+/// The set of the letters of a name.
+const fn letters(name: &[u8]) -> u32 {
+    let (mut set, mut at) = (0, 0);
+    while at < name.len() {
+        let letter = name[at] | 0x20;
+        if letter.is_ascii_lowercase() {
+            set |= 1 << (letter - b'a');
+        }
+        at += 1;
+    }
+    set
+}
+
 /// Longest name that is folded without an allocation.
 const SHORT: usize = 64;
 
@@ -77,6 +109,11 @@ fn is_same(one: &str, other: &str) -> bool {
 
 /// Whether the value of a member of this name is masked whatever it is. `more` are further names, folded.
 pub(super) fn is_secret(name: &str, more: &[String]) -> bool {
+    let own = letters(name.as_bytes());
+    let has_all = |needed: u32| own & needed == needed;
+    if !LETTERS.iter().any(|needed| has_all(*needed)) && !more.iter().any(|known| own == letters(known.as_bytes())) {
+        return false;
+    }
     let mut stack = [0; SHORT];
     let mut heap = Vec::new();
     let room = if name.len() <= SHORT {

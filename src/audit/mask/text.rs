@@ -23,6 +23,9 @@ const SHORTEST_AFTER_SHORT_PREFIX: usize = 16;
 const SHORTEST_TOKEN: usize = 20;
 const SHORTEST_CHECKED: usize = 49;
 
+/// The shortest text with a secret is `pin:1`.
+const SHORTEST: usize = 5;
+
 /// Longest name before `=` or `:` that is looked at.
 const MAX_NAME: usize = 64;
 
@@ -45,6 +48,9 @@ pub(super) fn mask<'t>(text: &'t str, shapes: &Shapes) -> Cow<'t, str> {
 
 /// Masks what stands openly in the text.
 fn mask_layer<'t>(text: &'t str, shapes: &Shapes) -> Cow<'t, str> {
+    if text.len() < SHORTEST {
+        return Cow::Borrowed(text);
+    }
     let seen = Traits::of(text, shapes);
     if seen.is_plain() {
         return Cow::Borrowed(text);
@@ -71,8 +77,31 @@ fn mask_layer<'t>(text: &'t str, shapes: &Shapes) -> Cow<'t, str> {
     replace(text, found)
 }
 
+const DIGIT: u8 = 1;
+const DOT: u8 = 2;
+const B: u8 = 4;
+const ASSIGNMENT: u8 = 8;
+const DASH: u8 = 16;
+
+/// What each byte may be a part of.
+static CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0;
+    while byte < 128_u8 {
+        classes[byte as usize] = match byte {
+            b'0'..=b'9' => DIGIT,
+            b'.' => DOT,
+            b'b' | b'B' => B,
+            b':' | b'=' | b'>' => ASSIGNMENT,
+            b'-' => DASH,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    classes
+};
+
 /// What a text has, by which most texts are known to hold no secret after one look.
-#[derive(Default)]
 struct Traits {
     digits: usize,
     has_dot: bool,
@@ -84,17 +113,20 @@ struct Traits {
 
 impl Traits {
     fn of(text: &str, shapes: &Shapes) -> Self {
-        let mut traits = Self::default();
+        let (mut digits, mut seen) = (0, 0);
         for byte in text.bytes() {
-            match byte {
-                b'0'..=b'9' => traits.digits += 1,
-                b'.' => traits.has_dot = true,
-                b'b' | b'B' => traits.has_b = true,
-                b':' | b'=' | b'>' => traits.has_assignment = true,
-                b'-' => traits.has_dash = true,
-                _ => {}
-            }
+            let class = CLASSES[usize::from(byte)];
+            seen |= class;
+            digits += usize::from(class & DIGIT);
         }
+        let mut traits = Self {
+            digits,
+            has_dot: seen & DOT != 0,
+            has_b: seen & B != 0,
+            has_assignment: seen & ASSIGNMENT != 0,
+            has_dash: seen & DASH != 0,
+            has_anchor: false,
+        };
         traits.has_anchor = match shapes.anchors.as_slice() {
             [] => false,
             [one] => memchr::memchr(*one, text.as_bytes()).is_some(),

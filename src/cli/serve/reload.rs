@@ -73,6 +73,7 @@ impl Reloader {
                 waits,
                 warnings,
                 watch,
+                keys: _,
             }) => {
                 super::warn(&warnings);
                 for name in waits {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use durward::audit::checkpoint::{CheckpointSigner, notes};
+use durward::audit::closed::close;
 use durward::audit::tree::{Frontier, leaf_hash};
 use durward::audit::verify::{Fault, Verdict, Witness, verify};
 use durward::base::clock::UnixMillis;
@@ -27,6 +28,25 @@ struct Trail {
     bodies: u64,
     /// All checkpoints, in order.
     signed: Vec<String>,
+    /// The lines of segments that were closed, under the name of the plain file.
+    closed: BTreeMap<String, Vec<u8>>,
+}
+
+/// The compressed file and the index that a closed segment with these lines has, by their names.
+fn closed_files(name: &str, lines: &[u8]) -> BTreeMap<String, Vec<u8>> {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join(name), lines).unwrap();
+    close(&folder.path().join(name)).unwrap();
+    read_all(folder.path())
+}
+
+fn read_all(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        files.insert(entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap());
+    }
+    files
 }
 
 fn append(path: &Path, bytes: &[u8]) {
@@ -61,6 +81,7 @@ impl Trail {
             segment: 0,
             bodies: 0,
             signed: Vec::new(),
+            closed: BTreeMap::new(),
         }
     }
 
@@ -136,13 +157,26 @@ impl Trail {
         self.checkpoint();
     }
 
-    /// Three segments of 512 entries, and one that is open, with a stop at its end.
+    /// Two closed segments of 512 entries, one that waits to be closed, and one that is open, with a stop at its end.
     fn whole() -> Self {
         let mut trail = Self::begin();
         trail.add(",\"kind\":\"start\"");
         trail.add_requests(1_800);
         trail.stop();
+        for first in [0, SEGMENT] {
+            let name = format!("trail-{first:020}.jsonl");
+            let path = trail.directory.join(&name);
+            trail.closed.insert(name, fs::read(&path).unwrap());
+            close(&path).unwrap();
+        }
         trail
+    }
+
+    /// The lines of a segment, closed or not.
+    fn lines_of(&self, first: u64) -> Vec<Vec<u8>> {
+        let name = format!("trail-{first:020}.jsonl");
+        let bytes = self.closed.get(&name).cloned();
+        lines(&bytes.unwrap_or_else(|| fs::read(self.directory.join(&name)).unwrap()))
     }
 
     fn verify(&self) -> Verdict {
@@ -154,11 +188,7 @@ impl Trail {
     }
 
     fn files(&self) -> BTreeMap<String, Vec<u8>> {
-        let mut files = BTreeMap::new();
-        for entry in fs::read_dir(&self.directory).unwrap() {
-            let entry = entry.unwrap();
-            files.insert(entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap());
-        }
+        let mut files = read_all(&self.directory);
         files.remove("lock");
         files
     }
@@ -240,9 +270,10 @@ fn tamper(files: &mut BTreeMap<String, Vec<u8>>, trail: &Trail, chance: &mut Cha
             format!("byte {at} of {name} flipped")
         }
         2..=5 => {
-            let of_lines = ends(".jsonl");
+            let mut of_lines = ends(".jsonl");
+            of_lines.extend(trail.closed.keys().cloned());
             file.clone_from(&of_lines[chance.below(of_lines.len())]);
-            let mut all = lines(&files[&file]);
+            let mut all = lines(trail.closed.get(&file).unwrap_or_else(|| &files[&file]));
             let (one, other) = (chance.below(all.len()), chance.below(all.len()));
             let (low, high) = (one.min(other), one.max(other));
             seq = file.starts_with("trail").then(|| first_of(&file) + low as u64);
@@ -268,8 +299,15 @@ fn tamper(files: &mut BTreeMap<String, Vec<u8>>, trail: &Trail, chance: &mut Cha
                     "changed"
                 }
             };
-            files.insert(file.clone(), all.concat());
-            format!("line {low} of {file} {what} ({high})")
+            let done = format!("line {low} of {file} {what} ({high})");
+            if trail.closed.contains_key(&file) {
+                // Whoever can do this can compress it, and make an index that goes with it.
+                files.extend(closed_files(&file, &all.concat()));
+                file.push_str(".gz");
+            } else {
+                files.insert(file.clone(), all.concat());
+            }
+            done
         }
         6 => {
             let bytes = files.get_mut(&name)?;
@@ -282,7 +320,7 @@ fn tamper(files: &mut BTreeMap<String, Vec<u8>>, trail: &Trail, chance: &mut Cha
                 files.remove(&name);
                 format!("{name} removed")
             } else {
-                let endings = [".jsonl", ".leaves", ".checkpoints"];
+                let endings = [".jsonl", ".jsonl.gz", ".index", ".leaves", ".checkpoints"];
                 let alike = ends(endings[chance.below(endings.len())]);
                 let (one, other) = (&alike[chance.below(alike.len())], &alike[chance.below(alike.len())]);
                 let (a, b) = (files[one].clone(), files[other].clone());
@@ -464,13 +502,21 @@ fn foreign_files_are_told_and_broken_ones_found() {
         ["`core` is no file of a trail", "`trail-0.jsonl.bak` is no file of a trail"]
     );
     // A segment of a newer durward, of noise, and none at all.
-    let name = trail.directory.join("trail-00000000000000000512.jsonl");
+    let name = trail.directory.join("trail-00000000000000001024.jsonl");
     for bytes in [b"{\"version\":2}\n".to_vec(), vec![0; 200_000], vec![b'x'; 70_000], Vec::new()] {
         fs::write(&name, bytes).unwrap();
         let verdict = trail.verify();
-        assert_eq!(verdict.findings[0].seq, 512, "{:?}", verdict.findings);
-        assert_eq!(verdict.findings[0].file, "trail-00000000000000000512.jsonl");
+        assert_eq!(verdict.findings[0].seq, 1_024, "{:?}", verdict.findings);
+        assert_eq!(verdict.findings[0].file, "trail-00000000000000001024.jsonl");
     }
+    // Beside a closed segment, a plain one with other lines, which readers would prefer.
+    let trail = Trail::whole();
+    let mut all = trail.lines_of(0);
+    fs::write(trail.directory.join("trail-00000000000000000000.jsonl"), all.concat()).unwrap();
+    assert_whole(&trail.verify());
+    all.pop();
+    fs::write(trail.directory.join("trail-00000000000000000000.jsonl"), all.concat()).unwrap();
+    assert!(!trail.verify().is_whole());
 }
 
 fn durward(arguments: &[&str]) -> Output {
@@ -500,8 +546,7 @@ fn the_checker_without_durward_accepts_what_prove_writes_and_nothing_else() {
         fs::write(&proof_file, &proven.stdout).unwrap();
         let checked = check(&proof_file, &key);
         assert!(checked.status.success(), "{seq}: {}", text(&checked.stderr));
-        let name = format!("trail-{:020}.jsonl", seq / SEGMENT * SEGMENT);
-        let all = lines(&trail.files()[&name]);
+        let all = trail.lines_of(seq / SEGMENT * SEGMENT);
         assert_eq!(checked.stdout, all[usize::try_from(seq % SEGMENT).unwrap()]);
     }
     // No byte of a proof can be another one, but for those that end a line of base64.
@@ -532,12 +577,12 @@ fn the_checker_without_durward_accepts_what_prove_writes_and_nothing_else() {
     let name = trail.directory.join("trail-00000000000000000000.jsonl");
     let changed = fs::read_to_string(&name)
         .unwrap()
-        .replace("\"path\":\"/v1/orders/9\"", "\"path\":\"/v1/orders/8\"");
+        .replace("\"path\":\"/v1/orders/1600\"", "\"path\":\"/v1/orders/1601\"");
     fs::write(&name, changed).unwrap();
-    let broken = durward(&["audit", "prove", "req-9", "--directory", directory]);
+    let broken = durward(&["audit", "prove", "req-1600", "--directory", directory]);
     assert_eq!(broken.status.code(), Some(1));
     assert!(
-        text(&broken.stderr).contains("entry 9 is not the one that was signed"),
+        text(&broken.stderr).contains("entry 1600 is not the one that was signed"),
         "{}",
         text(&broken.stderr)
     );
@@ -573,10 +618,11 @@ fn verify_answers_by_its_exit_code_and_names_the_first_bad_entry() {
     assert_eq!(report["whole"], true);
     assert_eq!(report["trails"][0]["witnesses"], 2);
 
-    let name = trail.directory.join("trail-00000000000000000512.jsonl");
-    let mut all = lines(&fs::read(&name).unwrap());
+    let mut all = trail.lines_of(512);
     all.remove(88);
-    fs::write(&name, all.concat()).unwrap();
+    for (name, bytes) in closed_files("trail-00000000000000000512.jsonl", &all.concat()) {
+        fs::write(trail.directory.join(name), bytes).unwrap();
+    }
     let broken = durward(&["audit", "verify", "--json", "--directory", directory]);
     assert_eq!(broken.status.code(), Some(1));
     let report: serde_json::Value = serde_json::from_slice(&broken.stdout).unwrap();
