@@ -237,6 +237,11 @@ fn continue_segment(
         restore(first, nodes).ok_or_else(|| damaged("its place in the tree is not known; the file `nodes` is too short".into()))?;
     let covered = newest.map_or(0, |(checkpoint, _)| checkpoint.size);
     let mut signed_root = (newest.map(|(checkpoint, _)| checkpoint.size) == Some(first)).then(|| frontier.root());
+    if covered < first {
+        return Err(damaged(format!(
+            "it begins with the entry {first}, and the newest checkpoint is of {covered} entries"
+        )));
+    }
     let file = File::open(&path).map_err(TrailError::io(&path))?;
     let total = file.metadata().map_err(TrailError::io(&path))?.len();
     let mut reader = BufReader::with_capacity(1 << 20, file);
