@@ -40,6 +40,7 @@ mod hook;
 mod limits;
 mod log_in;
 mod open_stream;
+mod recorder;
 mod renew;
 mod response;
 mod routing;
@@ -157,6 +158,9 @@ pub async fn handle<B: RequestBody + Unpin>(
         Ok(examined) => examined,
         Err(early) => return respond_early(access, context, early),
     };
+    if let Err(denial) = access.begin_entry(head) {
+        return refuse_on_route(access, context, denial);
+    }
     let route = examined.route;
     if !route.limits.before.is_empty() {
         // Boxed, like everything that few routes need, so that it does not make every request's future larger.
@@ -229,14 +233,18 @@ fn report(route: &Route, denial: Denial, access: &mut AccessRecord) -> Result<Pe
 }
 
 /// Answers a request as soon as it is examined.
-fn respond_early<B>(access: AccessRecord, context: RequestContext<'_>, early: EarlyResponse) -> GatewayResponse<B> {
+fn respond_early<B>(mut access: AccessRecord, context: RequestContext<'_>, early: EarlyResponse) -> GatewayResponse<B> {
+    let recordable = access.begin_entry(context.head);
     match early {
         // The request was in order, and no route can have the path `*` (RFC 9110, section 9.3.7).
         EarlyResponse::Refused(RequestRefusal {
             denial: Denial::NoRoute, ..
         }) if context.head.target == b"*" => response::server_options(access),
         EarlyResponse::Refused(refusal) => response::refusal(access, &context.view.snapshot, &refusal, context.head),
-        EarlyResponse::Preflight(fields) => response::preflight(access, fields),
+        EarlyResponse::Preflight(fields) => match recordable {
+            Ok(()) => response::preflight(access, fields),
+            Err(denial) => response::refusal(access, &context.view.snapshot, &denial.into(), context.head),
+        },
     }
 }
 
@@ -304,8 +312,47 @@ fn refuse_on_route<B>(mut access: AccessRecord, context: RequestContext<'_>, ref
 #[must_use]
 pub fn refuse<B>(worker: &Rc<Worker>, connection: &ConnectionInfo, head: &RequestHead, denial: Denial) -> GatewayResponse<B> {
     let view = worker.view();
-    let access = AccessRecord::begin(worker, view.clone(), connection, None, head.version);
+    let mut access = AccessRecord::begin(worker, view.clone(), connection, None, head.version);
+    // The request is refused, and nothing is done that would have to be on record. A refusal without room is counted.
+    let _ = access.begin_entry(head);
     response::refusal(access, &view.snapshot, &denial.into(), head)
+}
+
+/// Waits until an entry of the answer is on the disk, before a byte of it is sent (`audit.durable = "each"`). If it cannot
+/// be recorded and `audit.on_full` is `refuse`, the client is given a refusal instead. It does not learn what the upstream
+/// has done with the request, as after any failure behind the gateway.
+///
+/// If the client leaves meanwhile, the entry is written all the same, and a second one says how the request ended.
+pub async fn record_answer<B>(
+    worker: &Rc<Worker>,
+    connection: &ConnectionInfo,
+    head: &RequestHead,
+    mut response: GatewayResponse<B>,
+) -> GatewayResponse<B> {
+    let Some(receipt) = response.observer.push_answered() else {
+        return response;
+    };
+    let recorded = receipt.await;
+    let access = &mut response.observer;
+    let denial = if recorded.is_err() && access.refuses_unrecorded() {
+        Denial::NotRecordable
+    } else if let Some(denial) = access.abort_denial() {
+        // The server sends the answer to a request that was aborted before, so it must not be the upstream's.
+        access.note_denied_in_flight(denial);
+        denial
+    } else {
+        return response;
+    };
+    let view = access.view().cloned().unwrap_or_else(|| worker.view());
+    let context = RequestContext {
+        worker,
+        view: &view,
+        connection,
+        head,
+    };
+    let mut refusal = refuse_on_route(response.observer, context, denial);
+    refusal.persistence = Persistence::Close;
+    refusal
 }
 
 /// Makes every check that does not depend on who sends the request, in order.

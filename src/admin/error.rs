@@ -29,6 +29,9 @@ pub enum OperationError {
     /// The configuration is not valid; nothing was changed.
     #[error("{0}")]
     Configuration(String),
+    /// The audit trail cannot record the operation, and the configuration refuses what is not recorded.
+    #[error("{0}")]
+    NotRecordable(String),
 }
 
 impl OperationError {
@@ -43,6 +46,7 @@ impl OperationError {
             Self::Unconfirmed(_) => "unconfirmed",
             Self::Corrupt(_) => "corrupt",
             Self::Configuration(_) => "configuration",
+            Self::NotRecordable(_) => "not_recordable",
         }
     }
 
@@ -52,7 +56,7 @@ impl OperationError {
             Self::Usage(_) => 400,
             Self::NotFound(_) => 404,
             Self::Conflict(_) => 409,
-            Self::Unavailable(_) | Self::Unconfirmed(_) => 503,
+            Self::Unavailable(_) | Self::Unconfirmed(_) | Self::NotRecordable(_) => 503,
             Self::Corrupt(_) => 500,
             Self::Configuration(_) => 422,
         }

@@ -39,6 +39,12 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// The pause after a failed accept, so that the loop does not spin. Most often there are no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// The process at the other end of a Unix socket, as the kernel tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketPeer {
+    pub uid: u32,
+}
+
 /// One request with its whole body.
 #[derive(Debug)]
 pub struct AdminCall {
@@ -46,6 +52,8 @@ pub struct AdminCall {
     pub uri: Uri,
     /// The body, at most [`MAX_BODY`] bytes.
     pub body: Bytes,
+    /// Who asks; none over TCP.
+    pub peer: Option<SocketPeer>,
 }
 
 #[derive(Debug)]
@@ -107,10 +115,10 @@ pub async fn serve<S: AdminService>(listener: Listener, bounds: Bounds, service:
             accepted = accept(&listener, &permits) => accepted,
         };
         match accepted {
-            Ok((io, permit)) => {
+            Ok(Accepted { io, peer, permit }) => {
                 let (service, stop) = (Arc::clone(&service), stop.clone());
                 connections.spawn(async move {
-                    serve_connection(io, bounds.age, service, stop).await;
+                    serve_connection(Peered { io, peer }, bounds.age, service, stop).await;
                     drop(permit);
                 });
             }
@@ -129,25 +137,44 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-async fn accept(listener: &Listener, permits: &Arc<Semaphore>) -> io::Result<(Box<dyn Stream>, tokio::sync::OwnedSemaphorePermit)> {
+/// A connection that was accepted, with its place.
+struct Accepted {
+    io: Box<dyn Stream>,
+    peer: Option<SocketPeer>,
+    permit: tokio::sync::OwnedSemaphorePermit,
+}
+
+/// A connection and who is at its other end.
+struct Peered {
+    io: Box<dyn Stream>,
+    peer: Option<SocketPeer>,
+}
+
+async fn accept(listener: &Listener, permits: &Arc<Semaphore>) -> io::Result<Accepted> {
     let permit = Arc::clone(permits).acquire_owned().await.map_err(io::Error::other)?;
+    let mut peer = None;
     let io: Box<dyn Stream> = match listener {
         Listener::Unix(listener) => {
             let (io, _) = listener.accept().await?;
-            let peer = io.peer_cred()?.uid();
+            let uid = io.peer_cred()?.uid();
             // The mode of the socket keeps other users away too; this check stays even if somebody changes the mode.
-            if peer != 0 && peer != rustix::process::geteuid().as_raw() {
+            if uid != 0 && uid != rustix::process::geteuid().as_raw() {
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, "a peer of another user"));
             }
+            peer = Some(SocketPeer { uid });
             Box::new(io)
         }
         Listener::Tcp(listener) => Box::new(listener.accept().await?.0),
     };
-    Ok((io, permit))
+    Ok(Accepted { io, peer, permit })
 }
 
-async fn serve_connection<S: AdminService>(io: Box<dyn Stream>, age: Duration, service: Arc<S>, mut stop: watch::Receiver<()>) {
-    let answer = service_fn(move |request: Request<Incoming>| {
+async fn serve_connection<S: AdminService>(connected: Peered, age: Duration, service: Arc<S>, mut stop: watch::Receiver<()>) {
+    let Peered { io, peer } = connected;
+    let answer = service_fn(move |mut request: Request<Incoming>| {
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
         let service = Arc::clone(&service);
         async move { Ok::<_, Infallible>(answer(&*service, request).await) }
     });
@@ -194,6 +221,7 @@ pub async fn read(request: Request<Incoming>) -> Result<AdminCall, AdminReply> {
         method: head.method,
         uri: head.uri,
         body,
+        peer: head.extensions.get::<SocketPeer>().copied(),
     })
 }
 

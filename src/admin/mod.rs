@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::audit::action::Actor;
 use crate::base::clock::Clock;
 use crate::base::fingerprint::Peppers;
 use crate::gateway::{ExplainError, ExplainRequest, Explainer, Explanation};
@@ -18,6 +19,7 @@ use crate::store::{BoxFuture, CredentialStore};
 use crate::telemetry::Telemetry;
 
 pub mod accounts;
+mod actions;
 pub mod drill;
 pub mod error;
 pub mod http;
@@ -27,6 +29,7 @@ pub mod peppers;
 pub mod probes;
 pub mod readiness;
 pub mod receipts;
+pub mod record;
 pub mod roles;
 pub mod rotate;
 pub mod routes;
@@ -38,9 +41,10 @@ mod text;
 
 pub use error::OperationError;
 use readiness::{Readiness, ReadinessChecks};
+use record::{ActionRecorder, RecentActions};
 
 /// Reads the configuration again and puts it in force, or answers the mistakes with file, line and caret.
-pub type Reload = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+pub type Reload = Box<dyn Fn(Actor) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
 /// Everything that an operator may do. All connections of the socket share it; it runs on the control runtime.
 pub struct Operations {
@@ -63,6 +67,10 @@ pub struct Operations {
     pub probes: Option<std::net::SocketAddr>,
     /// Explains requests without sending them. `None` where no workers run, as in tests of operations.
     pub explainer: Option<Explainer>,
+    /// Where operators' actions are recorded, if there is an audit trail.
+    pub trail: Option<Arc<dyn ActionRecorder>>,
+    /// The newest of these actions.
+    pub recent: RecentActions,
 }
 
 impl Operations {
@@ -70,8 +78,8 @@ impl Operations {
     ///
     /// # Errors
     /// [`OperationError::Configuration`]: nothing was changed.
-    pub async fn reload(&self) -> Result<Reloaded, OperationError> {
-        (self.reload)().await.map_err(OperationError::Configuration)?;
+    pub async fn reload(&self, who: Actor) -> Result<Reloaded, OperationError> {
+        (self.reload)(who).await.map_err(OperationError::Configuration)?;
         Ok(Reloaded {
             version: self.snapshot.version(),
         })

@@ -208,6 +208,15 @@ pub struct EventView {
     pub kind: String,
     /// The id of what changed.
     pub id: String,
+    /// Who changed it over the operator socket of this gateway, as its audit trail has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub who: Option<serde_json::Value>,
+    /// What that was: `keys.revoke`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<String>,
+    /// The gateway that has it on its trail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
 }
 
 impl From<&DepartedGateway> for DepartedView {
@@ -232,6 +241,9 @@ impl From<&LoggedEvent> for EventView {
             at: event.at.map(write),
             kind: kind.into(),
             id: id.into(),
+            who: None,
+            action: None,
+            gateway: None,
         }
     }
 }
@@ -440,6 +452,20 @@ impl Operations {
         }
     }
 
+    /// An event, with the action that caused it if an operator did that here.
+    fn view_event(&self, event: &LoggedEvent) -> EventView {
+        let view = EventView::from(event);
+        match event.at.and_then(|at| self.recent.find(&view.id, at)) {
+            Some(action) => EventView {
+                who: Some(action.who),
+                action: Some(action.action.into()),
+                gateway: Some(self.gateway.id.as_str().into()),
+                ..view
+            },
+            None => view,
+        }
+    }
+
     /// Events after a position, or the newest.
     ///
     /// # Errors
@@ -451,7 +477,7 @@ impl Operations {
             history: page.head.history,
             position: page.head.count,
             oldest: page.oldest,
-            events: page.events.iter().map(EventView::from).collect(),
+            events: page.events.iter().map(|event| self.view_event(event)).collect(),
         })
     }
 }

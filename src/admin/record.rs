@@ -4,11 +4,15 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
 use crate::audit::action::{ActionEntry, ActionOutcome, Actor};
+use crate::audit::settings::OnFull;
+use crate::audit::trail::Trail;
 use crate::base::clock::UnixMillis;
+use crate::base::ids::is_valid_id;
 use crate::base::principal::CredentialRecord;
 use crate::store::BoxFuture;
 
@@ -43,6 +47,36 @@ pub trait ActionRecorder: Send + Sync {
 
     /// Records an entry as soon as that is possible, without a wait.
     fn record_later(&self, members: Vec<u8>);
+
+    /// Removes the bodies of a request, and answers how many there were. Blocks.
+    ///
+    /// # Errors
+    /// Why they could not be removed.
+    fn erase(&self, request_id: &str, who: &Actor) -> Result<u64, String>;
+}
+
+impl ActionRecorder for Trail {
+    fn refuses(&self) -> bool {
+        self.settings().on_full == OnFull::Refuse
+    }
+
+    fn can_record(&self) -> bool {
+        self.is_writable()
+    }
+
+    fn record(&self, members: Vec<u8>) -> BoxFuture<'static, Result<(), String>> {
+        let receipt = self.append_durable(&members);
+        Box::pin(async move { receipt.await.map(drop).map_err(|error| error.to_string()) })
+    }
+
+    fn record_later(&self, members: Vec<u8>) {
+        self.append(&members);
+    }
+
+    fn erase(&self, request_id: &str, who: &Actor) -> Result<u64, String> {
+        let who = [b",\"who\":".as_slice(), &who.to_json()].concat();
+        Self::erase(self, request_id, &who).map_err(|error| error.to_string())
+    }
 }
 
 impl fmt::Debug for dyn ActionRecorder {
@@ -129,6 +163,7 @@ struct PendingEntry<'o> {
     operations: &'o Operations,
     recorder: Arc<dyn ActionRecorder>,
     entry: ActionEntry,
+    begun: UnixMillis,
     finished: bool,
 }
 
@@ -150,6 +185,7 @@ impl<'o> PendingEntry<'o> {
                 },
                 wait: None,
             },
+            begun: operations.clock.now().wall,
             finished: false,
         }
     }
@@ -169,7 +205,7 @@ impl<'o> PendingEntry<'o> {
         self.finished = true;
         let at = self.operations.clock.now().wall;
         if !matches!(self.entry.outcome, ActionOutcome::Refused { .. }) {
-            self.operations.recent.note(at, &self.entry);
+            self.operations.recent.note(self.begun, at, &self.entry);
         }
         self.entry.members(at)
     }
@@ -181,6 +217,56 @@ impl Drop for PendingEntry<'_> {
             let members = self.members();
             self.recorder.record_later(members);
         }
+    }
+}
+
+/// Asks for the bodies of one request to be removed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EraseBodies {
+    /// The request's id, as its entry and its answer have it.
+    pub request_id: String,
+}
+
+/// The answer to that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BodiesErased {
+    pub request_id: String,
+    /// How many bodies were removed.
+    pub erased: u64,
+}
+
+impl Operations {
+    /// Removes the bodies of a request from the trail of this gateway. The entry stays, and the trail records who did it.
+    ///
+    /// # Errors
+    /// [`OperationError::Usage`] for a text that is no id, [`OperationError::Conflict`] without a trail,
+    /// [`OperationError::NotFound`] when no body of such a request is there, [`OperationError::Unavailable`] when the trail
+    /// cannot be written.
+    pub async fn erase_bodies(&self, request: &EraseBodies, who: Actor) -> Result<BodiesErased, OperationError> {
+        let id = request.request_id.clone();
+        if !is_valid_id(&id) {
+            return Err(OperationError::Usage("the request's id is not an id".into()));
+        }
+        let recorder = self
+            .trail
+            .clone()
+            .ok_or_else(|| OperationError::Conflict("this gateway keeps no audit trail: its configuration has no `[audit]`".into()))?;
+        let erased = tokio::task::spawn_blocking(move || recorder.erase(&id, &who))
+            .await
+            .unwrap_or_else(|_| Err("it ended by a defect".into()))
+            .map_err(|why| OperationError::Unavailable(format!("the bodies are not known to be removed: {why}; repeat the command")))?;
+        if erased == 0 {
+            return Err(OperationError::NotFound(format!(
+                "the trail of this gateway has no body of the request `{}`",
+                request.request_id
+            )));
+        }
+        tracing::info!(request_id = request.request_id, erased, "bodies were removed from the audit trail");
+        Ok(BodiesErased {
+            request_id: request.request_id.clone(),
+            erased,
+        })
     }
 }
 
@@ -231,7 +317,7 @@ impl Operations {
 }
 
 /// The members of a view but for its id and tenant, which the entry has already.
-fn members_of(view: &impl serde::Serialize) -> Map<String, Value> {
+fn members_of(view: &impl Serialize) -> Map<String, Value> {
     let Ok(Value::Object(mut members)) = serde_json::to_value(view) else {
         return Map::new();
     };
@@ -271,7 +357,11 @@ fn credential_state(record: &CredentialRecord) -> TargetState {
 async fn note_success(operations: &Operations, action: &OperatorAction, reply: &AdminReply, entry: &mut ActionEntry) {
     let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     let waited = body.get("acknowledged_at").is_some();
-    let result = if waited { body.get("result").unwrap_or(&Value::Null) } else { &body };
+    let result = if waited {
+        body.get("result").unwrap_or(&Value::Null)
+    } else {
+        &body
+    };
     entry.wait = waited.then(|| receipts_of(&body));
     let doubt = result.get("doubt").or_else(|| body.get("doubts").and_then(|doubts| doubts.get(0)));
     entry.outcome = ActionOutcome::Done {
@@ -325,7 +415,10 @@ async fn note_refused_creation(operations: &Operations, action: &OperatorAction,
     let ActionTarget::New(kind) = action.target else { return };
     let member = if kind == NewRecordKind::Tenant { "id" } else { "tenant" };
     if let Some(named) = named_in(call, member) {
-        entry.tenant = operations.describe(&ActionTarget::Tenant(named)).await.and_then(|state| state.tenant);
+        entry.tenant = operations
+            .describe(&ActionTarget::Tenant(named))
+            .await
+            .and_then(|state| state.tenant);
     }
 }
 
@@ -401,28 +494,44 @@ pub struct RecentActions(Mutex<std::collections::VecDeque<RecentAction>>);
 /// How many are kept: as many as one page of events has.
 const RECENT: usize = 1_000;
 
+/// How far the clock of the store may be from ours, so that an event is told with the action that caused it.
+const SKEW: i64 = 2_000;
+
+/// What an operator did to one record.
 #[derive(Debug, Clone)]
 pub(super) struct RecentAction {
-    pub(super) target: String,
-    pub(super) at: UnixMillis,
+    target: String,
+    begun: UnixMillis,
+    ended: UnixMillis,
     pub(super) action: &'static str,
-    pub(super) who: Actor,
+    pub(super) who: Value,
 }
 
 impl RecentActions {
-    fn note(&self, at: UnixMillis, entry: &ActionEntry) {
+    fn note(&self, begun: UnixMillis, ended: UnixMillis, entry: &ActionEntry) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for target in entry.target.iter().chain(&entry.replaced_by) {
+        // A drill also opens and closes the tenant of drills.
+        let tenant = entry.tenant.iter().filter(|_| entry.action.starts_with("drill."));
+        for target in entry.target.iter().chain(&entry.replaced_by).chain(tenant) {
             if all.len() == RECENT {
                 all.pop_front();
             }
             all.push_back(RecentAction {
                 target: target.clone(),
-                at,
+                begun,
+                ended,
                 action: entry.action,
-                who: entry.who.clone(),
+                who: entry.who.to_value(),
             });
         }
+    }
+
+    /// The action that was going on when the store wrote an event about this record.
+    pub(super) fn find(&self, target: &str, at: UnixMillis) -> Option<RecentAction> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let away = |action: &RecentAction| (action.begun.0 - at.0).max(at.0 - action.ended.0).max(0);
+        let near = all.iter().filter(|action| action.target == target && away(action) <= SKEW);
+        near.min_by_key(|action| away(action)).cloned()
     }
 }
 

@@ -8,12 +8,14 @@ use hyper::body::Incoming;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::audit::action::Actor;
 use crate::base::percent;
 use crate::store::{CredentialChange, TenantState};
 
 use super::error::OperationError;
-use super::http::{AdminCall, AdminReply, AdminService, fail, no_such_path, read};
+use super::http::{AdminCall, AdminReply, AdminService, no_such_path, read};
 use super::receipts::{ChangeSubject, Doubtful, MAX_WAIT};
+use super::record::operate_on_record;
 use super::sessions::SessionQuery;
 use super::tenants::CreateTenant;
 use super::{Operations, probes};
@@ -31,14 +33,11 @@ impl AdminService for OperatorApi {
         if let Some(answer) = probes::answer(&self.0, &call) {
             return answer;
         }
-        match operate(&self.0, &call).await {
-            Ok(answer) => answer,
-            Err(error) => fail(error.status(), error.code(), &error.to_string()),
-        }
+        operate_on_record(&self.0, &call).await
     }
 }
 
-async fn operate(operations: &Operations, call: &AdminCall) -> Result<AdminReply, OperationError> {
+pub(super) async fn operate(operations: &Operations, call: &AdminCall, who: Actor) -> Result<AdminReply, OperationError> {
     let path: Vec<&str> = call.uri.path().split('/').skip(1).collect();
     let query = Query::parse(call.uri.query().unwrap_or_default())?;
     match path.as_slice() {
@@ -46,6 +45,8 @@ async fn operate(operations: &Operations, call: &AdminCall) -> Result<AdminReply
         ["v1", "roles", rest @ ..] => operate_roles(operations, call, rest, &query).await,
         ["v1", "peppers", rest @ ..] => operate_peppers(operations, call, rest, &query).await,
         ["v1", "sessions", rest @ ..] => operate_sessions(operations, call, rest, query).await,
+        ["v1", "reload"] if call.method == Method::POST => done(&operations.reload(who).await?),
+        ["v1", "audit", "erase"] if call.method == Method::POST => done(&operations.erase_bodies(&parse(call)?, who).await?),
         _ => operate_keys(operations, call, &path, &query).await,
     }
 }
@@ -94,7 +95,6 @@ async fn operate_keys(operations: &Operations, call: &AdminCall, path: &[&str], 
         ["v1", "events"] if get => done(&operations.list_events(query.position()?, query.limit).await?),
         // The request may hold credentials.
         ["v1", "explain"] if post => done(&operations.explain(parse_secret(call)?).await?),
-        ["v1", "reload"] if post => done(&operations.reload().await?),
         ["v1", "status"] if get => done(&operations.status()),
         _ => Ok(no_such_path(call)),
     }

@@ -330,7 +330,7 @@ async fn readiness_says_which_check_failed() {
 async fn a_bad_reload_is_a_configuration_error() {
     let (_, operations) = operations();
     assert_eq!(
-        operations.reload().await,
+        operations.reload(crate::audit::action::Actor::Cli).await,
         Err(OperationError::Configuration("gateway.toml:1:1: wrong".into()))
     );
 }

@@ -33,10 +33,12 @@ impl Actor {
     /// The value of the member `who`.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        ascii(&self.value())
+        ascii(&self.to_value())
     }
 
-    fn value(&self) -> Value {
+    /// See [`to_json`](Self::to_json).
+    #[must_use]
+    pub fn to_value(&self) -> Value {
         let via = match self {
             Self::Socket { uid, user } => {
                 let mut who = Map::new();
@@ -98,7 +100,7 @@ impl ActionEntry {
     fn write(&self, at: UnixMillis, whole: bool) -> Vec<u8> {
         let kind = if self.action.starts_with("drill.") { "drill" } else { "operator" };
         let mut out = head(at, kind);
-        push(&mut out, "who", &self.who.value());
+        push(&mut out, "who", &self.who.to_value());
         push(&mut out, "action", &self.action.into());
         push_text(&mut out, "target", self.target.as_deref());
         push_text(&mut out, "tenant", self.tenant.as_deref());
@@ -155,7 +157,7 @@ impl ConfigurationEntry {
     #[must_use]
     pub fn members(&self, at: UnixMillis) -> Vec<u8> {
         let mut out = head(at, "configuration");
-        push(&mut out, "who", &self.who.value());
+        push(&mut out, "who", &self.who.to_value());
         push(&mut out, "version", &self.version.into());
         if !self.needs_restart.is_empty() {
             push(&mut out, "needs_restart", &self.needs_restart.clone().into());

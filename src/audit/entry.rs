@@ -1,13 +1,17 @@
 //! The entry of one request: which of the request's fields it may show, and how its members are written.
 
+use std::sync::Arc;
+
 use crate::base::ids::{CredentialId, Subject, SurfaceName, TenantId};
 use crate::base::scope::Mode;
-use crate::decide::audit::AuditPolicy;
+use crate::decide::audit::{AuditPolicy, AuditedUrl};
 use crate::decide::surface::Surface;
 use crate::telemetry::AccessLine;
 use crate::telemetry::members::{AddressText, EscapeFor, Timestamp, escape, number, text, word};
 use crate::wire::fields::Fields;
 use crate::wire::head::RequestHead;
+
+use super::mask::{Shapes, mask_text, redact_path, redact_query};
 
 /// Fields that no entry shows, whatever is listed. The fields that carry credentials of a surface are not shown either.
 const NEVER_SHOWN: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "set-cookie"];
@@ -28,6 +32,8 @@ const CUT: &[u8] = b"...";
 /// What entries show of requests, prepared for one configuration.
 #[derive(Debug)]
 pub struct EntryRules {
+    url: AuditedUrl,
+    shapes: Arc<Shapes>,
     headers: Vec<ShownHeader>,
 }
 
@@ -55,10 +61,19 @@ impl ShownHeader {
 impl EntryRules {
     #[must_use]
     pub fn new(policy: &AuditPolicy, surfaces: &[Surface]) -> Self {
-        let shown = policy.headers.iter().filter(|name| !is_never_shown(name, surfaces));
+        let shapes = Shapes::of(surfaces);
+        let shown = policy.headers.iter().filter(|name| !is_never_shown(name, surfaces, &shapes));
         Self {
+            url: policy.url.clone(),
             headers: shown.map(|name| ShownHeader::new(name)).collect(),
+            shapes: Arc::new(shapes),
         }
+    }
+
+    /// What secrets look like in this configuration.
+    #[must_use]
+    pub const fn shapes(&self) -> &Arc<Shapes> {
+        &self.shapes
     }
 
     /// Collects what entries show of a request head.
@@ -66,7 +81,7 @@ impl EntryRules {
         self.write_headers(&head.fields, &mut shown.headers);
         if let Some(at) = memchr::memchr(b'?', &head.target) {
             let query = head.target.get(at + 1..).unwrap_or_default();
-            write_query(&String::from_utf8_lossy(query), &mut shown.query);
+            redact_query(&String::from_utf8_lossy(query), &self.url, &self.shapes, &mut shown.query);
         }
     }
 
@@ -80,44 +95,37 @@ impl EntryRules {
             }
             out.extend_from_slice(&shown.member);
             let Some(second) = values.next() else {
-                write_value(first, out);
+                self.write_value(first, out);
                 continue;
             };
             out.push(b'[');
-            write_value(first, out);
+            self.write_value(first, out);
             for value in std::iter::once(second).chain(values) {
                 if out.len() > MAX_HEADERS {
                     break;
                 }
                 out.push(b',');
-                write_value(value, out);
+                self.write_value(value, out);
             }
             out.push(b']');
         }
+    }
+
+    fn write_value(&self, value: &[u8], out: &mut Vec<u8>) {
+        let value = String::from_utf8_lossy(value);
+        out.push(b'"');
+        // Masked before it is cut: half a key is not recognised as one.
+        escape_start(&mask_text(&value, &self.shapes), MAX_VALUE, out);
+        out.push(b'"');
     }
 }
 
 /// Whether no entry shows a field of this name, whatever is listed, since it carries credentials.
 #[must_use]
-pub fn is_never_shown(name: &str, surfaces: &[Surface]) -> bool {
-    NEVER_SHOWN.iter().any(|never| never.eq_ignore_ascii_case(name)) || surfaces.iter().any(|surface| surface.uses_header(name.as_bytes()))
-}
-
-fn write_value(value: &[u8], out: &mut Vec<u8>) {
-    let value = String::from_utf8_lossy(value);
-    out.push(b'"');
-    escape_start(&value, MAX_VALUE, out);
-    out.push(b'"');
-}
-
-/// Writes the names of the parameters.
-fn write_query(query: &str, out: &mut Vec<u8>) {
-    for (number, pair) in query.split('&').enumerate() {
-        if number > 0 {
-            out.push(b'&');
-        }
-        out.extend_from_slice(pair.split('=').next().unwrap_or_default().as_bytes());
-    }
+pub fn is_never_shown(name: &str, surfaces: &[Surface], shapes: &Shapes) -> bool {
+    NEVER_SHOWN.iter().any(|never| never.eq_ignore_ascii_case(name))
+        || surfaces.iter().any(|surface| surface.uses_header(name.as_bytes()))
+        || shapes.is_secret_name(name)
 }
 
 /// Escapes at most `most` bytes of a text.
@@ -128,6 +136,13 @@ fn escape_start(text: &str, most: usize, out: &mut Vec<u8>) {
     let start = text.get(..text.floor_char_boundary(most)).unwrap_or_default();
     escape(out, start, EscapeFor::Json);
     out.extend_from_slice(CUT);
+}
+
+/// Writes the member of a path or a query.
+fn write_start(url: &[u8], before: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(before);
+    escape_start(&String::from_utf8_lossy(url), MAX_URL, out);
+    out.push(b'"');
 }
 
 /// What an entry shows of a request's head. It is collected while the head is there, and its buffers are reused.
@@ -151,6 +166,7 @@ pub struct RequestEntry<'a> {
     /// What the entry has in common with the access line.
     pub line: &'a AccessLine<'a>,
     pub head: &'a ShownHead,
+    pub rules: &'a EntryRules,
     /// The trace id of `traceparent` of a trusted proxy.
     pub trace_id: Option<&'a str>,
     /// The version of TLS: `1.2` or `1.3`.
@@ -176,6 +192,7 @@ pub enum RequestStage {
 pub struct EntryFormatter {
     timestamp: Timestamp,
     client: AddressText,
+    path: Vec<u8>,
 }
 
 impl EntryFormatter {
@@ -196,16 +213,17 @@ impl EntryFormatter {
         word(out, b",\"tls\":\"", entry.tls);
         word(out, b",\"version\":\"", Some(line.version));
         word(out, b",\"method\":\"", line.method);
-        text(out, b",\"host\":\"", line.host);
+        let shapes = &entry.rules.shapes;
+        if let Some(host) = line.host {
+            text(out, b",\"host\":\"", Some(&mask_text(host, shapes)));
+        }
         if let Some(path) = line.path {
-            out.extend_from_slice(b",\"path\":\"");
-            escape_start(path, MAX_URL, out);
-            out.push(b'"');
+            self.path.clear();
+            redact_path(path, shapes, &mut self.path);
+            write_start(&self.path, b",\"path\":\"", out);
         }
         if !entry.head.query.is_empty() {
-            out.extend_from_slice(b",\"query\":\"");
-            escape_start(&String::from_utf8_lossy(&entry.head.query), MAX_URL, out);
-            out.push(b'"');
+            write_start(&entry.head.query, b",\"query\":\"", out);
         }
         text(out, b",\"route\":\"", line.route);
         word(out, b",\"surface\":\"", line.surface.map(SurfaceName::as_str));

@@ -264,8 +264,8 @@ impl Rules<'_> {
     }
 }
 
-/// Appends a query as entries show it: the names of the parameters, and the values of those that are shown, both masked.
-/// What is not shown is [`MASK`]. The result is ASCII.
+/// Appends a query as entries show it: the names of the parameters, and the values of those that are shown, both masked. A
+/// word without `=` may be a value, and is [`MASK`] unless it is shown. The result is ASCII.
 pub fn redact_query(query: &str, url: &AuditedUrl, shapes: &Shapes, out: &mut Vec<u8>) {
     form::redact_query(query, url, shapes, out);
 }

@@ -1,6 +1,6 @@
 //! The client of the operator API: HTTP/1.1 over the Unix socket of the gateway, with one connection for each call.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -103,6 +103,7 @@ impl OperatorClient {
             )
         };
         if (200..300).contains(&status) {
+            warn_if_unrecorded(&body);
             return serde_json::from_slice(&body).map_err(|_| garbled());
         }
         let answer: error::ErrorBody = serde_json::from_slice(&body).map_err(|_| garbled())?;
@@ -160,6 +161,18 @@ async fn exchange(socket: &Path, method: &str, path: &str, body: Bytes) -> Resul
         }
     };
     exchanged.await.map_err(CallError::Exchange)
+}
+
+/// Tells that something was done and is not on the audit trail, whatever the command prints.
+fn warn_if_unrecorded(body: &[u8]) {
+    #[derive(serde::Deserialize)]
+    struct Recorded {
+        not_recorded: Option<String>,
+    }
+    if let Ok(Recorded { not_recorded: Some(why) }) = serde_json::from_slice(body) {
+        // When standard error is closed, nobody can read the warning. The gateway has it in its log.
+        let _ = writeln!(io::stderr(), "warning: {why}");
+    }
 }
 
 /// The file as a table, or the number of the first line that is not TOML. The parser's own error would show that line,

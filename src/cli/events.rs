@@ -96,7 +96,20 @@ fn show_new_history(page: &EventList, printer: &Printer) -> Result<(), Failure> 
 
 fn show(out: &mut dyn io::Write, event: &EventView) -> io::Result<()> {
     let at = event.at.as_deref().unwrap_or("at an unknown time");
-    writeln!(out, "{:>8}  {at:<24}  {:<10}  {}", event.position, event.kind, event.id)
+    write!(out, "{:>8}  {at:<24}  {:<10}  {}", event.position, event.kind, event.id)?;
+    if let (Some(action), Some(who)) = (&event.action, &event.who) {
+        write!(out, "  {action} by {}", name_of(who))?;
+    }
+    writeln!(out)
+}
+
+/// Whoever acted: the user's name, or the number where it has none.
+fn name_of(who: &serde_json::Value) -> String {
+    match (who.get("user").and_then(serde_json::Value::as_str), who.get("uid")) {
+        (Some(user), _) => user.to_owned(),
+        (None, Some(uid)) => format!("user id {uid}"),
+        (None, None) => "an operator".to_owned(),
+    }
 }
 
 pub(crate) fn gateways(client: &OperatorClient, printer: &Printer) -> Result<(), Failure> {

@@ -122,7 +122,7 @@ impl Failure {
         let exit = match body.code.as_str() {
             "usage" => Exit::Usage,
             "not_found" => Exit::NotFound,
-            "unavailable" | "unconfirmed" => Exit::Unavailable,
+            "unavailable" | "unconfirmed" | "not_recordable" => Exit::Unavailable,
             "configuration" => Exit::Configuration,
             _ => Exit::Failed,
         };

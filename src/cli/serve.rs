@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::failure::{Exit, Failure};
 use super::output::Printer;
+use crate::audit::action::Actor;
 use crate::config::error::ProblemSeverity;
 use crate::config::{self, Problems, Purpose, RenderStyle};
 use crate::snapshot::LogFormat;
@@ -147,7 +148,7 @@ async fn until_stopped(process: &Process) -> Result<(), Failure> {
             _ = interrupt.recv() => return Ok(()),
             _ = hangup.recv() => {
                 // The reload itself reports its outcome; a bad file changes nothing.
-                let _ = process.reload().await;
+                let _ = process.reload(Actor::Signal).await;
             }
         }
     }

@@ -27,8 +27,10 @@ use super::capture::{BodyPart, BodyTap, SharedBodies};
 use super::open_stream::{RequestState, RequestSummary, StreamControl};
 use super::worker::{SnapshotView, Worker};
 
+mod entry;
 mod notes;
 
+use self::entry::EntryParts;
 pub(in crate::gateway) use notes::NotedRequest;
 
 /// Collects what the access line reports. The line is written when the response was delivered, or as aborted when the
@@ -79,6 +81,7 @@ pub(super) struct RecordFields {
     ended: Option<(StreamKind, StreamEnd)>,
     /// The bodies that are recorded, once one was begun.
     bodies: Option<SharedBodies>,
+    entry: EntryParts,
 }
 
 impl RecordFields {
@@ -113,6 +116,7 @@ impl RecordFields {
             dropped_fields: 0,
             ended: None,
             bodies: None,
+            entry: EntryParts::default(),
         }
     }
 
@@ -137,6 +141,7 @@ impl RecordFields {
         self.failure = None;
         self.bodies = None;
         self.reported = None;
+        self.entry.clear();
     }
 }
 
@@ -158,6 +163,7 @@ impl AccessRecord {
         record.now = worker.clock.now();
         record.client = connection.peer.ip();
         record.version = version;
+        record.entry.tls = connection.tls;
         worker.write_request_id(&mut record.request_id);
         Self {
             worker: worker.clone(),
@@ -260,7 +266,7 @@ impl AccessRecord {
     pub(super) fn tap(&mut self, route: &Route, part: BodyPart, fields: &Fields, framing: Framing) -> Option<BodyTap> {
         let capture = part.capture_of(route)?;
         let record = self.record.as_mut()?;
-        let shapes = record.view.as_ref()?.shapes.clone();
+        let shapes = record.view.as_ref()?.entry_rules.shapes().clone();
         let bodies = record.bodies.get_or_insert_default();
         Some(BodyTap::begin(bodies, part, fields, framing, capture, shapes))
     }
@@ -346,9 +352,9 @@ impl AccessRecord {
         }
         if let Some(view) = &record.view {
             let summary = record.state.summary.borrow();
-            self.worker
-                .telemetry
-                .record(&access_line(&record, &summary, view, bytes_out, completion, at));
+            let line = access_line(&record, &summary, view, bytes_out, completion, at);
+            self.worker.telemetry.record(&line);
+            self.write_entry(&record, &line, &summary, view);
         }
         record.clear();
         self.worker.return_record(record);

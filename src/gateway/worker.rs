@@ -27,6 +27,7 @@ use super::access_record::RecordFields;
 use super::explain::Trace;
 use super::hook::NotifyTasks;
 use super::open_stream::StreamWatcher;
+use super::recorder::RequestRecorder;
 
 /// Length of a request id: 128 bits in hexadecimal, as W3C trace ids are.
 pub(super) const REQUEST_ID_LEN: usize = 32;
@@ -35,6 +36,8 @@ pub(super) const REQUEST_ID_LEN: usize = 32;
 pub struct Worker {
     pub(super) resolver: Resolver,
     pub(super) telemetry: WorkerTelemetry,
+    /// Writes the entries of the audit trail, if there is one.
+    pub(super) recorder: Option<RequestRecorder>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) engine: Arc<Engine>,
     pub(super) limiter: Arc<Limiter>,
@@ -89,10 +92,10 @@ pub struct SnapshotView {
     pub snapshot: Arc<Snapshot>,
     /// The pools of connections, in the order of the snapshot's upstreams.
     pub upstreams: Vec<Rc<UpstreamPool>>,
-    /// What secrets look like in the entries of the audit trail.
-    pub(super) shapes: Arc<Shapes>,
     /// Counter slots, in the order of the snapshot's routes.
     pub(super) route_slots: Vec<RouteSlot>,
+    /// What entries of the audit trail show of requests.
+    pub(super) entry_rules: EntryRules,
 }
 
 impl SnapshotView {
@@ -116,11 +119,12 @@ impl Worker {
         Rc::new(Self::build(parts))
     }
 
-    /// Makes the worker of `explain`. Its telemetry and its counters of upstreams are read by nobody.
+    /// Makes the worker of `explain`. It writes no entries. Its telemetry and its counters of upstreams are read by nobody.
     pub(super) fn explaining(parts: WorkerParts) -> Rc<Self> {
         let resolver = Resolver::without_traces(parts.cached.clone(), parts.peppers.clone(), parts.clock.clone());
         let unread = WorkerParts {
             telemetry: Telemetry::new(LineFormat::Off, None),
+            trail: None,
             upstreams: Arc::default(),
             ..parts
         };
@@ -144,6 +148,7 @@ impl Worker {
         Self {
             resolver: Resolver::new(parts.cached, parts.peppers, parts.clock.clone()).with_renewal(parts.renewal),
             telemetry: sources.telemetry.worker(),
+            recorder: parts.trail.as_ref().map(RequestRecorder::new),
             clock: parts.clock,
             engine: parts.engine,
             limiter: parts.limiter,
@@ -183,6 +188,9 @@ impl Worker {
         self.notify_tasks.reap();
         self.check_streams();
         self.telemetry.tick();
+        if let Some(recorder) = &self.recorder {
+            recorder.tick();
+        }
         for upstream in &self.view.borrow().upstreams {
             upstream.sweep(crate::base::clock::instant());
         }
@@ -282,7 +290,7 @@ impl ViewSources {
         let route_slots = snapshot.routes.iter().map(|route| self.telemetry.route_slot(&route.name)).collect();
         SnapshotView {
             version,
-            shapes: Arc::new(Shapes::of(&snapshot.surfaces)),
+            entry_rules: EntryRules::new(&snapshot.audit, &snapshot.surfaces),
             snapshot,
             upstreams,
             route_slots,

@@ -211,7 +211,8 @@ impl<Io: ResettableStream, S: Service> H1Connection<Io, S> {
             let response = self
                 .context
                 .service
-                .refuse_request::<H1Body<Io>>(&self.connection, head, Denial::Overloaded);
+                .refuse_request::<H1Body<Io>>(&self.connection, head, Denial::Overloaded)
+                .await;
             return self.send_response(response, rules, requested).await;
         };
         let body = H1Body::new(Rc::clone(&self.socket), number);
@@ -330,7 +331,11 @@ impl<Io: ResettableStream, S: Service> H1Connection<Io, S> {
         if let Some(origin) = origin_of_unread(&self.socket.borrow().input) {
             head.fields.push(b"Origin", origin);
         }
-        let response = self.context.service.refuse_request::<H1Body<Io>>(&self.connection, &head, denial);
+        let response = self
+            .context
+            .service
+            .refuse_request::<H1Body<Io>>(&self.connection, &head, denial)
+            .await;
         match self.send_response(response, FramingRules::UNREAD, Persistence::Close).await {
             RequestEnd::Reusable(_) | RequestEnd::Last => self.linger().await,
             RequestEnd::CutOff(sent) => self.abort_connection(sent),

@@ -157,11 +157,14 @@ async fn serve_stream<S: Service>(shared: Rc<ConnectionState<S>>, request: http:
             context.counters.malformed.add_one();
             // A request that is refused here has no handle by which its slot could be reclaimed, so it holds none.
             in_flight = None;
-            context.service.refuse_request(&shared.connection, &request_head, denial)
+            context.service.refuse_request(&shared.connection, &request_head, denial).await
         }
-        (Ok(()), None) => context
-            .service
-            .refuse_request(&shared.connection, &request_head, Denial::Overloaded),
+        (Ok(()), None) => {
+            context
+                .service
+                .refuse_request(&shared.connection, &request_head, Denial::Overloaded)
+                .await
+        }
         (Ok(()), Some(_)) => {
             let control: Rc<dyn StreamControl> = handle.clone();
             context.service.handle(&shared.connection, &control, &request_head, body).await

@@ -37,14 +37,15 @@ pub trait Service: Clone + 'static {
         denial: Denial,
     ) -> Response<Self::Body<B>, Self::Observer>;
 
-    /// Refuses a request without handling it. `head` has what could be read of its head.
+    /// Refuses a request without handling it. `head` has what could be read of its head. The wait is for the disk, where the
+    /// trail is to have an entry of each answer first.
     fn refuse_request<B: RequestBody + Unpin + 'static>(
         &self,
         connection: &ConnectionInfo,
         _head: &RequestHead,
         denial: Denial,
-    ) -> Response<Self::Body<B>, Self::Observer> {
-        self.refuse(connection, denial)
+    ) -> impl Future<Output = Response<Self::Body<B>, Self::Observer>> {
+        std::future::ready(self.refuse(connection, denial))
     }
 
     /// Ends one request in flight whose client does not read its response, so that its slot becomes free. Says
@@ -110,21 +111,30 @@ impl Service for Rc<Worker> {
         body: B,
     ) -> GatewayResponse<B> {
         let mut response = gateway::handle(self, connection, control, head, body).await;
+        if response.observer.waits_for_disk() {
+            response = Box::pin(gateway::record_answer(self, connection, head, response)).await;
+        }
         response.add_cors_fields(head);
         response
     }
 
     fn refuse<B: RequestBody + Unpin + 'static>(&self, connection: &ConnectionInfo, denial: Denial) -> GatewayResponse<B> {
-        self.refuse_request(connection, &RequestHead::default(), denial)
+        let head = RequestHead::default();
+        let mut response = gateway::refuse(self, connection, &head, denial);
+        response.add_cors_fields(&head);
+        response
     }
 
-    fn refuse_request<B: RequestBody + Unpin + 'static>(
+    async fn refuse_request<B: RequestBody + Unpin + 'static>(
         &self,
         connection: &ConnectionInfo,
         head: &RequestHead,
         denial: Denial,
     ) -> GatewayResponse<B> {
         let mut response = gateway::refuse(self, connection, head, denial);
+        if response.observer.waits_for_disk() {
+            response = Box::pin(gateway::record_answer(self, connection, head, response)).await;
+        }
         response.add_cors_fields(head);
         response
     }

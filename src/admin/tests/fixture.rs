@@ -401,7 +401,9 @@ pub(super) fn operations() -> (Arc<Memory>, Operations) {
         probes: None,
         explainer: None,
         shortage: None,
-        reload: Box::new(|| Box::pin(async { Err("gateway.toml:1:1: wrong".into()) })),
+        trail: None,
+        recent: record::RecentActions::default(),
+        reload: Box::new(|_| Box::pin(async { Err("gateway.toml:1:1: wrong".into()) })),
     };
     (store, operations)
 }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::*;
 use crate::base::clock::UnixMillis;
-use crate::base::denial::Denial;
 use crate::decide::samples;
 use crate::telemetry::RouteSlot;
 
@@ -42,6 +41,7 @@ fn line(text: &str) -> AccessLine<'_> {
         done: Some(text),
         facts_age: Some(Duration::from_secs(12)),
         denial: Some(Denial::RevokedCredential),
+        reported: None,
         cause: None,
         status: 401,
         upstream: None,
@@ -55,9 +55,11 @@ fn line(text: &str) -> AccessLine<'_> {
 }
 
 fn written(stage: RequestStage, line: &AccessLine<'_>, head: &ShownHead) -> serde_json::Value {
+    let rules = rules(&[], &[]);
     let entry = RequestEntry {
         line,
         head,
+        rules: &rules,
         trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736"),
         tls: Some("1.3"),
         mode: Some(Mode::Live),
@@ -210,6 +212,7 @@ fn the_longest_texts_stay_below_the_limit_of_an_entry() {
     let entry = RequestEntry {
         line: &of,
         head: &head,
+        rules: &rules(&[], &[]),
         trace_id: None,
         tls: None,
         mode: None,

@@ -112,13 +112,11 @@ pub(super) fn redact_query(query: &str, url: &AuditedUrl, shapes: &Shapes, out: 
             None => push_ascii(out, name, rules),
             Some(value) => {
                 push_ascii(out, name, rules);
-                out.push(b'=');
                 if is_shown {
+                    out.push(b'=');
                     let mut shown = Vec::new();
                     push_value(&mut shown, name, value, rules);
                     extend_ascii(out, &shown);
-                } else {
-                    out.extend_from_slice(MASK.as_bytes());
                 }
             }
         }

@@ -216,7 +216,7 @@ fn queries_and_paths_are_redacted() {
         shown: vec!["page".into(), "token".into()],
     };
     let secret = "a=1&page=2&token=x&page=4111+1111+1111+1111&bare&4111111111111111=5&%70age=3";
-    assert_eq!(query(secret, &shown), "a=***&page=2&token=***&page=***&***&***=***&%70age=3");
+    assert_eq!(query(secret, &shown), "a&page=2&token=***&page=***&***&***&%70age=3");
     assert_eq!(
         query("a=1&token=x&b=%C3%BC\u{fc}&c", &AuditedUrl::Full),
         "a=1&token=***&b=%C3%BC%C3%BC&c"

@@ -7,7 +7,7 @@ use futures_util::FutureExt as _;
 
 use super::*;
 use crate::audit::checkpoint::CheckpointVerifier;
-use crate::audit::files::{numbers, segment_file};
+use crate::audit::files::{bodies_file, numbers, segment_file};
 use crate::audit::recovery::key_file;
 use crate::audit::settings::{AuditSettings, Durable, OnFull};
 use crate::base::clock::SystemClock;
@@ -118,6 +118,12 @@ fn what_a_crash_leaves_is_cut_and_told() {
     let whole = text.lines().take(2).map(|line| format!("{line}\n")).collect::<String>();
     fs::write(&path, format!("{whole}{{\"seq\":2,\"gatew")).unwrap();
     fs::remove_file(settings.directory.join("checkpoint")).unwrap();
+    let signed = segment_file(&settings.directory, 0, "checkpoints");
+    let torn: String = fs::read_to_string(&signed).unwrap().chars().take(50).collect();
+    fs::write(&signed, torn).unwrap();
+    let body = |seq: u64| format!("{{\"seq\":{seq},\"request_id\":\"r\",\"part\":\"body\",\"erased\":true}}\n");
+    let bodies = bodies_file(&settings.directory, 1, "jsonl");
+    fs::write(&bodies, format!("{}{}{{\"seq\":2", body(1), body(2))).unwrap();
     drop(open(&settings).unwrap());
     assert_eq!(kinds(&settings.directory), ["start", "operator", "gap", "gap", "start", "stop"]);
     let told = lines(&settings.directory);
@@ -126,6 +132,8 @@ fn what_a_crash_leaves_is_cut_and_told() {
         "{}",
         told[2]
     );
+    assert_eq!(fs::read_to_string(&bodies).unwrap(), body(1));
+    fs::remove_file(&bodies).unwrap();
     assert_eq!(findings(&settings.directory), []);
     assert!(told[3].contains("\"reason\":\"unclean_stop\""), "{}", told[3]);
 }

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
+use super::client::OperatorClient;
 use super::failure::{Exit, Failure};
 use super::output::Printer;
 
+mod erase;
 mod evidence;
 
 /// Commands about audit trails.
@@ -16,12 +18,15 @@ pub(crate) enum AuditCommand {
     Verify(evidence::VerifyArgs),
     /// Print the proof that the entries of a request stand in the trail: entry, inclusion proof and signed checkpoint.
     Prove(evidence::ProveArgs),
+    /// Remove the bodies of one request from the trail of the running gateway; the entry stays.
+    Erase(erase::EraseArgs),
 }
 
 pub(crate) fn run(config: &Path, command: &AuditCommand, printer: &Printer) -> Result<(), Failure> {
     match command {
         AuditCommand::Verify(args) => evidence::verify(config, args, printer),
         AuditCommand::Prove(args) => evidence::prove(config, args, printer),
+        AuditCommand::Erase(args) => erase::run(&OperatorClient::of_config(config)?, args, printer),
     }
 }
 

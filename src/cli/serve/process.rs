@@ -10,15 +10,17 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::chores::{TELLING_TIME, start_chores};
 use super::identity::identity;
-use super::reload::Reloader;
+use super::reload::{LoadedTexts, Reloader};
 use super::store::{OpenError, OpenedStore, cache_settings, name_of, open_store};
 use super::{AccessLines, FLUSH_TIME, Panics, metrics};
 use crate::admin::http::{Bounds, Listener, serve as serve_admin};
 use crate::admin::probes::Probes;
 use crate::admin::readiness::Readiness;
+use crate::admin::record::{ActionRecorder, RecentActions};
 use crate::admin::routes::OperatorApi;
 use crate::admin::socket::{self, SocketError, SocketName};
 use crate::admin::{ListenerView, Operations};
+use crate::audit::action::Actor;
 use crate::audit::trail::{Trail, TrailError};
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::fingerprint::Peppers;
@@ -108,7 +110,11 @@ impl Process {
         introduced: &mut Option<Arc<Announcer>>,
     ) -> Result<Self, ServeError> {
         let budget = divide_descriptors(&loaded)?;
-        let (settings, snapshot, watch) = (loaded.settings, loaded.snapshot, loaded.watch);
+        let (settings, snapshot) = (loaded.settings, loaded.snapshot);
+        let texts = LoadedTexts {
+            watch: loaded.watch,
+            keys: loaded.keys,
+        };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let shared = Arc::new(SharedSnapshot::new(snapshot));
         let telemetry = Telemetry::new(line_format(settings.log), access_output(settings.log, lines)?);
@@ -147,7 +153,8 @@ impl Process {
             worker_factories(settings.workers, &parts)?,
         )?;
         let readiness = Arc::<Readiness>::default();
-        let reloader = Reloader::new(settings.clone(), &watch, shared.clone());
+        let reloader = Reloader::new(settings.clone(), &texts, shared.clone(), trail.clone());
+        reloader.record_start();
         let sources = metrics::MetricSources {
             cached: cached.clone(),
             announcer: announcer.clone(),
@@ -187,6 +194,8 @@ impl Process {
             gateway: announcer.identity().clone(),
             probes: probes.as_ref().and_then(|listener| listener.local_addr().ok()),
             explainer: Some(explainer),
+            trail: trail.clone().map(|trail| trail as Arc<dyn ActionRecorder>),
+            recent: RecentActions::default(),
         });
         let admin = serve_operators(&operations, admin_socket, probes, &stopped);
         let mut chores = start_chores(&operations, &reloader, &cached, &announcer, &settings.store);
@@ -232,8 +241,8 @@ impl Process {
     ///
     /// # Errors
     /// Why the old configuration stays in force.
-    pub(crate) async fn reload(&self) -> Result<(), String> {
-        self.reloader.reload().await
+    pub(crate) async fn reload(&self, who: Actor) -> Result<(), String> {
+        self.reloader.reload(who).await
     }
 
     /// Stops in this order: readiness ends, load balancers get time to notice, no more connections are accepted, requests in

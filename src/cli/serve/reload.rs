@@ -6,13 +6,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::admin::Reload;
+use crate::audit::action::{Actor, ConfigurationEntry};
+use crate::audit::trail::Trail;
+use crate::base::clock::{Clock as _, SystemClock};
 use crate::config::reload::{Replacement, reload};
-use crate::config::{Disk, Watch};
+use crate::config::{ConfigurationKeys, Disk, Watch};
 use crate::snapshot::{Settings, SharedSnapshot};
 
 /// How often files are read. Their contents are compared, not their times or events of inotify, so that a mounted
 /// configuration that is replaced by a symbolic link counts as changed.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
+
+/// What the configuration in force was read from, and what it says.
+pub(super) struct LoadedTexts {
+    pub(super) watch: Watch,
+    pub(super) keys: ConfigurationKeys,
+}
 
 /// Replaces the shared snapshot by what the files say now.
 pub(super) struct Reloader {
@@ -23,6 +32,9 @@ pub(super) struct Reloader {
     watch: Mutex<Watch>,
     /// One reload runs at a time, so that the last one to begin is the one in force.
     turn: tokio::sync::Mutex<()>,
+    /// What the configuration in force says at each key.
+    keys: Mutex<ConfigurationKeys>,
+    trail: Option<Arc<Trail>>,
     done: AtomicU64,
     failed: AtomicU64,
 }
@@ -30,14 +42,16 @@ pub(super) struct Reloader {
 impl Reloader {
     /// For the configuration that is in force.
     #[must_use]
-    pub(super) fn new(settings: Settings, watch: &Watch, shared: Arc<SharedSnapshot>) -> Arc<Self> {
+    pub(super) fn new(settings: Settings, begun: &LoadedTexts, shared: Arc<SharedSnapshot>, trail: Option<Arc<Trail>>) -> Arc<Self> {
         Arc::new(Self {
             path: settings.config_path.clone(),
             settings,
             shared,
             // The files are read again, since files that the start has made are not a change.
-            watch: Mutex::new(watch.again(&Disk)),
+            watch: Mutex::new(begun.watch.again(&Disk)),
             turn: tokio::sync::Mutex::new(()),
+            keys: Mutex::new(begun.keys.clone()),
+            trail,
             done: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         })
@@ -47,10 +61,10 @@ impl Reloader {
     ///
     /// # Errors
     /// The report, with file, line and caret; nothing has changed.
-    pub(super) async fn reload(self: &Arc<Self>) -> Result<(), String> {
+    pub(super) async fn reload(self: &Arc<Self>, who: Actor) -> Result<(), String> {
         let _turn = self.turn.lock().await;
         let this = Arc::clone(self);
-        let outcome = tokio::task::spawn_blocking(move || this.load())
+        let outcome = tokio::task::spawn_blocking(move || this.load(who))
             .await
             .unwrap_or_else(|_| Err("the reload ended by a defect".into()));
         match &outcome {
@@ -66,7 +80,34 @@ impl Reloader {
         outcome
     }
 
-    fn load(&self) -> Result<(), String> {
+    /// Records with which configuration the process began.
+    pub(super) fn record_start(&self) {
+        self.append(Actor::Start, Vec::new(), Vec::new());
+    }
+
+    fn append(&self, who: Actor, changed: Vec<String>, needs_restart: Vec<String>) {
+        let Some(trail) = &self.trail else { return };
+        let entry = ConfigurationEntry {
+            who,
+            version: self.shared.version(),
+            changed,
+            needs_restart,
+        };
+        trail.append(&entry.members(SystemClock.now().wall));
+    }
+
+    /// Records which keys changed, if any did.
+    fn record(&self, who: Actor, keys: ConfigurationKeys, waits: Vec<&'static str>) {
+        let mut known = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = keys.changed_since(&known);
+        *known = keys;
+        drop(known);
+        if !changed.is_empty() {
+            self.append(who, changed, waits.into_iter().map(str::to_owned).collect());
+        }
+    }
+
+    fn load(&self, who: Actor) -> Result<(), String> {
         match reload(&self.path, &self.settings, &self.shared.load()) {
             Ok(Replacement {
                 snapshot,
@@ -76,10 +117,11 @@ impl Reloader {
                 keys: _,
             }) => {
                 super::warn(&warnings);
-                for name in waits {
+                for name in &waits {
                     tracing::warn!("{name} changed: it takes effect at the next start");
                 }
                 self.shared.replace(snapshot);
+                self.record(who, keys, waits);
                 self.remember(watch);
                 Ok(())
             }
@@ -104,7 +146,7 @@ impl Reloader {
                 .unwrap_or(false);
             if changed {
                 // The reload itself logs and counts its outcome.
-                let _ = self.reload().await;
+                let _ = self.reload(Actor::File).await;
             }
         }
     }
@@ -117,9 +159,9 @@ impl Reloader {
     #[must_use]
     pub(super) fn hook(self: &Arc<Self>) -> Reload {
         let this = Arc::clone(self);
-        Box::new(move || {
+        Box::new(move |who| {
             let this = Arc::clone(&this);
-            Box::pin(async move { this.reload().await })
+            Box::pin(async move { this.reload(who).await })
         })
     }
 

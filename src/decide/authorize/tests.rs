@@ -14,6 +14,7 @@ use crate::decide::surface::{Carrier, KeyOrigin, KeyPairSurface, SurfaceKind};
 mod lookup;
 mod matrix;
 mod reauthorize;
+mod report_only;
 mod site;
 
 const NOW: UnixMillis = UnixMillis(1_000_000_000);
@@ -116,6 +117,27 @@ impl Case {
         };
         let facts = Arc::new(self.facts);
         authorize(&request, Principal::new(facts, self.token.map(Box::new)), NOW)
+    }
+
+    /// The checks that are made, up to the one that refuses.
+    fn checks(self) -> Vec<Check> {
+        let surface = &self.surfaces[self.index.0];
+        let request = AccessRequest {
+            route: &self.route,
+            surface_index: self.index,
+            surface,
+            method: self.method,
+            presented_mode: self.mode,
+            carried: self.carried,
+            proof: self
+                .proof
+                .unwrap_or_else(|| samples::proven(surface, &self.facts.credential, self.token.as_ref())),
+            scope_grants: &self.scope_grants,
+        };
+        let mut checks = Vec::new();
+        let principal = Principal::new(Arc::new(self.facts.clone()), self.token.clone().map(Box::new));
+        let _ = authorize_noting(&request, principal, NOW, |check| checks.push(check));
+        checks
     }
 
     #[track_caller]
@@ -388,4 +410,28 @@ fn what_ends_a_parent_ends_the_child() {
         case().refused(Denial::RevokedCredential, on_parent(|p| p.valid_after = Some(NOW)));
         case().refused(Denial::InsufficientScope, on_parent(|p| p.scopes = scopes(&[])));
     }
+}
+
+#[test]
+fn the_last_check_that_is_noted_is_the_one_that_refuses() {
+    let all = Case::key().checks();
+    assert_eq!(
+        all,
+        Check::ALL[Check::Surface as usize..=Check::Scopes as usize],
+        "in the order of the list"
+    );
+    let last = |change: fn(&mut Case)| {
+        let mut case = Case::key();
+        change(&mut case);
+        case.checks().last().copied()
+    };
+    assert_eq!(last(|case| case.route = route_for(&[2], &[])), Some(Check::Surface));
+    assert_eq!(last(|case| case.proof = Some(Proof::NONE)), Some(Check::Possession));
+    assert_eq!(last(|case| case.mode = Some(Mode::Test)), Some(Check::Mode));
+    assert_eq!(
+        last(|case| case.facts.credential.state = CredentialState::Disabled),
+        Some(Check::Force)
+    );
+    assert_eq!(last(|case| case.carried = Carried::ByForeignPage), Some(Check::Origin));
+    assert_eq!(last(|case| case.route = route_for(&[0], &["admin:all"])), Some(Check::Scopes));
 }

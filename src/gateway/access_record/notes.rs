@@ -1,6 +1,7 @@
 //! What the steps of the request path note in the access record, for the access line and for the steps after them.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::base::credential::Unproven;
@@ -18,6 +19,8 @@ use crate::upstream::AttemptTrace;
 use crate::wire::fields::Fields;
 
 use super::AccessRecord;
+use super::entry::trace_id;
+use crate::gateway::worker::SnapshotView;
 
 /// What an access record knows of its request.
 pub(in crate::gateway) struct NotedRequest {
@@ -42,6 +45,11 @@ impl AccessRecord {
         self.record.as_ref().map_or("", |record| &record.request_id)
     }
 
+    /// The configuration by which the request is handled.
+    pub(in crate::gateway) fn view(&self) -> Option<&Rc<SnapshotView>> {
+        self.record.as_ref()?.view.as_ref()
+    }
+
     pub(in crate::gateway) fn route(&self) -> Option<RouteIndex> {
         self.record.as_ref()?.state.summary.borrow().route
     }
@@ -55,6 +63,11 @@ impl AccessRecord {
         self.note(|record| record.client = origin.client);
         if !origin.trusted {
             return;
+        }
+        if self.worker.recorder.is_some()
+            && let Some(id) = fields.one("traceparent").ok().flatten().and_then(trace_id)
+        {
+            self.note(|record| record.entry.trace_id.push_str(id));
         }
         let Ok(Some(id)) = fields.one("x-request-id") else {
             return;

@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, PoisonError, mpsc};
 
 use serde_json::{Value, json};
 
@@ -10,7 +11,7 @@ use crate::support::gateway::{Gateway, run};
 use crate::support::raw::{Client, Response};
 use crate::support::redis::RedisServer;
 use crate::support::site::{Plan, SESSION_SECRET, Site, Store};
-use crate::support::upstream::Upstream;
+use crate::support::upstream::{Then, Upstream, When};
 use crate::support::wait::{PATIENCE, until};
 
 /// Requests of the property test.
@@ -55,6 +56,20 @@ access = { surfaces = ["api", "session"], scopes = ["orders:read"] }
 insecure_report_only = true
 
 [[routes]]
+path = "/v1/strict"
+methods = ["GET"]
+access = { surfaces = ["api"] }
+
+[[routes]]
+path = "/v1/keys"
+methods = ["GET"]
+access = { surfaces = ["api"] }
+serve = "list"
+surface = "api"
+[routes.answer]
+body = "[]"
+
+[[routes]]
 path = "/public/**"
 methods = ["GET", "POST", "OPTIONS"]
 access = "public"
@@ -88,7 +103,10 @@ impl House {
     }
 
     fn of(plan: &Plan) -> Self {
-        let upstream = Upstream::echoing();
+        Self::before(plan, Upstream::echoing())
+    }
+
+    fn before(plan: &Plan, upstream: Upstream) -> Self {
         let site = Site::of(plan, upstream.address);
         let gateway = Gateway::start(&site);
         for tenant in ["acme", "rival", "gone"] {
@@ -593,6 +611,8 @@ fn a_route_that_only_reports_forwards_without_identity_and_records_the_decision(
     client.send(format!("GET /v1/orders/7 HTTP/1.1\r\nHost: localhost\r\nAuthorization: {bearer}\r\n\r\n").as_bytes());
     assert_eq!(client.final_response_to("GET").unwrap().status, 401);
 
+    // A request is counted when its response has been sent.
+    until("the last line", PATIENCE, || (house.lines().len() == 5).then_some(()));
     let metrics = house.metrics();
     for counted in [
         "durward_report_only_total{denial=\"revoked_credential\"} 1",
@@ -631,4 +651,77 @@ fn a_shared_limit_is_looked_at_and_not_counted() {
         (&json!("refused"), &json!("rate_limited"))
     );
     assert_eq!(ask(), 429);
+}
+
+#[test]
+fn a_served_route_is_told_and_not_run() {
+    let house = House::open();
+    let (id, key) = house.key("acme", &[]);
+    let of = |headers: Value| house.explain(&json!({ "method": "GET", "url": "http://localhost/v1/keys", "headers": headers }));
+    let served = of(json!([{ "name": "X-Api-Token", "value": key }]));
+    assert_eq!((&served["outcome"], &served["credential"]["id"]), (&json!("served"), &json!(id)));
+    assert_eq!((&served["response"], &served["upstream"]), (&Value::Null, &Value::Null));
+    let refused = of(json!([]));
+    assert_eq!(
+        (&refused["outcome"], &refused["denial"]),
+        (&json!("refused"), &json!("missing_credential"))
+    );
+}
+
+#[test]
+fn a_stream_on_a_route_that_only_reports_outlives_its_credential() {
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let upstream = Upstream::scripted(When::Body, move |_, stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab")?;
+        // Ends when the sender is dropped, for every stream.
+        let _ = released.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        stream.write_all(b"cd")?;
+        Ok(Then::Keep)
+    });
+    let plan = Plan {
+        upstream: ROUTES.to_owned(),
+        ..Plan::usual()
+    };
+    let house = House::before(&plan, upstream);
+    let (id, key) = house.key("acme", &["orders:read"]);
+    let open = |path: &str| {
+        let mut client = Client::connect(house.gateway.address("plain"));
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\r\n").as_bytes());
+        let mut seen = Vec::new();
+        until("the first half", PATIENCE, || {
+            seen.extend(client.read_some().unwrap());
+            seen.ends_with(b"ab").then_some(())
+        });
+        client
+    };
+    // Both workers have streams of both routes; one pass of a worker judges all of its streams.
+    let watched: Vec<Client> = (0..4).map(|_| open("/v1/watched")).collect();
+    let strict: Vec<Client> = (0..4).map(|_| open("/v1/strict")).collect();
+    house.gateway.json(&["keys", "revoke", &id, "--wait"]);
+    for mut cut in strict {
+        let rest = until("a stream to be cut off", PATIENCE, || Some(cut.read_some().unwrap_or_default()));
+        assert!(rest.is_empty(), "{}", rest.escape_ascii());
+    }
+    drop(release);
+    for mut whole in watched {
+        assert_eq!(whole.read_some().unwrap(), b"cd");
+    }
+    let lines = until("every line", PATIENCE, || Some(house.lines()).filter(|lines| lines.len() == 8));
+    let of = |path: &str| lines.iter().filter(move |line| line["path"] == path).collect::<Vec<_>>();
+    for line in of("/v1/strict") {
+        assert_eq!(
+            (&line["denial"], &line["completed"]),
+            (&json!("revoked_credential"), &json!(false)),
+            "{line}"
+        );
+    }
+    for line in of("/v1/watched") {
+        assert_eq!(
+            (&line["denial"], &line["report_only"]),
+            (&json!("revoked_credential"), &json!(true)),
+            "{line}"
+        );
+        assert_eq!(line["completed"], json!(true), "{line}");
+    }
 }

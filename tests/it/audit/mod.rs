@@ -1,4 +1,5 @@
 //! The audit trail and its commands through the real binary.
 
+mod bodies;
 mod evidence;
 mod explain;

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use durward::base::clock::{Clock, UnixMillis};
+use durward::base::fingerprint::{Pepper, Peppers};
 use durward::base::principal::{Extras, Facts, IdleTimeout};
+use durward::resolver::{CachedFacts, Resolver};
 use durward::store::cached::Recalled;
 use durward::store::{CredentialChange, LookupQuery, RefreshReply};
 
@@ -148,5 +150,49 @@ fn uses_make_no_event_so_what_slides_is_always_read() {
         .await;
         assert_eq!(facts.credential.idle().unwrap().last_used, NOW);
         assert_eq!(bench.wrapper.unchanged(), 0);
+    });
+}
+
+#[test]
+fn whoever_only_wants_to_know_leaves_no_trace() {
+    run(async {
+        let bench = Bench::new().await;
+        bench.fixture.store.create_credential(sliding("slides")).await.unwrap();
+        let clock = &bench.fixture.clock;
+        let peppers = Peppers::new(vec![Pepper::new(&[7; 32]).unwrap()]).unwrap();
+        let looking = Resolver::without_traces(bench.cache.clone(), peppers.clone(), clock.clone());
+        let before = bench.cache.figures();
+        let facts = looking.load_since(fingerprint("slides"), clock.now()).await.unwrap().unwrap();
+        assert!(
+            matches!(looking.find_cached(fingerprint("slides"), clock.now()), CachedFacts::Nothing),
+            "nothing is remembered"
+        );
+        assert!(looking.load_since(fingerprint("no-such-key"), clock.now()).await.unwrap().is_none());
+        looking.note_use(&facts, clock.now());
+        assert_eq!(bench.cache.activity().last_use(&facts.credential.id), None);
+        assert_eq!(bench.cache.figures(), before, "nothing is counted");
+
+        // The resolver of requests leaves all of these.
+        let serving = Resolver::with_table(bench.cache.clone(), peppers, clock.clone(), 64);
+        let facts = serving.load_since(fingerprint("slides"), clock.now()).await.unwrap().unwrap();
+        assert!(matches!(
+            looking.find_cached(fingerprint("slides"), clock.now()),
+            CachedFacts::Present(_)
+        ));
+        serving.note_use(&facts, clock.now());
+        assert!(bench.cache.activity().last_use(&facts.credential.id).is_some());
+        assert_ne!(bench.cache.figures(), before);
+
+        // Facts that are due to be read again are left as they are.
+        bench.advance(20_000);
+        let reads = bench.cache.figures().refreshes;
+        assert!(matches!(
+            looking.find_cached(fingerprint("slides"), clock.now()),
+            CachedFacts::Present(_)
+        ));
+        bench.advance(20_000);
+        let again = looking.load_since(fingerprint("slides"), clock.now()).await.unwrap().unwrap();
+        assert_eq!(again.sent_at(), clock.now().boot);
+        assert_eq!(bench.cache.figures().refreshes, reads);
     });
 }
