@@ -3,3 +3,4 @@
 mod bodies;
 mod evidence;
 mod explain;
+mod trail;
