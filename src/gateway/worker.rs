@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::audit::mask::Shapes;
+use crate::audit::entry::EntryRules;
 use crate::audit::trail::Trail;
 use crate::base::clock::Clock;
 use crate::base::fingerprint::Peppers;

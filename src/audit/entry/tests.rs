@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::base::clock::UnixMillis;
+use crate::base::denial::Denial;
 use crate::decide::samples;
 use crate::telemetry::RouteSlot;
 
@@ -20,7 +21,6 @@ const HOSTILE: [&str; 8] = [
 
 fn line(text: &str) -> AccessLine<'_> {
     AccessLine {
-        reported: None,
         of: None,
         bytes_in: None,
         dropped_fields: 0,

@@ -114,7 +114,7 @@ impl Reloader {
                 waits,
                 warnings,
                 watch,
-                keys: _,
+                keys,
             }) => {
                 super::warn(&warnings);
                 for name in &waits {
