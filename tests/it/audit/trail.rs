@@ -45,9 +45,12 @@ fn entries(directory: &Path) -> Vec<Value> {
     for path in paths {
         let bytes = std::fs::read(path).unwrap();
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        all.extend(bytes[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| {
-            serde_json::from_slice::<Value>(line).unwrap()
-        }));
+        all.extend(
+            bytes[..whole]
+                .split(|byte| *byte == b'\n')
+                .filter(|line| !line.is_empty())
+                .map(|line| serde_json::from_slice::<Value>(line).unwrap()),
+        );
     }
     all
 }
@@ -90,7 +93,10 @@ fn load(gateway: &Gateway, name: String, ended: Arc<AtomicBool>) -> std::thread:
                 break;
             }
             let path = format!("/public/{name}/{number}");
-            if client.try_send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).is_err() {
+            if client
+                .try_send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())
+                .is_err()
+            {
                 break;
             }
             match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| client.response())) {
@@ -116,7 +122,9 @@ fn kill_under_load(audit: &str, kills: usize, kind: &str, bound: Option<Duration
             .map(|client| load(&gateway, format!("{round}-{client}"), ended.clone()))
             .collect();
         let begin = clock::instant();
-        until("the load to have gone on for a while", PATIENCE, || (begin.elapsed() > LOAD).then_some(()));
+        until("the load to have gone on for a while", PATIENCE, || {
+            (begin.elapsed() > LOAD).then_some(())
+        });
         let killed = clock::instant();
         gateway.signal(Signal::KILL);
         gateway.wait_exit(PATIENCE);
@@ -136,7 +144,12 @@ fn kill_under_load(audit: &str, kills: usize, kind: &str, bound: Option<Duration
     let gateway = Gateway::start(&site);
     let recorded = paths(&directory, kind);
     let missing: Vec<&String> = must_be_there.difference(&recorded).collect();
-    assert!(missing.is_empty(), "{} of {} are missing: {missing:?}", missing.len(), must_be_there.len());
+    assert!(
+        missing.is_empty(),
+        "{} of {} are missing: {missing:?}",
+        missing.len(),
+        must_be_there.len()
+    );
     // Each kill is told, and nothing else is.
     assert_eq!(gaps(&directory, "unclean_stop").len(), kills);
     let numbers: Vec<u64> = entries(&directory).iter().map(|entry| entry["seq"].as_u64().unwrap()).collect();
@@ -161,7 +174,10 @@ fn metric(gateway: &Gateway, name: &str) -> u64 {
     let mut client = Client::connect(gateway.probes());
     client.send(b"GET /metrics HTTP/1.1\r\nHost: probes\r\n\r\n");
     let text = String::from_utf8(client.response().expect("an answer").body).unwrap();
-    let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in {text}"));
+    let line = text
+        .lines()
+        .find(|line| line.starts_with(name))
+        .unwrap_or_else(|| panic!("no {name} in {text}"));
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
@@ -193,7 +209,9 @@ fn with_refuse_a_full_disk_answers_503_and_the_gateway_serves_again_by_itself() 
         status
     };
     assert_eq!(once(&gateway), 200);
-    until("the first entries", PATIENCE, || (paths(&directory(&site), "request").len() == 1).then_some(()));
+    until("the first entries", PATIENCE, || {
+        (paths(&directory(&site), "request").len() == 1).then_some(())
+    });
     fill_disk(&gateway);
     until("a refusal", PATIENCE, || (once(&gateway) == 503).then_some(()));
     assert_eq!(metric(&gateway, "durward_audit_failing"), 1);
@@ -202,7 +220,9 @@ fn with_refuse_a_full_disk_answers_503_and_the_gateway_serves_again_by_itself() 
     }
     gateway.limit_files(None);
     // Nobody asks meanwhile: the gateway finds out by itself.
-    until("the trail to be written again", PATIENCE, || (metric(&gateway, "durward_audit_failing") == 0).then_some(()));
+    until("the trail to be written again", PATIENCE, || {
+        (metric(&gateway, "durward_audit_failing") == 0).then_some(())
+    });
     assert_eq!(once(&gateway), 200);
     drop(once);
     let refused = *refused.lock().unwrap();
@@ -231,7 +251,9 @@ fn with_drop_and_count_a_full_disk_stops_no_request_and_the_trail_tells_how_many
         asked
     };
     once();
-    until("the first entry", PATIENCE, || (paths(&directory, "request").len() == 1).then_some(()));
+    until("the first entry", PATIENCE, || {
+        (paths(&directory, "request").len() == 1).then_some(())
+    });
     fill_disk(&gateway);
     until("the alarm", PATIENCE, || {
         once();
@@ -248,7 +270,10 @@ fn with_drop_and_count_a_full_disk_stops_no_request_and_the_trail_tells_how_many
     let missing = until("every request to have an entry or to be told as missing", PATIENCE, || {
         let recorded = paths(&directory, "request").len();
         let told = gaps(&directory, "disk_full");
-        let missing = told.iter().map(|gap| usize::try_from(gap["entries"].as_u64().unwrap()).unwrap()).sum::<usize>();
+        let missing = told
+            .iter()
+            .map(|gap| usize::try_from(gap["entries"].as_u64().unwrap()).unwrap())
+            .sum::<usize>();
         assert!(recorded + missing <= all, "{recorded} recorded, {missing} missing, {all} asked");
         (recorded + missing == all).then_some(missing)
     });
