@@ -22,7 +22,7 @@ use super::body::CapturedBodies;
 use super::checkpoint::KeyError;
 use super::recovery;
 use super::settings::{AuditSettings, Durable, OnFull};
-use super::writer::{Message, Writer};
+use super::writer::{Message, PROMPT, Writer};
 
 /// A chunk is handed over when it is this full, as with access lines.
 const CHUNK: usize = 64 * 1_024;
@@ -198,6 +198,10 @@ impl Trail {
         WorkerTrail {
             refuses: self.settings.on_full == OnFull::Refuse,
             each: self.settings.durable == Durable::Each,
+            chunk: match self.settings.durable {
+                Durable::Within(within) if within >= PROMPT => CHUNK,
+                Durable::Within(_) | Durable::Each => 1,
+            },
             state: self.state.clone(),
             producer: RefCell::new(Producer::new(self.queue.clone(), self.state.clone())),
         }
@@ -385,7 +389,7 @@ impl Producer {
             return;
         }
         let next = Chunk {
-            bytes: Vec::with_capacity(if waiter.is_some() { 0 } else { CHUNK + CHUNK / 4 }),
+            bytes: Vec::with_capacity(self.chunk.bytes.len().min(CHUNK) + CHUNK / 64),
             budget: self.budget.clone(),
             ..Chunk::default()
         };
@@ -403,6 +407,8 @@ impl Producer {
 pub struct WorkerTrail {
     refuses: bool,
     each: bool,
+    /// Bytes of entries that are handed over at once, without waiting for [`tick`](Self::tick).
+    chunk: usize,
     state: Arc<State>,
     producer: RefCell<Producer>,
 }
@@ -453,7 +459,7 @@ impl WorkerTrail {
         let mut producer = self.producer.borrow_mut();
         producer.reserved = producer.reserved.saturating_sub(1);
         producer.push(write, bodies);
-        if producer.chunk.bytes.len() >= CHUNK {
+        if producer.chunk.bytes.len() >= self.chunk {
             producer.hand_over(None);
         }
     }

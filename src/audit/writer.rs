@@ -31,8 +31,8 @@ const BATCH: usize = 4 * 1_024 * 1_024;
 /// What of `durable` is left for the hand-over from the workers and for the disk.
 const HAND_OVER: Duration = Duration::from_millis(250);
 
-/// The shortest time between two syncs that nobody waits for.
-const MIN_SYNC: Duration = Duration::from_millis(50);
+/// With a shorter `durable` than this, workers hand each entry over at once, and half of the time is for the disk.
+pub(super) const PROMPT: Duration = Duration::from_millis(300);
 
 /// How often the writer tries again when the disk takes nothing.
 const RETRY: Duration = Duration::from_millis(250);
@@ -261,7 +261,8 @@ impl Writer {
 
     fn sync_interval(&self) -> Duration {
         match self.settings.durable {
-            Durable::Within(within) => within.saturating_sub(HAND_OVER).max(MIN_SYNC),
+            Durable::Within(within) if within < PROMPT => within / 2,
+            Durable::Within(within) => within.saturating_sub(HAND_OVER),
             Durable::Each => Duration::ZERO,
         }
     }

@@ -20,7 +20,7 @@ use crate::support::wait::{PATIENCE, until};
 const KILLS: usize = 20;
 
 /// How long there is load before each kill: longer than `durable` below, so that some entries must be there.
-const LOAD: Duration = Duration::from_millis(700);
+const LOAD: Duration = Duration::from_millis(1_600);
 
 /// The usual site with a trail.
 fn site(upstream: &Upstream, audit: &str) -> Site {
@@ -144,9 +144,10 @@ fn kill_under_load(audit: &str, kills: usize, kind: &str, bound: Option<Duration
     let gateway = Gateway::start(&site);
     let recorded = paths(&directory, kind);
     let missing: Vec<&String> = must_be_there.difference(&recorded).collect();
+    let some: Vec<_> = missing.iter().take(5).collect();
     assert!(
         missing.is_empty(),
-        "{} of {} are missing: {missing:?}",
+        "{} of {} are missing: {some:?}",
         missing.len(),
         must_be_there.len()
     );
@@ -160,8 +161,8 @@ fn kill_under_load(audit: &str, kills: usize, kind: &str, bound: Option<Duration
 
 #[test]
 fn twenty_kills_under_load_lose_no_entry_older_than_durable_and_each_is_told() {
-    let durable = Duration::from_millis(400);
-    kill_under_load("durable = \"400ms\"\ncheckpoint = \"1s\"", KILLS, "request", Some(durable));
+    let durable = Duration::from_secs(1);
+    kill_under_load("durable = \"1s\"\ncheckpoint = \"1s\"", KILLS, "request", Some(durable));
 }
 
 #[test]
