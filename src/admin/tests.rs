@@ -19,6 +19,7 @@ use super::*;
 
 mod fixture;
 mod peppers;
+mod record;
 
 use fixture::{NOW, key, operations, pepper, with_acme};
 

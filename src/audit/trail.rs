@@ -19,7 +19,8 @@ use crate::base::clock::Clock;
 use crate::base::ids::GatewayId;
 
 use super::body::CapturedBodies;
-use super::checkpoint::KeyError;
+use super::checkpoint::{CheckpointVerifier, KeyError, public_key_of};
+use super::others::{OtherKept, OtherRefused, keep_other, published};
 use super::recovery;
 use super::settings::{AuditSettings, Durable, OnFull};
 use super::writer::{Message, PROMPT, Writer};
@@ -264,15 +265,19 @@ impl Trail {
         self.state.checkpoint.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Keeps the newest checkpoint of another gateway.
+    /// What the other gateways keep: the newest checkpoint and the verifier key.
+    #[must_use]
+    pub fn published_checkpoint(&self) -> Option<String> {
+        let key = CheckpointVerifier::read(&public_key_of(&self.settings.directory)).ok()?;
+        Some(published(&self.newest_checkpoint()?, &key))
+    }
+
+    /// Keeps what another gateway published.
     ///
     /// # Errors
-    /// When it cannot be written.
-    pub fn keep_other(&self, gateway: &GatewayId, checkpoint: &str) -> Result<(), TrailError> {
-        let others = self.settings.directory.join("others");
-        let path = others.join(gateway.as_str());
-        recovery::make_directory(&others)?;
-        super::files::replace(&path, checkpoint.as_bytes()).map_err(TrailError::io(path))
+    /// When it is no checkpoint, contradicts the one that is kept, or cannot be written.
+    pub fn keep_other(&self, text: &str) -> Result<OtherKept, OtherRefused> {
+        keep_other(&self.settings.directory, text)
     }
 
     /// Removes the bodies of a request and records it with `who` (`,"who":{…}`). Answers how many bodies were removed.

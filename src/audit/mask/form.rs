@@ -114,9 +114,9 @@ pub(super) fn redact_query(query: &str, url: &AuditedUrl, shapes: &Shapes, out: 
                 push_ascii(out, name, rules);
                 if is_shown {
                     out.push(b'=');
-                    let mut shown = Vec::new();
-                    push_value(&mut shown, name, value, rules);
-                    extend_ascii(out, &shown);
+                    let begin = out.len();
+                    push_value(out, name, value, rules);
+                    make_ascii(out, begin);
                 }
             }
         }
@@ -124,19 +124,23 @@ pub(super) fn redact_query(query: &str, url: &AuditedUrl, shapes: &Shapes, out: 
 }
 
 fn push_ascii(out: &mut Vec<u8>, encoded: &str, rules: Rules<'_>) {
-    let mut masked = Vec::new();
-    push_masked(&mut masked, encoded, rules);
-    extend_ascii(out, &masked);
+    let begin = out.len();
+    push_masked(out, encoded, rules);
+    make_ascii(out, begin);
 }
 
-/// Appends visible ASCII as it is and every other byte percent-encoded.
-fn extend_ascii(out: &mut Vec<u8>, text: &[u8]) {
-    for byte in text {
+/// Percent-encodes what is not visible ASCII from here on.
+fn make_ascii(out: &mut Vec<u8>, begin: usize) {
+    let pushed = out.get(begin..).unwrap_or_default();
+    if pushed.iter().all(u8::is_ascii_graphic) {
+        return;
+    }
+    let digit = |bits: u8| b"0123456789ABCDEF"[usize::from(bits & 15)];
+    for byte in out.split_off(begin) {
         if byte.is_ascii_graphic() {
-            out.push(*byte);
+            out.push(byte);
         } else {
-            let digit = |bits: u8| b"0123456789ABCDEF"[usize::from(bits & 15)];
-            out.extend_from_slice(&[b'%', digit(byte >> 4), digit(*byte)]);
+            out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte)]);
         }
     }
 }

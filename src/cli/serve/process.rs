@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::chores::{TELLING_TIME, start_chores};
+use super::chores::{TELLING_TIME, exchange_checkpoints, start_chores};
 use super::identity::identity;
 use super::reload::{LoadedTexts, Reloader};
 use super::store::{OpenError, OpenedStore, cache_settings, name_of, open_store};
@@ -200,6 +200,10 @@ impl Process {
         let admin = serve_operators(&operations, admin_socket, probes, &stopped);
         let mut chores = start_chores(&operations, &reloader, &cached, &announcer, &settings.store);
         chores.push(tokio::spawn(renewal.run(wanted)));
+        if let Some(trail) = &trail {
+            let exchange = exchange_checkpoints(trail.clone(), operations.store.clone(), announcer.identity().clone());
+            chores.push(tokio::spawn(exchange));
+        }
         readiness.configured();
         Ok(Self {
             operations,

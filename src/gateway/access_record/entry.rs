@@ -17,7 +17,7 @@ use super::{AccessRecord, Completion, RecordFields, access_line};
 #[derive(Default)]
 pub(super) struct EntryParts {
     /// Whether the trail has room for the entry, and waits for it.
-    is_begun: bool,
+    pub(super) is_begun: bool,
     head: ShownHead,
     pub(super) trace_id: String,
     pub(super) tls: Option<&'static str>,

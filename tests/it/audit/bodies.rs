@@ -113,7 +113,7 @@ const JSON: &str = "Content-Type: application/json\r\n";
 fn both_bodies_are_recorded_masked_and_arrive_as_they_were_sent() {
     let house = House::mirroring();
     let mut canaries = Canaries::default();
-    let key = "hlive_c4n4ry0123456789";
+    let key = "tlive_c4n4ry0123456789";
     for secret in [
         "4111 1111 1111 1111",
         "hunter2-canary",

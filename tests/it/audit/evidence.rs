@@ -574,7 +574,7 @@ fn the_checker_without_durward_accepts_what_prove_writes_and_nothing_else() {
     let unknown = durward(&["audit", "prove", "req-9999", "--directory", directory]);
     assert_eq!(unknown.status.code(), Some(3), "{}", text(&unknown.stderr));
     // An entry that was changed is not proven.
-    let name = trail.directory.join("trail-00000000000000000000.jsonl");
+    let name = trail.directory.join("trail-00000000000000001536.jsonl");
     let changed = fs::read_to_string(&name)
         .unwrap()
         .replace("\"path\":\"/v1/orders/1600\"", "\"path\":\"/v1/orders/1601\"");

@@ -1,6 +1,8 @@
 //! The audit trail and its commands through the real binary.
 
 mod bodies;
+mod entries;
 mod evidence;
 mod explain;
+mod operator;
 mod trail;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use durward::base::clock::UnixMillis;
 use durward::base::ids::GatewayId;
 use durward::store::events::ReaderState;
-use durward::store::receipts::{HEARTBEAT, MAX_EVENTS};
+use durward::store::receipts::{HEARTBEAT, MAX_EVENTS, MAX_PUBLISHED};
 use durward::store::{Announcement, CredentialChange, EventSubject, Receipt, StoreError};
 
 use super::contract::suite;
@@ -17,6 +17,7 @@ suite! {
     the_same_standing_keeps_its_time_and_a_new_one_has_its_own
     a_gateway_that_stops_takes_its_receipt_away_and_only_its_own
     two_processes_of_one_id_do_not_speak_for_each_other
+    only_registered_gateways_exchange_checkpoints
     events_are_told_in_order_with_what_changed_and_when
     events_are_read_from_any_position_in_pages
     an_empty_store_has_no_events_and_says_so
@@ -129,6 +130,39 @@ async fn two_processes_of_one_id_do_not_speak_for_each_other(fixture: Fixture) {
     fixture.store.withdraw(GatewayId::parse("gw-1").unwrap(), 1).await.unwrap();
     announce(&fixture, "gw-1", 2).await.unwrap();
     assert_eq!(only_receipt(&fixture).await.run, 2);
+}
+
+async fn only_registered_gateways_exchange_checkpoints(fixture: Fixture) {
+    let id = |id: &str| GatewayId::parse(id).unwrap();
+    let exchange = async |gateway: &str, run: u64, own: Option<&str>| {
+        let others = fixture
+            .store
+            .exchange_checkpoints(id(gateway), run, own.map(str::to_owned))
+            .await
+            .unwrap();
+        others
+            .into_iter()
+            .map(|other| format!("{}={}", other.gateway, other.text))
+            .collect::<Vec<_>>()
+    };
+    announce(&fixture, "gw-1", 1).await.unwrap();
+    announce(&fixture, "gw-2", 2).await.unwrap();
+    assert!(exchange("gw-1", 1, Some("first")).await.is_empty());
+    assert_eq!(exchange("gw-2", 2, Some("second")).await, ["gw-1=first"]);
+    assert_eq!(exchange("gw-1", 1, Some("third")).await, ["gw-2=second"]);
+    assert_eq!(
+        exchange("gw-2", 2, None).await,
+        ["gw-1=third"],
+        "the newest; and without one of its own it reads all the same"
+    );
+    // Whoever is not registered, or is another process, publishes nothing; neither does a text that is too long.
+    assert_eq!(exchange("gw-3", 3, Some("stranger")).await.len(), 2);
+    exchange("gw-1", 9, Some("another process")).await;
+    exchange("gw-1", 1, Some(&"x".repeat(MAX_PUBLISHED + 1))).await;
+    assert_eq!(exchange("gw-2", 2, None).await, ["gw-1=third"]);
+    // What a gateway published goes with its registration.
+    fixture.store.withdraw(id("gw-1"), 1).await.unwrap();
+    assert!(exchange("gw-2", 2, None).await.is_empty());
 }
 
 async fn events_are_told_in_order_with_what_changed_and_when(fixture: Fixture) {

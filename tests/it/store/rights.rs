@@ -340,6 +340,7 @@ async fn everything(store: &RedisStore) -> Vec<String> {
     attempt!(store.announce(gateway));
     attempt!(store.receipts());
     attempt!(store.withdraw(GatewayId::parse("gateway").unwrap(), 1));
+    attempt!(store.exchange_checkpoints(GatewayId::parse("gateway").unwrap(), 1, None));
     attempt!(store.events_after(None, 10));
     attempt!(store.probe(Duration::from_secs(5)));
     attempt!(count(store));
