@@ -147,6 +147,27 @@ impl ArchiveWork {
             .flatten()
             .filter_map(|entry| Some(entry.metadata().ok()?.len()))
             .sum();
+        let bodies = numbers(directory, "bodies", "jsonl")?;
+        let mut old = 0;
+        // The last one is open.
+        for first in bodies.iter().take(bodies.len().saturating_sub(1)) {
+            let path = bodies_file(directory, *first, "jsonl");
+            // Entries are worth more than bodies: where there is too much, bodies go first.
+            let over = settings.max_size.is_some_and(|max| size > max);
+            if !over && !too_old(&path, settings.keep_bodies) {
+                break;
+            }
+            size = size.saturating_sub(fs::metadata(&path).map_or(0, |meta| meta.len()));
+            old += 1;
+        }
+        if old > 0
+            && let Some(next) = bodies.get(old)
+            && self.tell("bodies", *next)
+        {
+            for first in &bodies[..old] {
+                remove(&bodies_file(directory, *first, "jsonl"))?;
+            }
+        }
         let segments = numbers(directory, "trail", "jsonl.gz")?;
         let mut old = Vec::new();
         for first in &segments {
@@ -173,21 +194,6 @@ impl ArchiveWork {
                 for ending in SEGMENT_FILES {
                     remove(&segment_file(directory, first, ending))?;
                 }
-            }
-        }
-        let bodies = numbers(directory, "bodies", "jsonl")?;
-        let is_old = |first: &u64| too_old(&bodies_file(directory, *first, "jsonl"), settings.keep_bodies);
-        let old = bodies
-            .iter()
-            .take(bodies.len().saturating_sub(1))
-            .take_while(|first| is_old(first))
-            .count();
-        if old > 0
-            && let Some(next) = bodies.get(old)
-            && self.tell("bodies", *next)
-        {
-            for first in &bodies[..old] {
-                remove(&bodies_file(directory, *first, "jsonl"))?;
             }
         }
         super::files::sync_directory(directory)

@@ -29,6 +29,8 @@ pub(super) struct BodySegments {
 struct OpenBodies {
     file: File,
     length: u64,
+    /// Length before the last batch.
+    before: u64,
 }
 
 impl BodySegments {
@@ -54,6 +56,9 @@ impl BodySegments {
 
     /// Appends lines of bodies; `seq` is the number of the first entry that they may belong to.
     pub(super) fn write(&mut self, lines: &[u8], seq: u64) -> io::Result<()> {
+        if let Some(open) = &mut self.open {
+            open.before = open.length;
+        }
         if lines.is_empty() {
             return Ok(());
         }
@@ -65,7 +70,11 @@ impl BodySegments {
             let first = *self.first.get_or_insert(seq);
             let file = append_to(&bodies_file(&self.directory, first, "jsonl"))?;
             let length = file.metadata()?.len();
-            self.open = Some(OpenBodies { file, length });
+            self.open = Some(OpenBodies {
+                file,
+                length,
+                before: length,
+            });
         }
         let Some(open) = &mut self.open else { return Ok(()) };
         (&open.file).write_all(lines)?;
@@ -74,12 +83,13 @@ impl BodySegments {
         Ok(())
     }
 
-    /// Cuts a half-written batch off. Bodies of a batch whose entries were not written stay behind; no entry names them.
+    /// Cuts the last batch off: its entries were not written, and others get their numbers.
     pub(super) fn undo(&mut self) {
-        if let Some(open) = &self.open
-            && let Err(error) = open.file.set_len(open.length)
-        {
-            tracing::error!(%error, "a segment of bodies cannot be cut back to its last whole line");
+        if let Some(open) = &mut self.open {
+            open.length = open.before;
+            if let Err(error) = open.file.set_len(open.length) {
+                tracing::error!(%error, "a segment of bodies cannot be cut back to its last whole line");
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 //! checkpoint was signed for.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
@@ -100,7 +100,11 @@ pub(super) fn recover(settings: &AuditSettings, gateway: &GatewayId) -> Result<R
     let closed = numbers(directory, "trail", "jsonl.gz").map_err(io_error)?;
     // Both stand when the process ended while it closed the segment: the plain file is complete, and is closed again.
     let last = open.last().copied().filter(|open| closed.iter().all(|closed| closed < open));
-    let newest = newest_checkpoint(directory, signer.verifier())?;
+    let beside = open
+        .last()
+        .or(closed.last())
+        .map(|first| segment_file(directory, *first, "checkpoints"));
+    let newest = newest_checkpoint(directory, signer.verifier(), beside.as_deref())?;
     let nodes_path = directory.join("nodes");
     let nodes = append_to(&nodes_path).map_err(TrailError::io(&nodes_path))?;
     let known = read_hashes(&nodes_path)?;
@@ -110,19 +114,15 @@ pub(super) fn recover(settings: &AuditSettings, gateway: &GatewayId) -> Result<R
             open.pop();
             continue_segment(directory, first, &known, newest.as_ref(), &mut gaps)?
         }
-        None => begin_after(directory, &closed, &open, &known, newest.as_ref())?,
+        None => begin_after(directory, &closed, &open, &known, newest.as_ref(), &mut gaps)?,
     };
     let complete = frontier.size() / SUBTREE;
     // What stands behind belongs to entries that were cut off, or is computed again.
     if (known.len() as u64) != complete {
         write_nodes(&nodes, &nodes_path, &segment, directory, complete)?;
     }
-    cut_torn_checkpoint(&segment_file(directory, segment.first, "checkpoints"))?;
     let unclosed = open.into_iter().map(|first| segment_file(directory, first, "jsonl")).collect();
-    let bodies = numbers(directory, "bodies", "jsonl").map_err(io_error)?.last().copied();
-    if let Some(first) = bodies {
-        cut_bodies(&bodies_file(directory, first, "jsonl"), frontier.size())?;
-    }
+    let bodies = continue_bodies(directory, frontier.size())?;
     Ok(Recovered {
         lock,
         name,
@@ -159,18 +159,61 @@ fn open_key(directory: &Path, gateway: &GatewayId) -> Result<(GatewayId, Checkpo
     Ok((name, signer))
 }
 
-fn newest_checkpoint(directory: &Path, key: &CheckpointVerifier) -> Result<Option<(Checkpoint, String)>, TrailError> {
+/// The newest checkpoint: that of the file `checkpoint`, or the last one `beside` the open segment, which is written first.
+fn newest_checkpoint(
+    directory: &Path,
+    key: &CheckpointVerifier,
+    beside: Option<&Path>,
+) -> Result<Option<(Checkpoint, String)>, TrailError> {
     let path = directory.join("checkpoint");
-    let note = match fs::read_to_string(&path) {
-        Ok(note) => note,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(TrailError::Io { path, error }),
-    };
-    match key.verify(&note) {
-        Ok(checkpoint) => Ok(Some((checkpoint, note))),
-        Err(error) => Err(TrailError::Damaged {
+    let alone = read_if_there(&path)?.map(|note| verified(key, &path, note)).transpose()?;
+    let Some(beside) = beside else { return Ok(alone) };
+    let text = read_if_there(beside)?.unwrap_or_default();
+    let (all, whole) = notes(&text);
+    let last = all.last().map(|note| verified(key, beside, (*note).to_owned())).transpose()?;
+    if whole < text.len() {
+        let file = append_to(beside).map_err(TrailError::io(beside))?;
+        file.set_len(whole as u64).map_err(TrailError::io(beside))?;
+    }
+    match (alone, last) {
+        (None, Some(_)) if all.len() > 1 => Err(TrailError::Damaged {
             path,
+            what: "it is missing, and checkpoints were signed".to_owned(),
+        }),
+        (Some(alone), Some(last)) if last.0.size > alone.0.size => {
+            // The process ended between the two files. One that is older than the last but one was put there.
+            let previous = all.iter().rev().nth(1).and_then(|note| Checkpoint::parse_unverified(note).ok());
+            if previous.is_some_and(|previous| previous.size > alone.0.size) {
+                return Err(TrailError::Damaged {
+                    path,
+                    what: format!("it is of {} entries, and one of {} was signed", alone.0.size, last.0.size),
+                });
+            }
+            Ok(Some(last))
+        }
+        (alone, last) => Ok(alone.or(last)),
+    }
+}
+
+fn verified(key: &CheckpointVerifier, path: &Path, note: String) -> Result<(Checkpoint, String), TrailError> {
+    match key.verify(&note) {
+        Ok(checkpoint) => Ok((checkpoint, note)),
+        Err(error) => Err(TrailError::Damaged {
+            path: path.to_owned(),
             what: error.to_string(),
+        }),
+    }
+}
+
+/// The text of a file, or `None` where there is none.
+fn read_if_there(path: &Path) -> Result<Option<String>, TrailError> {
+    match fs::read(path) {
+        // What is not UTF-8 is no checkpoint, and is told as one that does not hold.
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(TrailError::Io {
+            path: path.to_owned(),
+            error,
         }),
     }
 }
@@ -194,9 +237,21 @@ fn continue_segment(
         restore(first, nodes).ok_or_else(|| damaged("its place in the tree is not known; the file `nodes` is too short".into()))?;
     let covered = newest.map_or(0, |(checkpoint, _)| checkpoint.size);
     let mut signed_root = (newest.map(|(checkpoint, _)| checkpoint.size) == Some(first)).then(|| frontier.root());
+    if covered < first {
+        return Err(damaged(format!(
+            "it begins with the entry {first}, and the newest checkpoint is of {covered} entries"
+        )));
+    }
     let file = File::open(&path).map_err(TrailError::io(&path))?;
     let total = file.metadata().map_err(TrailError::io(&path))?.len();
     let mut reader = BufReader::with_capacity(1 << 20, file);
+    let leaves_path = segment_file(directory, first, "leaves");
+    let old_leaves = if leaves_path.exists() {
+        read_hashes(&leaves_path)?
+    } else {
+        Vec::new()
+    };
+    let mut differing = 0_u64;
     let (mut line, mut length, mut leaves, mut last) = (Vec::new(), 0_u64, Vec::new(), None);
     loop {
         line.clear();
@@ -211,6 +266,9 @@ fn continue_segment(
         length += read as u64;
         line.pop();
         let leaf = leaf_hash(&line);
+        if old_leaves.get(leaves.len() / HASH_LEN).is_some_and(|old| *old != leaf) {
+            differing += 1;
+        }
         leaves.extend_from_slice(&leaf);
         frontier.push(leaf);
         if frontier.size() == covered {
@@ -233,9 +291,20 @@ fn continue_segment(
         }
     }
     let lines = append_to(&path).map_err(TrailError::io(&path))?;
-    tell_gaps(last.as_deref(), frontier.size(), total - length, gaps);
+    let cut = Cut {
+        bytes: total - length,
+        kept_in: keep_cut(directory, &path, length, frontier.size())?,
+    };
+    tell_gaps(last.as_deref(), frontier.size(), &cut, gaps);
+    if differing > 0 {
+        // Beyond the newest checkpoint nothing says which of the two is right: a crash of the machine may do this.
+        tracing::error!(entries = differing, path = %path.display(), "entries of the audit trail differ from their hashes");
+        gaps.push(RecoveredGap {
+            reason: "leaves_differ",
+            members: format!(",\"entries\":{differing},\"after_seq\":{}", frontier.size().saturating_sub(1)),
+        });
+    }
     lines.set_len(length).map_err(TrailError::io(&path))?;
-    let leaves_path = segment_file(directory, first, "leaves");
     replace(&leaves_path, &leaves).map_err(TrailError::io(&leaves_path))?;
     let segment = OpenSegment {
         first,
@@ -254,26 +323,57 @@ fn restore(first: u64, nodes: &[Hash]) -> Option<Frontier> {
     Frontier::restore(first, nodes.get(..complete)?, &[])
 }
 
+/// What was cut off behind the last whole entry.
+struct Cut {
+    bytes: u64,
+    /// The file with a copy, where it was more than one torn line.
+    kept_in: Option<String>,
+}
+
+/// Keeps a copy of what is cut off where it is more than one torn line: a crash of the process does not do that, so somebody
+/// may want to look at it.
+fn keep_cut(directory: &Path, path: &Path, length: u64, size: u64) -> Result<Option<String>, TrailError> {
+    let mut file = File::open(path).map_err(TrailError::io(path))?;
+    file.seek(io::SeekFrom::Start(length)).map_err(TrailError::io(path))?;
+    let mut tail = Vec::new();
+    file.read_to_end(&mut tail).map_err(TrailError::io(path))?;
+    if !tail.contains(&b'\n') {
+        return Ok(None);
+    }
+    let name = format!("cut-{size:020}");
+    let copy = directory.join(&name);
+    replace(&copy, &tail).map_err(TrailError::io(&copy))?;
+    tracing::error!(path = %path.display(), copy = %copy.display(), "the audit trail ended with what is no entry; it was cut off and kept");
+    Ok(Some(name))
+}
+
 /// What the last process could not tell: a line that it did not write to its end, and that it did not end by itself.
-fn tell_gaps(last: Option<&[u8]>, size: u64, torn: u64, gaps: &mut Vec<RecoveredGap>) {
-    let Some(last) = last else { return };
-    let text = String::from_utf8_lossy(last);
+fn tell_gaps(last: Option<&[u8]>, size: u64, cut: &Cut, gaps: &mut Vec<RecoveredGap>) {
+    let text = last.map(String::from_utf8_lossy);
     let member = |name: &str| {
-        let (_, rest) = text.split_once(&format!(",\"{name}\":\""))?;
+        let (_, rest) = text.as_ref()?.split_once(&format!(",\"{name}\":\""))?;
         rest.split_once('"').map(|(value, _)| value.to_owned())
     };
-    let from = member("time").map(|time| format!(",\"from\":\"{time}\"")).unwrap_or_default();
-    let after = size.saturating_sub(1);
-    if torn > 0 {
+    let mut from = member("time").map(|time| format!(",\"from\":\"{time}\"")).unwrap_or_default();
+    if let Some(after) = size.checked_sub(1) {
+        from.insert_str(0, &format!(",\"after_seq\":{after}"));
+    }
+    if cut.bytes > 0 {
+        let kept = cut
+            .kept_in
+            .as_ref()
+            .map(|name| format!(",\"kept_in\":\"{name}\""))
+            .unwrap_or_default();
         gaps.push(RecoveredGap {
             reason: "torn_tail",
-            members: format!(",\"after_seq\":{after},\"bytes\":{torn}{from}"),
+            members: format!(",\"bytes\":{}{from}{kept}", cut.bytes),
         });
     }
-    if member("kind").as_deref() != Some("stop") {
+    // An orderly stop ends no segment, so a segment without entries had no orderly stop either, unless it is the first one.
+    if member("kind").as_deref() != Some("stop") && size > 0 {
         gaps.push(RecoveredGap {
             reason: "unclean_stop",
-            members: format!(",\"after_seq\":{after}{from}"),
+            members: from,
         });
     }
 }
@@ -285,6 +385,7 @@ fn begin_after(
     open: &[u64],
     nodes: &[Hash],
     newest: Option<&(Checkpoint, String)>,
+    gaps: &mut Vec<RecoveredGap>,
 ) -> Result<(Frontier, OpenSegment), TrailError> {
     let damaged = |what: &str| TrailError::Damaged {
         path: directory.to_owned(),
@@ -307,6 +408,8 @@ fn begin_after(
         return Err(damaged("the entries are not those that the newest checkpoint was signed for"));
     }
     let segment = OpenSegment::begin(directory, next).map_err(TrailError::io(directory))?;
+    let nothing = Cut { bytes: 0, kept_in: None };
+    tell_gaps(None, next, &nothing, gaps);
     Ok((frontier, segment))
 }
 
@@ -330,35 +433,39 @@ fn write_nodes(nodes: &File, path: &Path, segment: &OpenSegment, directory: &Pat
     }
 }
 
-/// Cuts off a checkpoint that was not written to its end.
-fn cut_torn_checkpoint(path: &Path) -> Result<(), TrailError> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(TrailError::io(path)(error)),
-    };
-    let (_, whole) = notes(&text);
-    append_to(path)
-        .and_then(|file| file.set_len(whole as u64))
-        .map_err(TrailError::io(path))
+/// The segment of bodies that is continued. Bodies of entries that are not there are cut off: other entries get their numbers.
+fn continue_bodies(directory: &Path, size: u64) -> Result<Option<u64>, TrailError> {
+    let segments = numbers(directory, "bodies", "jsonl").map_err(TrailError::io(directory))?;
+    for first in segments.into_iter().rev() {
+        let path = bodies_file(directory, first, "jsonl");
+        if cut_bodies(&path, size)? > 0 {
+            return Ok(Some(first));
+        }
+        fs::remove_file(&path).map_err(TrailError::io(&path))?;
+    }
+    Ok(None)
 }
 
-/// Cuts off a body that was not written to its end, and bodies of entries that are not there.
-fn cut_bodies(path: &Path, size: u64) -> Result<(), TrailError> {
+/// Cuts off a torn line and the bodies of entries from `size` on. Answers how many bytes are left.
+fn cut_bodies(path: &Path, size: u64) -> Result<u64, TrailError> {
     let file = append_to(path).map_err(TrailError::io(path))?;
     let mut reader = BufReader::with_capacity(1 << 20, &file);
     let (mut whole, mut line) = (0, Vec::new());
     loop {
         line.clear();
         let read = reader.read_until(b'\n', &mut line).map_err(TrailError::io(path))?;
-        let seq = line.strip_prefix(b"{\"seq\":").and_then(|rest| {
-            let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-            std::str::from_utf8(&rest[..digits]).ok()?.parse::<u64>().ok()
-        });
-        if line.last() != Some(&b'\n') || seq.is_none_or(|seq| seq >= size) {
+        if read == 0 || line.last() != Some(&b'\n') || seq_of(&line).is_some_and(|seq| seq >= size) {
             break;
         }
         whole += read as u64;
     }
-    file.set_len(whole).map_err(TrailError::io(path))
+    file.set_len(whole).map_err(TrailError::io(path))?;
+    Ok(whole)
+}
+
+/// The number that a line begins with.
+fn seq_of(line: &[u8]) -> Option<u64> {
+    let rest = line.strip_prefix(b"{\"seq\":")?;
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
 }

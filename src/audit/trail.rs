@@ -23,7 +23,7 @@ use super::checkpoint::{CheckpointVerifier, KeyError, public_key_of};
 use super::others::{OtherKept, OtherRefused, keep_other, published};
 use super::recovery;
 use super::settings::{AuditSettings, Durable, OnFull};
-use super::writer::{Message, Writer};
+use super::writer::{Message, PROMPT, Writer};
 
 /// A chunk is handed over when it is this full, as with access lines.
 const CHUNK: usize = 64 * 1_024;
@@ -39,6 +39,9 @@ const STOP_TIME: Duration = Duration::from_secs(5);
 
 /// Longest members of an entry. With what the writer adds, a line stays below 64 KiB, which is one block of a closed segment.
 pub const MAX_ENTRY: usize = 60 * 1_024;
+
+/// What the writer adds at most: the number, the gateway, and what is said of two bodies.
+const MAX_ADDED: usize = 4_096;
 
 /// Why there is no trail to write.
 #[derive(Debug, thiserror::Error)]
@@ -196,6 +199,10 @@ impl Trail {
         WorkerTrail {
             refuses: self.settings.on_full == OnFull::Refuse,
             each: self.settings.durable == Durable::Each,
+            chunk: match self.settings.durable {
+                Durable::Within(within) if within >= PROMPT => CHUNK,
+                Durable::Within(_) | Durable::Each => 1,
+            },
             state: self.state.clone(),
             producer: RefCell::new(Producer::new(self.queue.clone(), self.state.clone())),
         }
@@ -356,7 +363,7 @@ impl Producer {
         let before = self.chunk.bytes.len();
         write(&mut self.chunk.bytes);
         let length = self.chunk.bytes.len() - before;
-        if length > MAX_ENTRY {
+        if length > MAX_ENTRY - MAX_ADDED {
             self.chunk.bytes.truncate(before);
             self.state.dropped.fetch_add(1, Ordering::Relaxed);
             return false;
@@ -387,7 +394,7 @@ impl Producer {
             return;
         }
         let next = Chunk {
-            bytes: Vec::with_capacity(if waiter.is_some() { 0 } else { CHUNK + CHUNK / 4 }),
+            bytes: Vec::with_capacity(self.chunk.bytes.len().min(CHUNK) + CHUNK / 64),
             budget: self.budget.clone(),
             ..Chunk::default()
         };
@@ -405,6 +412,8 @@ impl Producer {
 pub struct WorkerTrail {
     refuses: bool,
     each: bool,
+    /// Bytes of entries that are handed over at once, without waiting for [`tick`](Self::tick).
+    chunk: usize,
     state: Arc<State>,
     producer: RefCell<Producer>,
 }
@@ -455,7 +464,7 @@ impl WorkerTrail {
         let mut producer = self.producer.borrow_mut();
         producer.reserved = producer.reserved.saturating_sub(1);
         producer.push(write, bodies);
-        if producer.chunk.bytes.len() >= CHUNK {
+        if producer.chunk.bytes.len() >= self.chunk {
             producer.hand_over(None);
         }
     }

@@ -31,8 +31,8 @@ const BATCH: usize = 4 * 1_024 * 1_024;
 /// What of `durable` is left for the hand-over from the workers and for the disk.
 const HAND_OVER: Duration = Duration::from_millis(250);
 
-/// The shortest time between two syncs that nobody waits for.
-const MIN_SYNC: Duration = Duration::from_millis(50);
+/// With a shorter `durable` than this, workers hand each entry over at once, and half of the time is for the disk.
+pub(super) const PROMPT: Duration = Duration::from_millis(300);
 
 /// How often the writer tries again when the disk takes nothing.
 const RETRY: Duration = Duration::from_millis(250);
@@ -62,7 +62,33 @@ struct Batch {
     nodes: Vec<u8>,
     bodies: Vec<u8>,
     entries: u64,
+    /// Those of them that are the writer's own.
+    own: u64,
+    /// What its gap entries tell.
+    losses: Losses,
     waiters: Vec<(oneshot::Sender<Result<u64, NotRecorded>>, u64)>,
+}
+
+/// What no entry tells yet.
+#[derive(Default)]
+struct Losses {
+    /// Entries that found no room on their way to the writer.
+    dropped: u64,
+    /// Entries that the disk did not take.
+    lost: u64,
+    /// When the first of those was lost.
+    lost_from: Option<String>,
+    /// Requests that were refused since they could not be recorded.
+    refused: u64,
+}
+
+impl Losses {
+    fn add(&mut self, other: Self) {
+        self.dropped += other.dropped;
+        self.lost += other.lost;
+        self.lost_from = self.lost_from.take().or(other.lost_from);
+        self.refused += other.refused;
+    }
 }
 
 pub(super) struct Writer {
@@ -88,11 +114,11 @@ pub(super) struct Writer {
     signed: u64,
     next_checkpoint: Instant,
     retry_at: Option<Instant>,
-    /// Entries that were dropped, and when the first one was.
-    lost: u64,
-    lost_from: Option<String>,
+    losses: Losses,
     counted_drops: u64,
     counted_refusals: u64,
+    /// The last segment is not ended any more, so that `stop` is its last entry.
+    stopping: bool,
 }
 
 impl Writer {
@@ -148,10 +174,10 @@ impl Writer {
             unsynced: None,
             signed,
             retry_at: None,
-            lost: 0,
-            lost_from: None,
+            losses: Losses::default(),
             counted_drops: 0,
             counted_refusals: 0,
+            stopping: false,
         };
         for gap in gaps {
             let at_most = match writer.settings.durable {
@@ -235,7 +261,8 @@ impl Writer {
 
     fn sync_interval(&self) -> Duration {
         match self.settings.durable {
-            Durable::Within(within) => within.saturating_sub(HAND_OVER).max(MIN_SYNC),
+            Durable::Within(within) if within < PROMPT => within / 2,
+            Durable::Within(within) => within.saturating_sub(HAND_OVER),
             Durable::Each => Duration::ZERO,
         }
     }
@@ -246,7 +273,16 @@ impl Writer {
         if self.retry_at.is_some_and(|at| at > now) {
             return;
         }
-        self.count_losses();
+        self.tell_losses();
+        for failure in self.archivist.failures() {
+            let mut members = Vec::new();
+            text(&mut members, b",\"why\":\"", Some(&failure));
+            self.add_own("checkpoint_failed", &members);
+        }
+        if self.retry_at.is_some() && self.batch.entries == 0 {
+            // Everything was written, and did not reach the disk.
+            self.sync();
+        }
         self.flush();
         if self
             .unsynced
@@ -263,30 +299,34 @@ impl Writer {
         }
     }
 
-    /// Entries that producers dropped, and requests that were refused, are entries themselves.
-    fn count_losses(&mut self) {
+    /// Makes entries of what was dropped, lost and refused.
+    fn tell_losses(&mut self) {
         let dropped = self.state.dropped.load(Ordering::Relaxed);
         let refused = self.state.refused.load(Ordering::Relaxed);
-        let (new_drops, new_refusals) = (dropped - self.counted_drops, refused - self.counted_refusals);
-        (self.counted_drops, self.counted_refusals) = (dropped, refused);
-        if new_drops > 0 || self.lost > 0 {
-            let reason = if self.lost > 0 { "disk_full" } else { "dropped" };
-            let (entries, from) = (new_drops.max(self.lost), self.lost_from.take());
-            let from = from.map(|from| format!(",\"from\":\"{from}\"")).unwrap_or_default();
-            let after = self.frontier.size().saturating_sub(1);
-            self.lost = 0;
-            self.add_own(
-                "gap",
-                format!(",\"reason\":\"{reason}\",\"entries\":{entries},\"after_seq\":{after}{from}").as_bytes(),
-            );
+        self.losses.dropped += dropped - std::mem::replace(&mut self.counted_drops, dropped);
+        self.losses.refused += refused - std::mem::replace(&mut self.counted_refusals, refused);
+        let losses = std::mem::take(&mut self.losses);
+        let to = self.now_text();
+        if losses.dropped > 0 {
+            self.add_gap("dropped", losses.dropped, "");
         }
-        if new_refusals > 0 {
-            let after = self.frontier.size().saturating_sub(1);
-            self.add_own(
-                "gap",
-                format!(",\"reason\":\"refused\",\"entries\":{new_refusals},\"after_seq\":{after}").as_bytes(),
-            );
+        if losses.lost > 0 {
+            let from = losses.lost_from.as_deref().unwrap_or(&to);
+            self.add_gap("disk_full", losses.lost, &format!(",\"from\":\"{from}\",\"to\":\"{to}\""));
         }
+        if losses.refused > 0 {
+            self.add_gap("refused", losses.refused, "");
+        }
+        self.batch.losses.add(losses);
+    }
+
+    fn add_gap(&mut self, reason: &str, entries: u64, times: &str) {
+        let mut members = format!(",\"reason\":\"{reason}\",\"entries\":{entries}");
+        if let Some(after) = self.frontier.size().checked_sub(1) {
+            members.push_str(&format!(",\"after_seq\":{after}"));
+        }
+        members.push_str(times);
+        self.add_own("gap", members.as_bytes());
     }
 
     fn now_text(&mut self) -> String {
@@ -300,10 +340,14 @@ impl Writer {
         let mut entry = format!(",\"time\":\"{}\",\"kind\":\"{kind}\"", self.now_text()).into_bytes();
         entry.extend_from_slice(members);
         self.add(&entry, None);
+        self.batch.own += 1;
     }
 
     /// Says whether the entry is on the disk.
     fn add_own_durably(&mut self, kind: &str, members: &[u8]) -> bool {
+        if self.retry_at.is_some() {
+            return false;
+        }
         self.add_own(kind, members);
         self.flush();
         self.retry_at.is_none() && self.sync()
@@ -321,11 +365,15 @@ impl Writer {
             }
         }
         if let Some(waiter) = chunk.waiter {
-            if self.batch.entries == 0 && self.retry_at.is_none() {
-                // The segment was full with this entry, and the batch was written and synced with it.
-                let _ = waiter.send(Ok(self.frontier.size() - 1));
+            let last = self.frontier.size() - 1;
+            if self.written.size() > last {
+                // The segment was full with this entry, so it is written already.
+                let synced = self.sync();
+                let _ = waiter.send(if synced { Ok(last) } else { Err(NotRecorded) });
+            } else if self.settings.on_full == OnFull::DropAndCount && self.retry_at.is_some() {
+                let _ = waiter.send(Err(NotRecorded));
             } else {
-                self.batch.waiters.push((waiter, self.frontier.size() - 1));
+                self.batch.waiters.push((waiter, last));
             }
         }
         chunk.budget.entries.fetch_add(chunk.entries, Ordering::Release);
@@ -376,10 +424,6 @@ impl Writer {
             self.fail(&error);
             return;
         }
-        if self.retry_at.take().is_some() {
-            self.state.failing.store(false, Ordering::Relaxed);
-            tracing::warn!("the audit trail is written again");
-        }
         let batch = std::mem::take(&mut self.batch);
         self.written = self.frontier.clone();
         self.segment.length += batch.lines.len() as u64;
@@ -391,7 +435,7 @@ impl Writer {
             self.unsynced = Some(instant());
             self.state.unsynced_since.store(self.clock.now().wall.0.max(1), Ordering::Relaxed);
         }
-        if !batch.waiters.is_empty() {
+        if !batch.waiters.is_empty() || self.retry_at.is_some() {
             let synced = self.sync();
             for (waiter, seq) in batch.waiters {
                 let _ = waiter.send(if synced { Ok(seq) } else { Err(NotRecorded) });
@@ -401,6 +445,7 @@ impl Writer {
             stdout.send(batch.lines, batch.entries);
         }
         if self.is_segment_full()
+            && !self.stopping
             && let Err(error) = self.rotate()
         {
             tracing::error!(%error, "the next segment of the audit trail cannot be made; the last one goes on");
@@ -436,13 +481,16 @@ impl Writer {
         }
         // With `refuse`, whoever was admitted is recorded as soon as there is room; nobody else is admitted until then.
         if self.settings.on_full == OnFull::DropAndCount {
-            let lost = std::mem::take(&mut self.batch);
+            let batch = std::mem::take(&mut self.batch);
             self.frontier = self.written.clone();
-            self.lost += lost.entries;
-            self.state.dropped.fetch_add(lost.entries, Ordering::Relaxed);
-            self.counted_drops += lost.entries;
-            if self.lost_from.is_none() {
-                self.lost_from = Some(self.now_text());
+            let lost = batch.entries - batch.own;
+            self.state.dropped.fetch_add(lost, Ordering::Relaxed);
+            self.counted_drops += lost;
+            // What the batch would have told is told later.
+            self.losses.add(batch.losses);
+            self.losses.lost += lost;
+            if self.losses.lost_from.is_none() {
+                self.losses.lost_from = Some(self.now_text());
             }
         }
     }
@@ -454,10 +502,16 @@ impl Writer {
             Ok(()) => {
                 self.unsynced = None;
                 self.state.unsynced_since.store(0, Ordering::Relaxed);
+                if self.retry_at.take().is_some() {
+                    self.state.failing.store(false, Ordering::Relaxed);
+                    tracing::warn!("the audit trail is written again");
+                }
                 true
             }
             Err(error) => {
-                tracing::error!(%error, alarm = "audit_not_written", "the audit trail does not reach the disk");
+                if self.retry_at.is_none() {
+                    tracing::error!(%error, alarm = "audit_not_written", "the audit trail does not reach the disk");
+                }
                 self.state.failing.store(true, Ordering::Relaxed);
                 self.retry_at = Some(instant() + RETRY);
                 false
@@ -465,50 +519,48 @@ impl Writer {
         }
     }
 
-    /// Signs a checkpoint of what is on the disk.
-    fn sign(&mut self) {
+    /// Signs a checkpoint of what is on the disk. Says whether there is one of all that was written.
+    fn sign(&mut self) -> bool {
         let size = self.written.size();
-        if size == self.signed || self.retry_at.is_some() || !self.sync() {
-            return;
+        if size == self.signed {
+            return true;
         }
-        if let Err(error) = self.segment.leaves.sync_data().and_then(|()| self.nodes.sync_data()) {
-            tracing::error!(%error, "the hashes of the audit trail do not reach the disk");
-            return;
+        if self.retry_at.is_some() || !self.sync() {
+            return false;
         }
         let time = self.clock.now().wall;
         let note = self.signer.sign(size, &self.written.root(), time);
-        let mut appended = note.clone().into_bytes();
-        appended.push(b'\n');
-        let path = segment_file(&self.settings.directory, self.segment.first, "checkpoints");
-        let newest = self.settings.directory.join("checkpoint");
-        let written = append_to(&path)
-            .and_then(|mut file| file.write_all(&appended))
-            .and_then(|()| replace(&newest, note.as_bytes()));
-        if let Err(error) = written {
-            tracing::error!(%error, "a checkpoint of the audit trail cannot be written");
-            return;
+        if let Err(error) = self.write_checkpoint(&note) {
+            tracing::error!(%error, alarm = "audit_not_written", "a checkpoint of the audit trail cannot be written");
+            return false;
         }
         self.signed = size;
         self.state.checkpoint_at.store(time.0, Ordering::Relaxed);
         self.archivist.hand_over(Chore::Publish(note.clone()));
         *self.state.checkpoint.lock().unwrap_or_else(PoisonError::into_inner) = Some(note);
-        for failure in self.archivist.failures() {
-            let mut members = Vec::new();
-            text(&mut members, b",\"why\":\"", Some(&failure));
-            self.add_own("checkpoint_failed", &members);
-        }
+        true
     }
 
-    /// Ends the segment and begins the next one.
-    fn rotate(&mut self) -> io::Result<()> {
-        self.sign();
-        // A closed segment ends with a checkpoint of its own end.
-        if self.signed != self.written.size() {
-            return Err(io::Error::other("its last checkpoint could not be signed"));
+    fn write_checkpoint(&self, note: &str) -> io::Result<()> {
+        self.segment.leaves.sync_data()?;
+        self.nodes.sync_data()?;
+        let path = segment_file(&self.settings.directory, self.segment.first, "checkpoints");
+        let mut file = append_to(&path)?;
+        let length = file.metadata()?.len();
+        let written = file.write_all(format!("{note}\n").as_bytes()).and_then(|()| file.sync_data());
+        if written.is_err() {
+            // Half a checkpoint would hide those after it.
+            file.set_len(length)?;
         }
-        self.segment.lines.sync_all()?;
-        self.segment.leaves.sync_all()?;
-        self.nodes.sync_all()?;
+        written?;
+        replace(&self.settings.directory.join("checkpoint"), note.as_bytes())
+    }
+
+    /// Ends the segment and begins the next one. A segment without a checkpoint of its end goes on.
+    fn rotate(&mut self) -> io::Result<()> {
+        if !self.sign() {
+            return Ok(());
+        }
         let next = OpenSegment::begin(&self.settings.directory, self.written.size())?;
         let full: PathBuf = std::mem::replace(&mut self.segment, next).path;
         self.archivist.hand_over(Chore::Close(full));
@@ -533,7 +585,8 @@ impl Writer {
     }
 
     fn stop(&mut self) {
-        self.count_losses();
+        self.stopping = true;
+        self.tell_losses();
         self.add_own("stop", b"");
         self.flush();
         self.sync();

@@ -6,3 +6,4 @@ mod evidence;
 mod explain;
 mod hatchpay;
 mod operator;
+mod trail;
