@@ -574,7 +574,7 @@ mod tests {
 
     #[test]
     fn a_user_is_found_by_the_whole_number() {
-        let passwd = "root:x:0:0:root:/root:/bin/sh\nbad\nalice:x:1000:1000::/home/alice:/bin/sh\nbob:x:100:1::/:/\n";
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nbad\nalice:x:1000:1000::/srv/alice:/bin/sh\nbob:x:100:1::/:/\n";
         assert_eq!(name_in(passwd, 1000).as_deref(), Some("alice"));
         assert_eq!(name_in(passwd, 100).as_deref(), Some("bob"));
         assert_eq!(name_in(passwd, 10), None);

@@ -236,6 +236,7 @@ mod tests {
         }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers write a literal")]
     fn object(value: Value) -> Map<String, Value> {
         value.as_object().unwrap().clone()
     }

@@ -19,8 +19,6 @@ impl LineText<'_> {
 pub(crate) struct EntryFields<'a> {
     pub(crate) seq: u64,
     #[serde(borrow)]
-    pub(crate) gateway: Option<LineText<'a>>,
-    #[serde(borrow)]
     pub(crate) time: Option<LineText<'a>>,
     #[serde(borrow)]
     pub(crate) kind: Option<LineText<'a>>,
@@ -37,8 +35,6 @@ pub(crate) struct EntryFields<'a> {
     #[serde(borrow)]
     pub(crate) denial: Option<LineText<'a>>,
     pub(crate) status: Option<u16>,
-    #[serde(borrow)]
-    pub(crate) action: Option<LineText<'a>>,
     #[serde(borrow)]
     pub(crate) target: Option<LineText<'a>>,
     #[serde(borrow)]

@@ -209,6 +209,7 @@ impl<'q> Matches<'q> {
     }
 
     /// What was read so far.
+    #[cfg(test)]
     #[must_use]
     pub const fn read(&self) -> ReadCount {
         self.read

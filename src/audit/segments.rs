@@ -69,7 +69,7 @@ impl Segments {
             }
         }
         // Of a segment that is just being closed, both files may be there. The plain one is whole.
-        list.sort_by(|one, two| (one.first, one.form).cmp(&(two.first, two.form)));
+        list.sort_by_key(|file| (file.first, file.form));
         list.dedup_by_key(|file| file.first);
         foreign.sort();
         Ok(Self {
@@ -104,6 +104,7 @@ impl Segments {
 
     /// Which entries are missing between closed segments, for people.
     #[must_use]
+    #[cfg(test)]
     pub fn holes(&self) -> Vec<String> {
         let pairs = self.list.iter().zip(self.list.iter().skip(1));
         pairs
@@ -116,6 +117,7 @@ impl Segments {
     }
 
     /// All lines of all segments in order. A segment that cannot be read further gives one error, and the next one follows.
+    #[cfg(test)]
     pub fn lines(&self) -> impl Iterator<Item = io::Result<SegmentLine>> {
         self.list.iter().flat_map(|file| {
             let (lines, error) = match file.lines() {
@@ -245,6 +247,7 @@ pub struct SegmentLines {
 
 impl SegmentLines {
     /// How many bytes follow the last whole line: a line that is being written, or was when the gateway died.
+    #[cfg(test)]
     #[must_use]
     pub const fn torn(&self) -> usize {
         self.torn

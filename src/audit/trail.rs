@@ -97,7 +97,7 @@ impl Future for DurableReceipt {
 
 /// Entries on their way to the writer. Each is a line: the members that its maker knows.
 #[derive(Default)]
-pub(super) struct Chunk {
+pub(super) struct EntryChunk {
     pub(super) bytes: Vec<u8>,
     pub(super) entries: u64,
     /// The bodies of the entries with these numbers in the chunk, in order.
@@ -324,7 +324,7 @@ struct Producer {
     queue: Sender<Message>,
     state: Arc<State>,
     budget: Arc<Budget>,
-    chunk: Chunk,
+    chunk: EntryChunk,
     entries: u64,
     bytes: u64,
     /// Places of requests that are going on (`on_full = "refuse"`).
@@ -337,9 +337,9 @@ impl Producer {
         Self {
             queue,
             state,
-            chunk: Chunk {
+            chunk: EntryChunk {
                 budget: budget.clone(),
-                ..Chunk::default()
+                ..EntryChunk::default()
             },
             budget,
             entries: 0,
@@ -393,10 +393,10 @@ impl Producer {
         if self.chunk.entries == 0 {
             return;
         }
-        let next = Chunk {
+        let next = EntryChunk {
             bytes: Vec::with_capacity(self.chunk.bytes.len().min(CHUNK) + CHUNK / 64),
             budget: self.budget.clone(),
-            ..Chunk::default()
+            ..EntryChunk::default()
         };
         let mut full = std::mem::replace(&mut self.chunk, next);
         full.waiter = waiter;
@@ -426,7 +426,7 @@ impl fmt::Debug for WorkerTrail {
 
 impl WorkerTrail {
     /// Whether a request may begin. With `on_full = "refuse"` it takes a place for the request's entry, which
-    /// [`push`](Self::push) or [`release`](Self::release) gives back.
+    /// [`push`](Self::push) gives back.
     #[must_use]
     pub fn admits(&self) -> bool {
         if !self.refuses {
@@ -439,12 +439,6 @@ impl WorkerTrail {
         }
         producer.reserved += 1;
         true
-    }
-
-    /// Gives the place of a request back that makes no entry.
-    pub fn release(&self) {
-        let mut producer = self.producer.borrow_mut();
-        producer.reserved = producer.reserved.saturating_sub(1);
     }
 
     /// Whether a request waits for its entry before it is answered (`durable = "each"`).

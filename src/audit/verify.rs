@@ -39,7 +39,7 @@ const TRIES: usize = 3;
 
 /// A checkpoint that came to us on another way than the trail: from another gateway, or from a file of the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Witness {
+pub struct TrailWitness {
     /// Where it comes from, for people.
     pub source: String,
     /// The signed note.
@@ -89,7 +89,7 @@ impl Verdict {
 ///
 /// # Errors
 /// When the directory cannot be read. Whatever else cannot be read is a finding.
-pub fn verify(directory: &Path, key: &CheckpointVerifier, witnesses: &[Witness]) -> io::Result<Verdict> {
+pub fn verify(directory: &Path, key: &CheckpointVerifier, witnesses: &[TrailWitness]) -> io::Result<Verdict> {
     let mut before = TrailFiles::list(directory)?;
     for _ in 1..TRIES {
         let verdict = verify_once(directory, &before, key, witnesses)?;
@@ -103,7 +103,7 @@ pub fn verify(directory: &Path, key: &CheckpointVerifier, witnesses: &[Witness])
     verify_once(directory, &before, key, witnesses)
 }
 
-fn verify_once(directory: &Path, files: &TrailFiles, key: &CheckpointVerifier, witnesses: &[Witness]) -> io::Result<Verdict> {
+fn verify_once(directory: &Path, files: &TrailFiles, key: &CheckpointVerifier, witnesses: &[TrailWitness]) -> io::Result<Verdict> {
     let newest = match std::fs::read_to_string(directory.join("checkpoint")) {
         Ok(text) => Some(text),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -337,7 +337,7 @@ impl<'a> Walk<'a> {
         (sizes.next().unwrap_or(0), sizes.next().unwrap_or(0))
     }
 
-    fn read_witnesses(&mut self, witnesses: &[Witness]) {
+    fn read_witnesses(&mut self, witnesses: &[TrailWitness]) {
         for witness in witnesses {
             let origin = Checkpoint::parse_unverified(&witness.note).map(|said| said.origin);
             match self.key.verify(&witness.note) {
@@ -928,7 +928,7 @@ pub(super) fn each_line(directory: &Path, mut each: impl FnMut(&[u8])) -> io::Re
 ///
 /// # Errors
 /// When the file cannot be read or has no signed note.
-pub fn read_witnesses(path: &Path) -> io::Result<Vec<Witness>> {
+pub fn read_witnesses(path: &Path) -> io::Result<Vec<TrailWitness>> {
     let text = read_bounded(path, MAX_CHECKPOINTS)?;
     let one = text.len() <= MAX_CHECKPOINT && Checkpoint::parse_unverified(&text).is_ok();
     let all = if one { vec![text.as_str()] } else { notes(&text).0 };
@@ -937,7 +937,7 @@ pub fn read_witnesses(path: &Path) -> io::Result<Vec<Witness>> {
     }
     Ok(all
         .into_iter()
-        .map(|note| Witness {
+        .map(|note| TrailWitness {
             source: format!("`{}`", path.display()),
             note: note.to_owned(),
         })

@@ -22,7 +22,7 @@ use super::checkpoint::CheckpointSigner;
 use super::files::{append_to, replace, segment_file};
 use super::recovery::{OpenSegment, Recovered};
 use super::settings::{AuditSettings, Durable, OnFull};
-use super::trail::{Chunk, NotRecorded, State, TrailError};
+use super::trail::{EntryChunk, NotRecorded, State, TrailError};
 use super::tree::{Frontier, SUBTREE, leaf_hash};
 
 /// Most bytes of entries that one batch takes; it is written with one call.
@@ -39,7 +39,7 @@ const RETRY: Duration = Duration::from_millis(250);
 
 /// What the writer is asked to do.
 pub(super) enum Message {
-    Chunk(Chunk),
+    Chunk(EntryChunk),
     Erase {
         request_id: String,
         who: Vec<u8>,
@@ -353,13 +353,12 @@ impl Writer {
         self.retry_at.is_none() && self.sync()
     }
 
-    fn add_chunk(&mut self, chunk: Chunk) {
+    fn add_chunk(&mut self, chunk: EntryChunk) {
         let mut bodies = chunk.bodies.into_iter().peekable();
-        let mut number = 0;
-        for members in chunk.bytes.split(|byte| *byte == b'\n').filter(|members| !members.is_empty()) {
+        let entries = chunk.bytes.split(|byte| *byte == b'\n').filter(|members| !members.is_empty());
+        for (number, members) in (0..).zip(entries) {
             let own = bodies.next_if(|(of, _)| *of == number).map(|(_, bodies)| bodies);
             self.add(members, own);
-            number += 1;
             if self.is_segment_full() {
                 self.flush();
             }

@@ -1,3 +1,5 @@
+//! Rules of signed notes and checkpoints, with the published examples.
+
 use super::*;
 
 /// The example of C2SP `signed-note`.

@@ -1,3 +1,5 @@
+//! Rules of closed segments: what is read is what was written, and what is damaged is told.
+
 use super::super::index::{TermField, TimeSpan, UNREADABLE};
 use super::*;
 

@@ -1,3 +1,5 @@
+//! Rules of masking: a secret never appears, and what is no secret stays readable.
+
 use proptest::prelude::*;
 
 use super::*;

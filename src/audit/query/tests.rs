@@ -1,0 +1,1 @@
+//! Rules of queries: the filters, the order, and how little is read.

@@ -1,3 +1,5 @@
+//! Rules of the Merkle tree, with the published vectors and against the RFC's own definitions.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,8 +1,7 @@
-//! `durward audit query`, `show` and `report`.
+//! `durward audit query` and `show`.
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -11,10 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Directories;
-use crate::audit::checkpoint::{CheckpointVerifier, public_key_of};
-use crate::audit::prove::Prover;
 use crate::audit::query::{EntryOrder, EntryQuery, Follower, FoundEntry, MergedMatches, StatusFilter, bytes_without_index};
-use crate::audit::report::{CredentialReport, report as report_on};
 use crate::audit::segments::Segments;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::Printer;
@@ -70,20 +66,6 @@ pub(crate) struct ShowArgs {
     request_id: String,
     #[command(flatten)]
     directories: Directories,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ReportArgs {
-    /// The id of the credential.
-    credential_id: String,
-    #[command(flatten)]
-    directories: Directories,
-    /// The bound of a revocation in the gateways' configuration, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    bound: u64,
-    /// Also write the proofs of the actions and of the requests since the end; of several trails, one file each.
-    #[arg(long, value_name = "FILE")]
-    proof: Option<PathBuf>,
 }
 
 fn parse_status(text: &str) -> Result<StatusFilter, String> {
@@ -240,82 +222,4 @@ fn values(trails: &[Segments], query: &EntryQuery) -> (Vec<Value>, Vec<String>) 
     let found = matches.by_ref().take(1_000);
     let values = found.filter_map(|(_, entry)| serde_json::from_str(&entry.line).ok()).collect();
     (values, matches.problems())
-}
-
-pub(crate) fn report(config: &Path, args: &ReportArgs, printer: &Printer) -> Result<(), Failure> {
-    let trails = open(config, &args.directories)?;
-    let bound = Duration::from_secs(args.bound);
-    let report = report_on(&args.credential_id, &trails, bound).map_err(|error| failed(error.to_string()))?;
-    if let Some(file) = &args.proof {
-        write_proofs(file, &trails, &report)?;
-    }
-    printer.print(&report, |out| {
-        writeln!(out, "credential {}", report.credential)?;
-        writeln!(
-            out,
-            "requests   {} ({} admitted, {} refused)",
-            report.requests, report.admitted, report.refused
-        )?;
-        writeln!(out, "first use  {}", report.first_use.as_deref().unwrap_or("never"))?;
-        writeln!(out, "last use   {}", report.last_use.as_deref().unwrap_or("never"))?;
-        let counts = [
-            ("route", &report.routes),
-            ("address", &report.addresses),
-            ("status", &report.statuses),
-            ("denial", &report.denials),
-        ];
-        for (name, values) in counts {
-            for (value, count) in values {
-                writeln!(out, "{name:<9}  {value}: {count}")?;
-            }
-        }
-        for action in &report.actions {
-            writeln!(out, "action     {action}")?;
-        }
-        if let Some(end) = &report.end {
-            writeln!(
-                out,
-                "end        {} by {}, acknowledged {}, holds since {}",
-                end.action, end.who, end.acknowledged, end.holds_since
-            )?;
-            writeln!(
-                out,
-                "between    {} admitted after the acknowledgement and before the end held everywhere",
-                end.admitted_between
-            )?;
-            writeln!(
-                out,
-                "after      {} refused, the last try {}",
-                end.refused_since,
-                end.last_try.as_deref().unwrap_or("never")
-            )?;
-        }
-        for gap in &report.gaps {
-            writeln!(out, "gap        {gap}")?;
-        }
-        writeln!(out, "{}", report.statement)
-    })
-}
-
-/// Writes the proofs of the entries that a report rests on.
-fn write_proofs(file: &Path, trails: &[Segments], report: &CredentialReport) -> Result<(), Failure> {
-    for (number, trail) in trails.iter().enumerate() {
-        let mut proofs = String::new();
-        let entries: Vec<_> = report.proven.iter().filter(|proven| proven.trail == number).collect();
-        if entries.is_empty() {
-            continue;
-        }
-        let key = CheckpointVerifier::read(&public_key_of(trail.directory())).map_err(|error| failed(error.to_string()))?;
-        let prover = Prover::open(trail.directory(), &key).map_err(|error| failed(error.to_string()))?;
-        for proven in entries {
-            let proof = prover.prove(proven.entry.seq, proven.entry.line.as_bytes());
-            proofs.push_str(&proof.map_err(|error| failed(error.to_string()))?);
-        }
-        let mut path = file.as_os_str().to_owned();
-        if let Some(reach) = report.gateways.get(number).filter(|_| trails.len() > 1) {
-            path.push(format!(".{}", reach.gateway));
-        }
-        fs::write(&path, proofs).map_err(|error| failed(format!("{}: {error}", Path::new(&path).display())))?;
-    }
-    Ok(())
 }

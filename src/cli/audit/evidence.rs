@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::Directories;
 use crate::audit::checkpoint::{Checkpoint, CheckpointVerifier, public_key_of};
 use crate::audit::prove::{ProofError, Prover, entries_of_request};
-use crate::audit::verify::{Verdict, Witness, read_witnesses, verify as verify_trail};
+use crate::audit::verify::{TrailWitness, Verdict, read_witnesses, verify as verify_trail};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::Printer;
 
@@ -122,7 +122,7 @@ fn key_of(directory: &Path, given: &[CheckpointVerifier]) -> Result<CheckpointVe
 }
 
 /// The checkpoints of other gateways that stand in a directory.
-fn kept_for_others(directory: &Path) -> Result<Vec<Witness>, Failure> {
+fn kept_for_others(directory: &Path) -> Result<Vec<TrailWitness>, Failure> {
     let others = directory.join("others");
     let cannot = |error: io::Error| failed(format!("`{}` cannot be read: {error}", others.display()));
     let mut paths = Vec::new();

@@ -19,8 +19,6 @@ pub(crate) enum AuditCommand {
     Query(Box<asking::QueryArgs>),
     /// Show all entries of a request and its bodies.
     Show(asking::ShowArgs),
-    /// Report what a credential did, and whether anything was admitted after its end.
-    Report(asking::ReportArgs),
     /// Verify that trails are whole: exit code 0 if they are, 1 if not, with the first bad entry named.
     Verify(evidence::VerifyArgs),
     /// Print the proof that the entries of a request stand in the trail: entry, inclusion proof and signed checkpoint.
@@ -33,7 +31,6 @@ pub(crate) fn run(config: &Path, command: &AuditCommand, printer: &Printer) -> R
     match command {
         AuditCommand::Query(args) => asking::query(config, args, printer),
         AuditCommand::Show(args) => asking::show(config, args, printer),
-        AuditCommand::Report(args) => asking::report(config, args, printer),
         AuditCommand::Verify(args) => evidence::verify(config, args, printer),
         AuditCommand::Prove(args) => evidence::prove(config, args, printer),
         AuditCommand::Erase(args) => erase::run(&OperatorClient::of_config(config)?, args, printer),

@@ -151,6 +151,7 @@ impl SettingValue for Durable {
 
 /// `audit` of a route.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each route while the configuration is read")]
 pub enum RouteAuditKey {
     /// `audit = "off"`.
     Off,

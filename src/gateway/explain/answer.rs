@@ -15,7 +15,7 @@ use crate::snapshot::Snapshot;
 use crate::wire::fields::Fields;
 use crate::wire::head::RequestHead;
 
-use super::mask::Secrets;
+use super::mask::GivenSecrets;
 use super::trace::{TraceNotes, TracedEnd};
 use super::{Access, ExplainError, ExplainRequest, GatewayResponse, NoBody, ResponseBody, RouteIndex};
 use crate::gateway::access_record::NotedRequest;
@@ -150,7 +150,7 @@ struct Sources<'a> {
     noted: &'a NotedRequest,
     notes: &'a TraceNotes,
     head: &'a RequestHead,
-    secrets: &'a Secrets,
+    secrets: &'a GivenSecrets,
     ages: Ages,
 }
 
@@ -174,7 +174,7 @@ pub(super) fn assemble(
 ) -> Result<Explanation, ExplainError> {
     let noted = response.observer.noted().ok_or(ExplainError::Ended)?;
     let snapshot = &view.snapshot;
-    let secrets = Secrets::of(request, &snapshot.surfaces);
+    let secrets = GivenSecrets::of(request, &snapshot.surfaces);
     let sources = Sources {
         snapshot,
         noted: &noted,
@@ -212,7 +212,7 @@ pub(super) fn assemble(
     })
 }
 
-fn text(text: &str, secrets: &Secrets) -> Option<String> {
+fn text(text: &str, secrets: &GivenSecrets) -> Option<String> {
     (!text.is_empty()).then(|| secrets.mask(text))
 }
 
@@ -418,7 +418,7 @@ fn outgoing(sources: &Sources<'_>) -> Option<OutgoingExplained> {
     })
 }
 
-fn answered(response: &GatewayResponse<NoBody>, secrets: &Secrets) -> ResponseExplained {
+fn answered(response: &GatewayResponse<NoBody>, secrets: &GivenSecrets) -> ResponseExplained {
     let body = match &response.body {
         ResponseBody::Bytes(bytes) => secrets.mask(&String::from_utf8_lossy(bytes)),
         ResponseBody::Empty | ResponseBody::Upstream(_) => String::new(),

@@ -28,13 +28,13 @@ const SECRET_WORDS: [&str; 11] = [
 ];
 
 /// The secrets of one request.
-pub(super) struct Secrets {
+pub(super) struct GivenSecrets {
     /// Names of headers whose values are masked, in lower case.
     names: Vec<String>,
     values: Vec<Zeroizing<String>>,
 }
 
-impl Secrets {
+impl GivenSecrets {
     /// Secret is what was given as such, what a surface reads credentials from, and what is named like a secret.
     pub(super) fn of(request: &ExplainRequest, surfaces: &[Surface]) -> Self {
         let mut secrets = Self {
@@ -132,7 +132,7 @@ mod tests {
                 ("Accept", "application/json", false),
             ],
         );
-        let secrets = Secrets::of(&request, &[]);
+        let secrets = GivenSecrets::of(&request, &[]);
         for (name, value) in [
             ("Authorization", "Bearer canary-bearer"),
             ("X-Odd", "canary-odd"),
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_scheme_is_no_secret() {
-        let secrets = Secrets::of(&request("https://a/", &[("Authorization", "Bearer canary-bearer", false)]), &[]);
+        let secrets = GivenSecrets::of(&request("https://a/", &[("Authorization", "Bearer canary-bearer", false)]), &[]);
         assert_eq!(secrets.mask("Bearer realm"), "Bearer realm");
     }
 }

@@ -12,7 +12,7 @@ use durward::audit::checkpoint::{CheckpointSigner, CheckpointVerifier, notes, pu
 use durward::audit::closed::close;
 use durward::audit::settings::{AuditSettings, Durable, OnFull};
 use durward::audit::tree::{Frontier, leaf_hash};
-use durward::audit::verify::{Fault, Verdict, Witness, verify};
+use durward::audit::verify::{Fault, TrailWitness, Verdict, verify};
 use durward::base::clock::{SystemClock, UnixMillis};
 use durward::base::ids::GatewayId;
 
@@ -192,7 +192,7 @@ impl Trail {
         self.verify_with(&[])
     }
 
-    fn verify_with(&self, witnesses: &[Witness]) -> Verdict {
+    fn verify_with(&self, witnesses: &[TrailWitness]) -> Verdict {
         verify(&self.directory, self.signer.verifier(), witnesses).unwrap()
     }
 
@@ -462,7 +462,7 @@ fn an_erased_body_is_told_and_needs_an_entry() {
 fn whoever_has_the_key_is_found_by_a_witness_and_by_nothing_else() {
     let mut trail = Trail::begin();
     trail.add_requests(300);
-    let witness = Witness {
+    let witness = TrailWitness {
         source: "others/edge-1 of edge-2".into(),
         note: trail.signed.last().unwrap().clone(),
     };
@@ -491,7 +491,7 @@ fn whoever_has_the_key_is_found_by_a_witness_and_by_nothing_else() {
 
     // Another key is no witness of this trail, and its signature does not hold.
     let other = Trail::begin();
-    let forged_witness = Witness {
+    let forged_witness = TrailWitness {
         source: "a file".into(),
         note: other.signer.sign(10, &[7; 32], UnixMillis(0)),
     };

@@ -331,13 +331,13 @@ fn generate(dice: &mut Dice, credentials: &[Headers]) -> Generated {
         "/",
         "*",
     ];
-    let target = if dice.next() % 2 == 0 {
+    let target = if dice.next().is_multiple_of(2) {
         dice.pick(&usual)
     } else {
         dice.pick(&unusual)
     };
     // Half of them present one of the first credentials, which are good.
-    let first = if dice.next() % 2 == 0 { 4 } else { credentials.len() };
+    let first = if dice.next().is_multiple_of(2) { 4 } else { credentials.len() };
     let mut headers = dice.pick(&credentials[..first]).clone();
     let none: &[(&str, &str)] = &[];
     let more: [&[(&str, &str)]; 11] = [
@@ -353,7 +353,7 @@ fn generate(dice: &mut Dice, credentials: &[Headers]) -> Generated {
         &[("Content-Length", "x")],
         &[("Transfer-Encoding", "gzip")],
     ];
-    let more = if dice.next() % 2 == 0 { none } else { dice.pick(&more) };
+    let more = if dice.next().is_multiple_of(2) { none } else { dice.pick(&more) };
     headers.extend(more.iter().map(|(name, value)| header(name, *value)));
     Generated {
         method,

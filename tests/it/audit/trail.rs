@@ -225,7 +225,6 @@ fn with_refuse_a_full_disk_answers_503_and_the_gateway_serves_again_by_itself() 
         (metric(&gateway, "durward_audit_failing") == 0).then_some(())
     });
     assert_eq!(once(&gateway), 200);
-    drop(once);
     let refused = *refused.lock().unwrap();
     until("an entry of each request that was served", PATIENCE, || {
         (paths(&directory(&site), "request") == served).then_some(())
