@@ -22,7 +22,7 @@ methods = ["POST"]
 access = "public"
 [routes.audit]
 body = { max = "4KiB", types = ["application/json", "application/x-www-form-urlencoded", "text/plain"], mask = ["ssn"] }
-answer = { max = "4KiB", types = ["application/json", "text/plain"] }
+answer = { max = "4KiB", types = ["application/json", "text/plain"], mask = ["ssn"] }
 
 [[routes]]
 path = "/plain"

@@ -1,5 +1,6 @@
 //! The audit trail and its commands through the real binary.
 
+mod asking;
 mod bodies;
 mod entries;
 mod evidence;
