@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufReader, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +13,7 @@ use super::checkpoint::{Checkpoint, CheckpointVerifier, MAX_CHECKPOINT, gateway_
 use super::closed;
 use super::trail::MAX_ENTRY;
 use super::tree::{Frontier, HASH_LEN, Hash, SUBTREE, leaf_hash};
-use crate::base::clock::UnixMillis;
+use crate::base::clock::{UnixMillis, instant};
 
 mod bodies;
 mod fault;
@@ -34,8 +35,11 @@ const MAX_SUSPECTS: usize = 1_000;
 /// Largest file of checkpoints that is read: about 700 000 of them, a segment that was open for 80 days.
 const MAX_CHECKPOINTS: u64 = 256 * 1024 * 1024;
 
-/// How often a verification begins anew because the files changed under it.
-const TRIES: usize = 3;
+/// A verification begins anew while the files change under it, at least so often, ...
+const MIN_TRIES: u32 = 3;
+
+/// ... and until so much time has passed.
+const MAX_TIME: Duration = Duration::from_secs(10);
 
 /// A checkpoint that came to us on another way than the trail: from another gateway, or from a file of the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,29 +94,41 @@ impl Verdict {
 /// # Errors
 /// When the directory cannot be read. Whatever else cannot be read is a finding.
 pub fn verify(directory: &Path, key: &CheckpointVerifier, witnesses: &[TrailWitness]) -> io::Result<Verdict> {
-    let mut before = TrailFiles::list(directory)?;
-    for _ in 1..TRIES {
-        let verdict = verify_once(directory, &before, key, witnesses)?;
-        let after = TrailFiles::list(directory)?;
-        // A running gateway closes and removes segments while they are read.
-        if verdict.is_whole() || after == before {
+    let began = instant();
+    let mut before = (TrailFiles::list(directory)?, newest_checkpoint(directory)?);
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let verdict = verify_once(directory, &before.0, before.1.as_deref(), key, witnesses)?;
+        let after = (TrailFiles::list(directory)?, newest_checkpoint(directory)?);
+        // A running gateway signs, closes and removes while its files are read.
+        if verdict.is_whole() || after == before || (tries >= MIN_TRIES && began.elapsed() >= MAX_TIME) {
             return Ok(verdict);
         }
         before = after;
     }
-    verify_once(directory, &before, key, witnesses)
 }
 
-fn verify_once(directory: &Path, files: &TrailFiles, key: &CheckpointVerifier, witnesses: &[TrailWitness]) -> io::Result<Verdict> {
-    let newest = match std::fs::read_to_string(directory.join("checkpoint")) {
-        Ok(text) => Some(text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => Some(String::new()),
-        Err(error) => return Err(error),
-    };
+/// The text of the newest checkpoint, which is empty where it is no text.
+fn newest_checkpoint(directory: &Path) -> io::Result<Option<String>> {
+    match std::fs::read_to_string(directory.join("checkpoint")) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Some(String::new())),
+        Err(error) => Err(error),
+    }
+}
+
+fn verify_once(
+    directory: &Path,
+    files: &TrailFiles,
+    newest: Option<&str>,
+    key: &CheckpointVerifier,
+    witnesses: &[TrailWitness],
+) -> io::Result<Verdict> {
     let mut walk = Walk::new(directory, key, files);
     walk.read_checkpoints(files);
-    walk.read_newest(newest.as_deref());
+    walk.read_newest(newest);
     walk.read_witnesses(witnesses);
     walk.points.make_contiguous().sort_by_key(|point| point.size);
     walk.begin(files);

@@ -590,7 +590,13 @@ fn what_the_writer_leaves_is_whole_stopped_killed_continued_closed_and_removed()
     // What a kill leaves: the files as they are now.
     let copy = folder.path().join("killed");
     fs::create_dir(&copy).unwrap();
-    for (name, bytes) in read_all(&directory).into_iter().filter(|(name, _)| name != "others") {
+    // A copy takes time, in which the writer may still sign and the archivist may still close; a kill takes none.
+    let mut files = read_all(&directory);
+    wait_for("the files to stay as they are", || {
+        let before = std::mem::replace(&mut files, read_all(&directory));
+        before == files
+    });
+    for (name, bytes) in files.into_iter().filter(|(name, _)| name != "others") {
         fs::write(copy.join(name), bytes).unwrap();
     }
     for ending in ["key", "pub"] {
