@@ -5,7 +5,7 @@ use aws_lc_rs::digest::{Context, SHA256, digest};
 /// SHA-256.
 pub type Hash = [u8; 32];
 
-/// Length in bytes of a [`Hash`].
+/// Length in bytes of a [`type@Hash`].
 pub const HASH_LEN: usize = 32;
 
 /// Entries of the subtrees whose hashes the file `nodes` keeps. A segment begins at a multiple of it, so that old segments can
