@@ -18,6 +18,30 @@ pub(crate) struct Browser {
     _profile: tempfile::TempDir,
 }
 
+/// How often chromedriver is started: it takes a port that is free over IPv4, and ends when that port is not free over IPv6.
+const STARTS: usize = 10;
+
+/// Starts chromedriver and answers its port; `None` when it has ended.
+fn start_driver() -> Option<(Child, u16)> {
+    let mut driver = Command::new("chromedriver")
+        .arg("--port=0")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("chromedriver is installed; scripts/test does that");
+    let port = BufReader::new(driver.stdout.take().unwrap())
+        .lines()
+        .map_while(Result::ok)
+        .find_map(|line| {
+            let (_, port) = line.split_once("successfully on port ")?;
+            port.trim_end_matches('.').parse::<u16>().ok()
+        });
+    if port.is_none() {
+        let _ = driver.wait();
+    }
+    Some((driver, port?))
+}
+
 impl Browser {
     /// Starts one. Needs the programs `chromium` and `chromedriver`.
     pub(crate) fn start() -> Self {
@@ -26,23 +50,8 @@ impl Browser {
 
     /// Starts one that finds hosts by these rules (`MAP api.example.com 127.0.0.1:8443, …`).
     pub(crate) fn start_with(rules: &str) -> Self {
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("chromedriver is installed; scripts/test does that");
-        let told = BufReader::new(driver.stdout.take().unwrap())
-            .lines()
-            .map_while(Result::ok)
-            .find_map(|line| {
-                line.split_once("successfully on port ")?
-                    .1
-                    .trim_end_matches('.')
-                    .parse::<u16>()
-                    .ok()
-            });
-        let address = SocketAddr::from(([127, 0, 0, 1], told.expect("chromedriver tells its port")));
+        let (driver, port) = (0..STARTS).find_map(|_| start_driver()).expect("chromedriver tells its port");
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
         let profile = tempfile::tempdir().unwrap();
         let mut browser = Self {
             driver,
