@@ -42,6 +42,7 @@ use_pinned_release() {
   local pinned default
   [ -z "${RUSTUP_TOOLCHAIN:-}" ] && [ -e rust-toolchain.toml ] && command -v rustup >/dev/null 2>&1 || return 0
   pinned=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
+  # Not `grep -q`, which ends early: with pipefail, rustup would fail.
   if rustup toolchain list | grep "^$pinned-" > /dev/null; then return; fi
   default=$(rustup default | cut -d' ' -f1)
   case $(rustc "+$default" --version 2>/dev/null) in
@@ -90,5 +91,6 @@ timed_tests() {
   env "$runner=env RUSTC_BOOTSTRAP=1" cargo test --quiet --lib --bins --tests -- -Zunstable-options --report-time --format pretty |
     tee "$log" | grep --line-buffered -vE '^test .* \.\.\. (ok|ignored)( <[0-9.]+s>)?$|^$'
   heading "the slowest tests (all of them: $log)"
+  # With pipefail, a reader that ends early would end the script: sort gets SIGPIPE. So this sed reads to the end.
   sed -nE 's/^test (.*) \.\.\. ok <([0-9.]+)s>$/\2 s  \1/p' "$log" | sort -rn | sed -n 1,10p
 }

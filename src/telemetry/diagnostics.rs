@@ -44,16 +44,24 @@ impl Diagnostics {
     /// When the writing thread cannot be started.
     pub fn install(format: DiagnosticsFormat) -> io::Result<Self> {
         let output = Output::start("durward-log", io::stderr())?;
-        let filter = filter(std::env::var("DURWARD_LOG").ok().as_deref());
+        let written = std::env::var("DURWARD_LOG").ok();
+        let chosen = filter(written.as_deref().unwrap_or_default());
+        let is_understood = chosen.is_some();
         let lines = LogWriter(output.sender());
         let layer = tracing_subscriber::fmt::layer().event_format(EventFormat(format)).with_ansi(false);
         // An error means that a subscriber is there already, as in tests that start twice.
         drop(
             tracing_subscriber::registry()
-                .with(filter)
+                .with(chosen.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO)))
                 .with(layer.with_writer(lines))
                 .try_init(),
         );
+        if !is_understood {
+            tracing::warn!(
+                help = "write a level, or target=level, separated by commas: info,durward::store=debug",
+                "DURWARD_LOG is not understood; info and above are logged"
+            );
+        }
         let panics = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&panics);
         std::panic::set_hook(Box::new(move |info| {
@@ -75,16 +83,18 @@ impl Diagnostics {
     }
 }
 
-/// What is logged: a level, or a list of `target=level`. Empty parts of the list are ignored. If no part is left, or if one is not
-/// understood, `info` and above are logged.
-fn filter(text: Option<&str>) -> Targets {
-    let parts = text.unwrap_or_default().split(',').map(str::trim);
-    let directives: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
-    // The parser takes an empty level for `error`.
-    let lacks_level = directives.iter().any(|directive| directive.ends_with('='));
-    let list = (!directives.is_empty() && !lacks_level).then(|| directives.join(","));
-    list.and_then(|list| list.parse().ok())
-        .unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO))
+/// What is logged: a list of levels and `target=level`, as the variable `DURWARD_LOG` has it. Empty parts of the list are left out; an
+/// empty list means `info` and above. `None` if a part is not understood.
+fn filter(text: &str) -> Option<Targets> {
+    let parts: Vec<&str> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+    if parts.is_empty() {
+        return Some(Targets::new().with_default(LevelFilter::INFO));
+    }
+    // The parser of the library takes a word that is no level for a target, and logs nothing else; it takes an empty level for
+    // `error`. Then a slip of the pen would silence the alarms.
+    let is_level = |word: &str| word.parse::<LevelFilter>().is_ok() && !word.is_empty();
+    let is_understood = |part: &&str| is_level(part.rsplit_once('=').map_or(*part, |(_, level)| level));
+    parts.iter().all(is_understood).then(|| parts.join(","))?.parse().ok()
 }
 
 struct LogWriter(LineSender);
@@ -282,23 +292,32 @@ mod tests {
     }
 
     #[test]
-    fn the_variable_names_levels_and_what_is_not_understood_means_info() {
-        for text in [None, Some(""), Some("=="), Some("durward=loud"), Some("warn,durward=loud")] {
-            assert_eq!(filter(text).default_level(), Some(LevelFilter::INFO), "{text:?}");
+    fn the_variable_names_levels_of_everything_and_of_targets() {
+        for text in ["", ",", " "] {
+            assert_eq!(filter(text).unwrap().default_level(), Some(LevelFilter::INFO), "{text:?}");
         }
-        let chosen = filter(Some("warn,durward::store=debug"));
+        for text in ["debug", "debug,", ",DEBUG", "debug,,durward::store=warn", " debug , "] {
+            assert_eq!(filter(text).unwrap().default_level(), Some(LevelFilter::DEBUG), "{text:?}");
+        }
+        let chosen = filter("warn,durward::store=debug").unwrap();
         assert_eq!(chosen.default_level(), Some(LevelFilter::WARN));
         assert!(chosen.would_enable("durward::store::redis", &tracing::Level::DEBUG));
         assert!(!chosen.would_enable("durward::gateway", &tracing::Level::INFO));
     }
 
     #[test]
-    fn an_empty_part_of_the_variable_is_ignored_and_an_empty_level_is_not_understood() {
-        for text in ["debug,", ",debug", "debug,,durward::store=warn", " debug , "] {
-            assert_eq!(filter(Some(text)).default_level(), Some(LevelFilter::DEBUG), "{text:?}");
-        }
-        for text in [",", " ", "durward=", "debug,durward="] {
-            assert_eq!(filter(Some(text)).default_level(), Some(LevelFilter::INFO), "{text:?}");
+    fn a_part_that_is_not_understood_silences_nothing() {
+        for text in [
+            "loud",
+            "==",
+            "durward=",
+            "durward=loud",
+            "warn,durward=loud",
+            "debug,durward=",
+            "durward::store",
+            "info,error?",
+        ] {
+            assert_eq!(filter(text), None, "{text:?}");
         }
     }
 }

@@ -292,20 +292,18 @@ impl Builder<'_> {
 
     fn check_record_surface(&self, name: &Located<String>, gateway: &GatewayTable) {
         match gateway.surfaces.iter().find(|s| s.name.value == name.value) {
-            Some(found) if matches!(found.kind, SurfaceKindTable::SigningSecret(_)) => self.report.error(
-                &name.at,
-                format!("`{}` has signing secrets, and no record can hang on them", shorten(&name.value)),
-                Some("name a surface of keys, pairs or accounts".to_owned()),
-            ),
-            Some(found) if found.kind.has_records() => {}
-            Some(_) => self.report.error(
-                &name.at,
-                format!("`{}` has no records of its own", shorten(&name.value)),
-                Some("name a surface of keys, pairs or accounts".to_owned()),
-            ),
+            Some(found) => {
+                if let Some(why) = found.kind.childless() {
+                    self.report.error(
+                        &name.at,
+                        format!("`{}` {why}", shorten(&name.value)),
+                        Some("name a surface of keys, pairs or accounts".to_owned()),
+                    );
+                }
+            }
             None if self.is_broken_surface(&name.value) => {}
             None => {
-                let with_records = gateway.surfaces.iter().filter(|s| s.kind.has_records());
+                let with_records = gateway.surfaces.iter().filter(|s| s.kind.childless().is_none());
                 self.report.error(
                     &name.at,
                     format!("there is no surface `{}`", shorten(&name.value)),

@@ -287,12 +287,13 @@ impl SurfaceKindTable {
         }
     }
 
-    /// Whether it has records of its own.
-    pub fn has_records(&self) -> bool {
+    /// Why no record can hang on a record of this surface; `None` if records can.
+    pub fn childless(&self) -> Option<&'static str> {
         match self {
-            Self::Session(session) => session.record == RecordOf::Own,
-            Self::External(_) => false,
-            Self::ApiKey(_) | Self::KeyPair(_) | Self::Basic(_) | Self::Account(_) | Self::SigningSecret(_) => true,
+            Self::Session(session) if session.record == RecordOf::Own => None,
+            Self::Session(_) | Self::External(_) => Some("has no records of its own"),
+            Self::SigningSecret(_) => Some("has signing secrets, and no record can hang on them"),
+            Self::ApiKey(_) | Self::KeyPair(_) | Self::Basic(_) | Self::Account(_) => None,
         }
     }
 

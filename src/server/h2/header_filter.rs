@@ -34,8 +34,8 @@ const MAX_HELD: usize = 64 * 1024;
 /// again whenever bytes arrive, so thousands of small frames must not be kept. A block of more frames is left to the
 /// library, which ends the connection.
 const MAX_FRAMES: usize = 64;
-// The library takes a quarter more frames than a head of the largest size needs, of the smallest size that a frame's limit may
-// have (16 KiB), and at least five. A block that is left to it must be too long for it.
+// The library ends a connection whose header block has more than max(5, 5/4 of the frames that a head of MAX_HEAD bytes fills)
+// frames, counted at 16 KiB for each frame. MAX_FRAMES must be above that number: this filter does not look into a longer block.
 const _: () = assert!(MAX_HEAD / (16 * 1024) * 5 / 4 < MAX_FRAMES, "a longer head needs more frames here");
 
 /// The denial that a value of [`REFUSED`] stands for.

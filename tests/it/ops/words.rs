@@ -153,6 +153,27 @@ fn a_gateway_that_serves_says_what_it_is_and_every_line_has_one_shape() {
 }
 
 #[test]
+fn a_slip_in_the_variable_of_the_log_is_told_and_silences_nothing() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let site = site_with(&format!(
+        "[[listeners]]\nname = \"third\"\naddress = \"{}\"\n",
+        taken.local_addr().unwrap()
+    ));
+    for (variable, is_told) in [("loud", true), ("durward=", true), ("error", false)] {
+        let mut serve = std::process::Command::new(env!("CARGO_BIN_EXE_durward"));
+        serve.env("DURWARD_LOG", variable).arg("serve").arg("--config").arg(site.config());
+        let output = serve.output().unwrap();
+        let log = lines(&output.stderr);
+        let has = |level: &str, message: &str| {
+            let fits = |line: &&Value| line["level"] == level && line["message"].as_str().unwrap().starts_with(message);
+            log.iter().any(|line| fits(&line))
+        };
+        assert!(has("error", "the gateway does not start"), "{variable}: {log:?}");
+        assert_eq!(has("warn", "DURWARD_LOG is not understood"), is_told, "{variable}: {log:?}");
+    }
+}
+
+#[test]
 fn a_log_for_a_terminal_is_text_from_the_first_line() {
     let site = site_with("");
     let before = site.read("gateway.toml");

@@ -18,7 +18,8 @@ pub(crate) struct Browser {
     _profile: tempfile::TempDir,
 }
 
-/// How often chromedriver is started: it takes a port that is free over IPv4, and ends when that port is not free over IPv6.
+/// Most starts of chromedriver for one browser. Chromedriver chooses a port that is free over IPv4, and ends if the same port is taken
+/// over IPv6.
 const STARTS: usize = 10;
 
 /// Starts chromedriver and answers its port; `None` when it has ended.

@@ -145,6 +145,11 @@ pub(in crate::config::tests) const SERVED_CASES: &[Case] = &[
         "`web` has no records of its own",
     ),
     Case(
+        "[surfaces.hooks]\nkind = \"signing_secret\"\nprefixes = [\"w_\"]\n[[routes]]\npath = \"/a/{id}\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"api\"] }\nserve = \"mint\"\nmint = [{ surface = \"api\", parent = { surface = \"hooks\", id = \"path.id\" } }]\nanswer.body = '{{ credential.key }}'\n",
+        "\"hooks\"",
+        "`hooks` has signing secrets, and no record can hang on them",
+    ),
+    Case(
         "[[routes]]\npath = \"/a/{id}\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"api\"] }\nserve = \"rotate\"\nsurface = \"people\"\nid = \"path.id\"\nanswer.body = '{{ credential.key }}'\n",
         "\"people\"",
         "`people` has no keys to rotate",

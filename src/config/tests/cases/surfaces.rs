@@ -162,6 +162,11 @@ pub(in crate::config::tests) const SURFACE_CASES: &[Case] = &[
         "`y` has no records of its own",
     ),
     Case(
+        "[surfaces.x]\nkind = \"session_jwt\"\ntoken_kind = \"a\"\nsecrets = \"env:S\"\nrecord_surface = \"y\"\n[surfaces.y]\nkind = \"signing_secret\"\nprefixes = [\"w_\"]\n",
+        "\"y\"",
+        "`y` has signing secrets, and no record can hang on them",
+    ),
+    Case(
         "[surfaces.x]\nkind = \"account\"\nlogin_field = \"email\"\n",
         "x]",
         "a surface of kind `account` needs `password_field`",
