@@ -192,9 +192,13 @@ fn begin_next(directory: &Path, signer: &CheckpointSigner, found: &FoundTrail, n
     for first in numbers(directory, "trail", NEXT_LINES).map_err(failed())? {
         let path = segment_file(directory, first, NEXT_LINES);
         if first == size && size > found.segment.first {
-            if found.checkpoint.as_ref().is_none_or(|(checkpoint, _)| checkpoint.size != size) {
-                let note = signer.sign(size, &found.frontier.root(), now);
-                write_checkpoint(directory, found.segment.first, &note).map_err(failed())?;
+            match found.checkpoint.as_ref().filter(|(checkpoint, _)| checkpoint.size == size) {
+                // It stands beside the segment already, but the next segment rests on the newest one alone.
+                Some((_, note)) => replace(&directory.join("checkpoint"), note.as_bytes()).map_err(failed())?,
+                None => {
+                    let note = signer.sign(size, &found.frontier.root(), now);
+                    write_checkpoint(directory, found.segment.first, &note).map_err(failed())?;
+                }
             }
             name_next(directory, first).map_err(failed())?;
             begins = true;

@@ -286,6 +286,12 @@ fn a_kill_while_a_segment_ends_loses_nothing_of_the_next_one() {
     copy(&settings.directory, &killed.directory);
     // Readers find what has begun, and nothing wrong.
     assert_eq!(findings(&killed.directory), []);
+    // A kill between the two files of the checkpoint of the end.
+    let signed = AuditSettings {
+        directory: folder.path().join("signed"),
+        ..settings.clone()
+    };
+    copy(&settings.directory, &signed.directory);
     let crashed = AuditSettings {
         directory: folder.path().join("crashed"),
         ..settings.clone()
@@ -313,6 +319,12 @@ fn a_kill_while_a_segment_ends_loses_nothing_of_the_next_one() {
     disk.let_syncs(Syncs::Succeed);
     drop(trail);
     assert_eq!(findings(&settings.directory), []);
+    let beside = segment_file(&settings.directory, 0, "checkpoints");
+    fs::copy(beside, segment_file(&signed.directory, 0, "checkpoints")).unwrap();
+    let again = open(&signed).unwrap();
+    again.stop(Duration::from_secs(20));
+    drop(again);
+    assert_eq!(findings(&signed.directory), []);
 }
 
 #[test]
