@@ -325,6 +325,8 @@ impl<'a> Walk<'a> {
         let Some(text) = text else {
             match newest {
                 0 => self.notes.push("no checkpoint was signed yet: nothing is proven".into()),
+                // A gateway makes it after it has added the first checkpoint to the segment.
+                _ if previous == 0 => self.behind = Some(Fault::FileMissing),
                 _ => self.tell(previous, NAME, Fault::FileMissing),
             }
             return;
