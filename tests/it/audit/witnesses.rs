@@ -202,7 +202,7 @@ fn a_checkpoint_that_contradicts_the_one_that_is_kept_is_an_alarm_and_replaces_n
     let told = until("the alarm", PATIENCE, || alarms(&house.gateways[1]).pop());
     let said = told.to_string();
     assert!(
-        said.contains("gw-1") && said.contains("written anew") && said.contains("ERROR"),
+        said.contains("gw-1") && said.contains("written anew") && said.contains("\"error\""),
         "{said}"
     );
     // Another key for more entries.
