@@ -13,6 +13,7 @@ mod hatchpay;
 mod http2;
 mod kept;
 mod operator;
+mod printed;
 mod tampering;
 mod trail;
 mod witnesses;
