@@ -14,6 +14,7 @@ pub mod action;
 mod archivist;
 mod bodies;
 pub mod body;
+pub mod changes;
 pub mod checkpoint;
 pub mod closed;
 pub mod entry;

@@ -427,14 +427,14 @@ impl Iterator for Matches<'_> {
     }
 }
 
-fn lines_of(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn lines_of(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split_inclusive(|byte| *byte == b'\n')
         .filter_map(|line| line.strip_suffix(b"\n"))
 }
 
 /// Whole lines of a plain segment, from its end or from its beginning.
 #[derive(Debug)]
-struct PlainChunks {
+pub(super) struct PlainChunks {
     file: File,
     order: EntryOrder,
     begin: u64,
@@ -444,6 +444,11 @@ struct PlainChunks {
 }
 
 impl PlainChunks {
+    /// The newest lines first.
+    pub(super) fn from_the_end(file: File) -> io::Result<Self> {
+        Self::new(file, EntryOrder::NewestFirst)
+    }
+
     fn new(file: File, order: EntryOrder) -> io::Result<Self> {
         Ok(Self {
             begin: 0,
@@ -454,7 +459,7 @@ impl PlainChunks {
         })
     }
 
-    fn next(&mut self, text: &mut Vec<u8>) -> io::Result<bool> {
+    pub(super) fn next(&mut self, text: &mut Vec<u8>) -> io::Result<bool> {
         let mut size = CHUNK;
         while self.begin < self.end && size <= MAX_LINE {
             let length = size.min(self.end - self.begin);

@@ -3,6 +3,7 @@
 mod asking;
 mod bodies;
 mod entries;
+mod events;
 mod evidence;
 mod explain;
 mod hatchpay;
