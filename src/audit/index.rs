@@ -64,6 +64,9 @@ const FIELDS: usize = TermField::Target as usize + 1;
 /// The kind under which a line is found that is no entry at all, so that each query that should have met it can tell.
 pub(crate) const UNREADABLE: &str = "unreadable";
 
+/// The kind under which every line is found that tells of a change of records, besides its own kind.
+pub(crate) const CHANGE: &str = "change";
+
 /// First and last time in milliseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TimeSpan {
@@ -244,6 +247,9 @@ impl IndexBuilder {
         }
         if let Some(kind) = fields.kind.as_ref().filter(|kind| kind.as_str() != "request") {
             self.add(TermField::Kind, kind.as_str(), entry);
+        }
+        if fields.tells_change() {
+            self.add(TermField::Kind, CHANGE, entry);
         }
         if let Some(status) = fields.status {
             self.add_number(TermField::Status, status, entry);

@@ -15,6 +15,7 @@ mod archivist;
 mod batch;
 mod bodies;
 pub mod body;
+pub mod changes;
 pub mod checkpoint;
 pub mod closed;
 mod disk;

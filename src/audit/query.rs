@@ -535,7 +535,7 @@ impl Iterator for Matches<'_> {
     }
 }
 
-fn lines_of(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn lines_of(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split_inclusive(|byte| *byte == b'\n')
         .filter_map(|line| line.strip_suffix(b"\n"))
 }
@@ -560,7 +560,7 @@ fn named(path: &Path, error: &io::Error) -> io::Error {
 
 /// Whole lines of a plain segment, from its end or from its beginning.
 #[derive(Debug)]
-struct PlainChunks {
+pub(super) struct PlainChunks {
     file: File,
     order: EntryOrder,
     begin: u64,
@@ -572,6 +572,11 @@ struct PlainChunks {
 }
 
 impl PlainChunks {
+    /// The newest lines first.
+    pub(super) fn from_the_end(file: File) -> io::Result<Self> {
+        Self::new(file, EntryOrder::NewestFirst)
+    }
+
     fn new(file: File, order: EntryOrder) -> io::Result<Self> {
         Ok(Self {
             begin: 0,
@@ -584,7 +589,7 @@ impl PlainChunks {
     }
 
     /// Reads the next piece into `text`. Answers where in it whole lines stand.
-    fn next(&mut self, text: &mut Vec<u8>) -> io::Result<Option<Range<usize>>> {
+    pub(super) fn next(&mut self, text: &mut Vec<u8>) -> io::Result<Option<Range<usize>>> {
         let mut size = CHUNK;
         while self.begin < self.end && size <= MAX_LINE {
             let length = size.min(self.end - self.begin);
