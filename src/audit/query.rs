@@ -106,7 +106,9 @@ impl EntryQuery {
         ];
         // What has to be escaped may be written in several ways.
         let plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte));
-        let texts = texts.into_iter().filter_map(|(name, text)| Some((name, text.as_deref().filter(|text| plain(text))?)));
+        let texts = texts
+            .into_iter()
+            .filter_map(|(name, text)| Some((name, text.as_deref().filter(|text| plain(text))?)));
         let mut texts = texts.filter(|(name, text)| (*name, *text) != ("kind", "request"));
         let text = texts.next().map(|(name, text)| format!("\"{name}\":\"{text}\""));
         text.or_else(|| {
@@ -251,7 +253,8 @@ impl<'q> Matches<'q> {
                 self.problems.push(problem);
             }
         } else if self.problems.len() == MAX_PROBLEMS {
-            self.problems.push("there are more problems than are told; run: durward audit verify".into());
+            self.problems
+                .push("there are more problems than are told; run: durward audit verify".into());
         }
     }
 
@@ -315,7 +318,9 @@ impl<'q> Matches<'q> {
         let end = self.first + u64::from(index.lines());
         let next = self.starts.iter().copied().find(|start| *start > self.first);
         if let Some(next) = next.filter(|next| *next != end) {
-            self.tell_of_lines(&format!("the next entry would be {end}, and the next segment begins with entry {next}"));
+            self.tell_of_lines(&format!(
+                "the next entry would be {end}, and the next segment begins with entry {next}"
+            ));
         }
         let (since, until) = (self.query.since, self.query.until);
         if (since, until) != (None, None) && !index.times().meets(since, until) {
@@ -535,7 +540,7 @@ impl Iterator for Matches<'_> {
     }
 }
 
-fn lines_of(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn lines_of(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split_inclusive(|byte| *byte == b'\n')
         .filter_map(|line| line.strip_suffix(b"\n"))
 }
@@ -560,7 +565,7 @@ fn named(path: &Path, error: &io::Error) -> io::Error {
 
 /// Whole lines of a plain segment, from its end or from its beginning.
 #[derive(Debug)]
-struct PlainChunks {
+pub(super) struct PlainChunks {
     file: File,
     order: EntryOrder,
     begin: u64,
@@ -572,6 +577,11 @@ struct PlainChunks {
 }
 
 impl PlainChunks {
+    /// The newest lines first.
+    pub(super) fn from_the_end(file: File) -> io::Result<Self> {
+        Self::new(file, EntryOrder::NewestFirst)
+    }
+
     fn new(file: File, order: EntryOrder) -> io::Result<Self> {
         Ok(Self {
             begin: 0,
@@ -584,7 +594,7 @@ impl PlainChunks {
     }
 
     /// Reads the next piece into `text`. Answers where in it whole lines stand.
-    fn next(&mut self, text: &mut Vec<u8>) -> io::Result<Option<Range<usize>>> {
+    pub(super) fn next(&mut self, text: &mut Vec<u8>) -> io::Result<Option<Range<usize>>> {
         let mut size = CHUNK;
         while self.begin < self.end && size <= MAX_LINE {
             let length = size.min(self.end - self.begin);

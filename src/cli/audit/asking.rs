@@ -13,7 +13,7 @@ use super::Directories;
 use crate::audit::query::{EntryOrder, EntryQuery, Follower, FoundEntry, MergedMatches, QueryCost, ReadCount, StatusFilter};
 use crate::audit::segments::Segments;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::output::Printer;
+use crate::cli::output::{Printer, visible};
 
 /// How often a follower looks for new entries.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -141,8 +141,8 @@ pub(crate) fn whole(problems: &[String], printer: &Printer) -> Result<(), Failur
 
 fn print(entry: &FoundEntry, printer: &Printer) -> Result<(), Failure> {
     let value: Value = serde_json::from_str(&entry.line).map_err(|error| failed(error.to_string()))?;
-    printer.print(&value, |out| {
-        let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or("-").to_owned();
+    printer.print_line(&entry.line, |out| {
+        let text = |name: &str| visible(value.get(name).and_then(Value::as_str).unwrap_or("-")).into_owned();
         let status = value.get("status").map_or_else(|| "-".to_owned(), ToString::to_string);
         let what = match value.get("action") {
             Some(_) => format!("{} {} {}", text("action"), text("target"), text("outcome")),
@@ -256,7 +256,7 @@ pub(crate) fn show(config: &Path, args: &ShowArgs, printer: &Printer) -> Result<
     };
     printer.print(&shown, |out| {
         for value in shown.entries.iter().chain(&shown.bodies) {
-            writeln!(out, "{}", serde_json::to_string_pretty(value)?)?;
+            writeln!(out, "{}", visible(&serde_json::to_string_pretty(value)?))?;
         }
         Ok(())
     })?;

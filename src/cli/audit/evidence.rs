@@ -81,9 +81,14 @@ pub(crate) fn verify(config: &Path, args: &VerifyArgs, printer: &Printer) -> Res
         verdicts.push(verify_trail(directory, &key, &witnesses).map_err(cannot)?);
         origins.push(key.origin().to_owned());
     }
+    let mut remarked: Vec<&str> = Vec::new();
     for witness in &witnesses {
         let origin = Checkpoint::parse_unverified(&witness.note).map(|said| said.origin);
-        if let Some(origin) = origin.ok().filter(|origin| !origins.contains(origin)) {
+        if let Some(origin) = origin.ok().filter(|origin| !origins.contains(origin))
+            // A file may have many.
+            && !remarked.contains(&&*witness.source)
+        {
+            remarked.push(&witness.source);
             printer.remark(&format!(
                 "{} is of `{origin}`, whose trail was not given with --directory",
                 witness.source
