@@ -37,6 +37,12 @@ pub(crate) struct EntryFields<'a> {
     pub(crate) status: Option<u16>,
     #[serde(borrow)]
     pub(crate) target: Option<LineText<'a>>,
+    /// The credential that takes the place of the target.
+    #[serde(borrow)]
+    pub(crate) replaced_by: Option<LineText<'a>>,
+    /// What a served route did, and to which records.
+    #[serde(borrow)]
+    pub(crate) done: Option<LineText<'a>>,
     #[serde(borrow)]
     pub(crate) who: Option<ActorFields<'a>>,
 }
@@ -58,6 +64,22 @@ impl<'a> EntryFields<'a> {
     pub(crate) fn millis(&self) -> Option<i64> {
         parse_millis(self.time.as_ref()?.as_str())
     }
+}
+
+impl EntryFields<'_> {
+    /// The ids of the records that were made or changed: by an operator, or by a served route.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = &str> {
+        let named = [self.target.as_ref(), self.replaced_by.as_ref()];
+        let done = self.done.as_ref().map_or("", LineText::as_str);
+        named.into_iter().flatten().map(LineText::as_str).chain(done_ids(done))
+    }
+}
+
+/// The ids in `mint api:key_1 session:ses_1`.
+pub(crate) fn done_ids(done: &str) -> impl Iterator<Item = &str> {
+    done.split(' ')
+        .skip(1)
+        .filter_map(|record| record.split_once(':').map(|(_, id)| id))
 }
 
 /// A time as lines have it: RFC 3339.

@@ -26,6 +26,7 @@ mod pages;
 pub mod prove;
 pub mod query;
 pub mod recovery;
+pub mod report;
 pub mod segments;
 pub mod settings;
 pub mod trail;
