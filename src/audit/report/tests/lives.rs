@@ -229,21 +229,24 @@ fn what_a_route_made_is_taken_to_hang_on_its_maker_unless_the_trail_knows_better
         scene.later();
         scene
     };
-    let by_maker = minted(&|scene| drop(scene.operator(50.0, "accounts.revoke", "acc_0", "")));
+    let by_maker = minted(&|scene| {
+        scene.operator(50.0, "accounts.revoke", "acc_0", "");
+    });
     assert_eq!(ended(&by_maker), expected(50.0, "accounts.revoke"));
     let notes = by_maker.report().notes;
     assert!(notes.iter().any(|note| note.contains("taken to hang on acc_0")), "{notes:?}");
-    let together = minted(&|scene| drop(scene.operator(50.0, "sessions.revoke", "ses_0", "")));
+    let together = minted(&|scene| {
+        scene.operator(50.0, "sessions.revoke", "ses_0", "");
+    });
     assert_eq!(ended(&together), expected(50.0, "sessions.revoke"));
-    let everywhere = minted(&|scene| drop(scene.add(50.0, &served("ses_9", "session", "log_out account:acc_0"))));
+    let everywhere = minted(&|scene| {
+        scene.add(50.0, &served("ses_9", "session", "log_out account:acc_0"));
+    });
     assert_eq!(ended(&everywhere), expected(50.002, "log_out"));
     // An end of its own is certain, and counts alone.
     let own = minted(&|scene| {
-        drop(
-            scene
-                .operator(50.0, "accounts.revoke", "acc_0", "")
-                .operator(60.0, "keys.revoke", "key_1", ""),
-        )
+        let scene = scene.operator(50.0, "accounts.revoke", "acc_0", "");
+        scene.operator(60.0, "keys.revoke", "key_1", "");
     });
     assert_eq!(ended(&own), expected(60.0, "keys.revoke"));
     // What was made after it in the same call is below it, not above.
