@@ -102,6 +102,18 @@ mod tests {
     }
 
     #[test]
+    fn records_that_were_made_or_changed_are_targets() {
+        let targets = |line: &str| -> Vec<String> {
+            let fields = EntryFields::of_line(line.as_bytes()).unwrap();
+            fields.targets().map(str::to_owned).collect()
+        };
+        assert_eq!(targets(r#"{"seq":1,"target":"key_1","replaced_by":"key_2"}"#), ["key_1", "key_2"]);
+        assert_eq!(targets(r#"{"seq":1,"done":"mint api:key_1 session:a:b"}"#), ["key_1", "a:b"]);
+        assert_eq!(targets(r#"{"seq":1,"done":"list"}"#), [] as [&str; 0]);
+        assert_eq!(targets(r#"{"seq":1,"credential":"key_1"}"#), [] as [&str; 0]);
+    }
+
+    #[test]
     fn what_is_no_line_has_no_members() {
         for line in [
             &b""[..],

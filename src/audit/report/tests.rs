@@ -190,6 +190,24 @@ fn report_error(directory: &std::path::Path) -> String {
 }
 
 #[test]
+fn closed_segments_are_found_by_their_index() {
+    let mut scene = Scene::new();
+    let rotated = r#""kind":"request","request_id":"s","status":200,"took_us":0,"surface":"account","credential":"acc_0","done":"rotate api:key_0 api:key_1""#;
+    scene.add(1.0, rotated).admitted(10.0);
+    scene.add(50.0, &rotated.replace("rotate api:key_0 api:key_1", "revoke api:key_2 api:key_1"));
+    scene.operator(60.0, "keys.rotate", "key_9", r#","replaced_by":"key_1""#).later();
+    let open = scene.report();
+    let trails = scene.trails();
+    super::super::closed::close(trails[0].list()[0].path()).unwrap();
+    let trails = [Segments::open(&scene.directory("gw-a")).unwrap()];
+    let closed = super::report("key_1", &trails, Duration::from_secs(BOUND)).unwrap();
+    assert_eq!(closed.gaps, [] as [String; 0]);
+    assert_eq!((closed.actions.len(), closed.uses.requests), (3, 1));
+    assert_eq!(end_of(&closed), Some((at(50.0).as_str(), "revoke", "key_1")));
+    assert_eq!(serde_json::to_value(&closed).unwrap(), serde_json::to_value(&open).unwrap());
+}
+
+#[test]
 fn what_an_operator_did_to_it_is_listed_in_order_over_all_gateways() {
     let mut scene = Scene::of(&["gw-a", "gw-b"]);
     scene.on(

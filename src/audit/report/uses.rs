@@ -185,7 +185,7 @@ pub(super) fn count(counting: Counting<'_>, evidence: &mut ReportEvidence, unrea
         },
     };
     // Answered, and not ended yet, or never: their end is not on record.
-    let mut answered: HashMap<(usize, Option<String>), Vec<(FoundEntry, RequestLine)>> = HashMap::new();
+    let mut answered: HashMap<(usize, Option<String>), Vec<OpenUse>> = HashMap::new();
     let query = EntryQuery {
         credential: Some(counting.credential.to_owned()),
         ..EntryQuery::default()
@@ -196,7 +196,7 @@ pub(super) fn count(counting: Counting<'_>, evidence: &mut ReportEvidence, unrea
         };
         let key = (trail, line.request_id.clone());
         match line.kind.as_str() {
-            "answered" => answered.entry(key).or_default().push((entry, line)),
+            "answered" => answered.entry(key).or_default().push(OpenUse { trail, entry, line }),
             "request" => {
                 if let Some(before) = answered.get_mut(&key) {
                     before.pop();
@@ -207,17 +207,21 @@ pub(super) fn count(counting: Counting<'_>, evidence: &mut ReportEvidence, unrea
             _ => {}
         }
     });
-    let mut open: Vec<_> = answered
-        .into_iter()
-        .flat_map(|((trail, _), left)| left.into_iter().map(move |one| (trail, one)))
-        .collect();
-    open.sort_by_key(|(trail, (entry, _))| (entry.time, *trail, entry.seq));
-    for (trail, (entry, line)) in open {
+    let mut open: Vec<OpenUse> = answered.into_values().flatten().collect();
+    open.sort_by_key(|open| (open.entry.time, open.trail, open.entry.seq));
+    for OpenUse { trail, entry, line } in open {
         let until = counter.last_moment(trail, &entry, unread);
         counter.add(trail, entry, &line, until);
     }
     counter.count_unknown(unread);
     counter.counted
+}
+
+/// A request that was answered, as long as no entry tells its end.
+struct OpenUse {
+    trail: usize,
+    entry: FoundEntry,
+    line: RequestLine,
 }
 
 struct UseCounter<'c> {

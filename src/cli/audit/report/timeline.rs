@@ -9,8 +9,8 @@ use serde_json::Value;
 use crate::audit::report::{CredentialReport, CredentialUse, ReportAction};
 use crate::cli::output::{fields, table};
 
-/// Most refused requests that people are shown one by one. `--json` has more.
-const SHOWN_TRIES: usize = 20;
+/// Most requests of one sort that people are shown one by one. `--json` has more.
+const SHOWN_USES: usize = 20;
 
 /// Most values of one count that people are shown.
 const SHOWN_VALUES: usize = 8;
@@ -21,6 +21,18 @@ struct TimelineRow {
     gateway: String,
     what: String,
     below: Vec<String>,
+}
+
+impl TimelineRow {
+    /// Of no gateway.
+    fn alone(time: &str, what: &str) -> Self {
+        Self {
+            time: time.to_owned(),
+            gateway: String::new(),
+            what: what.to_owned(),
+            below: Vec::new(),
+        }
+    }
 }
 
 pub(super) fn show(report: &CredentialReport, bound: Duration, out: &mut dyn Write) -> io::Result<()> {
@@ -125,58 +137,52 @@ fn rows(report: &CredentialReport, bound: Duration) -> Vec<TimelineRow> {
     let mut rows: Vec<_> = report.actions.iter().map(|action| of_action(action, &report.credential)).collect();
     let uses = &report.uses;
     rows.extend(uses.first_use.as_ref().map(|first| of_use("first use", first)));
+    let is_shown = |last: &CredentialUse| {
+        let after = report
+            .after
+            .as_ref()
+            .map(|after| [after.between_list.last(), after.admitted_list.last()]);
+        uses.first_use.as_ref() == Some(last) || after.into_iter().flatten().flatten().any(|other| other == last)
+    };
     rows.extend(
         uses.last_use
             .as_ref()
-            .filter(|last| uses.first_use.as_ref() != Some(last))
+            .filter(|last| !is_shown(last))
             .map(|last| of_use("last use", last)),
     );
     if let Some(end) = &report.end {
-        let nowhere = |time: &str, what: String| TimelineRow {
-            time: time.to_owned(),
-            gateway: String::new(),
-            what,
-            below: Vec::new(),
-        };
-        rows.push(nowhere(&end.acknowledged, format!("THE END: {} of {}", end.action, end.of)));
-        rows.push(nowhere(
+        rows.push(TimelineRow::alone(
+            &end.acknowledged,
+            &format!("THE END is acknowledged: {} of {}", end.action, end.of),
+        ));
+        rows.push(TimelineRow::alone(
             &end.holds_since,
-            format!("from here on the end holds everywhere (bound {} s)", bound.as_secs()),
+            &format!("from here on the end holds everywhere (bound {} s)", bound.as_secs()),
         ));
     }
     if let Some(after) = &report.after {
-        rows.extend(
-            after
-                .between_list
-                .iter()
-                .map(|one| of_use("admitted before the end held everywhere", one)),
-        );
-        rows.extend(
-            after
-                .admitted_list
-                .iter()
-                .map(|one| of_use("ADMITTED, OR OPEN, AFTER THE END", one)),
-        );
-        rows.extend(after.refused_list.iter().take(SHOWN_TRIES).map(|one| of_use("refused", one)));
-        if let Some(last) = after.refused_list.get(..SHOWN_TRIES).and_then(<[_]>::last) {
-            let more = after.refused.saturating_sub(SHOWN_TRIES as u64);
-            if more > 0 {
-                rows.push(TimelineRow {
-                    time: last.time.clone(),
-                    gateway: String::new(),
-                    what: format!("… and {more} more refused"),
-                    below: Vec::new(),
-                });
+        let lists = [
+            ("admitted before the end held everywhere", &after.between_list, after.between),
+            ("ADMITTED, OR OPEN, AFTER THE END", &after.admitted_list, after.admitted),
+            ("refused", &after.refused_list, after.refused),
+        ];
+        for (what, list, count) in lists {
+            let shown = list.get(..SHOWN_USES).unwrap_or(list);
+            rows.extend(shown.iter().map(|one| of_use(what, one)));
+            let more = count.saturating_sub(shown.len() as u64);
+            if let Some(last) = shown.last().filter(|_| more > 0) {
+                rows.push(TimelineRow::alone(&last.time, &format!("and {more} more {what}")));
             }
         }
         rows.extend(after.unknown_callers.iter().map(|unknown| TimelineRow {
-            time: unknown.first.clone(),
             gateway: unknown.gateway.clone(),
-            what: format!(
-                "{} requests refused because the store could not be asked, whoever sent them, the last at {}",
-                unknown.refused, unknown.last
-            ),
-            below: Vec::new(),
+            ..TimelineRow::alone(
+                &unknown.first,
+                &format!(
+                    "{} requests refused because the store could not be asked, whoever sent them, the last at {}",
+                    unknown.refused, unknown.last
+                ),
+            )
         }));
     }
     rows
@@ -186,7 +192,7 @@ fn of_use(what: &str, one: &CredentialUse) -> TimelineRow {
     let text = |part: &Option<String>| part.clone().unwrap_or_else(|| "-".into());
     let status = one.status.map_or_else(|| "-".to_owned(), |status| status.to_string());
     let denial = one.denial.as_ref().map_or_else(String::new, |denial| format!(" {denial}"));
-    let open = if one.until > one.time {
+    let open = if is_long(one) {
         format!(", until {}", one.until)
     } else {
         String::new()
@@ -203,6 +209,13 @@ fn of_use(what: &str, one: &CredentialUse) -> TimelineRow {
         ),
         below: Vec::new(),
     }
+}
+
+/// Whether a request was open for a second or longer.
+fn is_long(one: &CredentialUse) -> bool {
+    let time = |text: &str| text.parse::<jiff::Timestamp>().ok();
+    let times = time(&one.time).zip(time(&one.until));
+    times.is_some_and(|(from, to)| to.duration_since(from).as_secs() >= 1)
 }
 
 fn of_action(action: &ReportAction, credential: &str) -> TimelineRow {
