@@ -31,6 +31,7 @@ mod pages;
 pub mod prove;
 pub mod query;
 pub mod recovery;
+pub mod report;
 pub mod segments;
 pub mod settings;
 mod syncer;

@@ -55,6 +55,7 @@ pub struct EntryQuery {
     pub request: Option<String>,
     /// Of a request, or of who acted.
     pub credential: Option<String>,
+    /// A record that was made or changed, by an operator or by a served route.
     pub target: Option<String>,
     pub tenant: Option<String>,
     pub client: Option<String>,
@@ -138,7 +139,10 @@ impl EntryQuery {
         };
         has(self.request.as_ref(), entry.request_id.as_ref())
             && (has(self.credential.as_ref(), entry.credential.as_ref()) || has(self.credential.as_ref(), actor))
-            && has(self.target.as_ref(), entry.target.as_ref())
+            && self
+                .target
+                .as_ref()
+                .is_none_or(|wanted| entry.targets().any(|target| target == wanted))
             && has(self.tenant.as_ref(), entry.tenant.as_ref())
             && has(self.client.as_ref(), entry.client.as_ref())
             && has(self.denial.as_ref(), entry.denial.as_ref())

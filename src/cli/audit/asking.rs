@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Directories;
+use super::{Directories, failed};
 use crate::audit::query::{EntryOrder, EntryQuery, Follower, FoundEntry, MergedMatches, QueryCost, ReadCount, StatusFilter};
 use crate::audit::segments::Segments;
 use crate::cli::failure::{Exit, Failure};
@@ -85,11 +85,7 @@ fn parse_time(text: &str) -> Result<i64, String> {
     crate::audit::fields::parse_millis(text).ok_or_else(|| "write a date and time: 2027-01-31T00:00:00Z".to_owned())
 }
 
-fn failed(message: impl Into<String>) -> Failure {
-    Failure::new(Exit::Failed, message)
-}
-
-fn open(config: &Path, directories: &Directories) -> Result<Vec<Segments>, Failure> {
+pub(super) fn open(config: &Path, directories: &Directories) -> Result<Vec<Segments>, Failure> {
     let directories = directories.resolve(config)?;
     let trails = directories.iter().map(|directory| Segments::open(directory));
     trails.collect::<io::Result<_>>().map_err(|error| failed(error.to_string()))

@@ -16,5 +16,6 @@ mod kept;
 mod operator;
 mod printed;
 mod tampering;
+mod report;
 mod trail;
 mod witnesses;
