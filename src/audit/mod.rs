@@ -28,6 +28,7 @@ pub mod query;
 pub mod recovery;
 pub mod segments;
 pub mod settings;
+pub mod tenants;
 pub mod trail;
 pub mod tree;
 pub mod verify;
