@@ -579,11 +579,13 @@ impl PlainChunks {
             return Ok(if whole { LineSearch::None } else { LineSearch::Unreadable });
         };
         let begin = from + begin as u64;
-        Ok(EntryFields::of_line(line).map_or(LineSearch::Unreadable, |fields| LineSearch::Line {
-            begin,
-            end: begin + line.len() as u64 + 1,
-            seq: fields.seq,
-        }))
+        Ok(
+            EntryFields::of_line(line).map_or(LineSearch::Unreadable, |fields| LineSearch::Line {
+                begin,
+                end: begin + line.len() as u64 + 1,
+                seq: fields.seq,
+            }),
+        )
     }
 
     fn next(&mut self, text: &mut Vec<u8>) -> io::Result<bool> {

@@ -208,7 +208,10 @@ impl AnswerNames {
 
     /// Whether the answer is about `items`.
     const fn is_list(&self) -> bool {
-        matches!(self.subject, AnswerSubject::Credentials | AnswerSubject::Names | AnswerSubject::Entries)
+        matches!(
+            self.subject,
+            AnswerSubject::Credentials | AnswerSubject::Names | AnswerSubject::Entries
+        )
     }
 
     fn of_credential(&self) -> impl Iterator<Item = &'static str> {

@@ -129,7 +129,10 @@ mod tests {
     fn filters_stand_in_the_query_and_in_the_link_to_the_next_page() {
         let known = ["status", "since"];
         let page = PageRequest::parse_filtered(Some("since=2027-01-01T00%3A00%3A00Z&limit=2&status=4xx"), None, &known).unwrap();
-        assert_eq!(page.link("n"), "<?after=n&limit=2&since=2027-01-01T00%3A00%3A00Z&status=4xx>; rel=\"next\"");
+        assert_eq!(
+            page.link("n"),
+            "<?after=n&limit=2&since=2027-01-01T00%3A00%3A00Z&status=4xx>; rel=\"next\""
+        );
         for query in ["status=", "status=%zz", "status=4xx&status=5xx", "stats=4xx"] {
             assert!(PageRequest::parse_filtered(Some(query), None, &known).is_err(), "{query}");
         }

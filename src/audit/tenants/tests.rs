@@ -92,7 +92,12 @@ impl Made {
 }
 
 fn made() -> impl Strategy<Value = Made> {
-    let words = (0..3_usize, 0..5_usize, 0..4_usize, prop::sample::select(vec![200_u16, 204, 403, 429]));
+    let words = (
+        0..3_usize,
+        0..5_usize,
+        0..4_usize,
+        prop::sample::select(vec![200_u16, 204, 403, 429]),
+    );
     (words, 0..4_usize, any::<bool>(), 0..3_usize, 0..100_000_i64, 0..900_usize).prop_map(
         |((tenant, kind, credential, status), denial, is_reported, mode, time, length)| Made {
             tenant,
@@ -109,7 +114,8 @@ fn made() -> impl Strategy<Value = Made> {
 }
 
 fn filter() -> impl Strategy<Value = TenantFilter> {
-    let some = |words: &[&str]| prop::option::weighted(0.2, prop::sample::select(words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>()));
+    let some =
+        |words: &[&str]| prop::option::weighted(0.2, prop::sample::select(words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>()));
     let status = prop::sample::select(vec![StatusFilter::Exact(200), StatusFilter::Class(4), StatusFilter::Class(2)]);
     (
         some(&["r-1", "r-40", "nobody"]),
@@ -122,17 +128,19 @@ fn filter() -> impl Strategy<Value = TenantFilter> {
         prop::option::weighted(0.3, 0..100_000_i64),
         prop::sample::select(vec![None, Some(Mode::Test), Some(Mode::Live)]),
     )
-        .prop_map(|(request, credential, route, denial, method, status, since, until, mode)| TenantFilter {
-            request,
-            credential,
-            route,
-            denial,
-            method,
-            status,
-            since,
-            until,
-            mode,
-        })
+        .prop_map(
+            |(request, credential, route, denial, method, status, since, until, mode)| TenantFilter {
+                request,
+                credential,
+                route,
+                denial,
+                method,
+                status,
+                since,
+                until,
+                mode,
+            },
+        )
 }
 
 /// Writes segments of so many entries, the last one with what is left and a torn line; closes those that are said.
@@ -253,7 +261,10 @@ fn a_page_ends_where_it_has_read_enough_and_the_next_one_goes_on() {
     let first = read_page(directory.path(), &tenant, &TenantFilter::default(), None, late).unwrap();
     assert!(first.entries.is_empty() && first.next.is_some(), "{first:?}");
     assert_eq!(all(directory.path(), "acme", &TenantFilter::default(), None, late), ["r-0"]);
-    let small = PageBounds { size: 1, ..bounds(10, u64::MAX) };
+    let small = PageBounds {
+        size: 1,
+        ..bounds(10, u64::MAX)
+    };
     let globex = TenantId::parse("globex").unwrap();
     let page = read_page(directory.path(), &globex, &TenantFilter::default(), None, small).unwrap();
     assert_eq!(page.entries.len(), 1);

@@ -313,7 +313,11 @@ fn make_engine(settings: &Settings, store: &Arc<dyn CredentialStore>, clock: &Ar
             credentials: settings.limits.credentials,
         },
     };
-    let trail = settings.audit.as_ref().map(|audit| TrailReader::new(&audit.directory)).transpose()?;
+    let trail = settings
+        .audit
+        .as_ref()
+        .map(|audit| TrailReader::new(&audit.directory))
+        .transpose()?;
     let (peppers, control) = (settings.peppers.clone(), Handle::current());
     Ok(Engine::new(store.clone(), peppers, clock.clone(), control, &limits, trail))
 }

@@ -420,7 +420,8 @@ impl Builder<'_> {
             parsed.all(|method| matches!(method, Ok(Method::Get | Method::Head)))
         });
         if !only_reads {
-            self.report.error(at, "entries are read with GET alone", Some("methods = [\"GET\"]".to_owned()));
+            self.report
+                .error(at, "entries are read with GET alone", Some("methods = [\"GET\"]".to_owned()));
         }
     }
 

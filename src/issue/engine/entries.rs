@@ -31,9 +31,17 @@ impl Engine {
         filter.mode = record.mode;
         let found = reader.read(&record.tenant, filter, before, page.limit).await.map_err(refused)?;
         if let Some(problem) = found.problems.first() {
-            tracing::warn!(problem, problems = found.problems.len(), "a tenant was given entries that are not all");
+            tracing::warn!(
+                problem,
+                problems = found.problems.len(),
+                "a tenant was given entries that are not all"
+            );
         }
-        let next = found.next.map(|next| reader.cursor(next)).transpose().map_err(|error| refused(TrailReadError::Failed(error)))?;
+        let next = found
+            .next
+            .map(|next| reader.cursor(next))
+            .transpose()
+            .map_err(|error| refused(TrailReadError::Failed(error)))?;
         self.check_caller(call).await?;
         let data = AnswerData {
             items: found.entries.into_iter().map(TenantEntry::into_json).collect(),

@@ -7,4 +7,5 @@ mod evidence;
 mod explain;
 mod hatchpay;
 mod operator;
+mod tenants;
 mod trail;
