@@ -188,6 +188,8 @@ pub struct Matches<'q> {
     /// The first entry of the block that was read last.
     block: Option<u64>,
     position: Option<u64>,
+    /// Whether closed segments are read without their index where it is missing or damaged.
+    reads_whole: bool,
 }
 
 /// What one step of a query gave.
@@ -238,7 +240,15 @@ impl<'q> Matches<'q> {
             first: 0,
             block: None,
             position: None,
+            reads_whole: true,
         }
+    }
+
+    /// Leaves out closed segments whose index cannot be used: to read one whole takes as much memory as it has matches.
+    #[must_use]
+    pub fn by_index_only(mut self) -> Self {
+        self.reads_whole = false;
+        self
     }
 
     /// Gives the next entry that is there already, or reads at most one block. So whoever asks can stop in between.
@@ -307,6 +317,7 @@ impl<'q> Matches<'q> {
         }
         let segment = match file.open_closed() {
             Ok(segment) => segment,
+            Err(error) if !self.reads_whole => return Err(error),
             Err(error) => {
                 self.problems.push(format!("{error}; the segment was read whole"));
                 return self.read_whole(file);

@@ -139,7 +139,7 @@ pub fn read_page(
 ) -> io::Result<TenantPage> {
     let segments = Segments::open(directory)?;
     let query = filter.query(tenant, before);
-    let mut matches = Matches::new(&segments, &query);
+    let mut matches = Matches::new(&segments, &query).by_index_only();
     let (begun, mut page, mut size) = (instant(), TenantPage::default(), 0);
     let mut newest_left = None;
     loop {

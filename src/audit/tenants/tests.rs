@@ -294,7 +294,7 @@ fn a_request_that_was_only_reported_as_refused_looks_served() {
 fn what_is_damaged_is_told_and_everything_else_is_given() {
     let directory = tempfile::tempdir().unwrap();
     let entries: Vec<Made> = (0..600).map(|_| plain(0, 600)).collect();
-    write(directory.path(), &entries, &[300], &[true]);
+    write(directory.path(), &entries, &[150, 200, 300], &[true]);
     let tenant = TenantId::parse("acme").unwrap();
     let read = |before| read_page(directory.path(), &tenant, &TenantFilter::default(), before, bounds(10, 1)).unwrap();
     let zipped = directory.path().join(format!("trail-{:020}.jsonl.gz", 0));
@@ -302,6 +302,8 @@ fn what_is_damaged_is_told_and_everything_else_is_given() {
     let last = bytes.len() - 20;
     bytes[last] ^= 1;
     fs::write(&zipped, bytes).unwrap();
+    let zipped = directory.path().join(format!("trail-{:020}.index", 150));
+    fs::remove_file(zipped).unwrap();
     // A line that is none, in the segment that is written to.
     let open = directory.path().join(format!("trail-{:020}.jsonl", 300));
     let text = fs::read_to_string(&open).unwrap();
@@ -322,8 +324,10 @@ fn what_is_damaged_is_told_and_everything_else_is_given() {
     }
     let unique: std::collections::BTreeSet<&String> = ids.iter().collect();
     assert_eq!(unique.len(), ids.len(), "nothing comes twice");
-    assert!(damaged >= 2, "{damaged} pages tell of damage");
-    // The line that is none, and the block of at most 64 KiB.
-    assert!(ids.len() < 599 && ids.len() > 599 - 100, "{}", ids.len());
+    assert!(damaged >= 3, "{damaged} pages tell of damage");
+    // The line that is none, the segment of fifty without an index, and the block of at most 64 KiB.
+    assert!(ids.len() < 549 && ids.len() > 549 - 100, "{}", ids.len());
+    let has = |seq: u64| ids.contains(&format!("r-{seq}"));
+    assert!(!(150..200).any(has) && (200..300).all(has));
     assert!(ids.contains(&"r-451".to_owned()) && ids.contains(&"r-449".to_owned()) && ids.contains(&"r-0".to_owned()));
 }
