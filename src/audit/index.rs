@@ -368,6 +368,10 @@ impl SegmentIndex {
         self.lines
     }
 
+    pub(crate) const fn block_count(&self) -> u32 {
+        self.blocks
+    }
+
     /// First and last time of its entries.
     pub(crate) const fn times(&self) -> TimeSpan {
         self.times

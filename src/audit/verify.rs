@@ -922,24 +922,6 @@ pub(super) fn read_bounded(path: &Path, bound: u64) -> io::Result<String> {
     Ok(text)
 }
 
-/// Gives each whole line of the entries of a trail, in order.
-pub(super) fn each_line(directory: &Path, mut each: impl FnMut(&[u8])) -> io::Result<()> {
-    for segment in TrailFiles::list(directory)?.segments.values() {
-        let Some(path) = segment.zipped.as_ref().or(segment.plain.as_ref()) else {
-            continue;
-        };
-        let mut reader = LineReader::open(path, MAX_ENTRY)?;
-        loop {
-            match reader.next()? {
-                LineEnd::Whole => each(&reader.line),
-                LineEnd::TooLong => {}
-                LineEnd::Torn | LineEnd::Nothing => break,
-            }
-        }
-    }
-    Ok(())
-}
-
 /// Reads a witness from a file: one signed note, or a file of several.
 ///
 /// # Errors
