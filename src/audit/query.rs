@@ -123,7 +123,9 @@ impl EntryQuery {
         ];
         // What has to be escaped may be written in several ways.
         let plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte));
-        let texts = texts.into_iter().filter_map(|(name, text)| Some((name, text.as_deref().filter(|text| plain(text))?)));
+        let texts = texts
+            .into_iter()
+            .filter_map(|(name, text)| Some((name, text.as_deref().filter(|text| plain(text))?)));
         let mut texts = texts.filter(|(name, text)| (*name, *text) != ("kind", "request"));
         let text = texts.next().map(|(name, text)| format!("\"{name}\":\"{text}\""));
         text.or_else(|| {
@@ -290,7 +292,8 @@ impl<'q> Matches<'q> {
                 self.problems.push(problem);
             }
         } else if self.problems.len() == MAX_PROBLEMS {
-            self.problems.push("there are more problems than are told; run: durward audit verify".into());
+            self.problems
+                .push("there are more problems than are told; run: durward audit verify".into());
         }
     }
 
@@ -407,7 +410,9 @@ impl<'q> Matches<'q> {
         let end = self.first + u64::from(index.lines());
         let next = self.starts.iter().copied().find(|start| *start > self.first);
         if let Some(next) = next.filter(|next| *next != end) {
-            self.tell_of_lines(&format!("the next entry would be {end}, and the next segment begins with entry {next}"));
+            self.tell_of_lines(&format!(
+                "the next entry would be {end}, and the next segment begins with entry {next}"
+            ));
         }
         let (since, until) = (self.query.since, self.query.until);
         if (since, until) != (None, None) && !index.times().meets(since, until) {

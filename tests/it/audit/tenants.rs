@@ -229,6 +229,8 @@ fn each_filter_gives_what_fits_and_mistakes_are_named() {
     let house = House::open();
     let second = member(&house.gateway, "acme");
     let one = id_of(&house.get(&house.acme.key, "/v1/orders/1"));
+    // Recorded before the next one is made, so that their times differ.
+    house.wait_recorded("acme", 1);
     let two = id_of(&house.get(&second.key, "/v1/payments/2"));
     let other = id_of(&house.get(&house.globex.key, "/v1/payments/3"));
     house.wait_recorded("acme", 2);
