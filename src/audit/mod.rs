@@ -35,6 +35,7 @@ pub mod report;
 pub mod segments;
 pub mod settings;
 mod syncer;
+pub mod tenants;
 pub mod trail;
 pub mod tree;
 pub mod verify;

@@ -17,5 +17,6 @@ mod operator;
 mod printed;
 mod tampering;
 mod report;
+mod tenants;
 mod trail;
 mod witnesses;
