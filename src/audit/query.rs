@@ -19,6 +19,9 @@ const CHUNK: u64 = 1_024 * 1_024;
 /// Longest line in such a segment. A longer one means that the file is no segment.
 const MAX_LINE: u64 = 256 * 1_024 * 1_024;
 
+/// Ends the problem of a segment whose index is of no use. Nothing of it is missing in the answer.
+pub(crate) const READ_WHOLE: &str = "the segment was read whole";
+
 /// Which statuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StatusFilter {
@@ -227,7 +230,7 @@ impl<'q> Matches<'q> {
         let segment = match file.open_closed() {
             Ok(segment) => segment,
             Err(error) => {
-                self.problems.push(format!("{error}; the segment was read whole"));
+                self.problems.push(format!("{error}; {READ_WHOLE}"));
                 return self.read_whole(file);
             }
         };

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::fields::parse_millis;
-use super::query::{EntryOrder, EntryQuery, FoundEntry, MergedMatches};
+use super::query::{EntryOrder, EntryQuery, FoundEntry, MergedMatches, READ_WHOLE};
 use super::segments::Segments;
 
 mod completeness;
@@ -167,6 +167,8 @@ pub fn report(credential: &str, trails: &[Segments], bound: Duration) -> io::Res
     }
     unread.sort();
     unread.dedup();
+    let (read_whole, unread): (Vec<_>, Vec<_>) = unread.into_iter().partition(|problem| problem.ends_with(READ_WHOLE));
+    report.notes.extend(read_whole);
     report.gaps.extend(unread);
     report.conclude();
     Ok(report)
