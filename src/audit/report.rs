@@ -13,6 +13,7 @@ use super::query::{EntryOrder, EntryQuery, FoundEntry, MergedMatches, READ_WHOLE
 use super::segments::Segments;
 
 mod completeness;
+mod effects;
 mod ends;
 pub mod proofs;
 mod uses;
