@@ -60,6 +60,12 @@ impl<'a> EntryFields<'a> {
         serde_json::from_slice(line).ok()
     }
 
+    /// Whether it may tell of a change of records: of an operator's action, or of what a served route did to a record.
+    pub(crate) fn tells_change(&self) -> bool {
+        let kind = self.kind.as_ref().map(LineText::as_str);
+        matches!(kind, Some("operator" | "drill")) || self.done.as_ref().is_some_and(|done| done.as_str().contains(' '))
+    }
+
     /// The time in milliseconds since 1970, where the line has one.
     pub(crate) fn millis(&self) -> Option<i64> {
         parse_millis(self.time.as_ref()?.as_str())

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::super::query::{EntryQuery, FoundEntry};
 use super::super::segments::Segments;
 use super::effects::{Effect, EndReason, RecordAbove, Relation, above, done_list, effects, makes, name_of};
-use super::{EndTimes, ReportAction, ReportEvidence, each, ended_at, text_of, time_in};
+use super::{EndTimes, ReadProblems, ReportAction, ReportEvidence, each, ended_at, text_of, time_in};
 
 /// Most records that are looked at for one credential: itself, what it hangs on, and what those took the place of.
 const MAX_RECORDS: usize = 16;
@@ -82,7 +82,7 @@ pub(super) struct Life {
 }
 
 /// Reads it. What happened after the newest entry of all trails has not happened yet.
-pub(super) fn read(credential: &str, trails: &[Segments], newest: i64, evidence: &mut ReportEvidence, unread: &mut Vec<String>) -> Life {
+pub(super) fn read(credential: &str, trails: &[Segments], newest: i64, evidence: &mut ReportEvidence, unread: &mut ReadProblems) -> Life {
     let mut reader = LifeReader {
         trails,
         unread,
@@ -136,7 +136,7 @@ impl LifeEvent {
 
 struct LifeReader<'r> {
     trails: &'r [Segments],
-    unread: &'r mut Vec<String>,
+    unread: &'r mut ReadProblems,
     told: Vec<Told>,
     events: Vec<LifeEvent>,
     notes: Vec<String>,

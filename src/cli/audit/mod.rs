@@ -13,6 +13,8 @@ mod erase;
 mod evidence;
 mod report;
 
+pub(crate) use asking::{tell_cost, tell_slow};
+
 /// Commands about audit trails.
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {

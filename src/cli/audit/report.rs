@@ -45,7 +45,7 @@ pub(crate) fn run(config: &Path, args: &ReportArgs, printer: &Printer) -> Result
         credential: Some(args.credential_id.clone()),
         ..EntryQuery::default()
     };
-    tell_cost(&trails, &query, printer);
+    tell_cost(&trails, &query, None, printer);
     let report = report(&args.credential_id, &trails, bound).map_err(|error| failed(error.to_string()))?;
     if !report.is_known() {
         if !report.gaps.is_empty() {
