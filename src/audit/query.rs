@@ -128,7 +128,11 @@ impl EntryQuery {
             .into_iter()
             .filter_map(|(name, text)| Some((name, text.as_deref().filter(|text| plain(text))?)));
         let mut texts = texts.filter(|(name, text)| (*name, *text) != ("kind", "request"));
-        let text = texts.next().map(|(name, text)| format!("\"{name}\":\"{text}\""));
+        let text = texts.next().map(|(name, text)| match name {
+            // A target may also stand in `done` and `replaced_by`.
+            "target" => text.to_owned(),
+            _ => format!("\"{name}\":\"{text}\""),
+        });
         text.or_else(|| {
             self.status.map(|status| match status {
                 StatusFilter::Exact(status) => format!("\"status\":{status}"),
