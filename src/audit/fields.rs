@@ -39,6 +39,8 @@ pub(crate) struct EntryFields<'a> {
     pub(crate) target: Option<LineText<'a>>,
     #[serde(borrow)]
     pub(crate) who: Option<ActorFields<'a>>,
+    #[serde(borrow)]
+    pub(crate) done: Option<LineText<'a>>,
 }
 
 /// Who did what an `operator` entry tells.
@@ -52,6 +54,12 @@ impl<'a> EntryFields<'a> {
     /// The members of a line; `None` when it is no line of a trail.
     pub(crate) fn of_line(line: &'a [u8]) -> Option<Self> {
         serde_json::from_slice(line).ok()
+    }
+
+    /// Whether it may tell of a change of records: of an operator's action, or of what a served route did to a record.
+    pub(crate) fn tells_change(&self) -> bool {
+        let kind = self.kind.as_ref().map(LineText::as_str);
+        matches!(kind, Some("operator" | "drill")) || self.done.as_ref().is_some_and(|done| done.as_str().contains(' '))
     }
 
     /// The time in milliseconds since 1970, where the line has one.

@@ -12,15 +12,20 @@
 
 pub mod action;
 mod archivist;
+mod batch;
 mod bodies;
 pub mod body;
+pub mod changes;
 pub mod checkpoint;
 pub mod closed;
+mod disk;
 pub mod entry;
+mod erasing;
 pub(crate) mod fields;
 pub mod files;
 pub(crate) mod index;
 pub mod mask;
+mod open_files;
 pub mod others;
 mod pages;
 pub mod prove;
@@ -28,6 +33,7 @@ pub mod query;
 pub mod recovery;
 pub mod segments;
 pub mod settings;
+mod syncer;
 pub mod trail;
 pub mod tree;
 pub mod verify;

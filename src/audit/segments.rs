@@ -10,6 +10,9 @@ use super::closed::{ClosedSegment, MemberReader};
 /// Digits of a segment's number.
 const DIGITS: usize = 20;
 
+/// How often a directory is read anew because a segment in it seems to be missing.
+const LISTINGS: usize = 5;
+
 /// Longest line that is read. Those of the trail are below 64 KiB; those of bodies are bounded by the settings.
 const MAX_LINE: u64 = 256 * 1_024 * 1_024;
 
@@ -19,6 +22,7 @@ pub struct Segments {
     directory: PathBuf,
     list: Vec<SegmentFile>,
     foreign: Vec<PathBuf>,
+    missing: Vec<PathBuf>,
 }
 
 impl Segments {
@@ -38,10 +42,24 @@ impl Segments {
         Self::of_kind(directory, "bodies-")
     }
 
+    /// A directory that is read while a file in it gets another name may show the file under neither name. Then what belongs to
+    /// the segment is there and the segment is not, so the directory is read again.
     fn of_kind(directory: &Path, prefix: &str) -> io::Result<Self> {
+        let mut segments = Self::list_once(directory, prefix)?;
+        for _ in 1..LISTINGS {
+            if segments.missing.is_empty() {
+                break;
+            }
+            segments = Self::list_once(directory, prefix)?;
+        }
+        Ok(segments)
+    }
+
+    fn list_once(directory: &Path, prefix: &str) -> io::Result<Self> {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", directory.display()));
         let mut list: Vec<SegmentFile> = Vec::new();
         let mut foreign = Vec::new();
+        let mut leaves: Vec<(u64, PathBuf)> = Vec::new();
         for file in fs::read_dir(directory).map_err(named)? {
             let path = file.map_err(named)?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -55,8 +73,12 @@ impl Segments {
             let form = match kind {
                 "jsonl" => SegmentForm::Plain,
                 "jsonl.gz" => SegmentForm::Closed,
+                "leaves" => {
+                    leaves.extend(number.parse().ok().map(|first| (first, path)));
+                    continue;
+                }
                 // What belongs to a segment, and files on their way to a name.
-                "index" | "leaves" | "checkpoints" => continue,
+                "index" | "checkpoints" => continue,
                 _ if kind.ends_with(".new") => continue,
                 _ => {
                     foreign.push(path);
@@ -72,10 +94,15 @@ impl Segments {
         list.sort_by_key(|file| (file.first, file.form));
         list.dedup_by_key(|file| file.first);
         foreign.sort();
+        // Of segments that are no longer kept, which are the oldest, the leaves go last.
+        let oldest = list.first().map_or(u64::MAX, |file| file.first);
+        leaves.sort();
+        leaves.retain(|(first, _)| *first > oldest && list.binary_search_by_key(first, |file| file.first).is_err());
         Ok(Self {
             directory: directory.to_owned(),
             list,
             foreign,
+            missing: leaves.into_iter().map(|(_, path)| path).collect(),
         })
     }
 
@@ -94,6 +121,21 @@ impl Segments {
     #[must_use]
     pub fn foreign(&self) -> &[PathBuf] {
         &self.foreign
+    }
+
+    /// Hashes of segments that should be there and are not.
+    #[must_use]
+    pub fn missing(&self) -> &[PathBuf] {
+        &self.missing
+    }
+
+    /// Only the segments in which these entries lie.
+    #[must_use]
+    pub fn of_seqs(&self, seqs: &[u64]) -> Self {
+        let firsts: Vec<u64> = seqs.iter().filter_map(|seq| Some(self.of_seq(*seq)?.first)).collect();
+        let mut only = self.clone();
+        only.list.retain(|file| firsts.contains(&file.first));
+        only
     }
 
     /// The segment in which an entry lies, if any does.
@@ -178,7 +220,7 @@ impl SegmentFile {
         let source = match self.open_plain()? {
             Some(file) => LineSource::Plain(BufReader::with_capacity(1 << 16, file)),
             None => LineSource::Closed {
-                members: MemberReader::open(&self.closed_path()).map_err(|error| self.named(&error))?,
+                members: self.members()?,
                 plain: Vec::new(),
                 next: 0,
             },
@@ -202,6 +244,11 @@ impl SegmentFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.closed_path().exists() => Ok(None),
             Err(error) => Err(self.named(&error)),
         }
+    }
+
+    /// The blocks of the closed segment, without its index.
+    pub(super) fn members(&self) -> io::Result<MemberReader> {
+        MemberReader::open(&self.closed_path()).map_err(|error| self.named(&error))
     }
 
     /// The closed segment with its index.

@@ -337,6 +337,8 @@ impl<'a> Walk<'a> {
         let Some(text) = text else {
             match newest {
                 0 => self.notes.push("no checkpoint was signed yet: nothing is proven".into()),
+                // A gateway makes it after it has added the first checkpoint to the segment.
+                _ if previous == 0 => self.behind = Some(Fault::FileMissing),
                 _ => self.tell(previous, NAME, Fault::FileMissing),
             }
             return;
@@ -952,24 +954,6 @@ pub(super) fn read_bounded(path: &Path, bound: u64) -> io::Result<String> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is too long"));
     }
     Ok(text)
-}
-
-/// Gives each whole line of the entries of a trail, in order.
-pub(super) fn each_line(directory: &Path, mut each: impl FnMut(&[u8])) -> io::Result<()> {
-    for segment in TrailFiles::list(directory)?.segments.values() {
-        let Some(path) = segment.zipped.as_ref().or(segment.plain.as_ref()) else {
-            continue;
-        };
-        let mut reader = LineReader::open(path, MAX_ENTRY)?;
-        loop {
-            match reader.next()? {
-                LineEnd::Whole => each(&reader.line),
-                LineEnd::TooLong => {}
-                LineEnd::Torn | LineEnd::Nothing => break,
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Reads a witness from a file: one signed note, or a file of several.

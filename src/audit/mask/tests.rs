@@ -381,6 +381,25 @@ fn what_stands_before_a_secret_does_not_hide_it() {
 }
 
 #[test]
+fn a_long_segment_is_found_wherever_it_stands_and_a_short_one_is_none() {
+    let (short, long) = ("transactions", "transactions1");
+    for around in ["", "/", "//", "/v1/", "/v1/transactions/", "/a/b/c/d/e/f/g/h"] {
+        for after in ["", "/", "/transactions", "/a/b/c/d/e/f/g/h/"] {
+            assert!(!has_long_segment(&format!("{around}/{short}{after}")), "{around} {after}");
+            assert!(has_long_segment(&format!("{around}/{long}{after}")), "{around} {after}");
+        }
+    }
+    assert!(!has_long_segment(""));
+}
+
+proptest! {
+    #[test]
+    fn a_long_segment_is_what_a_split_says(path in "[a/]{0,60}") {
+        prop_assert_eq!(has_long_segment(&path), path.split('/').any(|segment| segment.len() >= SHORTEST_SEGMENT));
+    }
+}
+
+#[test]
 fn the_time_is_linear() {
     let shapes = shapes();
     for unit in [

@@ -204,17 +204,18 @@ fn show(verdict: &Verdict, out: &mut dyn Write) -> io::Result<()> {
 }
 
 pub(crate) fn prove(config: &Path, args: &ProveArgs, printer: &Printer) -> Result<(), Failure> {
-    let mut proofs = Vec::new();
+    let (mut proofs, mut problems) = (Vec::new(), Vec::new());
     for directory in args.directories.resolve(config)? {
         let cannot = |error| failed(format!("the trail in `{}` cannot be read: {error}", directory.display()));
-        let entries = entries_of_request(&directory, &args.request_id).map_err(cannot)?;
-        if entries.is_empty() {
+        let found = entries_of_request(&directory, &args.request_id).map_err(cannot)?;
+        problems.extend(found.problems);
+        if found.entries.is_empty() {
             continue;
         }
         let key = read_key(&public_key_of(&directory))?;
         let unproven = |error: ProofError| failed(error.to_string());
         let prover = Prover::open(&directory, &key).map_err(unproven)?;
-        for entry in entries {
+        for entry in found.entries {
             proofs.push(EntryProof {
                 directory: directory.display().to_string(),
                 seq: entry.seq,
@@ -224,7 +225,7 @@ pub(crate) fn prove(config: &Path, args: &ProveArgs, printer: &Printer) -> Resul
             });
         }
     }
-    if proofs.is_empty() {
+    if proofs.is_empty() && problems.is_empty() {
         let message = format!("no entry of the trail has the request id `{}`", args.request_id);
         return Err(Failure::new(Exit::NotFound, message));
     }
@@ -232,7 +233,10 @@ pub(crate) fn prove(config: &Path, args: &ProveArgs, printer: &Printer) -> Resul
         request_id: args.request_id.clone(),
         proofs,
     };
-    printer.print(&report, |out| {
-        report.proofs.iter().try_for_each(|proof| out.write_all(proof.proof.as_bytes()))
-    })
+    if !report.proofs.is_empty() {
+        printer.print(&report, |out| {
+            report.proofs.iter().try_for_each(|proof| out.write_all(proof.proof.as_bytes()))
+        })?;
+    }
+    super::asking::whole(&problems, printer)
 }

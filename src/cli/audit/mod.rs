@@ -12,6 +12,8 @@ mod asking;
 mod erase;
 mod evidence;
 
+pub(crate) use asking::{tell_cost, tell_slow};
+
 /// Commands about audit trails.
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {

@@ -6,6 +6,7 @@ mod canaries;
 mod each;
 mod entries;
 mod erased;
+mod events;
 mod evidence;
 mod explain;
 mod explained;
