@@ -17,6 +17,7 @@ pub mod body;
 pub mod changes;
 pub mod checkpoint;
 pub mod closed;
+pub mod configuration;
 pub mod entry;
 pub(crate) mod fields;
 pub mod files;

@@ -2,6 +2,7 @@
 
 mod asking;
 mod bodies;
+mod configuration;
 mod entries;
 mod events;
 mod evidence;
