@@ -106,9 +106,10 @@ impl ChangeSearch {
 
     fn look_into_plain(&mut self, mut chunks: PlainChunks) -> io::Result<SearchStep> {
         let mut text = Vec::new();
-        while chunks.next(&mut text)? {
-            self.take_lines(&text, None);
-            let newest = lines_of(&text).take(SAMPLE).filter_map(time_of).max();
+        while let Some(lines) = chunks.next(&mut text)? {
+            let lines = text.get(lines).unwrap_or_default();
+            self.take_lines(lines, None);
+            let newest = lines_of(lines).take(SAMPLE).filter_map(time_of).max();
             if newest.is_some_and(|newest| newest < self.oldest()) || self.is_at_a_bound() {
                 return Ok(SearchStep::Enough);
             }
