@@ -16,7 +16,7 @@ mod http2;
 mod kept;
 mod operator;
 mod printed;
-mod tampering;
 mod report;
+mod tampering;
 mod trail;
 mod witnesses;
