@@ -18,6 +18,7 @@ pub mod body;
 pub mod changes;
 pub mod checkpoint;
 pub mod closed;
+pub mod configuration;
 mod disk;
 pub mod entry;
 mod erasing;

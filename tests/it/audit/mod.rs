@@ -3,6 +3,7 @@
 mod asking;
 mod bodies;
 mod canaries;
+mod configuration;
 mod each;
 mod entries;
 mod erased;
