@@ -2,7 +2,7 @@
 //! and handing checkpoints on.
 
 use std::collections::VecDeque;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,13 +10,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::base::clock::{Clock as _, SystemClock, instant};
+use crate::telemetry::members::text;
 
 use super::closed;
+use super::erasing;
 use super::files::{bodies_file, numbers, replace, segment_file};
 use super::settings::AuditSettings;
+use super::trail::TrailError;
 use super::writer::Message;
 
 /// Chores that may wait. Segments that are not closed now are closed at the next start.
@@ -28,13 +31,22 @@ const COMMAND_TIME: Duration = Duration::from_secs(10);
 /// How often the thread looks whether it must end while it waits.
 const POLL: Duration = Duration::from_millis(20);
 
+/// The files of a segment of bodies.
+pub(super) const BODY_FILES: [&str; 3] = ["jsonl", "jsonl.gz", "index"];
+
 /// The files of a closed segment.
 const SEGMENT_FILES: [&str; 4] = ["jsonl.gz", "index", "checkpoints", "leaves"];
 
 /// What there is to do.
 pub(super) enum Chore {
-    /// Compress this segment.
+    /// Compress this segment, of entries or of bodies.
     Close(PathBuf),
+    /// Remove the bodies of a request.
+    Erase {
+        request_id: String,
+        who: Vec<u8>,
+        answer: Sender<Result<u64, TrailError>>,
+    },
     /// Delete what is too old or too much.
     Retain,
     /// Hand this checkpoint on.
@@ -46,34 +58,46 @@ pub(super) struct Archivist {
     chores: SyncSender<Chore>,
     failures: Receiver<String>,
     stopping: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    ended: Receiver<()>,
+    thread: JoinHandle<()>,
 }
 
 impl Archivist {
-    pub(super) fn start(settings: &AuditSettings, trail: Sender<Message>) -> io::Result<Self> {
+    /// Starts the thread. `lock` is held as long as it lives.
+    pub(super) fn start(settings: &AuditSettings, trail: Sender<Message>, lock: Arc<File>) -> io::Result<Self> {
         let (chores, received) = sync_channel(MAX_CHORES);
         let (failed, failures) = channel();
+        let (end, ended) = channel();
         let stopping = Arc::<AtomicBool>::default();
         let work = ArchiveWork {
             settings: settings.clone(),
             failed,
             trail,
             stopping: stopping.clone(),
+            _lock: lock,
         };
-        let thread = std::thread::Builder::new()
-            .name("durward-archive".into())
-            .spawn(move || work.run(&received))?;
+        let thread = std::thread::Builder::new().name("durward-archive".into()).spawn(move || {
+            work.run(&received);
+            drop(work);
+            drop(end);
+        })?;
         Ok(Self {
             chores,
             failures,
             stopping,
-            thread: Some(thread),
+            ended,
+            thread,
         })
     }
 
-    pub(super) fn hand_over(&self, chore: Chore) {
-        if let Err(TrySendError::Full(_)) = self.chores.try_send(chore) {
-            tracing::warn!("segments of the audit trail are closed too slowly; this one waits for the next start");
+    /// Hands a chore over. Answers it when too many wait.
+    pub(super) fn hand_over(&self, chore: Chore) -> Option<Chore> {
+        match self.chores.try_send(chore) {
+            Ok(()) => None,
+            Err(TrySendError::Full(chore) | TrySendError::Disconnected(chore)) => {
+                tracing::warn!("segments of the audit trail are closed too slowly; this one waits for the next start");
+                Some(chore)
+            }
         }
     }
 
@@ -82,12 +106,18 @@ impl Archivist {
         self.failures.try_iter().collect()
     }
 
-    /// Waits until a chore that was begun has ended.
-    pub(super) fn stop(&mut self) {
+    /// Lets the thread break off what the next start does again. It still hands checkpoints on.
+    pub(super) fn begin_stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until checkpoints are handed on, at most until the deadline.
+    pub(super) fn end(self, deadline: Instant) {
         let _ = self.chores.try_send(Chore::Stop);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        let left = deadline.saturating_duration_since(instant());
+        match self.ended.recv_timeout(left) {
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => drop(self.thread.join()),
+            Err(RecvTimeoutError::Timeout) => tracing::warn!("the newest checkpoint of the audit trail may not have been handed on"),
         }
     }
 }
@@ -98,6 +128,7 @@ struct ArchiveWork {
     failed: Sender<String>,
     trail: Sender<Message>,
     stopping: Arc<AtomicBool>,
+    _lock: Arc<File>,
 }
 
 impl ArchiveWork {
@@ -119,20 +150,63 @@ impl ArchiveWork {
                     publish(&self.settings, &note, &self.failed);
                 }
             }
-            if self.stopping.load(Ordering::Relaxed) {
-                return;
-            }
-            match waiting.pop_front() {
-                Some(Chore::Close(path)) => close(&path),
+            // Whoever waits for an erasure is somebody.
+            let next = waiting.iter().position(|chore| matches!(chore, Chore::Erase { .. })).unwrap_or(0);
+            match waiting.remove(next) {
+                Some(Chore::Stop) => return,
+                _ if self.is_stopping() => {}
+                Some(Chore::Close(path)) => self.close(&path),
+                Some(Chore::Erase { request_id, who, answer }) => {
+                    let _ = answer.send(self.erase(&request_id, &who));
+                }
                 Some(Chore::Retain) => {
                     let now = UNIX_EPOCH + Duration::from_millis(u64::try_from(SystemClock.now().wall.0).unwrap_or(0));
                     if let Err(error) = self.retain(now) {
                         tracing::error!(%error, "old segments of the audit trail cannot be deleted");
                     }
                 }
-                Some(Chore::Publish(_) | Chore::Stop) | None => {}
+                Some(Chore::Publish(_)) | None => {}
             }
         }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    fn close(&self, path: &Path) {
+        if let Err(error) = closed::close_unless(path, || self.is_stopping())
+            && !self.is_stopping()
+        {
+            tracing::error!(%error, path = %path.display(), "a segment of the audit trail cannot be compressed; it stays as it is");
+        }
+    }
+
+    /// Records that the bodies of a request go, and removes them.
+    fn erase(&self, request_id: &str, who: &[u8]) -> Result<u64, TrailError> {
+        let directory = &self.settings.directory;
+        let found = erasing::find(directory, request_id)?;
+        if found.bodies == 0 {
+            return Ok(0);
+        }
+        let mut members = Vec::new();
+        text(&mut members, b",\"request_id\":\"", Some(request_id));
+        members.extend_from_slice(format!(",\"bodies\":{}", found.bodies).as_bytes());
+        members.extend_from_slice(who);
+        // The entry first: a body that is gone without one looks like tampering.
+        if !self.tell("erase", members) {
+            return Err(TrailError::NotWritten);
+        }
+        // The writer may write to the last one of them.
+        let is_written_to = !found.is_closed && !self.ask(Message::EndBodies);
+        if is_written_to {
+            return Err(TrailError::NotWritten);
+        }
+        for first in found.segments {
+            erasing::erase(directory, first, request_id)?;
+            self.close(&bodies_file(directory, first, "jsonl"));
+        }
+        Ok(found.bodies)
     }
 
     /// Deletes the segments that are older than `keep`, and the oldest ones while all together are more than `max_size`.
@@ -147,25 +221,31 @@ impl ArchiveWork {
             .flatten()
             .filter_map(|entry| Some(entry.metadata().ok()?.len()))
             .sum();
-        let bodies = numbers(directory, "bodies", "jsonl")?;
+        let mut bodies = numbers(directory, "bodies", "jsonl")?;
+        bodies.extend(numbers(directory, "bodies", "jsonl.gz")?);
+        bodies.sort_unstable();
+        bodies.dedup();
         let mut old = 0;
-        // The last one is open.
+        // The last one may be open.
         for first in bodies.iter().take(bodies.len().saturating_sub(1)) {
-            let path = bodies_file(directory, *first, "jsonl");
+            let paths = BODY_FILES.map(|ending| bodies_file(directory, *first, ending));
             // Entries are worth more than bodies: where there is too much, bodies go first.
             let over = settings.max_size.is_some_and(|max| size > max);
-            if !over && !too_old(&path, settings.keep_bodies) {
+            if !over && !paths[..2].iter().any(|path| too_old(path, settings.keep_bodies)) {
                 break;
             }
-            size = size.saturating_sub(fs::metadata(&path).map_or(0, |meta| meta.len()));
+            let lengths = paths.iter().map(|path| fs::metadata(path).map_or(0, |meta| meta.len()));
+            size = size.saturating_sub(lengths.sum());
             old += 1;
         }
         if old > 0
             && let Some(next) = bodies.get(old)
-            && self.tell("bodies", *next)
+            && self.tell("retention", format!(",\"files\":\"bodies\",\"before_seq\":{next}").into_bytes())
         {
             for first in &bodies[..old] {
-                remove(&bodies_file(directory, *first, "jsonl"))?;
+                for ending in BODY_FILES {
+                    remove(&bodies_file(directory, *first, ending))?;
+                }
             }
         }
         let segments = numbers(directory, "trail", "jsonl.gz")?;
@@ -188,7 +268,7 @@ impl ArchiveWork {
             .filter(|first| old.last().is_some_and(|last| *first > last))
             .min();
         if let Some(next) = next
-            && self.tell("trail", *next)
+            && self.tell("retention", format!(",\"files\":\"trail\",\"before_seq\":{next}").into_bytes())
         {
             for first in old {
                 for ending in SEGMENT_FILES {
@@ -200,18 +280,17 @@ impl ArchiveWork {
     }
 
     /// Records what will be deleted. Says whether that is on the disk: what is gone without an entry looks like tampering.
-    fn tell(&self, files: &str, before: u64) -> bool {
+    fn tell(&self, kind: &'static str, members: Vec<u8>) -> bool {
+        self.ask(|answer| Message::Note { kind, members, answer })
+    }
+
+    fn ask(&self, message: impl FnOnce(Sender<bool>) -> Message) -> bool {
         let (answer, done) = channel();
-        let note = Message::Note {
-            kind: "retention",
-            members: format!(",\"files\":\"{files}\",\"before_seq\":{before}"),
-            answer,
-        };
-        if self.trail.send(note).is_err() {
+        if self.trail.send(message(answer)).is_err() {
             return false;
         }
         // The writer waits for this thread when it stops.
-        while !self.stopping.load(Ordering::Relaxed) {
+        while !self.is_stopping() {
             match done.recv_timeout(POLL) {
                 Ok(written) => return written,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -219,12 +298,6 @@ impl ArchiveWork {
             }
         }
         false
-    }
-}
-
-fn close(path: &Path) {
-    if let Err(error) = closed::close(path) {
-        tracing::error!(%error, path = %path.display(), "a segment of the audit trail cannot be compressed; it stays as it is");
     }
 }
 

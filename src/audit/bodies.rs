@@ -1,156 +1,140 @@
-//! Segments of recorded bodies. They stand apart from the entries, so that a body can be erased and the evidence stays.
+//! The segment of recorded bodies that is written to. Bodies stand apart from the entries, so that one can be erased and the
+//! evidence stays.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
-use crate::base::clock::instant;
-
-use super::files::{append_to, bodies_file, numbers, replace};
+use super::disk::{AppendFile, Disk, open_to_write};
+use super::files::bodies_file;
 use super::settings::AuditSettings;
-use super::trail::TrailError;
-
-/// How often old segments are looked for.
-const RETENTION: Duration = Duration::from_secs(3_600);
 
 /// Largest segment of bodies, so that erasing one body rewrites little.
 const MAX_SEGMENT: u64 = 64 * 1_024 * 1_024;
 
 pub(super) struct BodySegments {
     directory: PathBuf,
+    disk: Arc<dyn Disk>,
     max: u64,
     open: Option<OpenBodies>,
+    /// The number of the segment that the next body goes to, where it was begun already.
     first: Option<u64>,
-    unsynced: bool,
-    retain_at: Instant,
+    /// The segment before, until it is on the disk.
+    ending: Option<OpenBodies>,
+    /// The directory, while it has a segment that it may lose.
+    created: Option<Arc<File>>,
+    /// The same during a sync.
+    creating: Option<Arc<File>>,
+    is_end_asked: bool,
 }
 
 struct OpenBodies {
-    file: File,
-    length: u64,
-    /// Length before the last batch.
-    before: u64,
+    path: PathBuf,
+    file: AppendFile,
 }
 
 impl BodySegments {
-    pub(super) fn new(settings: &AuditSettings, first: Option<u64>) -> Self {
+    pub(super) fn new(settings: &AuditSettings, first: Option<u64>, disk: Arc<dyn Disk>) -> Self {
         Self {
             directory: settings.directory.clone(),
+            disk,
             max: settings.segment.min(MAX_SEGMENT),
             open: None,
             first,
-            unsynced: false,
-            retain_at: instant() + RETENTION,
+            ending: None,
+            created: None,
+            creating: None,
+            is_end_asked: false,
         }
     }
 
-    /// Whether it is time to look for old segments.
-    pub(super) fn is_due(&mut self, now: Instant) -> bool {
-        let due = now >= self.retain_at;
-        if due {
-            self.retain_at = now + RETENTION;
-        }
-        due
-    }
-
-    /// Appends lines of bodies; `seq` is the number of the first entry that they may belong to.
+    /// Writes lines of bodies; `seq` is the number of the first entry that they may belong to. They count only with
+    /// [`keep`](Self::keep).
     pub(super) fn write(&mut self, lines: &[u8], seq: u64) -> io::Result<()> {
-        if let Some(open) = &mut self.open {
-            open.before = open.length;
-        }
         if lines.is_empty() {
             return Ok(());
         }
-        if self.open.as_ref().is_some_and(|open| open.length >= self.max) {
-            self.sync()?;
-            (self.open, self.first) = (None, None);
+        if self.open.as_ref().is_some_and(|open| open.file.length() >= self.max) {
+            self.end();
         }
-        if self.open.is_none() {
-            let first = *self.first.get_or_insert(seq);
-            let file = append_to(&bodies_file(&self.directory, first, "jsonl"))?;
-            let length = file.metadata()?.len();
-            self.open = Some(OpenBodies {
-                file,
-                length,
-                before: length,
-            });
-        }
-        let Some(open) = &mut self.open else { return Ok(()) };
-        (&open.file).write_all(lines)?;
-        open.length += lines.len() as u64;
-        self.unsynced = true;
-        Ok(())
+        let open = match &mut self.open {
+            Some(open) => open,
+            None => {
+                let path = bodies_file(&self.directory, *self.first.get_or_insert(seq), "jsonl");
+                let is_new = !path.exists();
+                let file = AppendFile::new(open_to_write(&path)?, self.disk.clone())?;
+                if is_new {
+                    self.created = Some(Arc::new(File::open(&self.directory)?));
+                }
+                self.open.insert(OpenBodies { path, file })
+            }
+        };
+        open.file.write(lines)
     }
 
-    /// Cuts the last batch off: its entries were not written, and others get their numbers.
-    pub(super) fn undo(&mut self) {
+    pub(super) fn keep(&mut self, lines: Vec<u8>) {
         if let Some(open) = &mut self.open {
-            open.length = open.before;
-            if let Err(error) = open.file.set_len(open.length) {
-                tracing::error!(%error, "a segment of bodies cannot be cut back to its last whole line");
-            }
+            open.file.keep(lines);
         }
     }
 
-    pub(super) fn sync(&mut self) -> io::Result<()> {
-        if let Some(open) = self.open.as_ref().filter(|_| self.unsynced) {
-            open.file.sync_data()?;
-            self.unsynced = false;
+    pub(super) fn cut_back(&self) {
+        if let Some(open) = &self.open {
+            open.file.cut_back();
         }
-        Ok(())
     }
 
-    /// How many bodies of a request there are.
-    pub(super) fn count(&self, request_id: &str) -> Result<u64, TrailError> {
-        let mut found = 0;
-        for first in numbers(&self.directory, "bodies", "jsonl").map_err(TrailError::io(&self.directory))? {
-            let path = bodies_file(&self.directory, first, "jsonl");
-            let content = fs::read(&path).map_err(TrailError::io(&path))?;
-            let lines = content.split_inclusive(|byte| *byte == b'\n');
-            found += lines.filter(|line| erased_line(line, request_id).is_some()).count() as u64;
-        }
-        Ok(found)
+    /// Asks for the next body to begin a segment.
+    pub(super) const fn ask_end(&mut self) {
+        self.is_end_asked = true;
     }
 
-    /// Puts lines without body and salt in the place of a request's bodies. Answers how many there were.
-    pub(super) fn erase(&mut self, request_id: &str) -> Result<u64, TrailError> {
-        let mut erased = 0;
-        let numbers = numbers(&self.directory, "bodies", "jsonl").map_err(TrailError::io(&self.directory))?;
-        for first in numbers {
-            let path = bodies_file(&self.directory, first, "jsonl");
-            let content = fs::read(&path).map_err(TrailError::io(&path))?;
-            let mut kept = Vec::with_capacity(content.len());
-            let before = erased;
-            for line in content.split_inclusive(|byte| *byte == b'\n') {
-                match erased_line(line, request_id) {
-                    Some(tombstone) => {
-                        kept.extend_from_slice(tombstone.as_bytes());
-                        erased += 1;
-                    }
-                    None => kept.extend_from_slice(line),
-                }
-            }
-            if erased > before {
-                replace(&path, &kept).map_err(TrailError::io(&path))?;
-                // The open file is another one now.
-                if Some(first) == self.first {
-                    self.open = None;
-                }
-            }
+    /// Ends the segment if that was asked for. Says whether nothing is left to wait for.
+    pub(super) fn is_ended(&mut self) -> bool {
+        if self.is_end_asked {
+            self.end();
         }
-        Ok(erased)
+        !self.is_end_asked && self.ending.is_none()
     }
-}
 
-/// What stands in the place of the line, if it is a body of this request.
-fn erased_line(line: &[u8], request_id: &str) -> Option<String> {
-    let body: serde_json::Value = serde_json::from_slice(line).ok()?;
-    if body.get("request_id")?.as_str()? != request_id || body.get("erased").is_some() {
-        return None;
+    /// The next body begins a segment, unless the one before is not yet on the disk.
+    fn end(&mut self) {
+        if self.ending.is_some() {
+            return;
+        }
+        self.ending = self.open.take();
+        self.first = None;
+        self.is_end_asked = false;
     }
-    let left = serde_json::json!({
-        "seq": body.get("seq"), "request_id": request_id, "part": body.get("part"), "erased": true,
-    });
-    Some(format!("{left}\n"))
+
+    pub(super) fn unsynced(&self) -> u64 {
+        let both = [&self.ending, &self.open];
+        both.into_iter().flatten().map(|bodies| bodies.file.unsynced()).sum()
+    }
+
+    /// The files that have something to sync.
+    pub(super) fn begin_sync(&mut self) -> Vec<Arc<File>> {
+        let files = [&mut self.ending, &mut self.open];
+        let written = files.into_iter().flatten().filter_map(|bodies| bodies.file.begin_sync());
+        self.creating = self.created.take();
+        written.chain(self.creating.clone()).collect()
+    }
+
+    /// Answers the segment that is written to no more, and is on the disk with its entries.
+    pub(super) fn end_sync(&mut self, is_on_disk: bool) -> Option<PathBuf> {
+        for bodies in [&mut self.ending, &mut self.open].into_iter().flatten() {
+            bodies.file.end_sync(is_on_disk);
+        }
+        if let Some(directory) = self.creating.take().filter(|_| !is_on_disk) {
+            self.created = Some(directory);
+        }
+        let ended = self.ending.take_if(|ending| is_on_disk && ending.file.unsynced() == 0);
+        ended.map(|bodies| bodies.path)
+    }
+
+    pub(super) fn rewrite(&self) -> io::Result<()> {
+        let both = [&self.ending, &self.open];
+        both.into_iter().flatten().try_for_each(|bodies| bodies.file.rewrite())
+    }
 }

@@ -24,20 +24,25 @@ const MEMBER_TAIL: usize = 8;
 const MAX_MEMBER: usize = 256 * 1_024 * 1_024;
 
 /// Compresses a segment that is not written to any more, makes its index, and removes the plain file. Nothing is lost when it
-/// is broken off at any place; to do it again does the rest.
+/// is broken off at any place, as it is when `is_over` says so; to do it again does the rest.
 ///
 /// # Errors
-/// When a file cannot be read or written, or the last line has no end. The plain file stands then.
-pub fn close(jsonl: &Path) -> io::Result<()> {
+/// When a file cannot be read or written, the last line has no end, or it is over. The plain file stands then.
+pub(super) fn close_unless(jsonl: &Path, is_over: impl Fn() -> bool) -> io::Result<()> {
     let (zipped, index) = (zipped(jsonl), index_of(jsonl));
     let (new_zipped, new_index) = (new_name(&zipped), new_name(&index));
-    let mut lines = BufReader::with_capacity(BLOCK, File::open(jsonl)?);
+    let plain = File::open(jsonl)?;
+    let written = plain.metadata()?.modified()?;
+    let mut lines = BufReader::with_capacity(BLOCK, plain);
     let mut writer = MemberWriter::new(create(&new_zipped)?);
     let mut line = Vec::new();
     loop {
         line.clear();
         if lines.read_until(b'\n', &mut line)? == 0 {
             break;
+        }
+        if is_over() {
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "the process ends"));
         }
         if line.last() != Some(&b'\n') {
             return Err(invalid(jsonl, "its last line has no end"));
@@ -47,6 +52,8 @@ pub fn close(jsonl: &Path) -> io::Result<()> {
     let builder = writer.finish()?;
     let out = builder.write(BufWriter::new(create(&new_index)?))?;
     out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+    // Retention goes by the time of the last line.
+    File::open(&new_zipped)?.set_modified(written)?;
     // The index first: a reader that finds the compressed file finds its index too.
     fs::rename(&new_index, &index)?;
     fs::rename(&new_zipped, &zipped)?;
@@ -55,7 +62,7 @@ pub fn close(jsonl: &Path) -> io::Result<()> {
     sync_directory_of(jsonl)
 }
 
-/// Whether a closed segment and its index are byte for byte what [`close`] made of the segment's lines.
+/// Whether a closed segment and its index are byte for byte what [`close_unless`] made of the segment's lines.
 ///
 /// # Errors
 /// When a file cannot be read, or differs; the message names it.
@@ -307,6 +314,15 @@ impl ClosedSegment {
         let whole = status.is_ok_and(|status| status == Status::StreamEnd) && plain.len() == block.plain as usize;
         if whole { Ok(()) } else { Err(damaged()) }
     }
+}
+
+/// Compresses a segment.
+///
+/// # Errors
+/// When a file cannot be read or written, or the last line has no end.
+#[cfg(any(test, feature = "internals"))]
+pub fn close(jsonl: &Path) -> io::Result<()> {
+    close_unless(jsonl, || false)
 }
 
 #[cfg(test)]

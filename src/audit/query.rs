@@ -70,6 +70,7 @@ pub struct EntryQuery {
     pub request: Option<String>,
     /// Of a request, or of who acted.
     pub credential: Option<String>,
+    /// A record that was made or changed, by an operator or by a served route.
     pub target: Option<String>,
     pub tenant: Option<String>,
     pub client: Option<String>,
@@ -155,7 +156,10 @@ impl EntryQuery {
         };
         has(self.request.as_ref(), entry.request_id.as_ref())
             && (has(self.credential.as_ref(), entry.credential.as_ref()) || has(self.credential.as_ref(), actor))
-            && has(self.target.as_ref(), entry.target.as_ref())
+            && self
+                .target
+                .as_ref()
+                .is_none_or(|wanted| entry.targets().any(|target| target == wanted))
             && has(self.tenant.as_ref(), entry.tenant.as_ref())
             && has(self.client.as_ref(), entry.client.as_ref())
             && has(self.denial.as_ref(), entry.denial.as_ref())
@@ -630,7 +634,7 @@ impl Iterator for Matches<'_> {
     }
 }
 
-fn lines_of(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn lines_of(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split_inclusive(|byte| *byte == b'\n')
         .filter_map(|line| line.strip_suffix(b"\n"))
 }
@@ -666,7 +670,7 @@ fn named(path: &Path, error: &io::Error) -> io::Error {
 
 /// Whole lines of a plain segment, from its end or from its beginning.
 #[derive(Debug)]
-struct PlainChunks {
+pub(super) struct PlainChunks {
     file: File,
     order: EntryOrder,
     begin: u64,
@@ -678,6 +682,11 @@ struct PlainChunks {
 }
 
 impl PlainChunks {
+    /// The newest lines first.
+    pub(super) fn from_the_end(file: File) -> io::Result<Self> {
+        Self::new(file, EntryOrder::NewestFirst)
+    }
+
     fn new(file: File, order: EntryOrder) -> io::Result<Self> {
         Ok(Self {
             begin: 0,
@@ -732,7 +741,7 @@ impl PlainChunks {
     }
 
     /// Reads the next piece into `text`. Answers where in it whole lines stand.
-    fn next(&mut self, text: &mut Vec<u8>) -> io::Result<Option<Range<usize>>> {
+    pub(super) fn next(&mut self, text: &mut Vec<u8>) -> io::Result<Option<Range<usize>>> {
         let mut size = CHUNK;
         while self.begin < self.end && size <= MAX_LINE {
             let length = size.min(self.end - self.begin);

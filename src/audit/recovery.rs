@@ -8,13 +8,20 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::base::clock::UnixMillis;
 use crate::base::ids::GatewayId;
 
 use super::checkpoint::{Checkpoint, CheckpointSigner, CheckpointVerifier, gateway_of, notes, origin_of};
+use super::disk::open_to_write;
 use super::files::{append_to, bodies_file, numbers, replace, segment_file};
+use super::open_files::{NEXT_LINES, name_next};
 use super::settings::AuditSettings;
+use super::syncer::write_checkpoint;
 use super::trail::{MAX_ENTRY, TrailError};
 use super::tree::{Frontier, HASH_LEN, Hash, SUBTREE, leaf_hash};
+
+/// The gap of a process that did not end by itself.
+const UNCLEAN_STOP: &str = "unclean_stop";
 
 /// A trail that can be continued.
 pub(super) struct Recovered {
@@ -44,24 +51,17 @@ pub(super) struct RecoveredGap {
 /// The segment that entries are appended to.
 pub(super) struct OpenSegment {
     pub(super) first: u64,
-    pub(super) path: PathBuf,
     pub(super) lines: File,
-    pub(super) length: u64,
     pub(super) leaves: File,
-    pub(super) leaves_length: u64,
 }
 
 impl OpenSegment {
     /// Begins a segment.
     pub(super) fn begin(directory: &Path, first: u64) -> io::Result<Self> {
-        let path = segment_file(directory, first, "jsonl");
         let segment = Self {
             first,
-            lines: append_to(&path)?,
-            length: 0,
-            leaves: append_to(&segment_file(directory, first, "leaves"))?,
-            leaves_length: 0,
-            path,
+            lines: open_to_write(&segment_file(directory, first, "jsonl"))?,
+            leaves: open_to_write(&segment_file(directory, first, "leaves"))?,
         };
         segment.lines.set_len(0)?;
         segment.leaves.set_len(0)?;
@@ -87,13 +87,49 @@ pub fn key_file(directory: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-pub(super) fn recover(settings: &AuditSettings, gateway: &GatewayId) -> Result<Recovered, TrailError> {
+/// Finds where the trail goes on. `now` is the time of a checkpoint that the last process did not come to sign.
+pub(super) fn recover(settings: &AuditSettings, gateway: &GatewayId, now: UnixMillis) -> Result<Recovered, TrailError> {
     let directory = &settings.directory;
     make_directory(directory)?;
     let lock = take_lock(directory)?;
     let (name, signer) = open_key(directory, gateway)?;
+    remove_unfinished(directory).map_err(TrailError::io(directory))?;
+    let mut found = continue_trail(directory, &signer)?;
+    if begin_next(directory, &signer, &found, now)? {
+        let torn = std::mem::take(&mut found.gaps).into_iter().filter(|gap| gap.reason != UNCLEAN_STOP);
+        let torn: Vec<RecoveredGap> = torn.collect();
+        found = continue_trail(directory, &signer)?;
+        found.gaps.splice(..0, torn);
+    }
+    let bodies = continue_bodies(directory, found.frontier.size())?;
+    found.unclosed.extend(bodies.full);
+    Ok(Recovered {
+        lock,
+        name,
+        signer,
+        frontier: found.frontier,
+        segment: found.segment,
+        nodes: found.nodes,
+        bodies: bodies.open,
+        unclosed: found.unclosed,
+        checkpoint: found.checkpoint.map(|(_, note)| note),
+        gaps: found.gaps,
+    })
+}
+
+/// The entries that were found.
+struct FoundTrail {
+    frontier: Frontier,
+    segment: OpenSegment,
+    nodes: File,
+    unclosed: Vec<PathBuf>,
+    checkpoint: Option<(Checkpoint, String)>,
+    gaps: Vec<RecoveredGap>,
+}
+
+fn continue_trail(directory: &Path, signer: &CheckpointSigner) -> Result<FoundTrail, TrailError> {
     let io_error = |error| TrailError::Io {
-        path: directory.clone(),
+        path: directory.to_owned(),
         error,
     };
     let mut open = numbers(directory, "trail", "jsonl").map_err(io_error)?;
@@ -106,7 +142,7 @@ pub(super) fn recover(settings: &AuditSettings, gateway: &GatewayId) -> Result<R
         .map(|first| segment_file(directory, *first, "checkpoints"));
     let newest = newest_checkpoint(directory, signer.verifier(), beside.as_deref())?;
     let nodes_path = directory.join("nodes");
-    let nodes = append_to(&nodes_path).map_err(TrailError::io(&nodes_path))?;
+    let nodes = open_to_write(&nodes_path).map_err(TrailError::io(&nodes_path))?;
     let known = read_hashes(&nodes_path)?;
     let mut gaps = Vec::new();
     let (frontier, segment) = match last {
@@ -119,22 +155,63 @@ pub(super) fn recover(settings: &AuditSettings, gateway: &GatewayId) -> Result<R
     let complete = frontier.size() / SUBTREE;
     // What stands behind belongs to entries that were cut off, or is computed again.
     if (known.len() as u64) != complete {
-        write_nodes(&nodes, &nodes_path, &segment, directory, complete)?;
+        write_nodes(&nodes_path, &segment, directory, complete)?;
     }
     let unclosed = open.into_iter().map(|first| segment_file(directory, first, "jsonl")).collect();
-    let bodies = continue_bodies(directory, frontier.size())?;
-    Ok(Recovered {
-        lock,
-        name,
-        signer,
+    Ok(FoundTrail {
         frontier,
         segment,
         nodes,
-        bodies,
         unclosed,
-        checkpoint: newest.map(|(_, note)| note),
+        checkpoint: newest,
         gaps,
     })
+}
+
+/// Removes files that were on their way to a name, but not the entries of a segment that had not begun. A copy of a body that
+/// was to be erased may be in one.
+fn remove_unfinished(directory: &Path) -> io::Result<()> {
+    for file in fs::read_dir(directory)? {
+        let path = file?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let is_segment = name.starts_with("trail-") || name.starts_with("bodies-");
+        let is_next = name.starts_with("trail-") && name.ends_with(NEXT_LINES);
+        if is_segment && name.ends_with(".new") && !is_next {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Begins the segment whose entries the last process had written when it had not yet signed the end of the one before. Says
+/// whether there was one.
+fn begin_next(directory: &Path, signer: &CheckpointSigner, found: &FoundTrail, now: UnixMillis) -> Result<bool, TrailError> {
+    let failed = || TrailError::io(directory);
+    let size = found.frontier.size();
+    let mut begins = false;
+    for first in numbers(directory, "trail", NEXT_LINES).map_err(failed())? {
+        let path = segment_file(directory, first, NEXT_LINES);
+        if first == size && size > found.segment.first {
+            match found.checkpoint.as_ref().filter(|(checkpoint, _)| checkpoint.size == size) {
+                // It stands beside the segment already, but the next segment rests on the newest one alone.
+                Some((_, note)) => replace(&directory.join("checkpoint"), note.as_bytes()).map_err(failed())?,
+                None => {
+                    let note = signer.sign(size, &found.frontier.root(), now);
+                    write_checkpoint(directory, found.segment.first, &note).map_err(failed())?;
+                }
+            }
+            name_next(directory, first).map_err(failed())?;
+            begins = true;
+        } else if fs::metadata(&path).map_err(failed())?.len() == 0 {
+            fs::remove_file(&path).map_err(failed())?;
+        } else {
+            // A crash of the machine took the end of the segment before, so nothing says that these are entries.
+            let copy = directory.join(format!("cut-{first:020}"));
+            tracing::error!(path = %path.display(), copy = %copy.display(), "entries before these are missing; they are kept, and are no part of the audit trail");
+            fs::rename(&path, &copy).map_err(failed())?;
+        }
+    }
+    Ok(begins)
 }
 
 fn take_lock(directory: &Path) -> Result<File, TrailError> {
@@ -290,7 +367,7 @@ fn continue_segment(
             )));
         }
     }
-    let lines = append_to(&path).map_err(TrailError::io(&path))?;
+    let lines = open_to_write(&path).map_err(TrailError::io(&path))?;
     let cut = Cut {
         bytes: total - length,
         kept_in: keep_cut(directory, &path, length, frontier.size())?,
@@ -306,13 +383,12 @@ fn continue_segment(
     }
     lines.set_len(length).map_err(TrailError::io(&path))?;
     replace(&leaves_path, &leaves).map_err(TrailError::io(&leaves_path))?;
+    // What is not on the disk must be in the writer's memory, and this is not.
+    lines.sync_data().map_err(TrailError::io(&path))?;
     let segment = OpenSegment {
         first,
         lines,
-        length,
-        leaves_length: leaves.len() as u64,
-        leaves: append_to(&leaves_path).map_err(TrailError::io(&leaves_path))?,
-        path,
+        leaves: open_to_write(&leaves_path).map_err(TrailError::io(&leaves_path))?,
     };
     Ok((frontier, segment))
 }
@@ -372,7 +448,7 @@ fn tell_gaps(last: Option<&[u8]>, size: u64, cut: &Cut, gaps: &mut Vec<Recovered
     // An orderly stop ends no segment, so a segment without entries had no orderly stop either, unless it is the first one.
     if member("kind").as_deref() != Some("stop") && size > 0 {
         gaps.push(RecoveredGap {
-            reason: "unclean_stop",
+            reason: UNCLEAN_STOP,
             members: from,
         });
     }
@@ -414,14 +490,15 @@ fn begin_after(
 }
 
 /// Writes the hashes of the open segment's complete subtrees again.
-fn write_nodes(nodes: &File, path: &Path, segment: &OpenSegment, directory: &Path, complete: u64) -> Result<(), TrailError> {
+fn write_nodes(path: &Path, segment: &OpenSegment, directory: &Path, complete: u64) -> Result<(), TrailError> {
     let failed = || TrailError::io(path);
+    let nodes = append_to(path).map_err(failed())?;
     let kept = segment.first / SUBTREE;
     nodes.set_len(kept * HASH_LEN as u64).map_err(failed())?;
     let leaves = read_hashes(&segment_file(directory, segment.first, "leaves"))?;
     let mut tree = Frontier::new();
     let added: Vec<u8> = leaves.iter().filter_map(|leaf| tree.push(*leaf)).flatten().collect();
-    (&*nodes).write_all(&added).map_err(failed())?;
+    (&nodes).write_all(&added).map_err(failed())?;
     nodes.sync_all().map_err(failed())?;
     if kept + (added.len() / HASH_LEN) as u64 == complete {
         Ok(())
@@ -433,17 +510,33 @@ fn write_nodes(nodes: &File, path: &Path, segment: &OpenSegment, directory: &Pat
     }
 }
 
-/// The segment of bodies that is continued. Bodies of entries that are not there are cut off: other entries get their numbers.
-fn continue_bodies(directory: &Path, size: u64) -> Result<Option<u64>, TrailError> {
-    let segments = numbers(directory, "bodies", "jsonl").map_err(TrailError::io(directory))?;
-    for first in segments.into_iter().rev() {
+/// The segments of bodies that are not compressed.
+struct FoundSegments {
+    /// The last one, to which more is written.
+    open: Option<u64>,
+    full: Vec<PathBuf>,
+}
+
+/// Bodies of entries that are not there are cut off: other entries get their numbers.
+fn continue_bodies(directory: &Path, size: u64) -> Result<FoundSegments, TrailError> {
+    let closed = numbers(directory, "bodies", "jsonl.gz").map_err(TrailError::io(directory))?;
+    let mut plain = numbers(directory, "bodies", "jsonl").map_err(TrailError::io(directory))?;
+    let mut open = None;
+    // Of one that is compressed already, all was on the disk.
+    while let Some(first) = plain.pop_if(|first| !closed.contains(first)) {
         let path = bodies_file(directory, first, "jsonl");
         if cut_bodies(&path, size)? > 0 {
-            return Ok(Some(first));
+            if closed.last().is_none_or(|closed| *closed < first) {
+                open = Some(first);
+            } else {
+                plain.push(first);
+            }
+            break;
         }
         fs::remove_file(&path).map_err(TrailError::io(&path))?;
     }
-    Ok(None)
+    let full = plain.into_iter().map(|first| bodies_file(directory, first, "jsonl")).collect();
+    Ok(FoundSegments { open, full })
 }
 
 /// Cuts off a torn line and the bodies of entries from `size` on. Answers how many bytes are left.
@@ -460,6 +553,7 @@ fn cut_bodies(path: &Path, size: u64) -> Result<u64, TrailError> {
         whole += read as u64;
     }
     file.set_len(whole).map_err(TrailError::io(path))?;
+    file.sync_data().map_err(TrailError::io(path))?;
     Ok(whole)
 }
 

@@ -1,32 +1,47 @@
-//! The writer's thread: gives entries their numbers, writes them in batches, syncs them in time, and signs checkpoints.
+//! The writer's thread: gives entries their numbers and writes them in batches. It never waits for the disk: another thread
+//! ([`super::syncer`]) syncs what was written, and signs checkpoints.
 
+use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-
-use crate::base::clock::{Clock, instant};
-use crate::base::text::push_decimal;
+use crate::base::clock::{Clock, UnixMillis, instant};
 use crate::telemetry::Output;
 use crate::telemetry::members::{Timestamp, text};
 
 use super::archivist::{Archivist, Chore};
-use super::bodies::BodySegments;
-use super::body::CapturedBodies;
-use super::checkpoint::CheckpointSigner;
-use super::files::{append_to, replace, segment_file};
-use super::recovery::{OpenSegment, Recovered};
+use super::batch::{Batch, Losses, Waiter, WaitingFor};
+use super::disk::Disk;
+use super::open_files::OpenFiles;
+use super::recovery::Recovered;
 use super::settings::{AuditSettings, Durable, OnFull};
+use super::syncer::{SignedNote, SyncJob, Syncer, ToSign, TreeDone, TreeJob};
 use super::trail::{EntryChunk, NotRecorded, State, TrailError};
-use super::tree::{Frontier, SUBTREE, leaf_hash};
+use super::tree::{Frontier, SUBTREE};
+
+mod failing;
+mod stopping;
+
+use failing::CANNOT_WRITE;
 
 /// Most bytes of entries that one batch takes; it is written with one call.
 const BATCH: usize = 4 * 1_024 * 1_024;
+
+/// Most messages that are taken before something is written.
+const MAX_MESSAGES: usize = 1_024;
+
+/// Most bytes that are written and may not be on the disk. They stay in memory, so that they can be written again.
+const MAX_UNSYNCED: u64 = 64 * 1_024 * 1_024;
+
+/// With so many bytes the next sync begins before its time.
+const EARLY_SYNC: u64 = 16 * 1_024 * 1_024;
+
+/// The same of hashes, which checkpoints bring to the disk: of about 250,000 entries.
+const MAX_UNSYNCED_HASHES: u64 = 8 * 1_024 * 1_024;
 
 /// What of `durable` is left for the hand-over from the workers and for the disk.
 const HAND_OVER: Duration = Duration::from_millis(250);
@@ -37,7 +52,10 @@ pub(super) const PROMPT: Duration = Duration::from_millis(300);
 /// How often the writer tries again when the disk takes nothing.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// What the writer is asked to do.
+/// How often old segments are looked for.
+const RETENTION: Duration = Duration::from_secs(3_600);
+
+/// What the writer is asked to do, or told.
 pub(super) enum Message {
     Chunk(EntryChunk),
     Erase {
@@ -48,47 +66,27 @@ pub(super) enum Message {
     /// An entry that must be on the disk before something else is done.
     Note {
         kind: &'static str,
-        members: String,
+        members: Vec<u8>,
         answer: Sender<bool>,
     },
-    Stop(Sender<()>),
+    /// Nothing more is to be written to the segments of bodies that there are. Answered when they are on the disk.
+    EndBodies(Sender<bool>),
+    Synced(io::Result<()>),
+    TreeDone(TreeDone),
+    Stop {
+        deadline: Instant,
+        answer: Sender<()>,
+    },
 }
 
-/// Entries with their numbers, as they are written.
-#[derive(Default)]
-struct Batch {
-    lines: Vec<u8>,
-    leaves: Vec<u8>,
-    nodes: Vec<u8>,
-    bodies: Vec<u8>,
-    entries: u64,
-    /// Those of them that are the writer's own.
-    own: u64,
-    /// What its gap entries tell.
-    losses: Losses,
-    waiters: Vec<(oneshot::Sender<Result<u64, NotRecorded>>, u64)>,
-}
-
-/// What no entry tells yet.
-#[derive(Default)]
-struct Losses {
-    /// Entries that found no room on their way to the writer.
-    dropped: u64,
-    /// Entries that the disk did not take.
-    lost: u64,
-    /// When the first of those was lost.
-    lost_from: Option<String>,
-    /// Requests that were refused since they could not be recorded.
-    refused: u64,
-}
-
-impl Losses {
-    fn add(&mut self, other: Self) {
-        self.dropped += other.dropped;
-        self.lost += other.lost;
-        self.lost_from = self.lost_from.take().or(other.lost_from);
-        self.refused += other.refused;
-    }
+/// The sync that is going on.
+struct RunningSync {
+    /// Entries that it covers.
+    size: u64,
+    began: UnixMillis,
+    /// Whether its end shows that a disk that failed works again.
+    shows_health: bool,
+    has_tree: bool,
 }
 
 pub(super) struct Writer {
@@ -97,23 +95,33 @@ pub(super) struct Writer {
     clock: Arc<dyn Clock>,
     /// `,"gateway":"…"`, with which every entry begins after its number.
     gateway: Vec<u8>,
-    signer: CheckpointSigner,
-    _lock: File,
+    /// What was handed over and is in no batch.
+    pending: VecDeque<EntryChunk>,
+    batch: Batch,
     /// The tree with the entries of the batch; [`written`](Self::written) without them.
     frontier: Frontier,
     written: Frontier,
-    segment: OpenSegment,
-    nodes: File,
-    nodes_length: u64,
-    bodies: BodySegments,
-    batch: Batch,
+    files: OpenFiles,
+    /// The tree at the end of the segment that is ending.
+    ending: Frontier,
+    /// Who waits until a written entry is on the disk, in the order of the entries.
+    waiters: VecDeque<WaitingFor>,
+    body_waiters: Vec<Sender<bool>>,
+    syncer: Syncer,
+    running: Option<RunningSync>,
     archivist: Archivist,
     stdout: Option<Output>,
     timestamp: Timestamp,
+    /// When the oldest entry was written that no sync covers which has begun.
     unsynced: Option<Instant>,
+    /// Entries of the newest checkpoint.
     signed: u64,
     next_checkpoint: Instant,
+    next_retention: Instant,
+    /// Until then nothing is tried, since the disk failed.
     retry_at: Option<Instant>,
+    /// A sync failed: what it was for may not be on the disk, whatever the next one says.
+    must_rewrite: bool,
     losses: Losses,
     counted_drops: u64,
     counted_refusals: u64,
@@ -127,76 +135,77 @@ impl Writer {
         recovered: Recovered,
         state: Arc<State>,
         clock: Arc<dyn Clock>,
+        disk: Arc<dyn Disk>,
         queue: Sender<Message>,
     ) -> Result<Self, TrailError> {
-        let Recovered {
-            lock,
-            name,
-            signer,
-            frontier,
-            segment,
-            nodes,
-            bodies,
-            unclosed,
-            checkpoint,
-            gaps,
-        } = recovered;
-        let archivist = Archivist::start(&settings, queue).map_err(TrailError::io(&settings.directory))?;
-        for path in unclosed {
-            archivist.hand_over(Chore::Close(path));
-        }
-        archivist.hand_over(Chore::Retain);
-        let stdout = if settings.stdout {
-            Some(Output::start("durward-audit-out", io::stdout()).map_err(TrailError::io(&settings.directory))?)
-        } else {
-            None
-        };
-        *state.checkpoint.lock().unwrap_or_else(PoisonError::into_inner) = checkpoint;
-        let signed = frontier.size();
-        let mut writer = Self {
-            bodies: BodySegments::new(&settings, bodies),
-            gateway: format!(",\"gateway\":\"{name}\"").into_bytes(),
-            nodes_length: nodes.metadata().map_err(TrailError::io(&settings.directory))?.len(),
-            written: frontier.clone(),
-            next_checkpoint: instant() + settings.checkpoint,
-            settings,
-            state,
-            clock,
-            signer,
-            _lock: lock,
-            frontier,
-            segment,
-            nodes,
-            batch: Batch::default(),
-            archivist,
-            stdout,
-            timestamp: Timestamp::new(),
-            unsynced: None,
-            signed,
-            retry_at: None,
-            losses: Losses::default(),
-            counted_drops: 0,
-            counted_refusals: 0,
-            stopping: false,
-        };
-        for gap in gaps {
-            let at_most = match writer.settings.durable {
-                Durable::Within(within) => within,
-                Durable::Each => Duration::ZERO,
-            };
-            let members = format!(
-                ",\"reason\":\"{}\"{},\"at_most_ms\":{}",
-                gap.reason,
-                gap.members,
-                at_most.as_millis()
-            );
-            writer.add_own("gap", members.as_bytes());
-        }
+        let failed = TrailError::io(&settings.directory);
+        let started = Self::start(settings.clone(), recovered, state, clock, disk, queue);
+        let mut writer = started.map_err(failed)?;
         writer.add_own("start", concat!(",\"version\":\"", env!("CARGO_PKG_VERSION"), "\"").as_bytes());
         writer.flush();
         if writer.retry_at.is_some() {
             let error = io::Error::new(io::ErrorKind::StorageFull, "the first entry could not be written");
-            return Err(TrailError::io(&writer.settings.directory)(error));
+            return Err(TrailError::io(settings.directory)(error));
+        }
+        Ok(writer)
+    }
+
+    fn start(
+        settings: AuditSettings,
+        recovered: Recovered,
+        state: Arc<State>,
+        clock: Arc<dyn Clock>,
+        disk: Arc<dyn Disk>,
+        queue: Sender<Message>,
+    ) -> io::Result<Self> {
+        let lock: Arc<File> = Arc::new(recovered.lock);
+        let archivist = Archivist::start(&settings, queue.clone(), lock.clone())?;
+        for path in recovered.unclosed {
+            archivist.hand_over(Chore::Close(path));
+        }
+        archivist.hand_over(Chore::Retain);
+        let stdout = settings
+            .stdout
+            .then(|| Output::start("durward-audit-out", io::stdout()))
+            .transpose()?;
+        *state.checkpoint.lock().unwrap_or_else(PoisonError::into_inner) = recovered.checkpoint;
+        let frontier = recovered.frontier;
+        let mut writer = Self {
+            gateway: format!(",\"gateway\":\"{}\"", recovered.name).into_bytes(),
+            pending: VecDeque::new(),
+            batch: Batch::default(),
+            written: frontier.clone(),
+            files: OpenFiles::new(&settings, recovered.segment, recovered.nodes, recovered.bodies, disk.clone())?,
+            ending: frontier.clone(),
+            waiters: VecDeque::new(),
+            body_waiters: Vec::new(),
+            syncer: Syncer::start(settings.directory.clone(), recovered.signer, disk, clock.clone(), queue, lock)?,
+            running: None,
+            archivist,
+            stdout,
+            timestamp: Timestamp::new(),
+            unsynced: None,
+            signed: frontier.size(),
+            next_checkpoint: instant() + settings.checkpoint,
+            next_retention: instant() + RETENTION,
+            retry_at: None,
+            must_rewrite: false,
+            losses: Losses::default(),
+            counted_drops: 0,
+            counted_refusals: 0,
+            stopping: false,
+            frontier,
+            settings,
+            state,
+            clock,
+        };
+        let at_most = match writer.settings.durable {
+            Durable::Within(within) => within.as_millis(),
+            Durable::Each => 0,
+        };
+        for gap in recovered.gaps {
+            let members = format!(",\"reason\":\"{}\"{},\"at_most_ms\":{at_most}", gap.reason, gap.members);
+            writer.add_own("gap", members.as_bytes());
         }
         Ok(writer)
     }
@@ -206,57 +215,62 @@ impl Writer {
         loop {
             match messages.recv_timeout(self.pause()) {
                 Ok(message) => {
-                    if self.take(message) {
-                        return;
-                    }
-                    while self.batch.lines.len() < BATCH
-                        && let Ok(message) = messages.try_recv()
-                    {
-                        if self.take(message) {
+                    for message in std::iter::once(message).chain(messages.try_iter().take(MAX_MESSAGES)) {
+                        if let Message::Stop { deadline, answer } = message {
+                            self.stop(messages, deadline);
+                            let _ = answer.send(());
                             return;
                         }
+                        self.take(message);
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => {
-                    self.stop();
-                    return;
-                }
+                // The threads of this trail have ended, and all who had it are gone.
+                Err(RecvTimeoutError::Disconnected) => return,
             }
             self.work();
         }
     }
 
-    /// Says whether that was the end.
-    fn take(&mut self, message: Message) -> bool {
+    fn take(&mut self, message: Message) {
         match message {
-            Message::Chunk(chunk) => self.add_chunk(chunk),
+            Message::Chunk(chunk) => self.take_chunk(chunk),
             Message::Erase { request_id, who, answer } => {
-                self.flush();
-                let _ = answer.send(self.erase(&request_id, &who));
+                // What was handed over before is in the files then.
+                self.write_pending();
+                let refused = self.archivist.hand_over(Chore::Erase { request_id, who, answer });
+                if let Some(Chore::Erase { answer, .. }) = refused {
+                    let _ = answer.send(Err(TrailError::NotWritten));
+                }
             }
-            Message::Note { kind, members, answer } => {
-                let _ = answer.send(self.add_own_durably(kind, members.as_bytes()));
+            Message::Note { kind, members, answer } => self.add_note(kind, &members, answer),
+            Message::EndBodies(answer) => {
+                self.files.bodies().ask_end();
+                self.body_waiters.push(answer);
             }
-            Message::Stop(answer) => {
-                self.stop();
-                let _ = answer.send(());
-                return true;
-            }
+            Message::Synced(synced) => self.end_sync(synced),
+            Message::TreeDone(done) => drop(self.end_tree(done)),
+            Message::Stop { answer, .. } => drop(answer.send(())),
         }
-        false
     }
 
     /// How long nothing is due.
     fn pause(&self) -> Duration {
         let now = instant();
-        let sync = self.unsynced.map(|since| since + self.sync_interval());
-        [sync, Some(self.next_checkpoint), self.retry_at]
-            .into_iter()
-            .flatten()
-            .map(|due| due.saturating_duration_since(now))
-            .min()
-            .unwrap_or(RETRY)
+        if let Some(at) = self.retry_at {
+            return at.saturating_duration_since(now);
+        }
+        if !self.pending.is_empty() && self.has_room() {
+            return Duration::ZERO;
+        }
+        let sync = self.unsynced.filter(|_| self.running.is_none());
+        let sync = sync.map_or(self.next_checkpoint, |since| since + self.sync_interval());
+        let checkpoint = if self.running.is_none() {
+            self.next_checkpoint
+        } else {
+            now + self.settings.checkpoint
+        };
+        sync.min(checkpoint).saturating_duration_since(now)
     }
 
     fn sync_interval(&self) -> Duration {
@@ -267,36 +281,36 @@ impl Writer {
         }
     }
 
-    /// Writes what was taken and does what is due.
+    /// Whether more can be kept in memory until it is on the disk.
+    fn has_room(&self) -> bool {
+        self.files.unsynced() < MAX_UNSYNCED
+    }
+
+    /// Writes a batch of what was taken, and does what is due.
     fn work(&mut self) {
         let now = instant();
         if self.retry_at.is_some_and(|at| at > now) {
             return;
         }
-        self.tell_losses();
-        for failure in self.archivist.failures() {
-            let mut members = Vec::new();
-            text(&mut members, b",\"why\":\"", Some(&failure));
-            self.add_own("checkpoint_failed", &members);
+        self.retry_at = None;
+        if self.must_rewrite && !self.rewrite() {
+            return;
         }
-        if self.retry_at.is_some() && self.batch.entries == 0 {
-            // Everything was written, and did not reach the disk.
-            self.sync();
+        if self.has_room() {
+            self.tell_losses();
+            for failure in self.archivist.failures() {
+                let mut members = Vec::new();
+                text(&mut members, b",\"why\":\"", Some(&failure));
+                self.add_own("checkpoint_failed", &members);
+            }
+            self.fill_batch();
+            self.flush();
         }
-        self.flush();
-        if self
-            .unsynced
-            .is_some_and(|since| now.saturating_duration_since(since) >= self.sync_interval())
-        {
-            self.sync();
-        }
-        if now >= self.next_checkpoint {
-            self.next_checkpoint = now + self.settings.checkpoint;
-            self.sign();
-        }
-        if self.bodies.is_due(now) {
+        if now >= self.next_retention {
+            self.next_retention = now + RETENTION;
             self.archivist.hand_over(Chore::Retain);
         }
+        self.sync_what_is_due(now);
     }
 
     /// Makes entries of what was dropped, lost and refused.
@@ -339,18 +353,46 @@ impl Writer {
     fn add_own(&mut self, kind: &str, members: &[u8]) {
         let mut entry = format!(",\"time\":\"{}\",\"kind\":\"{kind}\"", self.now_text()).into_bytes();
         entry.extend_from_slice(members);
-        self.add(&entry, None);
+        self.batch.add(&mut self.frontier, &self.gateway, &entry, None);
         self.batch.own += 1;
     }
 
-    /// Says whether the entry is on the disk.
-    fn add_own_durably(&mut self, kind: &str, members: &[u8]) -> bool {
+    /// Adds an entry of the trail's own threads, which wait for it.
+    fn add_note(&mut self, kind: &str, members: &[u8], answer: Sender<bool>) {
         if self.retry_at.is_some() {
-            return false;
+            let _ = answer.send(false);
+            return;
         }
+        let seq = self.frontier.size();
         self.add_own(kind, members);
-        self.flush();
-        self.retry_at.is_none() && self.sync()
+        let waiter = Waiter::Note(answer);
+        self.batch.waiters.push(WaitingFor { seq, waiter });
+    }
+
+    fn take_chunk(&mut self, mut chunk: EntryChunk) {
+        // Whoever is served all the same need not wait for the next try.
+        if self.retry_at.is_some()
+            && self.settings.on_full == OnFull::DropAndCount
+            && let Some(waiter) = chunk.waiter.take()
+        {
+            let _ = waiter.send(Err(NotRecorded));
+        }
+        self.pending.push_back(chunk);
+    }
+
+    /// Takes as much into the batch as it holds.
+    fn fill_batch(&mut self) {
+        while self.batch.lines.len() < BATCH && self.has_room() {
+            let Some(chunk) = self.pending.pop_front() else { return };
+            self.add_chunk(chunk);
+        }
+    }
+
+    fn write_pending(&mut self) {
+        while self.retry_at.is_none() && self.has_room() && !self.pending.is_empty() {
+            self.fill_batch();
+            self.flush();
+        }
     }
 
     fn add_chunk(&mut self, chunk: EntryChunk) {
@@ -358,59 +400,36 @@ impl Writer {
         let entries = chunk.bytes.split(|byte| *byte == b'\n').filter(|members| !members.is_empty());
         for (number, members) in (0..).zip(entries) {
             let own = bodies.next_if(|(of, _)| *of == number).map(|(_, bodies)| bodies);
-            self.add(members, own);
+            self.batch.add(&mut self.frontier, &self.gateway, members, own);
             if self.is_segment_full() {
                 self.flush();
             }
         }
         if let Some(waiter) = chunk.waiter {
-            let last = self.frontier.size() - 1;
-            if self.written.size() > last {
-                // The segment was full with this entry, so it is written already.
-                let synced = self.sync();
-                let _ = waiter.send(if synced { Ok(last) } else { Err(NotRecorded) });
-            } else if self.settings.on_full == OnFull::DropAndCount && self.retry_at.is_some() {
-                let _ = waiter.send(Err(NotRecorded));
-            } else {
-                self.batch.waiters.push((waiter, last));
-            }
+            self.add_waiter(Waiter::Receipt(waiter));
         }
         chunk.budget.entries.fetch_add(chunk.entries, Ordering::Release);
         chunk.budget.bytes.fetch_add(chunk.weight, Ordering::Release);
     }
 
-    /// Gives an entry its number.
-    fn add(&mut self, members: &[u8], bodies: Option<CapturedBodies>) {
-        let seq = self.frontier.size();
-        let begin = self.batch.lines.len();
-        let lines = &mut self.batch.lines;
-        lines.extend_from_slice(b"{\"seq\":");
-        push_decimal(lines, seq);
-        lines.extend_from_slice(&self.gateway);
-        lines.extend_from_slice(members);
-        if let Some(bodies) = bodies {
-            let recorded = bodies.record();
-            lines.extend_from_slice(&recorded.members);
-            for line in recorded.lines {
-                let out = &mut self.batch.bodies;
-                out.extend_from_slice(b"{\"seq\":");
-                push_decimal(out, seq);
-                out.extend_from_slice(&line);
-                out.extend_from_slice(b"}\n");
-            }
+    /// Adds who waits for the entry that was added last.
+    fn add_waiter(&mut self, waiter: Waiter) {
+        let is_lost = self.settings.on_full == OnFull::DropAndCount && self.retry_at.is_some();
+        let Some(seq) = self.frontier.size().checked_sub(1).filter(|_| !is_lost) else {
+            return waiter.answer(Err(NotRecorded));
+        };
+        let waiting = WaitingFor { seq, waiter };
+        if self.written.size() > seq {
+            // The segment was full with this entry, so it is written already.
+            self.waiters.push_back(waiting);
+        } else {
+            self.batch.waiters.push(waiting);
         }
-        lines.push(b'}');
-        let leaf = leaf_hash(&lines[begin..]);
-        lines.push(b'\n');
-        self.batch.leaves.extend_from_slice(&leaf);
-        if let Some(node) = self.frontier.push(leaf) {
-            self.batch.nodes.extend_from_slice(&node);
-        }
-        self.batch.entries += 1;
     }
 
     fn is_segment_full(&self) -> bool {
-        self.segment.length + self.batch.lines.len() as u64 >= self.settings.segment && self.frontier.size().is_multiple_of(SUBTREE)
+        let length = self.files.segment_length() + self.batch.lines.len() as u64;
+        length >= self.settings.segment && self.frontier.size().is_multiple_of(SUBTREE)
     }
 
     /// Writes the batch. When the disk does not take it, the files are as before, and the batch is lost or waits, as `on_full`
@@ -419,180 +438,153 @@ impl Writer {
         if self.batch.entries == 0 {
             return;
         }
-        if let Err(error) = self.write_batch() {
-            self.fail(&error);
+        if let Err(error) = self.files.write(&self.batch, self.written.size()) {
+            self.fail_write(&error);
             return;
         }
-        let batch = std::mem::take(&mut self.batch);
+        let mut batch = std::mem::take(&mut self.batch);
         self.written = self.frontier.clone();
-        self.segment.length += batch.lines.len() as u64;
-        self.segment.leaves_length += batch.leaves.len() as u64;
-        self.nodes_length += batch.nodes.len() as u64;
         self.state.entries.fetch_add(batch.entries, Ordering::Relaxed);
         self.state.bytes.fetch_add(batch.lines.len() as u64, Ordering::Relaxed);
-        if self.unsynced.is_none() {
-            self.unsynced = Some(instant());
-            self.state.unsynced_since.store(self.clock.now().wall.0.max(1), Ordering::Relaxed);
-        }
-        if !batch.waiters.is_empty() || self.retry_at.is_some() {
-            let synced = self.sync();
-            for (waiter, seq) in batch.waiters {
-                let _ = waiter.send(if synced { Ok(seq) } else { Err(NotRecorded) });
-            }
-        }
+        self.unsynced.get_or_insert_with(instant);
+        let now = self.clock.now().wall.0.max(1);
+        let _ = self
+            .state
+            .unsynced_since
+            .compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+        self.waiters.extend(batch.waiters.drain(..));
         if let Some(stdout) = &self.stdout {
-            stdout.send(batch.lines, batch.entries);
+            stdout.send(batch.lines.clone(), batch.entries);
         }
-        if self.is_segment_full()
-            && !self.stopping
-            && let Err(error) = self.rotate()
-        {
-            tracing::error!(%error, "the next segment of the audit trail cannot be made; the last one goes on");
-        }
-    }
-
-    fn write_batch(&mut self) -> io::Result<()> {
-        self.bodies.write(&self.batch.bodies, self.written.size())?;
-        (&self.segment.lines).write_all(&self.batch.lines)?;
-        (&self.segment.leaves).write_all(&self.batch.leaves)?;
-        (&self.nodes).write_all(&self.batch.nodes)
-    }
-
-    /// Undoes a half-written batch.
-    fn fail(&mut self, error: &io::Error) {
-        for (file, length) in [
-            (&self.segment.lines, self.segment.length),
-            (&self.segment.leaves, self.segment.leaves_length),
-            (&self.nodes, self.nodes_length),
-        ] {
-            if let Err(error) = file.set_len(length) {
-                tracing::error!(%error, "a file of the audit trail cannot be cut back to its last whole entry");
-            }
-        }
-        self.bodies.undo();
-        if self.retry_at.is_none() {
-            tracing::error!(%error, directory = %self.settings.directory.display(), alarm = "audit_not_written", "the audit trail cannot be written");
-            self.state.failing.store(true, Ordering::Relaxed);
-        }
-        self.retry_at = Some(instant() + RETRY);
-        for (waiter, _) in self.batch.waiters.drain(..) {
-            let _ = waiter.send(Err(NotRecorded));
-        }
-        // With `refuse`, whoever was admitted is recorded as soon as there is room; nobody else is admitted until then.
-        if self.settings.on_full == OnFull::DropAndCount {
-            let batch = std::mem::take(&mut self.batch);
-            self.frontier = self.written.clone();
-            let lost = batch.entries - batch.own;
-            self.state.dropped.fetch_add(lost, Ordering::Relaxed);
-            self.counted_drops += lost;
-            // What the batch would have told is told later.
-            self.losses.add(batch.losses);
-            self.losses.lost += lost;
-            if self.losses.lost_from.is_none() {
-                self.losses.lost_from = Some(self.now_text());
+        self.files.keep(batch);
+        if self.is_segment_full() && !self.stopping && self.files.ending().is_none() {
+            match self.files.begin_next(self.written.size()) {
+                Ok(()) => self.ending = self.written.clone(),
+                Err(error) => tracing::error!(%error, "the next segment of the audit trail cannot be made; the last one goes on"),
             }
         }
     }
 
-    /// Brings everything written to the disk. Says whether it is there.
-    fn sync(&mut self) -> bool {
-        let synced = self.bodies.sync().and_then(|()| self.segment.lines.sync_data());
-        match synced {
-            Ok(()) => {
-                self.unsynced = None;
-                self.state.unsynced_since.store(0, Ordering::Relaxed);
-                if self.retry_at.take().is_some() {
-                    self.state.failing.store(false, Ordering::Relaxed);
-                    tracing::warn!("the audit trail is written again");
+    /// Begins the next sync, if none is going on and somebody or something waits for one.
+    fn sync_what_is_due(&mut self, now: Instant) {
+        if self.files.bodies().is_ended() {
+            self.answer_body_waiters(true);
+        }
+        if self.running.is_some() || self.retry_at.is_some() {
+            return;
+        }
+        let sign = now >= self.next_checkpoint;
+        if sign {
+            self.next_checkpoint = now + self.settings.checkpoint;
+        }
+        let sign = sign && self.signed != self.written.size();
+        let is_due = self.unsynced.is_some_and(|since| {
+            now.saturating_duration_since(since) >= self.sync_interval() || self.files.unsynced() >= EARLY_SYNC || self.is_failing()
+        });
+        let is_awaited = !self.waiters.is_empty() || !self.body_waiters.is_empty();
+        if sign || is_due || is_awaited || self.is_failing() || self.files.ending().is_some() {
+            self.sync(sign);
+        }
+    }
+
+    /// Begins a sync of all that was written. While a segment ends, it is a sync of that segment, and signs its end.
+    fn sync(&mut self, sign: bool) {
+        if let Err(error) = self.files.write_held_nodes() {
+            return self.note_failure(&error, CANNOT_WRITE);
+        }
+        let ending = self.files.ending();
+        let tree = ending.map_or(&self.written, |_| &self.ending);
+        let size = tree.size();
+        let root = (ending.is_some() || sign).then(|| tree.root());
+        let has_tree = root.is_some() || self.files.unsynced_hashes() >= MAX_UNSYNCED_HASHES;
+        let files = self.files.begin_sync();
+        let tree = has_tree.then(|| TreeJob {
+            files: self.files.begin_hash_sync(),
+            sign: root.filter(|_| size != self.signed).map(|root| ToSign {
+                size,
+                root,
+                segment: ending.unwrap_or(self.files.first()),
+            }),
+            begins: ending.map(|_| self.files.first()),
+        });
+        self.running = Some(RunningSync {
+            size,
+            began: self.clock.now().wall,
+            shows_health: self.is_failing() && ending.is_none(),
+            has_tree,
+        });
+        if ending.is_none() {
+            self.unsynced = None;
+        }
+        if !self.syncer.hand_over(SyncJob { files, tree }) {
+            self.end_sync(Err(io::Error::other("the thread that syncs has died")));
+        }
+    }
+
+    fn end_sync(&mut self, synced: io::Result<()>) {
+        if let Some(ended) = self.files.end_sync(synced.is_ok()) {
+            self.archivist.hand_over(Chore::Close(ended));
+        }
+        let Some(running) = self.running.take() else { return };
+        if let Err(error) = synced {
+            self.files.end_hash_sync(false);
+            self.fail_sync(&error);
+            return;
+        }
+        let since = if self.written.size() > running.size {
+            running.began.0.max(1)
+        } else {
+            0
+        };
+        self.state.unsynced_since.store(since, Ordering::Relaxed);
+        while self.waiters.front().is_some_and(|waiting| waiting.seq < running.size) {
+            if let Some(waiting) = self.waiters.pop_front() {
+                waiting.waiter.answer(Ok(waiting.seq));
+            }
+        }
+        if running.shows_health && self.retry_at.is_none() {
+            self.recover();
+        }
+        self.running = running.has_tree.then_some(running);
+    }
+
+    /// Says whether all of it is done.
+    fn end_tree(&mut self, done: TreeDone) -> bool {
+        self.running = None;
+        self.files.end_hash_sync(!matches!(done, TreeDone::NotSynced(_)));
+        match done {
+            TreeDone::NotSynced(error) => self.fail_sync(&error),
+            TreeDone::NotSigned(error) if self.files.ending().is_some() => self.fail_ending(&error),
+            TreeDone::NotSigned(error) => {
+                tracing::error!(%error, alarm = "audit_not_written", "a checkpoint of the audit trail cannot be written");
+            }
+            TreeDone::NotBegun { signed, error } => {
+                self.publish(signed);
+                self.fail_ending(&error);
+            }
+            TreeDone::Done(signed) => {
+                self.publish(signed);
+                if let Some(full) = self.files.has_begun() {
+                    self.archivist.hand_over(Chore::Close(full));
+                    self.archivist.hand_over(Chore::Retain);
                 }
-                true
-            }
-            Err(error) => {
-                if self.retry_at.is_none() {
-                    tracing::error!(%error, alarm = "audit_not_written", "the audit trail does not reach the disk");
-                }
-                self.state.failing.store(true, Ordering::Relaxed);
-                self.retry_at = Some(instant() + RETRY);
-                false
+                return true;
             }
         }
+        false
     }
 
-    /// Signs a checkpoint of what is on the disk. Says whether there is one of all that was written.
-    fn sign(&mut self) -> bool {
-        let size = self.written.size();
-        if size == self.signed {
-            return true;
-        }
-        if self.retry_at.is_some() || !self.sync() {
-            return false;
-        }
-        let time = self.clock.now().wall;
-        let note = self.signer.sign(size, &self.written.root(), time);
-        if let Err(error) = self.write_checkpoint(&note) {
-            tracing::error!(%error, alarm = "audit_not_written", "a checkpoint of the audit trail cannot be written");
-            return false;
-        }
-        self.signed = size;
-        self.state.checkpoint_at.store(time.0, Ordering::Relaxed);
-        self.archivist.hand_over(Chore::Publish(note.clone()));
-        *self.state.checkpoint.lock().unwrap_or_else(PoisonError::into_inner) = Some(note);
-        true
+    fn publish(&mut self, signed: Option<SignedNote>) {
+        let Some(signed) = signed else { return };
+        self.signed = signed.size;
+        self.state.checkpoint_at.store(signed.time.0, Ordering::Relaxed);
+        self.archivist.hand_over(Chore::Publish(signed.note.clone()));
+        *self.state.checkpoint.lock().unwrap_or_else(PoisonError::into_inner) = Some(signed.note);
     }
 
-    fn write_checkpoint(&self, note: &str) -> io::Result<()> {
-        self.segment.leaves.sync_data()?;
-        self.nodes.sync_data()?;
-        let path = segment_file(&self.settings.directory, self.segment.first, "checkpoints");
-        let mut file = append_to(&path)?;
-        let length = file.metadata()?.len();
-        let written = file.write_all(format!("{note}\n").as_bytes()).and_then(|()| file.sync_data());
-        if written.is_err() {
-            // Half a checkpoint would hide those after it.
-            file.set_len(length)?;
+    fn answer_body_waiters(&mut self, is_on_disk: bool) {
+        for waiter in self.body_waiters.drain(..) {
+            let _ = waiter.send(is_on_disk);
         }
-        written?;
-        replace(&self.settings.directory.join("checkpoint"), note.as_bytes())
-    }
-
-    /// Ends the segment and begins the next one. A segment without a checkpoint of its end goes on.
-    fn rotate(&mut self) -> io::Result<()> {
-        if !self.sign() {
-            return Ok(());
-        }
-        let next = OpenSegment::begin(&self.settings.directory, self.written.size())?;
-        let full: PathBuf = std::mem::replace(&mut self.segment, next).path;
-        self.archivist.hand_over(Chore::Close(full));
-        self.archivist.hand_over(Chore::Retain);
-        Ok(())
-    }
-
-    fn erase(&mut self, request_id: &str, who: &[u8]) -> Result<u64, TrailError> {
-        let found = self.bodies.count(request_id)?;
-        if found == 0 {
-            return Ok(0);
-        }
-        let mut members = Vec::new();
-        text(&mut members, b",\"request_id\":\"", Some(request_id));
-        members.extend_from_slice(format!(",\"bodies\":{found}").as_bytes());
-        members.extend_from_slice(who);
-        // The entry first: a body that is gone without one looks like tampering.
-        if !self.add_own_durably("erase", &members) {
-            return Err(TrailError::NotWritten);
-        }
-        self.bodies.erase(request_id)
-    }
-
-    fn stop(&mut self) {
-        self.stopping = true;
-        self.tell_losses();
-        self.add_own("stop", b"");
-        self.flush();
-        self.sync();
-        self.sign();
-        if let Some(stdout) = &self.stdout {
-            stdout.flush(Duration::from_secs(1));
-        }
-        self.archivist.stop();
     }
 }

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use aws_lc_rs::digest::{Context, SHA256};
 use serde::Deserialize;
 
+use crate::audit::closed;
+
 use super::fault::{Fault, Finding};
 use super::files::TrailFiles;
 use super::lines::{LineEnd, LineReader, MAX_BODY};
@@ -78,6 +80,7 @@ pub(super) struct BodyWalk {
 struct BodyFile {
     first: u64,
     path: PathBuf,
+    has_index: bool,
 }
 
 /// An erased body, whose entry comes later.
@@ -93,8 +96,13 @@ impl BodyWalk {
             .bodies
             .iter()
             .filter_map(|(first, files)| {
-                let path = files.zipped.clone().or_else(|| files.plain.clone())?;
-                Some(BodyFile { first: *first, path })
+                // Where both are there, the plain one was made last: the compressed one is made of it again.
+                let path = files.plain.clone().or_else(|| files.zipped.clone())?;
+                Some(BodyFile {
+                    first: *first,
+                    path,
+                    has_index: files.index.is_some(),
+                })
             })
             .collect();
         Self {
@@ -264,15 +272,36 @@ impl BodyWalk {
     }
 
     fn open_next(&mut self, findings: &mut Vec<Finding>) -> bool {
-        let Some(BodyFile { first, path }) = self.files.pop_front() else {
+        let Some(file) = self.files.pop_front() else {
             return false;
         };
-        self.name = super::name_of(&path);
-        match LineReader::open(&path, MAX_BODY) {
+        self.name = super::name_of(&file.path);
+        if file.path.extension().is_some_and(|ending| ending == "gz") {
+            self.check_form(&file, findings);
+        }
+        match LineReader::open(&file.path, MAX_BODY) {
             Ok(reader) => self.reader = Some(reader),
-            Err(error) => self.tell(first, Fault::Unreadable(error.to_string()), findings),
+            Err(error) => self.tell(file.first, Fault::Unreadable(error.to_string()), findings),
         }
         true
+    }
+
+    /// Judges the form of a compressed file, and its index.
+    fn check_form(&self, file: &BodyFile, findings: &mut Vec<Finding>) {
+        let index = format!("bodies-{:020}.index", file.first);
+        let fault = if file.has_index {
+            closed::check(&file.path).err().map(|error| Fault::Unreadable(error.to_string()))
+        } else {
+            Some(Fault::FileMissing)
+        };
+        findings.extend(fault.map(|fault| {
+            let is_index = matches!(&fault, Fault::FileMissing) || matches!(&fault, Fault::Unreadable(why) if why.contains(&index));
+            Finding {
+                seq: file.first,
+                file: if is_index { index } else { self.name.clone() },
+                fault,
+            }
+        }));
     }
 }
 

@@ -9,11 +9,11 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Directories;
+use super::{Directories, failed};
 use crate::audit::query::{EntryOrder, EntryQuery, Follower, FoundEntry, MergedMatches, QueryCost, ReadCount, StatusFilter};
 use crate::audit::segments::Segments;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::output::Printer;
+use crate::cli::output::{Printer, visible};
 
 /// How often a follower looks for new entries.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -79,11 +79,7 @@ fn parse_time(text: &str) -> Result<i64, String> {
     crate::audit::fields::parse_millis(text).ok_or_else(|| "write a date and time: 2027-01-31T00:00:00Z".to_owned())
 }
 
-fn failed(message: impl Into<String>) -> Failure {
-    Failure::new(Exit::Failed, message)
-}
-
-fn open(config: &Path, directories: &Directories) -> Result<Vec<Segments>, Failure> {
+pub(super) fn open(config: &Path, directories: &Directories) -> Result<Vec<Segments>, Failure> {
     let directories = directories.resolve(config)?;
     let trails = directories.iter().map(|directory| Segments::open(directory));
     trails.collect::<io::Result<_>>().map_err(|error| failed(error.to_string()))
@@ -135,8 +131,8 @@ pub(crate) fn whole(problems: &[String], printer: &Printer) -> Result<(), Failur
 
 fn print(entry: &FoundEntry, printer: &Printer) -> Result<(), Failure> {
     let value: Value = serde_json::from_str(&entry.line).map_err(|error| failed(error.to_string()))?;
-    printer.print(&value, |out| {
-        let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or("-").to_owned();
+    printer.print_line(&entry.line, |out| {
+        let text = |name: &str| visible(value.get(name).and_then(Value::as_str).unwrap_or("-")).into_owned();
         let status = value.get("status").map_or_else(|| "-".to_owned(), ToString::to_string);
         let what = match value.get("action") {
             Some(_) => format!("{} {} {}", text("action"), text("target"), text("outcome")),
@@ -251,7 +247,7 @@ pub(crate) fn show(config: &Path, args: &ShowArgs, printer: &Printer) -> Result<
     };
     printer.print(&shown, |out| {
         for value in shown.entries.iter().chain(&shown.bodies) {
-            writeln!(out, "{}", serde_json::to_string_pretty(value)?)?;
+            writeln!(out, "{}", visible(&serde_json::to_string_pretty(value)?))?;
         }
         Ok(())
     })?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use super::Directories;
+use super::{Directories, failed};
 use crate::audit::checkpoint::{Checkpoint, CheckpointVerifier, public_key_of};
 use crate::audit::prove::{ProofError, Prover, entries_of_request};
 use crate::audit::verify::{TrailWitness, Verdict, read_witnesses, verify as verify_trail};
@@ -58,10 +58,6 @@ struct EntryProof {
     key: String,
 }
 
-fn failed(message: impl Into<String>) -> Failure {
-    Failure::new(Exit::Failed, message)
-}
-
 pub(crate) fn verify(config: &Path, args: &VerifyArgs, printer: &Printer) -> Result<(), Failure> {
     let directories = args.directories.resolve(config)?;
     let given = args.keys.iter().map(|path| read_key(path)).collect::<Result<Vec<_>, _>>()?;
@@ -81,9 +77,14 @@ pub(crate) fn verify(config: &Path, args: &VerifyArgs, printer: &Printer) -> Res
         verdicts.push(verify_trail(directory, &key, &witnesses).map_err(cannot)?);
         origins.push(key.origin().to_owned());
     }
+    let mut remarked: Vec<&str> = Vec::new();
     for witness in &witnesses {
         let origin = Checkpoint::parse_unverified(&witness.note).map(|said| said.origin);
-        if let Some(origin) = origin.ok().filter(|origin| !origins.contains(origin)) {
+        if let Some(origin) = origin.ok().filter(|origin| !origins.contains(origin))
+            // A file may have many.
+            && !remarked.contains(&&*witness.source)
+        {
+            remarked.push(&witness.source);
             printer.remark(&format!(
                 "{} is of `{origin}`, whose trail was not given with --directory",
                 witness.source

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use durward::audit::segments::Segments;
 use durward::base::clock;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -20,7 +21,7 @@ use crate::support::wait::{PATIENCE, until};
 const KILLS: usize = 20;
 
 /// How long there is load before each kill: longer than `durable` below, so that some entries must be there.
-const LOAD: Duration = Duration::from_millis(1_600);
+const LOAD: Duration = Duration::from_millis(1_000);
 
 /// The usual site with a trail.
 fn site(upstream: &Upstream, audit: &str) -> Site {
@@ -35,22 +36,12 @@ fn directory(site: &Site) -> PathBuf {
     site.folder().join("state/audit")
 }
 
-/// The whole lines of the plain segments.
+/// The whole lines of all segments.
 fn entries(directory: &Path) -> Vec<Value> {
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|ending| ending == "jsonl"));
-    paths.retain(|path| path.file_name().unwrap().to_str().unwrap().starts_with("trail-"));
-    paths.sort();
     let mut all = Vec::new();
-    for path in paths {
-        let bytes = std::fs::read(path).unwrap();
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        all.extend(
-            bytes[..whole]
-                .split(|byte| *byte == b'\n')
-                .filter(|line| !line.is_empty())
-                .map(|line| serde_json::from_slice::<Value>(line).unwrap()),
-        );
+    for segment in Segments::open(directory).unwrap().list() {
+        let lines = segment.lines().unwrap().map(|line| line.unwrap().bytes);
+        all.extend(lines.map(|line| serde_json::from_slice::<Value>(&line).unwrap()));
     }
     all
 }
@@ -161,13 +152,20 @@ fn kill_under_load(audit: &str, kills: usize, kind: &str, bound: Option<Duration
 
 #[test]
 fn twenty_kills_under_load_lose_no_entry_older_than_durable_and_each_is_told() {
-    let durable = Duration::from_secs(1);
-    kill_under_load("durable = \"1s\"\ncheckpoint = \"1s\"", KILLS, "request", Some(durable));
+    let durable = Duration::from_millis(400);
+    kill_under_load("durable = \"400ms\"\ncheckpoint = \"1s\"", KILLS, "request", Some(durable));
+}
+
+/// With the smallest segments there is hardly a kill that no segment is just ending or beginning at.
+#[test]
+fn kills_while_segments_end_lose_no_entry_older_than_durable_and_each_is_told() {
+    let durable = Duration::from_millis(400);
+    kill_under_load("durable = \"400ms\"\nsegment = \"64KiB\"", 5, "request", Some(durable));
 }
 
 #[test]
 fn with_each_no_answered_request_is_missing_however_the_gateway_ends() {
-    kill_under_load("durable = \"each\"\ncheckpoint = \"1s\"", 5, "answered", None);
+    kill_under_load("durable = \"each\"\ncheckpoint = \"1s\"", KILLS, "answered", None);
 }
 
 /// What the trail's metric of this name says.
