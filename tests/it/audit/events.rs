@@ -154,6 +154,22 @@ fn without_a_trail_events_are_told_without_who() {
 }
 
 #[test]
+fn a_segment_that_cannot_be_read_is_told_and_the_events_are_shown() {
+    let upstream = Upstream::echoing();
+    let site = site(AUDIT, &upstream);
+    let gateway = Gateway::start(&site);
+    gateway.json(&["tenants", "create", "acme"]);
+    site.write("state/audit/trail-00000000000000000256.jsonl.gz", "no segment");
+    let answer = gateway.run(&["events"]);
+    assert_eq!(answer.code, 1, "{answer:?}");
+    assert!(answer.stdout.contains("  acme  tenants.create by "), "{answer:?}");
+    assert!(
+        answer.stderr.contains("trail-00000000000000000256") && answer.stderr.contains("who caused them"),
+        "{answer:?}"
+    );
+}
+
+#[test]
 fn a_follower_is_told_who_made_each_change() {
     let upstream = Upstream::echoing();
     let site = site(AUDIT, &upstream);
