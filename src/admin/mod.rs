@@ -22,6 +22,7 @@ pub mod accounts;
 mod actions;
 pub mod drill;
 pub mod error;
+pub mod events;
 pub mod http;
 pub mod import;
 pub mod keys;
@@ -41,7 +42,7 @@ mod text;
 
 pub use error::OperationError;
 use readiness::{Readiness, ReadinessChecks};
-use record::{ActionRecorder, RecentActions};
+use record::ActionRecorder;
 
 /// Reads the configuration again and puts it in force, or answers the mistakes with file, line and caret.
 pub type Reload = Box<dyn Fn(Actor) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
@@ -69,8 +70,6 @@ pub struct Operations {
     pub explainer: Option<Explainer>,
     /// Where operators' actions are recorded, if there is an audit trail.
     pub trail: Option<Arc<dyn ActionRecorder>>,
-    /// The newest of these actions.
-    pub recent: RecentActions,
 }
 
 impl Operations {

@@ -9,7 +9,6 @@ use tokio::time::{sleep, timeout};
 
 use crate::base::clock::{Now, UnixMillis};
 use crate::base::ids::{CredentialId, GatewayId, RoleId, TenantId};
-use crate::store::receipts::MAX_EVENTS;
 use crate::store::{DepartedGateway, EventPage, EventSubject, HistoryPoint, LoggedEvent, Receipt, Receipts, StoreError};
 
 use super::Operations;
@@ -184,66 +183,12 @@ pub struct GatewayView {
     pub bound_ms: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EventList {
-    /// The name of the history of the store. Positions of two histories cannot be compared.
-    pub history: String,
-    pub position: u64,
-    /// The position of the oldest event that is still in the store.
-    pub oldest: Option<u64>,
-    /// First and last position of requested events that the store does not have any more.
-    pub trimmed: Option<(u64, u64)>,
-    /// The oldest one stands first.
-    pub events: Vec<EventView>,
-}
-
-/// One event. It says which record changed; the record itself says how it is now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EventView {
-    /// The store's position after the change.
-    pub position: u64,
-    /// When, RFC 3339, by the store's clock.
-    pub at: Option<String>,
-    /// `credential` (key, account, token, session), `tenant` or `role`.
-    pub kind: String,
-    /// The id of what changed.
-    pub id: String,
-    /// Who changed it over the operator socket of this gateway, as its audit trail has it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub who: Option<serde_json::Value>,
-    /// What that was: `keys.revoke`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub action: Option<String>,
-    /// The gateway that has it on its trail.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gateway: Option<String>,
-}
-
 impl From<&DepartedGateway> for DepartedView {
     fn from(departed: &DepartedGateway) -> Self {
         Self {
             id: departed.shown.clone(),
             last_heard_at: departed.heard_at.map(write),
             stopped_by: write(departed.stopped_by),
-        }
-    }
-}
-
-impl From<&LoggedEvent> for EventView {
-    fn from(event: &LoggedEvent) -> Self {
-        let (kind, id) = match &event.subject {
-            EventSubject::Credential { id, .. } => ("credential", id.as_str()),
-            EventSubject::Tenant { id } => ("tenant", id.as_str()),
-            EventSubject::Role { id } => ("role", id.as_str()),
-        };
-        Self {
-            position: event.count,
-            at: event.at.map(write),
-            kind: kind.into(),
-            id: id.into(),
-            who: None,
-            action: None,
-            gateway: None,
         }
     }
 }
@@ -406,11 +351,11 @@ impl Operations {
         })
     }
 
-    async fn read_receipts(&self) -> Result<Receipts, StoreError> {
+    pub(super) async fn read_receipts(&self) -> Result<Receipts, StoreError> {
         timeout(ANSWER, self.store.receipts()).await.unwrap_or_else(|_| Err(late()))
     }
 
-    async fn read_events(&self, after: Option<u64>, limit: usize) -> Result<EventPage, StoreError> {
+    pub(super) async fn read_events(&self, after: Option<u64>, limit: usize) -> Result<EventPage, StoreError> {
         timeout(ANSWER, self.store.events_after(after, limit))
             .await
             .unwrap_or_else(|_| Err(late()))
@@ -450,35 +395,6 @@ impl Operations {
             heard_ms_ago: millis_between(receipt.heard_at, all.now),
             bound_ms: u64::try_from(receipt.bound().as_millis()).unwrap_or(u64::MAX),
         }
-    }
-
-    /// An event, with the action that caused it if an operator did that here.
-    fn view_event(&self, event: &LoggedEvent) -> EventView {
-        let view = EventView::from(event);
-        match event.at.and_then(|at| self.recent.find(&view.id, at)) {
-            Some(action) => EventView {
-                who: Some(action.who),
-                action: Some(action.action.into()),
-                gateway: Some(self.gateway.id.as_str().into()),
-                ..view
-            },
-            None => view,
-        }
-    }
-
-    /// Events after a position, or the newest.
-    ///
-    /// # Errors
-    /// [`OperationError`]: an error of the store.
-    pub async fn list_events(&self, after: Option<u64>, limit: Option<usize>) -> Result<EventList, OperationError> {
-        let page = self.read_events(after, limit.unwrap_or(MAX_EVENTS)).await?;
-        Ok(EventList {
-            trimmed: after.and_then(|after| page.trimmed(after)),
-            history: page.head.history,
-            position: page.head.count,
-            oldest: page.oldest,
-            events: page.events.iter().map(|event| self.view_event(event)).collect(),
-        })
     }
 }
 

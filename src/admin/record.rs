@@ -1,8 +1,7 @@
 //! Operators' actions on the audit trail: one entry for each operation that changes something, with who, what, and how it ended.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -10,10 +9,11 @@ use serde_json::{Map, Value};
 use tokio::time::timeout;
 
 use crate::audit::action::{ActionEntry, ActionOutcome, Actor};
+use crate::audit::changes::{ChangeWindow, RecordedChanges, find_changes};
 use crate::audit::mask::{Shapes, mask_text};
 use crate::audit::settings::OnFull;
 use crate::audit::trail::Trail;
-use crate::base::clock::UnixMillis;
+use crate::base::clock::{BootMillis, UnixMillis};
 use crate::base::fingerprint::PepperMark;
 use crate::base::ids::is_valid_id;
 use crate::base::principal::CredentialRecord;
@@ -56,6 +56,12 @@ pub trait ActionRecorder: Send + Sync {
     /// # Errors
     /// Why they could not be removed.
     fn erase(&self, request_id: &str, who: &Actor) -> Result<u64, String>;
+
+    /// Finds who changed records in this time, operators and callers of served routes. Blocks.
+    ///
+    /// # Errors
+    /// Why nothing could be read.
+    fn find_changes(&self, window: ChangeWindow) -> Result<RecordedChanges, String>;
 }
 
 impl ActionRecorder for Trail {
@@ -79,6 +85,10 @@ impl ActionRecorder for Trail {
     fn erase(&self, request_id: &str, who: &Actor) -> Result<u64, String> {
         let who = [b",\"who\":".as_slice(), &who.to_json()].concat();
         Self::erase(self, request_id, &who).map_err(|error| error.to_string())
+    }
+
+    fn find_changes(&self, window: ChangeWindow) -> Result<RecordedChanges, String> {
+        find_changes(&self.settings().directory, window).map_err(|error| error.to_string())
     }
 }
 
@@ -166,7 +176,7 @@ struct PendingEntry<'o> {
     operations: &'o Operations,
     recorder: Arc<dyn ActionRecorder>,
     entry: ActionEntry,
-    begun: UnixMillis,
+    begun: BootMillis,
     finished: bool,
 }
 
@@ -187,8 +197,9 @@ impl<'o> PendingEntry<'o> {
                     message: "nobody waited for the end of it".into(),
                 },
                 wait: None,
+                took_ms: 0,
             },
-            begun: operations.clock.now().wall,
+            begun: operations.clock.now().boot,
             finished: false,
         }
     }
@@ -207,11 +218,9 @@ impl<'o> PendingEntry<'o> {
     fn members(&mut self) -> Vec<u8> {
         self.finished = true;
         self.mask();
-        let at = self.operations.clock.now().wall;
-        if !matches!(self.entry.outcome, ActionOutcome::Refused { .. }) {
-            self.operations.recent.note(self.begun, at, &self.entry);
-        }
-        self.entry.members(at)
+        let now = self.operations.clock.now();
+        self.entry.took_ms = u64::try_from(now.boot.since(self.begun).as_millis()).unwrap_or(u64::MAX);
+        self.entry.members(now.wall)
     }
 }
 
@@ -518,54 +527,6 @@ fn name_in(passwd: &str, uid: u32) -> Option<String> {
         (id.parse() == Ok(uid)).then_some(name)
     })?;
     Some(user.chars().take(64).collect())
-}
-
-/// The newest actions of this process, so that events can be told with who caused them.
-#[derive(Debug, Default)]
-pub struct RecentActions(Mutex<VecDeque<RecentAction>>);
-
-/// How many are kept: as many as one page of events has.
-const RECENT: usize = 1_000;
-
-/// How far the clock of the store may be from ours, so that an event is told with the action that caused it.
-const SKEW: i64 = 2_000;
-
-/// What an operator did to one record.
-#[derive(Debug, Clone)]
-pub(super) struct RecentAction {
-    target: String,
-    begun: UnixMillis,
-    ended: UnixMillis,
-    pub(super) action: &'static str,
-    pub(super) who: Value,
-}
-
-impl RecentActions {
-    fn note(&self, begun: UnixMillis, ended: UnixMillis, entry: &ActionEntry) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // A drill also opens and closes the tenant of drills.
-        let tenant = entry.tenant.iter().filter(|_| entry.action.starts_with("drill."));
-        for target in entry.target.iter().chain(&entry.replaced_by).chain(tenant) {
-            if all.len() == RECENT {
-                all.pop_front();
-            }
-            all.push_back(RecentAction {
-                target: target.clone(),
-                begun,
-                ended,
-                action: entry.action,
-                who: entry.who.to_value(),
-            });
-        }
-    }
-
-    /// The action that was going on when the store wrote an event about this record.
-    pub(super) fn find(&self, target: &str, at: UnixMillis) -> Option<RecentAction> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let away = |action: &RecentAction| (action.begun.0 - at.0).max(at.0 - action.ended.0).max(0);
-        let near = all.iter().filter(|action| action.target == target && away(action) <= SKEW);
-        near.min_by_key(|action| away(action)).cloned()
-    }
 }
 
 #[cfg(test)]

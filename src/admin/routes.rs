@@ -92,7 +92,7 @@ async fn operate_keys(operations: &Operations, call: &AdminCall, path: &[&str], 
         ["v1", "drill"] if post => done(&operations.begin_drill(&parse(call)?).await?),
         ["v1", "drill", "end"] if post => done(&operations.end_drill(&parse(call)?).await?),
         ["v1", "gateways"] if get => done(&operations.list_gateways().await?),
-        ["v1", "events"] if get => done(&operations.list_events(query.position()?, query.limit).await?),
+        ["v1", "events"] if get => done(&operations.list_events(query.position()?, query.limit, query.settled).await?),
         // The request may hold credentials.
         ["v1", "explain"] if post => done(&operations.explain(parse_secret(call)?).await?),
         ["v1", "status"] if get => done(&operations.status()),
@@ -237,6 +237,8 @@ struct Query {
     limit: Option<usize>,
     /// How long a change waits for receipts.
     wait: Option<Duration>,
+    /// Whether events are left out whose entries the trail may not have yet.
+    settled: bool,
 }
 
 impl Query {
@@ -264,6 +266,7 @@ impl Query {
                 }
                 "pepper" => query.pepper = value_text,
                 "after" => query.after = value_text,
+                "settled" => query.settled = true,
                 "limit" => {
                     let limit = value.parse().ok().filter(|limit| (1..=1_000).contains(limit));
                     query.limit = Some(limit.ok_or_else(|| OperationError::Usage("`limit` must be a number from 1 to 1000".into()))?);

@@ -87,6 +87,8 @@ pub struct ActionEntry {
     pub outcome: ActionOutcome,
     /// Which gateways confirmed, where the operator waited for it.
     pub wait: Option<Value>,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
 }
 
 impl ActionEntry {
@@ -123,6 +125,7 @@ impl ActionEntry {
         push(&mut out, "outcome", &word.into());
         push_text(&mut out, "reason", reason);
         push_text(&mut out, "message", message);
+        push(&mut out, "took_ms", &self.took_ms.into());
         if let Some(wait) = self.wait.as_ref().filter(|_| whole) {
             push(&mut out, "wait", wait);
         }
@@ -233,6 +236,7 @@ mod tests {
             replaced_by: None,
             outcome: ActionOutcome::Done { doubt: None },
             wait: None,
+            took_ms: 12,
         }
     }
 
@@ -266,6 +270,7 @@ mod tests {
             )
         );
         assert_eq!((&line["action"], &line["outcome"]), (&"keys.revoke".into(), &"done".into()));
+        assert_eq!(line["took_ms"], 12);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::telemetry::members::{AddressText, EscapeFor, Timestamp, escape, numbe
 use crate::wire::fields::Fields;
 use crate::wire::head::RequestHead;
 
-use super::mask::{Shapes, mask_text, redact_path, redact_query};
+use super::mask::{MASK, Shapes, has_long_segment, mask_text, redact_path, redact_query};
 
 /// Fields that no entry shows, whatever is listed. The fields that carry credentials of a surface are not shown either.
 const NEVER_SHOWN: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "set-cookie"];
@@ -74,6 +74,17 @@ impl EntryRules {
     #[must_use]
     pub const fn shapes(&self) -> &Arc<Shapes> {
         &self.shapes
+    }
+
+    /// The path as access lines show it: masked in `buffer`, if one of its segments is long enough for a credential.
+    pub fn mask_path<'p>(&self, path: &'p str, buffer: &'p mut Vec<u8>) -> &'p str {
+        if !has_long_segment(path) {
+            return path;
+        }
+        buffer.clear();
+        redact_path(path, &self.shapes, buffer);
+        // What is masked is text as the path was.
+        std::str::from_utf8(buffer).unwrap_or(MASK)
     }
 
     /// Collects what entries show of a request head.

@@ -12,11 +12,12 @@
 //! ```
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry as Slot;
 use std::io::{self, Write};
 use std::path::Path;
 
 use aws_lc_rs::digest::{SHA256, digest};
+
+use crate::base::text::push_decimal;
 
 use super::fields::EntryFields;
 use super::pages::{PageReader, PageWriter};
@@ -53,12 +54,18 @@ pub(crate) enum TermField {
     Client,
     /// All kinds but `request`, which most entries are.
     Kind,
-    /// The record that an operator changed.
+    /// A record that an operator or a served route made or changed.
     Target,
 }
 
+/// The fields are numbers below this one.
+const FIELDS: usize = TermField::Target as usize + 1;
+
 /// The kind under which a line is found that is no entry at all, so that each query that should have met it can tell.
 pub(crate) const UNREADABLE: &str = "unreadable";
+
+/// The kind under which every line is found that tells of a change of records, besides its own kind.
+pub(crate) const CHANGE: &str = "change";
 
 /// First and last time in milliseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,6 +115,7 @@ fn hash(field: TermField, value: &str) -> TermHash {
 /// The entries of a term, as they are written.
 #[derive(Debug)]
 struct Postings {
+    hash: TermHash,
     first: u32,
     last: u32,
     /// Empty while there is only one.
@@ -124,6 +132,44 @@ impl Postings {
         }
         push_varint(&mut self.distances, entry - self.last);
         self.last = entry;
+    }
+
+    fn entries(&self) -> Vec<u32> {
+        if self.distances.is_empty() {
+            return vec![self.first];
+        }
+        let mut bytes = self.distances.iter().copied();
+        let distances = std::iter::from_fn(|| read_varint(&mut bytes));
+        distances
+            .scan(0, |entry, distance| {
+                *entry += distance;
+                Some(*entry)
+            })
+            .collect()
+    }
+
+    /// Takes the entries of another term that has the same hash.
+    fn join(&mut self, other: &Self) {
+        if other.distances.is_empty() && other.first >= self.last {
+            self.add(other.first);
+            return;
+        }
+        let mut entries = self.entries();
+        entries.extend(other.entries());
+        entries.sort_unstable();
+        let mut entries = entries.into_iter();
+        let Some(first) = entries.next() else {
+            return;
+        };
+        *self = Self {
+            hash: self.hash,
+            first,
+            last: first,
+            distances: Vec::new(),
+        };
+        for entry in entries {
+            self.add(entry);
+        }
     }
 }
 
@@ -147,7 +193,18 @@ fn read_varint(bytes: &mut impl Iterator<Item = u8>) -> Option<u32> {
     None
 }
 
-/// Collects what the lines of one segment have. It needs about 100 bytes of memory for each line.
+/// The terms of one field. Most lines have the value of the line before, or one of few.
+#[derive(Debug, Default)]
+struct FieldTerms {
+    /// Where the postings of a value are.
+    known: HashMap<String, usize>,
+    /// The value of the line before.
+    previous: String,
+    place: usize,
+}
+
+/// Collects what the lines of one segment have. It needs about 30 bytes of memory for each line, and 100 for each value that is
+/// not the id of a request.
 #[derive(Debug, Default)]
 pub(super) struct IndexBuilder {
     lines: u32,
@@ -155,13 +212,18 @@ pub(super) struct IndexBuilder {
     block: u32,
     blocks: Vec<BlockRow>,
     times: Option<TimeSpan>,
-    terms: HashMap<TermHash, Postings>,
-    /// Hashes of texts that come again and again.
-    hashes: HashMap<TermField, HashMap<String, TermHash>>,
+    /// Ids of requests, which hardly ever come twice: a table would cost more than to sort them once.
+    requests: Vec<SingleTerm>,
+    postings: Vec<Postings>,
+    fields: [FieldTerms; FIELDS],
 }
 
-/// Most texts of one field whose hashes are remembered while an index is made.
-const REMEMBERED: usize = 10_000;
+/// One value of one line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct SingleTerm {
+    hash: TermHash,
+    entry: u32,
+}
 
 impl IndexBuilder {
     /// Adds the next line, without its line feed.
@@ -180,14 +242,18 @@ impl IndexBuilder {
             self.times.get_or_insert(NO_TIMES).add(span);
         }
         if let Some(id) = &fields.request_id {
-            self.insert(hash(TermField::Request, id.as_str()), entry);
+            let hash = hash(TermField::Request, id.as_str());
+            self.requests.push(SingleTerm { hash, entry });
         }
         if let Some(kind) = fields.kind.as_ref().filter(|kind| kind.as_str() != "request") {
             self.add(TermField::Kind, kind.as_str(), entry);
         }
+        if fields.tells_change() {
+            self.add(TermField::Kind, CHANGE, entry);
+        }
         if let Some(status) = fields.status {
-            self.add(TermField::Status, &status.to_string(), entry);
-            self.add(TermField::StatusClass, &(status / 100).to_string(), entry);
+            self.add_number(TermField::Status, status, entry);
+            self.add_number(TermField::StatusClass, status / 100, entry);
         }
         let actor = fields.who.as_ref().and_then(|who| who.credential.as_ref());
         let texts = [
@@ -197,12 +263,14 @@ impl IndexBuilder {
             (TermField::Route, fields.route.as_ref()),
             (TermField::Denial, fields.denial.as_ref()),
             (TermField::Client, fields.client.as_ref()),
-            (TermField::Target, fields.target.as_ref()),
         ];
         for (field, text) in texts {
             if let Some(text) = text {
                 self.add(field, text.as_str(), entry);
             }
+        }
+        for target in fields.targets() {
+            self.add(TermField::Target, target, entry);
         }
         Ok(())
     }
@@ -222,42 +290,72 @@ impl IndexBuilder {
     }
 
     fn add(&mut self, field: TermField, value: &str, entry: u32) {
-        let known = self.hashes.entry(field).or_default();
-        let hash = match known.get(value) {
-            Some(hash) => *hash,
-            None => {
-                let hash = hash(field, value);
-                if known.len() < REMEMBERED {
-                    known.insert(value.to_owned(), hash);
-                }
-                hash
-            }
+        let Some(terms) = self.fields.get_mut(field as usize) else {
+            return;
         };
-        self.insert(hash, entry);
+        if terms.previous != value || terms.known.is_empty() {
+            terms.place = match terms.known.get(value) {
+                Some(place) => *place,
+                None => {
+                    terms.known.insert(value.to_owned(), self.postings.len());
+                    self.postings.push(Postings {
+                        hash: hash(field, value),
+                        first: entry,
+                        last: entry,
+                        distances: Vec::new(),
+                    });
+                    self.postings.len() - 1
+                }
+            };
+            terms.previous.clear();
+            terms.previous.push_str(value);
+        }
+        if let Some(postings) = self.postings.get_mut(terms.place) {
+            postings.add(entry);
+        }
     }
 
-    fn insert(&mut self, hash: TermHash, entry: u32) {
-        match self.terms.entry(hash) {
-            Slot::Occupied(mut slot) => slot.get_mut().add(entry),
-            Slot::Vacant(slot) => {
-                slot.insert(Postings {
-                    first: entry,
-                    last: entry,
-                    distances: Vec::new(),
-                });
+    fn add_number(&mut self, field: TermField, value: u16, entry: u32) {
+        let mut text = Vec::with_capacity(5);
+        push_decimal(&mut text, u64::from(value));
+        self.add(field, str::from_utf8(&text).unwrap_or_default(), entry);
+    }
+
+    /// All terms by hash. Those with one hash have one list.
+    fn terms(&mut self) -> Vec<Postings> {
+        let single = |term: SingleTerm| Postings {
+            hash: term.hash,
+            first: term.entry,
+            last: term.entry,
+            distances: Vec::new(),
+        };
+        self.requests.sort_unstable();
+        self.postings.sort_unstable_by_key(|term| (term.hash, term.first));
+        let mut requests = std::mem::take(&mut self.requests).into_iter().map(single).peekable();
+        let mut others = std::mem::take(&mut self.postings).into_iter().peekable();
+        let mut terms: Vec<Postings> = Vec::with_capacity(requests.len() + others.len());
+        loop {
+            let before = |request: &Postings, other: Option<&Postings>| other.is_none_or(|other| request.hash <= other.hash);
+            let next = requests.next_if(|request| before(request, others.peek())).or_else(|| others.next());
+            let Some(next) = next else {
+                return terms;
+            };
+            match terms.last_mut().filter(|last| last.hash == next.hash) {
+                Some(last) => last.join(&next),
+                None => terms.push(next),
             }
         }
     }
 
     /// Writes the index.
-    pub(super) fn write<W: Write>(self, out: W) -> io::Result<W> {
+    pub(super) fn write<W: Write>(mut self, out: W) -> io::Result<W> {
         let too_large = |_| io::Error::other("the lists of an index have at most 2 GiB");
-        let mut terms: Vec<_> = self.terms.into_iter().collect();
-        terms.sort_unstable_by_key(|(hash, _)| *hash);
+        let terms = self.terms();
         let mut lists = Vec::new();
         let mut rows = Vec::with_capacity(terms.len() * TERM);
         let mut ends = [0_u32; BUCKETS];
-        for (hash, postings) in &terms {
+        for postings in &terms {
+            let hash = postings.hash;
             let entry = if postings.distances.is_empty() {
                 postings.first
             } else {
@@ -269,7 +367,7 @@ impl IndexBuilder {
             };
             rows.extend_from_slice(hash.to_le_bytes().get(..6).unwrap_or_default());
             rows.extend_from_slice(&entry.to_le_bytes());
-            if let Some(count) = ends.get_mut(bucket(*hash)) {
+            if let Some(count) = ends.get_mut(bucket(hash)) {
                 *count += 1;
             }
         }
@@ -368,6 +466,10 @@ impl SegmentIndex {
         self.lines
     }
 
+    pub(crate) const fn block_count(&self) -> u32 {
+        self.blocks
+    }
+
     /// First and last time of its entries.
     pub(crate) const fn times(&self) -> TimeSpan {
         self.times
@@ -446,5 +548,41 @@ impl Numbers<'_> {
         let (number, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(*number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn postings(entries: &[u32]) -> Postings {
+        let mut postings = Postings {
+            hash: 1,
+            first: entries[0],
+            last: entries[0],
+            distances: Vec::new(),
+        };
+        for entry in entries {
+            postings.add(*entry);
+        }
+        postings
+    }
+
+    #[test]
+    fn terms_with_one_hash_have_the_entries_of_both() {
+        for (left, right) in [
+            (&[3][..], &[3][..]),
+            (&[3], &[9]),
+            (&[9], &[3]),
+            (&[0, 300, 70_000], &[5, 300, 80_000]),
+            (&[5, 6], &[0]),
+        ] {
+            let mut joined = postings(left);
+            joined.join(&postings(right));
+            let mut all = [left, right].concat();
+            all.sort_unstable();
+            all.dedup();
+            assert_eq!(joined.entries(), all);
+        }
     }
 }

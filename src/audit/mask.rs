@@ -270,6 +270,26 @@ pub fn redact_query(query: &str, url: &AuditedUrl, shapes: &Shapes, out: &mut Ve
     form::redact_query(query, url, shapes, out);
 }
 
+/// Fewest characters of a segment for which the path of an access line is masked: those of the shortest card number. Shorter
+/// texts that [`redact_path`] masks are passwords of matrix parameters such as `;pin=1`.
+const SHORTEST_SEGMENT: usize = 13;
+
+/// Whether a path has a segment that is long enough for a credential. Most paths have none, and this looks at a few of their
+/// bytes only.
+#[must_use]
+pub fn has_long_segment(path: &str) -> bool {
+    let bytes = path.as_bytes();
+    let mut begin = 0;
+    // A slash within a window says that no long segment begins before it.
+    while let Some(window) = bytes.get(begin..begin + SHORTEST_SEGMENT) {
+        match window.iter().rposition(|byte| *byte == b'/') {
+            None => return true,
+            Some(slash) => begin += slash + 1,
+        }
+    }
+    false
+}
+
 /// Appends a path as entries show it: segment by segment, masked. The result is ASCII if the path is.
 pub fn redact_path(path: &str, shapes: &Shapes, out: &mut Vec<u8>) {
     form::redact_path(path, shapes, out);

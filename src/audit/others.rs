@@ -3,12 +3,16 @@
 //!
 //! A file has the signed note, an empty line, and the verifier key that the first checkpoint of this gateway came with. What
 //! has another key, or takes something back, never replaces it.
+//!
+//! Those that were replaced stay in `<gateway>.earlier`: a gateway that wrote its trail anew and went on with it would
+//! otherwise replace the only checkpoint that contradicts it.
 
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::{Checkpoint, CheckpointVerifier, InvalidCheckpoint, gateway_of, notes};
+use super::files::{append_to, replace};
 use super::verify::read_bounded;
 use crate::base::ids::GatewayId;
 
@@ -17,6 +21,13 @@ const MAX_OTHERS: usize = 2_000;
 
 /// Longest file of another gateway.
 const MAX_FILE: u64 = 16 * 1024;
+
+/// Longest file of the earlier checkpoints of another gateway: about 600 of them. When it is full, every second one of the
+/// older half goes, so that the oldest stay and the recent ones stand closest to each other.
+const MAX_EARLIER: u64 = 256 * 1024;
+
+/// The ending of that file.
+const EARLIER: &str = "earlier";
 
 /// What became of a checkpoint of another gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,33 +116,59 @@ pub fn keep_other(directory: &Path, text: &str) -> Result<OtherKept, OtherRefuse
                     Err(OtherRefused::WrittenAnew(is.size))
                 };
             }
+            keep_earlier(&others.join(format!("{gateway}.{EARLIER}")), &kept.note)?;
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&others)?;
-            if std::fs::read_dir(&others)?.take(MAX_OTHERS).count() >= MAX_OTHERS {
+            // Each gateway has two files.
+            if std::fs::read_dir(&others)?.take(2 * MAX_OTHERS).count() >= 2 * MAX_OTHERS {
                 return Err(OtherRefused::TooMany);
             }
         }
         Err(error) => return Err(error.into()),
     }
-    let draft = others.join(format!("{gateway}.new"));
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&draft)?;
-    file.write_all(published(&new.note, &new.key).as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&draft, &path)?;
-    std::fs::File::open(&others)?.sync_all()?;
+    replace(&path, published(&new.note, &new.key).as_bytes())?;
     Ok(OtherKept::Newer)
 }
 
-/// An id may be `.` or `..`, and drafts end with `.new`.
+/// Keeps a checkpoint that is about to be replaced.
+fn keep_earlier(path: &Path, note: &str) -> Result<(), OtherRefused> {
+    let mut file = append_to(path)?;
+    let length = file.metadata()?.len();
+    let mut end = [b'\n'; 2];
+    if length > 0 {
+        file.read_exact_at(&mut end, length.saturating_sub(2))?;
+    }
+    let added = format!("{note}\n");
+    // A crash may have left a note without its end.
+    if end == *b"\n\n" && length + added.len() as u64 <= MAX_EARLIER {
+        file.write_all(added.as_bytes())?;
+        file.sync_data()?;
+        return Ok(());
+    }
+    let text = read_bounded(path, 2 * MAX_EARLIER)?;
+    let (all, whole) = notes(&text);
+    // Only the last one may be torn.
+    if whole < text.len() && end == *b"\n\n" {
+        return Err(OtherRefused::Damaged(path.to_owned()));
+    }
+    let older = all.len() / 2;
+    let is_full = length + added.len() as u64 > MAX_EARLIER;
+    let kept = all
+        .iter()
+        .enumerate()
+        .filter(|(number, _)| !is_full || *number >= older || number % 2 == 0);
+    let mut text = kept.fold(String::new(), |text, (_, note)| text + note + "\n");
+    text.push_str(&added);
+    replace(path, text.as_bytes())?;
+    Ok(())
+}
+
+/// An id may be `.` or `..`, and other files have endings of their own.
 fn is_file_name(gateway: &GatewayId) -> bool {
     let id = gateway.as_str();
-    !id.starts_with('.') && Path::new(id).extension().is_none_or(|ending| ending != "new")
+    let ending = Path::new(id).extension();
+    !id.starts_with('.') && ending.is_none_or(|ending| ending != "new" && ending != EARLIER)
 }
 
 #[cfg(test)]
@@ -160,6 +197,44 @@ mod tests {
         let kept = std::fs::read_to_string(folder.path().join("others/edge-2")).unwrap();
         assert_eq!(kept, text(&signer, 10, 1));
         assert_eq!(keep(&text(&signer, 11, 3)).unwrap(), OtherKept::Newer);
+        // What was replaced is a witness still.
+        let earlier = std::fs::read_to_string(folder.path().join("others/edge-2.earlier")).unwrap();
+        assert_eq!(notes(&earlier).0, [signer.sign(10, &[1; 32], UnixMillis(0))]);
+    }
+
+    #[test]
+    fn earlier_checkpoints_thin_out_with_age_and_a_torn_one_is_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let signer = signer(folder.path(), "audit.key", "edge-2");
+        let path = folder.path().join("others/edge-2.earlier");
+        let sizes = || -> Vec<u64> {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let (all, whole) = notes(&text);
+            assert_eq!(whole, text.len());
+            all.iter().map(|note| Checkpoint::parse_unverified(note).unwrap().size).collect()
+        };
+        let last = 2_500;
+        for size in 1..=last {
+            keep_other(folder.path(), &text(&signer, size, 1)).unwrap();
+            if size == 10 {
+                let mut file = append_to(&path).unwrap();
+                file.write_all(b"durward.audit/edge-2\n9\n").unwrap();
+            }
+        }
+        assert!(std::fs::metadata(&path).unwrap().len() <= MAX_EARLIER);
+        let sizes = sizes();
+        assert!(sizes.is_sorted() && (200..1_000).contains(&sizes.len()), "{}", sizes.len());
+        assert_eq!((sizes.first(), sizes.last()), (Some(&1), Some(&(last - 1))));
+        let recent = sizes.iter().filter(|size| **size > last - 200).count();
+        assert!(recent > 150, "{recent} of the last 200");
+        // Damage in its middle is no crash: nothing is replaced until somebody has looked at it.
+        let mut bytes = std::fs::read(&path).unwrap();
+        let at = notes(std::str::from_utf8(&bytes).unwrap()).0[0].find("\n\n").unwrap();
+        bytes[at] = b'x';
+        bytes.resize(usize::try_from(MAX_EARLIER).unwrap() - 2, b'\n');
+        std::fs::write(&path, bytes).unwrap();
+        let refused = keep_other(folder.path(), &text(&signer, last + 1, 1));
+        assert!(matches!(refused, Err(OtherRefused::Damaged(_))), "{refused:?}");
     }
 
     #[test]
@@ -173,7 +248,7 @@ mod tests {
         // The note of one key with the other key beside it.
         let mixed = published(&first.sign(30, &[1; 32], UnixMillis(0)), second.verifier());
         assert!(matches!(keep(&mixed), Err(OtherRefused::Invalid(InvalidCheckpoint::NotSigned))));
-        for gateway in ["..", ".", ".x", "x.new"] {
+        for gateway in ["..", ".", ".x", "x.new", "x.earlier"] {
             let odd = signer(folder.path(), &format!("odd{}.key", gateway.len()), gateway);
             assert!(matches!(keep(&text(&odd, 1, 1)), Err(OtherRefused::NotACheckpoint)), "{gateway}");
             std::fs::remove_file(folder.path().join(format!("odd{}.key", gateway.len()))).unwrap();
@@ -186,6 +261,11 @@ mod tests {
             }
         }
         assert_eq!(keep(&good).unwrap(), OtherKept::Newer);
-        assert_eq!(std::fs::read_dir(folder.path().join("others")).unwrap().count(), 1);
+        let mut files: Vec<_> = std::fs::read_dir(folder.path().join("others"))
+            .unwrap()
+            .map(|file| file.unwrap().file_name())
+            .collect();
+        files.sort();
+        assert_eq!(files, ["edge-2", "edge-2.earlier"]);
     }
 }

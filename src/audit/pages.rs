@@ -100,7 +100,9 @@ impl PageReader {
             return Err(self.damaged("is too short"));
         }
         let mut pages = vec![0; count * PAGE];
-        self.file.read_exact_at(&mut pages, first * PAGE as u64)?;
+        self.file
+            .read_exact_at(&mut pages, first * PAGE as u64)
+            .map_err(|error| io::Error::new(error.kind(), format!("the index {}: {error}", self.path.display())))?;
         let mut out = Vec::with_capacity(count * PAYLOAD);
         for (number, page) in (first..).zip(pages.chunks_exact(PAGE)) {
             let (bytes, sum) = page.split_at(PAYLOAD);

@@ -11,6 +11,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::checkpoint::{Checkpoint, CheckpointVerifier, InvalidCheckpoint};
+use super::fields::EntryFields;
+use super::query::{EntryOrder, EntryQuery, Matches};
+use super::segments::Segments;
 use super::tree::{HASH_LEN, Hash, SUBTREE, SUBTREE_LEVEL, inclusion_proof, leaf_hash, node_hash, verify_inclusion};
 
 /// The first line of a proof.
@@ -68,6 +71,12 @@ impl Prover {
         })
     }
 
+    /// How many entries its checkpoint covers.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.signed.size
+    }
+
     /// The proof of an entry, given its line without the line feed.
     ///
     /// # Errors
@@ -116,35 +125,42 @@ pub struct PlacedEntry {
 /// Most entries that one request has.
 const MAX_ENTRIES: usize = 16;
 
-/// The entries of a request, in order.
-///
-/// # Errors
-/// When the trail cannot be read.
-pub fn entries_of_request(directory: &Path, request_id: &str) -> io::Result<Vec<PlacedEntry>> {
-    let mut found = Vec::new();
-    let quoted = serde_json::to_string(request_id)?;
-    let member = format!(",\"request_id\":{quoted}");
-    super::verify::each_line(directory, |line| {
-        if memchr::memmem::find(line, member.as_bytes()).is_some()
-            && let Ok(named) = serde_json::from_slice::<NamedEntry>(line)
-            && named.request_id == request_id
-            && matches!(named.kind.as_str(), "request" | "answered")
-            && found.len() < MAX_ENTRIES
-        {
-            found.push(PlacedEntry {
-                seq: named.seq,
-                line: line.to_vec(),
-            });
-        }
-    })?;
-    Ok(found)
+/// What a trail has of a request.
+#[derive(Debug)]
+pub struct RequestEntries {
+    /// In order.
+    pub entries: Vec<PlacedEntry>,
+    /// What could not be read, for people. Entries may be missing because of it.
+    pub problems: Vec<String>,
 }
 
-#[derive(serde::Deserialize)]
-struct NamedEntry {
-    seq: u64,
-    kind: String,
-    request_id: String,
+/// Finds the entries of a request by the indexes of the trail. They are no evidence; what is found here is proven by the tree.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn entries_of_request(directory: &Path, request_id: &str) -> io::Result<RequestEntries> {
+    let query = EntryQuery {
+        request: Some(request_id.to_owned()),
+        order: EntryOrder::OldestFirst,
+        ..EntryQuery::default()
+    };
+    let segments = Segments::open(directory)?;
+    let mut matches = Matches::new(&segments, &query);
+    let found = matches.by_ref().filter(|entry| is_of_request(&entry.line)).take(MAX_ENTRIES);
+    let entries = found.map(|entry| PlacedEntry {
+        seq: entry.seq,
+        line: entry.line.into_bytes(),
+    });
+    Ok(RequestEntries {
+        entries: entries.collect(),
+        problems: matches.problems().to_vec(),
+    })
+}
+
+/// Whether it is an entry that the request made, and not one about it.
+fn is_of_request(line: &str) -> bool {
+    let fields = EntryFields::of_line(line.as_bytes());
+    fields.is_some_and(|fields| fields.kind.is_some_and(|kind| matches!(kind.as_str(), "request" | "answered")))
 }
 
 /// Reads hashes by their place in a file.

@@ -4,17 +4,31 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::vec;
 
-use super::closed::{ClosedSegment, MemberReader};
+use memchr::memmem::Finder;
+
+use super::closed::ClosedSegment;
 use super::fields::{EntryFields, LineText};
 use super::index::{BlockRow, TermField, UNREADABLE};
-use super::segments::{SegmentFile, SegmentForm, Segments};
+use super::segments::{SegmentFile, Segments};
+
+mod cost;
+mod follow;
+mod merged;
+
+pub use cost::QueryCost;
+pub use follow::Follower;
+pub use merged::MergedMatches;
 
 /// Bytes that are read at once of a segment that is written to.
 const CHUNK: u64 = 1_024 * 1_024;
+
+/// Most problems that one query tells. What is damaged so much needs `durward audit verify`.
+const MAX_PROBLEMS: usize = 100;
 
 /// Longest line in such a segment. A longer one means that the file is no segment.
 const MAX_LINE: u64 = 256 * 1_024 * 1_024;
@@ -41,6 +55,7 @@ pub struct EntryQuery {
     pub request: Option<String>,
     /// Of a request, or of who acted.
     pub credential: Option<String>,
+    /// A record that was made or changed, by an operator or by a served route.
     pub target: Option<String>,
     pub tenant: Option<String>,
     pub client: Option<String>,
@@ -78,24 +93,34 @@ impl EntryQuery {
         texts.chain(status).collect()
     }
 
-    /// A text that each line has which is meant, as lines have it.
-    fn needle(&self) -> Option<&str> {
+    /// A text that each line has which is meant, as the writer of the trail writes it; of several, the one that fewest lines have.
+    fn needle(&self) -> Option<String> {
         let texts = [
-            &self.request,
-            &self.credential,
-            &self.target,
-            &self.tenant,
-            &self.client,
-            &self.denial,
-            &self.route,
+            ("request_id", &self.request),
+            ("credential", &self.credential),
+            ("target", &self.target),
+            ("client", &self.client),
+            ("denial", &self.denial),
+            ("tenant", &self.tenant),
+            ("route", &self.route),
+            ("kind", &self.kind),
         ];
-        let plain = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte));
-        texts.into_iter().flatten().map(String::as_str).find(plain)
+        // What has to be escaped may be written in several ways.
+        let plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte));
+        let texts = texts.into_iter().filter_map(|(name, text)| Some((name, text.as_deref().filter(|text| plain(text))?)));
+        let mut texts = texts.filter(|(name, text)| (*name, *text) != ("kind", "request"));
+        let text = texts.next().map(|(name, text)| format!("\"{name}\":\"{text}\""));
+        text.or_else(|| {
+            self.status.map(|status| match status {
+                StatusFilter::Exact(status) => format!("\"status\":{status}"),
+                StatusFilter::Class(class) => format!("\"status\":{class}"),
+            })
+        })
     }
 
     /// Whether an index helps to answer it.
     #[must_use]
-    pub fn is_indexed(&self) -> bool {
+    fn is_indexed(&self) -> bool {
         !self.terms().is_empty()
     }
 
@@ -112,7 +137,10 @@ impl EntryQuery {
         };
         has(self.request.as_ref(), entry.request_id.as_ref())
             && (has(self.credential.as_ref(), entry.credential.as_ref()) || has(self.credential.as_ref(), actor))
-            && has(self.target.as_ref(), entry.target.as_ref())
+            && self
+                .target
+                .as_ref()
+                .is_none_or(|wanted| entry.targets().any(|target| target == wanted))
             && has(self.tenant.as_ref(), entry.tenant.as_ref())
             && has(self.client.as_ref(), entry.client.as_ref())
             && has(self.denial.as_ref(), entry.denial.as_ref())
@@ -148,7 +176,7 @@ pub struct FoundEntry {
 pub struct ReadCount {
     /// Blocks of closed segments.
     pub blocks: u64,
-    /// Blocks that the closed segments have which were looked at.
+    /// Blocks that the closed segments have whose indexes were asked.
     pub of_blocks: u64,
     /// Bytes of segments that have no index.
     pub plain: u64,
@@ -158,10 +186,19 @@ pub struct ReadCount {
 #[derive(Debug)]
 pub struct Matches<'q> {
     query: &'q EntryQuery,
+    /// What lines without an index are searched for.
+    finder: Option<Finder<'static>>,
     segments: vec::IntoIter<SegmentFile>,
+    /// The numbers of all segments, ascending.
+    starts: Vec<u64>,
     source: Option<MatchSource>,
+    /// The segment that is being read: its file and its number.
+    path: PathBuf,
+    first: u64,
+    text: Vec<u8>,
     ready: VecDeque<FoundEntry>,
     problems: Vec<String>,
+    remarks: Vec<String>,
     read: ReadCount,
 }
 
@@ -189,17 +226,42 @@ impl<'q> Matches<'q> {
         if query.order == EntryOrder::NewestFirst {
             list.reverse();
         }
-        let foreign = segments.foreign().iter();
-        Self {
+        let mut matches = Self {
             query,
+            finder: query.needle().map(|needle| Finder::new(&needle).into_owned()),
             segments: list.into_iter(),
+            starts: segments.list().iter().map(SegmentFile::first).collect(),
             source: None,
+            path: PathBuf::new(),
+            first: 0,
+            text: Vec::new(),
             ready: VecDeque::new(),
-            problems: foreign
-                .map(|path| format!("{}: this is no segment of durward, and it was not read", path.display()))
-                .collect(),
+            problems: Vec::new(),
+            remarks: Vec::new(),
             read: ReadCount::default(),
+        };
+        for path in segments.foreign() {
+            matches.tell(format!("{}: this is no segment of durward, and it was not read", path.display()));
         }
+        for path in segments.missing() {
+            matches.tell(format!("{}: the segment is missing, and its hashes are there", path.display()));
+        }
+        matches
+    }
+
+    fn tell(&mut self, problem: String) {
+        if self.problems.len() < MAX_PROBLEMS {
+            if !self.problems.contains(&problem) {
+                self.problems.push(problem);
+            }
+        } else if self.problems.len() == MAX_PROBLEMS {
+            self.problems.push("there are more problems than are told; run: durward audit verify".into());
+        }
+    }
+
+    /// Says once for each file what is wrong with its lines.
+    fn tell_of_lines(&mut self, how: &str) {
+        self.tell(format!("{}: {how}; run: durward audit verify", self.path.display()));
     }
 
     /// What could not be read so far, for people. The answer lacks it.
@@ -208,50 +270,74 @@ impl<'q> Matches<'q> {
         &self.problems
     }
 
+    /// Which segments were read whole so far, and why, for people. The answer lacks nothing of them.
+    #[must_use]
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
     /// What was read so far.
-    #[cfg(test)]
     #[must_use]
     pub const fn read(&self) -> ReadCount {
         self.read
     }
 
     fn open(&mut self, file: &SegmentFile) -> io::Result<()> {
+        file.path().clone_into(&mut self.path);
+        self.first = file.first();
         if let Some(plain) = file.open_plain()? {
             self.source = Some(MatchSource::Plain(PlainChunks::new(plain, self.query.order)?));
             return Ok(());
         }
-        let segment = match file.open_closed() {
-            Ok(segment) => segment,
-            Err(error) => {
-                self.problems.push(format!("{error}; the segment was read whole"));
-                return self.read_whole(file);
+        let opened = file.open_closed().and_then(|segment| Ok((self.pick(&segment)?, segment)));
+        match opened {
+            Ok((picks, segment)) => {
+                self.source = Some(MatchSource::Indexed {
+                    segment,
+                    blocks: picks.into_iter(),
+                });
+                Ok(())
             }
-        };
-        if !segment.index().times().meets(self.query.since, self.query.until) && (self.query.since, self.query.until) != (None, None) {
-            return Ok(());
+            Err(error) => {
+                if self.remarks.len() < MAX_PROBLEMS {
+                    self.remarks.push(read_whole_since(&error));
+                }
+                self.read_whole(file)
+            }
         }
-        let unreadable = segment.index().find(TermField::Kind, UNREADABLE)?;
+    }
+
+    /// Whether another segment follows the one that is being read.
+    fn has_segment_after(&self) -> bool {
+        self.starts.last().is_some_and(|last| *last > self.first)
+    }
+
+    /// Chooses the blocks that have to be read, in the order of the query.
+    fn pick(&mut self, segment: &ClosedSegment) -> io::Result<Vec<BlockPick>> {
+        let index = segment.index();
+        self.read.of_blocks += u64::from(index.block_count());
+        let end = self.first + u64::from(index.lines());
+        let next = self.starts.iter().copied().find(|start| *start > self.first);
+        if let Some(next) = next.filter(|next| *next != end) {
+            self.tell_of_lines(&format!("the next entry would be {end}, and the next segment begins with entry {next}"));
+        }
+        let (since, until) = (self.query.since, self.query.until);
+        if (since, until) != (None, None) && !index.times().meets(since, until) {
+            return Ok(Vec::new());
+        }
+        let unreadable = index.find(TermField::Kind, UNREADABLE)?;
         if let Some(number) = unreadable.first() {
-            self.problems.push(format!(
-                "{}: {} of its lines are no entries, the first is line {}",
-                file.path().display(),
-                unreadable.len(),
-                u64::from(*number) + 1
-            ));
+            let (count, first) = (unreadable.len(), u64::from(*number) + 1);
+            self.tell_of_lines(&format!("{count} of its lines are no entries, the first is line {first}"));
         }
-        let mut picks = self.pick(&segment)?;
+        let mut picks = self.pick_of_terms(segment)?;
         if self.query.order == EntryOrder::NewestFirst {
             picks.reverse();
         }
-        self.source = Some(MatchSource::Indexed {
-            segment,
-            blocks: picks.into_iter(),
-        });
-        Ok(())
+        Ok(picks)
     }
 
-    /// Chooses the blocks that have to be read.
-    fn pick(&mut self, segment: &ClosedSegment) -> io::Result<Vec<BlockPick>> {
+    fn pick_of_terms(&self, segment: &ClosedSegment) -> io::Result<Vec<BlockPick>> {
         let mut lines: Option<Vec<u32>> = None;
         for (field, value) in self.query.terms() {
             let with = segment.index().find(field, &value)?;
@@ -265,7 +351,6 @@ impl<'q> Matches<'q> {
             lines = Some(both);
         }
         let blocks = segment.index().blocks()?;
-        self.read.of_blocks += blocks.len() as u64;
         let ends = blocks.iter().skip(1).map(|block| block.first).chain([segment.index().lines()]);
         let timed = (self.query.since, self.query.until) != (None, None);
         let mut picks = Vec::new();
@@ -295,13 +380,13 @@ impl<'q> Matches<'q> {
 
     /// Reads a closed segment without its index.
     fn read_whole(&mut self, file: &SegmentFile) -> io::Result<()> {
-        let mut members = MemberReader::open(file.path())?;
+        let mut members = file.members()?;
         let mut plain = Vec::new();
         let end = loop {
             match members.next(&mut plain) {
                 Ok(true) => {
                     self.read.plain += plain.len() as u64;
-                    self.take_lines(&plain, None, EntryOrder::OldestFirst);
+                    self.take_lines(&plain, None, None, EntryOrder::OldestFirst);
                 }
                 end => break end,
             }
@@ -312,42 +397,34 @@ impl<'q> Matches<'q> {
         end.map(drop)
     }
 
-    /// Puts what is wanted of some lines at the end of what is ready.
-    fn take_lines(&mut self, text: &[u8], picked: Option<&[u32]>, order: EntryOrder) {
+    /// Puts what is wanted of some lines at the end of what is ready. `first` is the number that the first line should have.
+    fn take_lines(&mut self, text: &[u8], picked: Option<&[u32]>, first: Option<u64>, order: EntryOrder) {
         let before = self.ready.len();
-        match (picked, self.query.needle()) {
-            (Some(picked), _) => {
+        match (picked, self.finder.take()) {
+            (Some(picked), finder) => {
+                self.finder = finder;
                 let mut picked = picked.iter().copied().peekable();
                 for (number, line) in (0_u32..).zip(lines_of(text)) {
                     match picked.peek() {
                         None => break,
                         Some(next) if *next == number => {
                             picked.next();
-                            self.take_line(line);
+                            self.take_line(line, first.map(|first| first + u64::from(number)));
                         }
                         Some(_) => {}
                     }
                 }
             }
             // To look for a text is ten times faster than to read lines.
-            (None, Some(needle)) => {
-                let mut from = 0;
-                let finder = memchr::memmem::Finder::new(needle);
-                while let Some(at) = text.get(from..).and_then(|rest| finder.find(rest)) {
-                    let at = from + at;
-                    let begin = text
-                        .get(..at)
-                        .and_then(|before| memchr::memrchr(b'\n', before))
-                        .map_or(0, |at| at + 1);
-                    let end = text
-                        .get(at..)
-                        .and_then(|rest| memchr::memchr(b'\n', rest))
-                        .map_or(text.len(), |end| at + end);
-                    self.take_line(text.get(begin..end).unwrap_or_default());
-                    from = end;
+            (None, Some(finder)) => {
+                self.take_lines_with(&finder, text);
+                self.finder = Some(finder);
+            }
+            (None, None) => {
+                for (number, line) in (0..).zip(lines_of(text)) {
+                    self.take_line(line, first.map(|first| first + number));
                 }
             }
-            (None, None) => lines_of(text).for_each(|line| self.take_line(line)),
         }
         if order == EntryOrder::NewestFirst {
             let taken = self.ready.make_contiguous().get_mut(before..);
@@ -355,16 +432,38 @@ impl<'q> Matches<'q> {
         }
     }
 
-    fn take_line(&mut self, line: &[u8]) {
+    /// Reads only the lines that have a text. What stands there may be in another member, so such a line is only a candidate.
+    fn take_lines_with(&mut self, finder: &Finder<'_>, text: &[u8]) {
+        if !has_lines_of_objects(text) {
+            self.tell_of_lines("a line is no entry");
+        }
+        let mut from = 0;
+        while let Some(at) = text.get(from..).and_then(|rest| finder.find(rest)) {
+            let at = from + at;
+            let begin = text
+                .get(..at)
+                .and_then(|before| memchr::memrchr(b'\n', before))
+                .map_or(0, |at| at + 1);
+            let end = text
+                .get(at..)
+                .and_then(|rest| memchr::memchr(b'\n', rest))
+                .map_or(text.len(), |end| at + end);
+            self.take_line(text.get(begin..end).unwrap_or_default(), None);
+            from = end;
+        }
+    }
+
+    fn take_line(&mut self, line: &[u8], number: Option<u64>) {
         let Some(fields) = EntryFields::of_line(line) else {
-            // A line of a closed segment is told with its segment.
-            if matches!(self.source, Some(MatchSource::Plain(_))) {
-                self.problems
-                    .push("the segment that is written to has a line that is no entry; run: durward audit verify".into());
-                self.problems.dedup();
+            // Of a segment with an index they are told at once.
+            if !matches!(self.source, Some(MatchSource::Indexed { .. })) {
+                self.tell_of_lines("a line is no entry");
             }
             return;
         };
+        if number.is_some_and(|number| number != fields.seq) {
+            self.tell_of_lines("its entries do not have the numbers that its name and its index say");
+        }
         if self.query.wants(&fields) {
             self.ready.push_back(FoundEntry {
                 seq: fields.seq,
@@ -376,8 +475,15 @@ impl<'q> Matches<'q> {
 
     /// Reads the next block of the segment that is open; answers whether there was one.
     fn advance(&mut self) -> io::Result<bool> {
-        let mut text = Vec::new();
-        let picked = match &mut self.source {
+        // One buffer for all: to make a new one for each piece costs more than to read and search it.
+        let mut text = std::mem::take(&mut self.text);
+        let read = self.advance_into(&mut text);
+        self.text = text;
+        read
+    }
+
+    fn advance_into(&mut self, text: &mut Vec<u8>) -> io::Result<bool> {
+        let (lines, picked, first) = match &mut self.source {
             None => return Ok(false),
             Some(MatchSource::Indexed { segment, blocks }) => {
                 let Some(pick) = blocks.next() else {
@@ -385,19 +491,25 @@ impl<'q> Matches<'q> {
                     return Ok(false);
                 };
                 self.read.blocks += 1;
-                segment.read(&pick.block, &mut text)?;
-                pick.lines
+                segment.read(&pick.block, text)?;
+                (0..text.len(), pick.lines, Some(self.first + u64::from(pick.block.first)))
             }
             Some(MatchSource::Plain(chunks)) => {
-                if !chunks.next(&mut text)? {
+                let lines = chunks.next(text).map_err(|error| named(&self.path, &error))?;
+                let torn = chunks.is_torn;
+                if lines.is_none() {
                     self.source = None;
-                    return Ok(false);
                 }
-                self.read.plain += text.len() as u64;
-                None
+                // Of the last segment this is a line that is being written.
+                if torn && self.has_segment_after() {
+                    self.tell_of_lines("its last line was not written to its end");
+                }
+                let Some(lines) = lines else { return Ok(false) };
+                self.read.plain += lines.len() as u64;
+                (lines, None, None)
             }
         };
-        self.take_lines(&text, picked.as_deref(), self.query.order);
+        self.take_lines(text.get(lines).unwrap_or_default(), picked.as_deref(), first, self.query.order);
         Ok(true)
     }
 }
@@ -415,35 +527,60 @@ impl Iterator for Matches<'_> {
                 Ok(false) => {}
                 // A damaged block; those after it are read all the same.
                 Err(error) => {
-                    self.problems.push(format!("{error}; its entries are missing in this answer"));
+                    self.tell(format!("{error}; its entries are missing in this answer"));
                     continue;
                 }
             }
             let file = self.segments.next()?;
             if let Err(error) = self.open(&file) {
-                self.problems.push(format!("{error}; its entries are missing in this answer"));
+                self.tell(format!("{error}; its entries are missing in this answer"));
             }
         }
     }
 }
 
-fn lines_of(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn lines_of(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split_inclusive(|byte| *byte == b'\n')
         .filter_map(|line| line.strip_suffix(b"\n"))
 }
 
+/// Whether each of these whole lines begins and ends as an object. It is far cheaper than to read them.
+fn has_lines_of_objects(text: &[u8]) -> bool {
+    let mut begin = 0;
+    memchr::memchr_iter(b'\n', text).all(|feed| {
+        let is_object = text.get(begin) == Some(&b'{') && feed > begin && text.get(feed - 1) == Some(&b'}');
+        begin = feed + 1;
+        is_object
+    })
+}
+
+fn read_whole_since(error: &io::Error) -> String {
+    format!("{error}; the segment is read whole")
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
 /// Whole lines of a plain segment, from its end or from its beginning.
 #[derive(Debug)]
-struct PlainChunks {
+pub(super) struct PlainChunks {
     file: File,
     order: EntryOrder,
     begin: u64,
     end: u64,
     /// Whether what stands before `end` may be a line that is not complete.
     torn: bool,
+    /// Whether the file was seen to end with such a line.
+    is_torn: bool,
 }
 
 impl PlainChunks {
+    /// The newest lines first.
+    pub(super) fn from_the_end(file: File) -> io::Result<Self> {
+        Self::new(file, EntryOrder::NewestFirst)
+    }
+
     fn new(file: File, order: EntryOrder) -> io::Result<Self> {
         Ok(Self {
             begin: 0,
@@ -451,10 +588,12 @@ impl PlainChunks {
             file,
             order,
             torn: true,
+            is_torn: false,
         })
     }
 
-    fn next(&mut self, text: &mut Vec<u8>) -> io::Result<bool> {
+    /// Reads the next piece into `text`. Answers where in it whole lines stand.
+    pub(super) fn next(&mut self, text: &mut Vec<u8>) -> io::Result<Option<Range<usize>>> {
         let mut size = CHUNK;
         while self.begin < self.end && size <= MAX_LINE {
             let length = size.min(self.end - self.begin);
@@ -468,180 +607,52 @@ impl PlainChunks {
                 self.end = self.begin;
                 return Err(error);
             }
-            let last = memchr::memrchr(b'\n', text).map_or(0, |at| at + 1);
-            match self.order {
-                EntryOrder::OldestFirst => {
-                    text.truncate(last);
-                    self.begin += last as u64;
-                    if last == 0 && whole {
-                        self.begin = self.end;
-                    }
-                }
-                EntryOrder::NewestFirst => {
-                    let first = if whole {
-                        0
-                    } else {
-                        memchr::memchr(b'\n', text).map_or(0, |at| at + 1)
-                    };
-                    let last = if self.torn { last } else { text.len() };
-                    if first < last || whole {
-                        self.torn = false;
-                        self.end = at + first as u64;
-                    }
-                    text.truncate(last);
-                    text.drain(..first.min(last));
-                    if whole {
-                        self.end = self.begin;
-                    }
-                }
-            }
-            if !text.is_empty() {
-                return Ok(true);
+            let lines = match self.order {
+                EntryOrder::NewestFirst => self.lines_before_end(text, at, whole),
+                EntryOrder::OldestFirst => self.lines_from_begin(text, whole),
+            };
+            if !lines.is_empty() {
+                return Ok(Some(lines));
             }
             size *= 4;
         }
         let left = self.begin < self.end;
         self.end = self.begin;
         if left {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "the segment that is written to has a line without an end",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it has a line without an end"));
         }
-        Ok(false)
+        Ok(None)
     }
-}
 
-/// How many bytes are read without an index before the query is answered: of segments that are written to, and of those whose
-/// index is missing or damaged. Without a filter the index does not help, and all blocks of the time are read.
-#[must_use]
-pub fn bytes_without_index(segments: &Segments, query: &EntryQuery) -> u64 {
-    let length = |path: &Path| std::fs::metadata(path).map_or(0, |data| data.len());
-    let files = segments.list().iter();
-    files
-        .filter(|file| match file.form() {
-            SegmentForm::Plain => true,
-            SegmentForm::Closed => file.open_closed().map_or(true, |segment| {
-                !query.is_indexed() && segment.index().times().meets(query.since, query.until)
-            }),
-        })
-        .map(|file| length(file.path()))
-        .sum()
-}
-
-/// Entries of several trails as one: by time, and within one trail in the order in which they were recorded.
-#[derive(Debug)]
-pub struct MergedMatches<'q> {
-    trails: Vec<Matches<'q>>,
-    heads: Vec<Option<FoundEntry>>,
-    order: EntryOrder,
-}
-
-impl<'q> MergedMatches<'q> {
-    #[must_use]
-    pub fn new(directories: &[Segments], query: &'q EntryQuery) -> Self {
-        let mut trails: Vec<_> = directories.iter().map(|segments| Matches::new(segments, query)).collect();
-        let heads = trails.iter_mut().map(Iterator::next).collect();
-        Self {
-            trails,
-            heads,
-            order: query.order,
+    fn lines_from_begin(&mut self, text: &[u8], whole: bool) -> Range<usize> {
+        let last = memchr::memrchr(b'\n', text).map_or(0, |at| at + 1);
+        self.begin += last as u64;
+        if last == 0 && whole {
+            self.is_torn = !text.is_empty();
+            self.begin = self.end;
         }
+        0..last
     }
 
-    /// What could not be read, for people.
-    #[must_use]
-    pub fn problems(&self) -> Vec<String> {
-        self.trails.iter().flat_map(|trail| trail.problems().to_vec()).collect()
-    }
-}
-
-impl Iterator for MergedMatches<'_> {
-    /// The number of the trail, and the entry.
-    type Item = (usize, FoundEntry);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let heads = self.heads.iter().enumerate();
-        let times = heads.filter_map(|(trail, head)| Some((head.as_ref()?.time, trail)));
-        let (_, trail) = match self.order {
-            EntryOrder::NewestFirst => times.max_by_key(|(time, trail)| (*time, usize::MAX - trail))?,
-            EntryOrder::OldestFirst => times.min()?,
+    fn lines_before_end(&mut self, text: &[u8], at: u64, whole: bool) -> Range<usize> {
+        let first = if whole {
+            0
+        } else {
+            memchr::memchr(b'\n', text).map_or(0, |at| at + 1)
         };
-        let next = self.trails.get_mut(trail).and_then(Iterator::next);
-        let head = std::mem::replace(self.heads.get_mut(trail)?, next);
-        head.map(|entry| (trail, entry))
-    }
-}
-
-/// Reads what is added to a trail, through the change of its segments.
-#[derive(Debug)]
-pub struct Follower {
-    next: u64,
-    /// The segment that was read last, and how many of its bytes.
-    segment: u64,
-    bytes: u64,
-}
-
-impl Follower {
-    /// Begins after the newest entry.
-    #[must_use]
-    pub fn new(segments: &Segments) -> Self {
-        let newest = Matches::new(segments, &EntryQuery::default()).next();
-        Self {
-            next: newest.map_or_else(|| segments.list().first().map_or(0, SegmentFile::first), |entry| entry.seq + 1),
-            segment: 0,
-            bytes: 0,
-        }
-    }
-
-    /// The entries that were added since the last call and are wanted.
-    ///
-    /// # Errors
-    /// When the directory cannot be read.
-    pub fn poll(&mut self, directory: &Path, query: &EntryQuery) -> io::Result<Vec<FoundEntry>> {
-        let mut found = Vec::new();
-        let segments = Segments::open(directory)?;
-        if let Some(first) = segments.list().first().filter(|file| file.first() > self.next) {
-            // Retention was faster than this reader.
-            self.next = first.first();
-        }
-        let from = segments.of_seq(self.next).map_or(u64::MAX, SegmentFile::first);
-        for file in segments.list().iter().filter(|file| file.first() >= from) {
-            if self.segment != file.first() {
-                (self.segment, self.bytes) = (file.first(), 0);
-            }
-            match file.open_plain()? {
-                Some(plain) => {
-                    let mut chunks = PlainChunks::new(plain, EntryOrder::OldestFirst)?;
-                    chunks.begin = self.bytes;
-                    let mut text = Vec::new();
-                    while chunks.next(&mut text)? {
-                        self.bytes += text.len() as u64;
-                        lines_of(&text).for_each(|line| self.take(line, query, &mut found));
-                    }
-                }
-                None => {
-                    for line in file.lines()? {
-                        self.take(&line?.bytes, query, &mut found);
-                    }
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    fn take(&mut self, line: &[u8], query: &EntryQuery, found: &mut Vec<FoundEntry>) {
-        let Some(fields) = EntryFields::of_line(line).filter(|fields| fields.seq >= self.next) else {
-            return;
+        let last = match self.torn {
+            true => memchr::memrchr(b'\n', text).map_or(0, |at| at + 1),
+            false => text.len(),
         };
-        self.next = fields.seq + 1;
-        if query.wants(&fields) {
-            found.push(FoundEntry {
-                seq: fields.seq,
-                time: fields.millis().unwrap_or(i64::MIN),
-                line: String::from_utf8_lossy(line).into_owned(),
-            });
+        if first < last || whole {
+            self.is_torn |= self.torn && last < text.len();
+            self.torn = false;
+            self.end = at + first as u64;
         }
+        if whole {
+            self.end = self.begin;
+        }
+        first.min(last)..last
     }
 }
 

@@ -10,6 +10,9 @@ use super::closed::{ClosedSegment, MemberReader};
 /// Digits of a segment's number.
 const DIGITS: usize = 20;
 
+/// How often a directory is read anew because a segment in it seems to be missing.
+const LISTINGS: usize = 5;
+
 /// Longest line that is read. Those of the trail are below 64 KiB; those of bodies are bounded by the settings.
 const MAX_LINE: u64 = 256 * 1_024 * 1_024;
 
@@ -19,6 +22,7 @@ pub struct Segments {
     directory: PathBuf,
     list: Vec<SegmentFile>,
     foreign: Vec<PathBuf>,
+    missing: Vec<PathBuf>,
 }
 
 impl Segments {
@@ -38,10 +42,24 @@ impl Segments {
         Self::of_kind(directory, "bodies-")
     }
 
+    /// A directory that is read while a file in it gets another name may show the file under neither name. Then what belongs to
+    /// the segment is there and the segment is not, so the directory is read again.
     fn of_kind(directory: &Path, prefix: &str) -> io::Result<Self> {
+        let mut segments = Self::list_once(directory, prefix)?;
+        for _ in 1..LISTINGS {
+            if segments.missing.is_empty() {
+                break;
+            }
+            segments = Self::list_once(directory, prefix)?;
+        }
+        Ok(segments)
+    }
+
+    fn list_once(directory: &Path, prefix: &str) -> io::Result<Self> {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", directory.display()));
         let mut list: Vec<SegmentFile> = Vec::new();
         let mut foreign = Vec::new();
+        let mut leaves: Vec<(u64, PathBuf)> = Vec::new();
         for file in fs::read_dir(directory).map_err(named)? {
             let path = file.map_err(named)?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -55,8 +73,12 @@ impl Segments {
             let form = match kind {
                 "jsonl" => SegmentForm::Plain,
                 "jsonl.gz" => SegmentForm::Closed,
+                "leaves" => {
+                    leaves.extend(number.parse().ok().map(|first| (first, path)));
+                    continue;
+                }
                 // What belongs to a segment, and files on their way to a name.
-                "index" | "leaves" | "checkpoints" => continue,
+                "index" | "checkpoints" => continue,
                 _ if kind.ends_with(".new") => continue,
                 _ => {
                     foreign.push(path);
@@ -72,10 +94,15 @@ impl Segments {
         list.sort_by_key(|file| (file.first, file.form));
         list.dedup_by_key(|file| file.first);
         foreign.sort();
+        // Of segments that are no longer kept, which are the oldest, the leaves go last.
+        let oldest = list.first().map_or(u64::MAX, |file| file.first);
+        leaves.sort();
+        leaves.retain(|(first, _)| *first > oldest && list.binary_search_by_key(first, |file| file.first).is_err());
         Ok(Self {
             directory: directory.to_owned(),
             list,
             foreign,
+            missing: leaves.into_iter().map(|(_, path)| path).collect(),
         })
     }
 
@@ -96,24 +123,40 @@ impl Segments {
         &self.foreign
     }
 
+    /// Hashes of segments that should be there and are not.
+    #[must_use]
+    pub fn missing(&self) -> &[PathBuf] {
+        &self.missing
+    }
+
+    /// Only the segments in which these entries lie.
+    #[must_use]
+    pub fn of_seqs(&self, seqs: &[u64]) -> Self {
+        let firsts: Vec<u64> = seqs.iter().filter_map(|seq| Some(self.of_seq(*seq)?.first)).collect();
+        let mut only = self.clone();
+        only.list.retain(|file| firsts.contains(&file.first));
+        only
+    }
+
     /// The segment in which an entry lies, if any does.
     #[must_use]
     pub fn of_seq(&self, seq: u64) -> Option<&SegmentFile> {
         self.list.iter().rev().find(|file| file.first <= seq)
     }
 
-    /// Which entries are missing between closed segments, for people.
+    /// The entries that no file has between two segments.
     #[must_use]
-    #[cfg(test)]
-    pub fn holes(&self) -> Vec<String> {
+    pub fn missing_entries(&self) -> Vec<MissingEntries> {
         let pairs = self.list.iter().zip(self.list.iter().skip(1));
-        pairs
-            .filter_map(|(file, next)| {
-                let closed = file.open_closed().ok().filter(|_| file.form == SegmentForm::Closed)?;
-                let end = file.first + u64::from(closed.index().lines());
-                (end != next.first).then(|| format!("entries {end} to {} are missing", next.first.saturating_sub(1)))
+        let missing = pairs.filter_map(|(file, next)| {
+            let end = file.first + file.count_lines();
+            (end != next.first).then(|| MissingEntries {
+                first: end.min(next.first),
+                last: end.max(next.first).saturating_sub(1),
+                before: next.open_closed().ok().map(|segment| segment.index().times().last),
             })
-            .collect()
+        });
+        missing.collect()
     }
 
     /// All lines of all segments in order. A segment that cannot be read further gives one error, and the next one follows.
@@ -127,6 +170,15 @@ impl Segments {
             error.into_iter().chain(lines.into_iter().flatten())
         })
     }
+}
+
+/// Entries that should lie between two segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MissingEntries {
+    pub first: u64,
+    pub last: u64,
+    /// The newest time of the segment after them, where it is closed.
+    pub before: Option<i64>,
 }
 
 /// How the lines of a segment lie on the disk.
@@ -178,7 +230,7 @@ impl SegmentFile {
         let source = match self.open_plain()? {
             Some(file) => LineSource::Plain(BufReader::with_capacity(1 << 16, file)),
             None => LineSource::Closed {
-                members: MemberReader::open(&self.closed_path()).map_err(|error| self.named(&error))?,
+                members: self.members()?,
                 plain: Vec::new(),
                 next: 0,
             },
@@ -204,9 +256,25 @@ impl SegmentFile {
         }
     }
 
+    /// The blocks of the closed segment, without its index.
+    pub(super) fn members(&self) -> io::Result<MemberReader> {
+        MemberReader::open(&self.closed_path()).map_err(|error| self.named(&error))
+    }
+
     /// The closed segment with its index.
     pub(crate) fn open_closed(&self) -> io::Result<ClosedSegment> {
         ClosedSegment::open(&self.closed_path())
+    }
+
+    /// How many lines it has, as far as it can be read.
+    fn count_lines(&self) -> u64 {
+        if self.form == SegmentForm::Closed
+            && let Ok(segment) = self.open_closed()
+        {
+            return u64::from(segment.index().lines());
+        }
+        let count = self.lines().map_or(0, |lines| lines.take_while(Result::is_ok).count());
+        count.try_into().unwrap_or(u64::MAX)
     }
 
     fn named(&self, error: &io::Error) -> io::Error {
@@ -422,6 +490,19 @@ mod tests {
         assert_eq!(errors.len(), 1);
         let text = errors[0].as_ref().unwrap_err().to_string();
         assert!(text.contains("trail-00000000000000000000.jsonl.gz"), "{text}");
+    }
+
+    #[test]
+    fn entries_that_no_file_has_are_counted() {
+        let directory = directory(&[256, 256, 256, 3]);
+        let whole = Segments::open(directory.path()).unwrap();
+        assert_eq!(whole.missing_entries(), []);
+        close(whole.list()[2].path()).unwrap();
+        assert_eq!(Segments::open(directory.path()).unwrap().missing_entries(), []);
+        fs::remove_file(whole.list()[1].path()).unwrap();
+        let missing = Segments::open(directory.path()).unwrap().missing_entries();
+        assert_eq!(missing.len(), 1);
+        assert_eq!((missing[0].first, missing[0].last), (256, 511));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, BufReader, Read as _};
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -128,7 +128,7 @@ fn verify_once(
 ) -> io::Result<Verdict> {
     let mut walk = Walk::new(directory, key, files);
     walk.read_checkpoints(files);
-    walk.read_newest(newest);
+    walk.read_newest(newest, files);
     walk.read_witnesses(witnesses);
     walk.points.make_contiguous().sort_by_key(|point| point.size);
     walk.begin(files);
@@ -190,6 +190,8 @@ struct Walk<'a> {
     torn: bool,
     /// `checkpoint` is behind the newest checkpoint of the segment by this one.
     behind: Option<Fault>,
+    /// The checkpoints of the open segment end within one.
+    torn_checkpoint: Option<Finding>,
     retained: u64,
     retained_bodies: u64,
     bodies: BodyWalk,
@@ -231,6 +233,7 @@ impl<'a> Walk<'a> {
             late_times: 0,
             torn: false,
             behind: None,
+            torn_checkpoint: None,
             retained: 0,
             retained_bodies: 0,
             bodies: BodyWalk::new(files),
@@ -296,8 +299,17 @@ impl<'a> Walk<'a> {
                     }
                 }
             }
-            if whole < text.len() && end.is_some() {
-                self.tell(size, name, Fault::CheckpointTorn);
+            if whole < text.len() {
+                let torn = Finding {
+                    seq: size,
+                    file: name,
+                    fault: Fault::CheckpointTorn,
+                };
+                match end {
+                    Some(_) => self.tell(torn.seq, torn.file, torn.fault),
+                    // A crash leaves it so.
+                    None => self.torn_checkpoint = Some(torn),
+                }
             } else if end.is_some_and(|end| size < end) {
                 self.tell(size, name, Fault::TooShort);
             }
@@ -319,7 +331,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Judges the file `checkpoint` by the checkpoints beside the segments.
-    fn read_newest(&mut self, text: Option<&str>) {
+    fn read_newest(&mut self, text: Option<&str>, files: &TrailFiles) {
         const NAME: &str = "checkpoint";
         let (newest, previous) = self.newest_sizes();
         let Some(text) = text else {
@@ -344,7 +356,13 @@ impl<'a> Walk<'a> {
                 self.tell(signed.size, NAME, old);
             }
         } else if signed.size > newest {
-            self.tell(newest, NAME, Fault::CheckpointOutOfPlace { size: signed.size });
+            // It is signed, and the list beside the segment has each checkpoint first: so the list was cut.
+            let list = files
+                .segments
+                .keys()
+                .next_back()
+                .map(|first| format!("trail-{first:020}.checkpoints"));
+            self.tell(newest, list.as_deref().unwrap_or(NAME), Fault::TooShort);
         }
         self.add_own(&signed, NAME);
     }
@@ -776,7 +794,12 @@ impl<'a> Walk<'a> {
     fn finish(mut self, files: &TrailFiles) -> Verdict {
         let size = self.next;
         if size < self.newest_own {
-            let file = self.file.clone();
+            let is_gone = files.segments.get(&size).is_some_and(|segment| !segment.has_lines());
+            let file = if is_gone {
+                format!("trail-{size:020}.jsonl")
+            } else {
+                self.file.clone()
+            };
             self.tell(
                 size,
                 file,
@@ -803,7 +826,14 @@ impl<'a> Walk<'a> {
             if let Some(old) = self.behind.take() {
                 self.tell(size, "checkpoint", old);
             }
-            if self.read_node().is_some() {
+            if let Some(torn) = self.torn_checkpoint.take() {
+                self.tell(torn.seq, torn.file, torn.fault);
+            }
+            if self
+                .nodes
+                .as_mut()
+                .is_some_and(|nodes| nodes.fill_buf().is_ok_and(|rest| !rest.is_empty()))
+            {
                 self.tell(size, "nodes", Fault::TooLong);
             }
         }
@@ -834,7 +864,9 @@ impl<'a> Walk<'a> {
         let bodies = std::mem::replace(&mut self.bodies, BodyWalk::new(&TrailFiles::default()));
         let torn = self.torn || self.last_kind != "stop";
         let bodies = bodies.finish(self.retained_bodies, size, torn, &mut self.findings);
-        self.findings.sort_by_key(|finding| finding.seq);
+        // An entry that was changed comes before its body, which no longer is what the entry says.
+        self.findings
+            .sort_by_key(|finding| (finding.seq, finding.file.starts_with("bodies")));
         self.more += self.findings.len().saturating_sub(MAX_FINDINGS) as u64;
         self.findings.truncate(MAX_FINDINGS);
         Verdict {
@@ -922,24 +954,6 @@ pub(super) fn read_bounded(path: &Path, bound: u64) -> io::Result<String> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is too long"));
     }
     Ok(text)
-}
-
-/// Gives each whole line of the entries of a trail, in order.
-pub(super) fn each_line(directory: &Path, mut each: impl FnMut(&[u8])) -> io::Result<()> {
-    for segment in TrailFiles::list(directory)?.segments.values() {
-        let Some(path) = segment.zipped.as_ref().or(segment.plain.as_ref()) else {
-            continue;
-        };
-        let mut reader = LineReader::open(path, MAX_ENTRY)?;
-        loop {
-            match reader.next()? {
-                LineEnd::Whole => each(&reader.line),
-                LineEnd::TooLong => {}
-                LineEnd::Torn | LineEnd::Nothing => break,
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Reads a witness from a file: one signed note, or a file of several.

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
+use serde_json::Value;
 
-use crate::admin::receipts::{EventList, EventView, GatewayList, GatewayView};
+use crate::admin::events::{EventList, EventView};
+use crate::admin::receipts::{GatewayList, GatewayView};
 
 use super::client::OperatorClient;
-use super::failure::Failure;
+use super::failure::{Exit, Failure};
 use super::output::{self, Printer};
 
 #[derive(Debug, Clone, Args)]
@@ -47,10 +49,13 @@ struct NewHistory<'a> {
 pub(crate) fn run(client: &OperatorClient, args: &EventArgs, printer: &Printer) -> Result<(), Failure> {
     let mut after = args.after;
     let mut history: Option<String> = None;
+    let mut incomplete = false;
     loop {
         let limit = if after.is_some() { PAGE } else { u64::from(args.limit) };
         let query = after.map(|after| format!("&after={after}")).unwrap_or_default();
-        let page: EventList = client.get(&format!("/v1/events?limit={limit}{query}"))?;
+        // Each event is shown once, so a follower waits until the trail can tell who caused it.
+        let settled = if args.follow && after.is_some() { "&settled=1" } else { "" };
+        let page: EventList = client.get(&format!("/v1/events?limit={limit}{query}{settled}"))?;
         if history.as_ref().is_some_and(|known| *known != page.history) {
             show_new_history(&page, printer)?;
             history = Some(page.history);
@@ -60,9 +65,12 @@ pub(crate) fn run(client: &OperatorClient, args: &EventArgs, printer: &Printer) 
         if let Some((first, last)) = page.trimmed {
             show_trimmed(first, last, printer)?;
         }
+        let own = page.gateway.as_str();
         for event in &page.events {
-            printer.print(event, |out| show(out, event))?;
+            printer.print(event, |out| show(out, event, own))?;
         }
+        printer.warn(&page.problems);
+        incomplete |= !page.problems.is_empty();
         let last = page.events.last().map(|event| event.position);
         after = last
             .or(after.map(|after| after.max(page.trimmed.map_or(0, |gap| gap.1))))
@@ -70,6 +78,10 @@ pub(crate) fn run(client: &OperatorClient, args: &EventArgs, printer: &Printer) 
         history = Some(page.history);
         if u64::try_from(page.events.len()).is_ok_and(|count| count == PAGE) {
             continue;
+        }
+        if !args.follow && incomplete {
+            let message = "the audit trail was not read whole: some events may lack who caused them";
+            return Err(Failure::new(Exit::Failed, message));
         }
         if !args.follow {
             return Ok(());
@@ -94,18 +106,30 @@ fn show_new_history(page: &EventList, printer: &Printer) -> Result<(), Failure> 
     })
 }
 
-fn show(out: &mut dyn io::Write, event: &EventView) -> io::Result<()> {
+fn show(out: &mut dyn io::Write, event: &EventView, own: &str) -> io::Result<()> {
     let at = event.at.as_deref().unwrap_or("at an unknown time");
     write!(out, "{:>8}  {at:<24}  {:<10}  {}", event.position, event.kind, event.id)?;
-    if let (Some(action), Some(who)) = (&event.action, &event.who) {
-        write!(out, "  {action} by {}", name_of(who))?;
+    match (&event.action, &event.who, &event.gateway) {
+        (Some(action), Some(who), _) => write!(out, "  {action} by {}", name_of(who))?,
+        (_, _, Some(gateway)) if gateway != own => write!(out, "  through {gateway}, whose trail tells by whom")?,
+        _ => {}
     }
     writeln!(out)
 }
 
-/// Whoever acted: the user's name, or the number where it has none.
-fn name_of(who: &serde_json::Value) -> String {
-    match (who.get("user").and_then(serde_json::Value::as_str), who.get("uid")) {
+/// Whoever acted: an operator's user name, or the number where it has none; the caller of a served route.
+fn name_of(who: &Value) -> String {
+    let text = |name: &str| who.get(name).and_then(Value::as_str);
+    if text("via") == Some("route") {
+        let caller = match (text("credential"), text("subject")) {
+            (Some(credential), Some(subject)) => format!("{credential} ({subject})"),
+            (Some(caller), None) | (None, Some(caller)) => caller.to_owned(),
+            (None, None) => "a caller without a credential".to_owned(),
+        };
+        let tenant = text("tenant").map(|tenant| format!(" of {tenant}")).unwrap_or_default();
+        return format!("{caller}{tenant} on route {}", text("route").unwrap_or("(unknown)"));
+    }
+    match (text("user"), who.get("uid")) {
         (Some(user), _) => user.to_owned(),
         (None, Some(uid)) => format!("user id {uid}"),
         (None, None) => "an operator".to_owned(),

@@ -12,7 +12,7 @@ use crate::gateway::{ExplainHeader, ExplainRequest, Explanation};
 use super::audit::Directories;
 use super::client::OperatorClient;
 use super::failure::{Exit, Failure};
-use super::output::Printer;
+use super::output::{Printer, visible};
 
 mod recorded;
 
@@ -216,7 +216,7 @@ fn verdict(out: &mut dyn Write, explained: &Explanation) -> io::Result<()> {
 }
 
 fn line(out: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
-    writeln!(out, "{name:<11}  {value}")
+    writeln!(out, "{name:<11}  {}", visible(value))
 }
 
 #[cfg(test)]

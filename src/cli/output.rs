@@ -1,5 +1,7 @@
 //! What commands print: the JSON of `--json`, as docs/operations.md has it, or tables for people.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write};
 use std::path::Path;
 
@@ -40,11 +42,29 @@ impl Printer {
     /// # Errors
     /// When standard output fails in another way, since the text that was lost may hold the secret of a new key.
     pub(crate) fn print(&self, value: &impl Serialize, text: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
+        let json = |out: &mut dyn Write| {
+            let written = serde_json::to_writer(&mut *out, value).map_err(io::Error::from);
+            written.and_then(|()| writeln!(out))
+        };
+        self.write(json, text)
+    }
+
+    /// Prints one line of JSON as it was recorded, or text for people.
+    ///
+    /// # Errors
+    /// As [`print`](Self::print).
+    pub(crate) fn print_line(&self, line: &str, text: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
+        self.write(|out: &mut dyn Write| writeln!(out, "{line}"), text)
+    }
+
+    fn write(
+        &self,
+        json: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+        text: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), Failure> {
         let mut out = io::BufWriter::new(io::stdout().lock());
         let printed = match self.form {
-            Form::Json => serde_json::to_writer(&mut out, value)
-                .map_err(io::Error::from)
-                .and_then(|()| writeln!(out)),
+            Form::Json => json(&mut out),
             Form::Text => text(&mut out),
         };
         match printed.and_then(|()| out.flush()) {
@@ -103,6 +123,27 @@ pub(crate) fn style() -> RenderStyle {
     } else {
         RenderStyle::Plain
     }
+}
+
+/// A text that came from a request, for a terminal: without characters that move its cursor, change its colours or turn the
+/// direction of what is written. They become escapes as JSON has them, so that what is JSON stays JSON.
+pub(crate) fn visible(text: &str) -> Cow<'_, str> {
+    let is_odd = |character: char| {
+        (character.is_control() && character != '\n')
+            || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(is_odd) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for character in text.chars() {
+        if is_odd(character) {
+            let _ = write!(out, "\\u{:04x}", u32::from(character));
+        } else {
+            out.push(character);
+        }
+    }
+    Cow::Owned(out)
 }
 
 /// Values under names, aligned. Empty values are left out.

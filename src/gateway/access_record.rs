@@ -82,6 +82,8 @@ pub(super) struct RecordFields {
     /// The bodies that are recorded, once one was begun.
     bodies: Option<SharedBodies>,
     entry: EntryParts,
+    /// Where a path is masked that may hold a credential.
+    masked_path: Vec<u8>,
 }
 
 impl RecordFields {
@@ -117,6 +119,7 @@ impl RecordFields {
             ended: None,
             bodies: None,
             entry: EntryParts::default(),
+            masked_path: Vec::new(),
         }
     }
 
@@ -351,10 +354,14 @@ impl AccessRecord {
             self.worker.in_flight.release(slot);
         }
         if let Some(view) = &record.view {
+            let mut masked = std::mem::take(&mut record.masked_path);
             let summary = record.state.summary.borrow();
-            let line = access_line(&record, &summary, view, bytes_out, completion, at);
+            let mut line = access_line(&record, &summary, view, bytes_out, completion, at);
+            line.path = line.path.map(|path| view.entry_rules.mask_path(path, &mut masked));
             self.worker.telemetry.record(&line);
             self.write_entry(&record, &line, &summary, view);
+            drop(summary);
+            record.masked_path = masked;
         }
         record.clear();
         self.worker.return_record(record);
@@ -426,7 +433,7 @@ fn access_line<'a>(
         attempts: record.attempts,
         failure: record.failure.map(Cause::as_str),
         bytes_out,
-        bytes_in: record.bytes_in,
+        bytes_in: record.bytes_in.or_else(|| Some(record.state.received()).filter(|bytes| *bytes > 0)),
         dropped_fields: record.dropped_fields,
         ended: record.ended,
         took: at.duration_since(record.started),

@@ -149,6 +149,10 @@ impl StreamControl for Unabortable {
         None
     }
 
+    fn received(&self) -> u64 {
+        0
+    }
+
     fn abort(&self, _: AbortReason) {}
 }
 

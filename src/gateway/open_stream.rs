@@ -48,6 +48,8 @@ pub trait StreamControl {
     fn kind(&self) -> StreamKind;
     /// Since when the client has read nothing although data is waiting for it.
     fn stalled_since(&self) -> Option<Instant>;
+    /// Bytes of the request's body that have been read so far.
+    fn received(&self) -> u64;
     /// Ends the request soon, in the way of the protocol.
     fn abort(&self, why: AbortReason);
 }
@@ -191,6 +193,11 @@ impl RequestState {
     /// Why the stream would have ended if its route did not only report.
     pub(super) fn reported(&self) -> Option<Denial> {
         self.stream.borrow().as_ref()?.reported
+    }
+
+    /// Bytes of the request's body that have been read so far.
+    pub(super) fn received(&self) -> u64 {
+        self.control.borrow().as_ref().map_or(0, |control| control.received())
     }
 
     fn abort(&self, why: AbortReason) {

@@ -49,7 +49,7 @@ pub(super) async fn serve<Io: ResettableStream, S: Service>(
     let (age, idle) = context.spread_times();
     let first_deadline = accepted_at + context.limits.head_timeout;
     let socket = H1Socket::new(io, &context.limits, first_deadline);
-    let h1_control = poll_fn(|cx| Poll::Ready(H1StreamControl::new(cx.waker().clone(), socket.stall_clock()))).await;
+    let h1_control = poll_fn(|cx| Poll::Ready(H1StreamControl::new(cx.waker().clone(), &socket))).await;
     let h1_connection = H1Connection {
         socket: Rc::new(RefCell::new(socket)),
         retire_at: accepted_at + age,

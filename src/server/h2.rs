@@ -142,7 +142,7 @@ async fn serve_stream<S: Service>(shared: Rc<ConnectionState<S>>, request: http:
     context.counters.h2_requests.add_one();
     let handle = shared.streams.new_handle(&context.limits);
     let (parts, request_body) = request.into_parts();
-    let body = H2Body::new(request_body, &context.limits);
+    let body = H2Body::new(request_body, &context.limits, &handle);
     let follows = if crate::wire::body::BodySource::is_end(&body) {
         request_head::BodyPresence::None
     } else {

@@ -166,6 +166,8 @@ pub struct LoggedEvent {
     /// When the change was made, by the store's clock, if the store knows.
     pub at: Option<UnixMillis>,
     pub subject: EventSubject,
+    /// The gateway through which it was made, if the store knows.
+    pub gateway: Option<GatewayId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -69,7 +69,7 @@ pub struct AccessLine<'a> {
     pub failure: Option<&'static str>,
     /// Bytes of the response body sent, or to the client through a tunnel.
     pub bytes_out: u64,
-    /// Bytes from the client, through a tunnel.
+    /// Bytes of the request's body that were read, or from the client through a tunnel; `None` without a body.
     pub bytes_in: Option<u64>,
     /// Fields of the request that were not forwarded because of their names (`limits.odd_names`).
     pub dropped_fields: u32,

@@ -130,7 +130,6 @@ pub(crate) async fn open(cast: Rc<Cast>, around: RedisEnvironment, settings: Set
             readiness: Arc::new(Readiness::default()),
             shortage: None,
             trail: None,
-            recent: durward::admin::record::RecentActions::default(),
             reload: Box::new(|_| Box::pin(async { Ok(()) })),
             listeners: Vec::new(),
             gateway: identity,

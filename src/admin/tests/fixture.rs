@@ -402,7 +402,6 @@ pub(super) fn operations() -> (Arc<Memory>, Operations) {
         explainer: None,
         shortage: None,
         trail: None,
-        recent: record::RecentActions::default(),
         reload: Box::new(|_| Box::pin(async { Err("gateway.toml:1:1: wrong".into()) })),
     };
     (store, operations)

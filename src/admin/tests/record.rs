@@ -11,6 +11,7 @@ use crate::admin::Operations;
 use crate::admin::http::{AdminCall, AdminReply, SocketPeer};
 use crate::admin::record::{ActionRecorder, operate_on_record};
 use crate::audit::action::Actor;
+use crate::audit::changes::{ChangeWindow, RecordedChanges};
 use crate::store::BoxFuture;
 
 use super::fixture::{Memory, key, with_acme};
@@ -53,6 +54,10 @@ impl ActionRecorder for Recorder {
 
     fn record_later(&self, members: Vec<u8>) {
         self.keep(&members);
+    }
+
+    fn find_changes(&self, _: ChangeWindow) -> Result<RecordedChanges, String> {
+        Err("the trail cannot be read".into())
     }
 
     fn erase(&self, request_id: &str, _: &Actor) -> Result<u64, String> {
@@ -207,4 +212,15 @@ async fn bodies_are_erased_through_the_trail_and_only_where_there_are_some() {
     assert_eq!(call(&operations, Method::POST, "/v1/audit/erase", &erase("other")).await.0, 404);
     let (_, without) = with_acme().await;
     assert_eq!(call(&without, Method::POST, "/v1/audit/erase", &erase("known")).await.0, 409);
+}
+
+#[tokio::test]
+async fn events_are_told_also_when_the_trail_cannot_be_read() {
+    let (_, _, mut operations, _) = scene().await;
+    let listed = operations.list_events(None, None, false).await.unwrap();
+    assert_eq!(listed.problems, ["the trail cannot be read"]);
+    assert!(!listed.events.is_empty());
+    operations.trail = None;
+    let without = operations.list_events(None, None, true).await.unwrap();
+    assert_eq!((without.problems.len(), without.events), (0, listed.events));
 }

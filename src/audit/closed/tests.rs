@@ -93,6 +93,25 @@ fn the_index_finds_what_has_a_value_and_nothing_else() {
 }
 
 #[test]
+fn several_lines_of_one_request_are_found_together() {
+    let directory = tempfile::tempdir().unwrap();
+    let jsonl = directory.path().join("trail-00000000000000000000.jsonl");
+    let ids = ["a", "b", "a", "c", "b", "a", "a"];
+    let lines = ids
+        .iter()
+        .enumerate()
+        .map(|(seq, id)| format!("{{\"seq\":{seq},\"request_id\":\"{id}\"}}\n"));
+    fs::write(&jsonl, lines.collect::<String>()).unwrap();
+    close(&jsonl).unwrap();
+    let closed = ClosedSegment::open(&gzip_of(&jsonl)).unwrap();
+    let find = |id| closed.index().find(TermField::Request, id).unwrap();
+    assert_eq!(find("a"), [0, 2, 5, 6]);
+    assert_eq!(find("b"), [1, 4]);
+    assert_eq!(find("c"), [3]);
+    assert!(find("d").is_empty());
+}
+
+#[test]
 fn lines_that_are_no_entries_are_found_as_such() {
     let directory = tempfile::tempdir().unwrap();
     let jsonl = directory.path().join("trail-00000000000000000000.jsonl");

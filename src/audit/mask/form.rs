@@ -10,6 +10,12 @@ use super::{MASK, Rules, Shapes, json};
 
 /// Masks `application/x-www-form-urlencoded`.
 pub(super) fn mask(form: &str, rules: Rules<'_>) -> String {
+    // Many clients say that JSON is a form, curl by itself.
+    if form.trim_ascii_start().starts_with(['{', '['])
+        && let Some(masked) = json::mask(form, rules)
+    {
+        return masked;
+    }
     let mut out = Vec::with_capacity(form.len());
     for (count, pair) in form.split('&').enumerate() {
         if count > 0 {
@@ -45,11 +51,17 @@ fn push_value(out: &mut Vec<u8>, name: &str, value: &str, rules: Rules<'_>) {
 
 /// Appends an encoded text as it is, or masked if a secret stands in it.
 fn push_masked(out: &mut Vec<u8>, encoded: &str, rules: Rules<'_>) {
-    let decoded = decode(encoded, Plus::Space);
-    match json::mask_text(&decoded, rules) {
-        Cow::Owned(masked) if masked != *decoded => push_encoded(out, &masked),
-        Cow::Borrowed(masked) if masked != &*decoded => push_encoded(out, masked),
-        _ => out.extend_from_slice(encoded.as_bytes()),
+    // A client that encodes nothing means a plus, which stands in keys.
+    let unread = Some(encoded)
+        .filter(|text| text.contains('+'))
+        .map(|text| json::mask_text(text, rules));
+    let unread = unread.filter(|masked| masked != encoded);
+    let decoded = decode(unread.as_deref().unwrap_or(encoded), Plus::Space);
+    let masked = json::mask_text(&decoded, rules);
+    if unread.is_some() || masked != decoded {
+        push_encoded(out, &masked);
+    } else {
+        out.extend_from_slice(encoded.as_bytes());
     }
 }
 

@@ -166,6 +166,16 @@ fn forms_are_masked_decoded_and_the_rest_stays_as_it_was() {
         ("card%5Bnumber%5D=7&ssn=8", "card%5Bnumber%5D=***&ssn=***"),
         ("payload=%7B%22token%22%3A%22x%22%7D", "payload=%7B%22token%22%3A%22***%22%7D"),
         ("4111111111111111", "***"),
+        ("key=op0123456+89abcdefgh/x&b=2", "key=***&b=2"),
+        // JSON that is said to be a form, as curl says by itself.
+        (
+            r#"{"password":"a&b=c", "key":"op0123456+89abcdefgh/x"}"#,
+            r#"{"password":"***","key":"***"}"#,
+        ),
+        (
+            r#"{"password":"a","key":"op0123456+89abcdefgh/x"#,
+            "%7B%22password%22%3A%22***%22%2C%22key%22%3A%22***",
+        ),
         ("password=", "password="),
     ] {
         assert_eq!(masked("application/x-www-form-urlencoded", body), shown, "{body}");
@@ -344,6 +354,48 @@ proptest! {
         {
             prop_assert!(serde_json::from_str::<serde_json::Value>(&masked).is_ok() || body.contains("\\u") || body.contains('e') || body.contains('E'));
         }
+    }
+}
+
+#[test]
+fn what_stands_before_a_secret_does_not_hide_it() {
+    let key = GeneratedKey::mint("other_product_").unwrap();
+    let key = key.expose();
+    let frame = ["-----BEGIN EC PRIVATE KEY-----", "-----END EC PRIVATE KEY-----"];
+    for (body, secret) in [
+        ("Bearer Basic dXNlcjpjNG40cnk=".to_owned(), "dXNlcjpjNG40cnk"),
+        ("basic bearer c4n4ry-c4n4ry".to_owned(), "c4n4ry"),
+        ("Basic x Bearer c4n4ry-c4n4ry".to_owned(), "c4n4ry"),
+        ("password:\ntoken: c4n4ry\n".to_owned(), "c4n4ry"),
+        ("password=\ntoken = c4n4ry".to_owned(), "c4n4ry"),
+        (format!("{key}.eyJhIjoxfQ.c2ln"), key),
+        (format!("{key}.eyJhIjoxfQ"), key),
+        (format!("ends with {0}\n{1}\nc4n4ry\n{0}\nafter", frame[1], frame[0]), "c4n4ry"),
+        (format!("{0}\n{0}\nc4n4ry\n{1}\nafter", frame[0], frame[1]), "c4n4ry"),
+    ] {
+        assert!(!text(&body).contains(secret), "{body} gave {}", text(&body));
+    }
+    // What follows the end of a private key stays.
+    let two = format!("a {0}\nx\n{1} b {0}\ny\n{1} c", frame[0], frame[1]);
+    assert_eq!(text(&two), format!("a {0}*** b {0}*** c", frame[0]));
+}
+
+#[test]
+fn a_long_segment_is_found_wherever_it_stands_and_a_short_one_is_none() {
+    let (short, long) = ("transactions", "transactions1");
+    for around in ["", "/", "//", "/v1/", "/v1/transactions/", "/a/b/c/d/e/f/g/h"] {
+        for after in ["", "/", "/transactions", "/a/b/c/d/e/f/g/h/"] {
+            assert!(!has_long_segment(&format!("{around}/{short}{after}")), "{around} {after}");
+            assert!(has_long_segment(&format!("{around}/{long}{after}")), "{around} {after}");
+        }
+    }
+    assert!(!has_long_segment(""));
+}
+
+proptest! {
+    #[test]
+    fn a_long_segment_is_what_a_split_says(path in "[a/]{0,60}") {
+        prop_assert_eq!(has_long_segment(&path), path.split('/').any(|segment| segment.len() >= SHORTEST_SEGMENT));
     }
 }
 

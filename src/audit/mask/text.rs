@@ -26,6 +26,9 @@ const SHORTEST_CHECKED: usize = 49;
 /// The shortest text with a secret is `pin:1`.
 const SHORTEST: usize = 5;
 
+/// Characters of `Basic` credentials in which a colon is looked for: a user name of 1,500 bytes.
+const MAX_BASIC: usize = 2_000;
+
 /// Longest name before `=` or `:` that is looked at.
 const MAX_NAME: usize = 64;
 
@@ -189,10 +192,13 @@ fn find_tokens(text: &str, found: &mut Vec<Range<usize>>) {
         let length = run(bytes, at, |byte| is_base64url(byte) || byte == b'.');
         if length >= SHORTEST_TOKEN {
             let word = bytes.get(at..at + length).unwrap_or_default();
-            if let Some(begin) = token_begin(word) {
+            let begin = token_begin(word);
+            if let Some(begin) = begin {
                 found.push(at + begin..at + length);
-            } else if length >= SHORTEST_CHECKED {
-                find_checked_keys(word, at, found);
+            }
+            let before = word.get(..begin.unwrap_or(length)).unwrap_or_default();
+            if before.len() >= SHORTEST_CHECKED {
+                find_checked_keys(before, at, found);
             }
         }
         at += length + 1;
@@ -257,7 +263,7 @@ fn key_length(text: &[u8], begin: usize, prefix: &PrefixShape) -> Option<usize> 
 /// Appends what stands after `Bearer` and `Basic`.
 fn find_schemes(text: &str, found: &mut Vec<Range<usize>>) {
     let bytes = text.as_bytes();
-    let mut after = 0;
+    let (mut after, mut run_end) = (0, 0);
     for at in memchr::memchr2_iter(b'b', b'B', bytes) {
         if at < after {
             continue;
@@ -275,12 +281,18 @@ fn find_schemes(text: &str, found: &mut Vec<Range<usize>>) {
             continue;
         };
         let spaces = run(bytes, at + name, |byte| matches!(byte, b' ' | b'\t' | b'+'));
+        if spaces == 0 {
+            continue;
+        }
         let begin = at + name + spaces;
-        let length = run(bytes, begin, is_token_byte);
-        let token = bytes.get(begin..begin + length).unwrap_or_default();
-        after = begin + length;
+        // A plus is a space here and stands in tokens, so that one run may hold many schemes. It is measured once.
+        if begin >= run_end {
+            run_end = begin + run(bytes, begin, is_token_byte);
+        }
+        let token = bytes.get(begin..run_end).unwrap_or_default();
         // `basic` is a word of every day; what it carries has a colon.
-        if spaces > 0 && length >= SHORTEST_KEY && (name == 6 || is_user_and_password(token)) {
+        if token.len() >= SHORTEST_KEY && (name == 6 || is_user_and_password(token)) {
+            after = run_end;
             found.push(begin..after);
         }
     }
@@ -288,6 +300,7 @@ fn find_schemes(text: &str, found: &mut Vec<Range<usize>>) {
 
 /// Whether it is the base64 of a text with a colon. Without padding it is read as well.
 fn is_user_and_password(token: &[u8]) -> bool {
+    let token = token.get(..MAX_BASIC).unwrap_or(token);
     let unpadded = token.iter().rposition(|byte| *byte != b'=').map_or(0, |last| last + 1);
     let whole = unpadded - unpadded % 4;
     let decoded = STANDARD.decode(token.get(..whole).unwrap_or_default());
@@ -306,7 +319,9 @@ fn find_named_values(text: &str, shapes: &Shapes, found: &mut Vec<Range<usize>>)
             continue;
         };
         let value = value_after(bytes, at, name);
-        after = value.end;
+        // In `password:` and a next line `token: x`, the value ends with the sign of another name.
+        let is_name = matches!(bytes.get(value.end.saturating_sub(1)), Some(b':' | b'='));
+        after = value.end - usize::from(is_name && !value.is_empty());
         if !value.is_empty() && bytes.get(value.clone()) != Some(MASK.as_bytes()) {
             found.push(value);
         }
@@ -392,13 +407,22 @@ fn nested(text: &[u8]) -> usize {
     text.len()
 }
 
-/// Appends private keys in PEM (RFC 7468), with their frame.
+/// Appends private keys in PEM (RFC 7468), with the end of their frame; where it is missing, the rest.
 fn find_private_keys(text: &str, found: &mut Vec<Range<usize>>) {
-    const END: &[u8] = b"PRIVATE KEY-----";
+    const KIND: &[u8] = b"PRIVATE KEY-----";
     let bytes = text.as_bytes();
-    let mut ends = memchr::memmem::find_iter(bytes, END).map(|at| at + END.len());
-    while let Some(header) = ends.next() {
-        let end = ends.next().unwrap_or(bytes.len());
-        found.push(header..end);
+    let mut frames = memchr::memmem::find_iter(bytes, KIND).peekable();
+    while let Some(at) = frames.next() {
+        if !ends_private_key(bytes.get(..at).unwrap_or_default()) {
+            let end = frames.peek().map_or(bytes.len(), |next| next + KIND.len());
+            found.push(at + KIND.len()..end);
+        }
     }
+}
+
+/// Whether a text ends as the frame behind a key begins: `-----END `, and perhaps a word.
+fn ends_private_key(before: &[u8]) -> bool {
+    let last = before.get(before.len().saturating_sub(MAX_NAME)..).unwrap_or_default();
+    let label = last.iter().rposition(|byte| *byte == b'-').and_then(|dash| last.get(dash + 1..));
+    label.is_some_and(|label| label.starts_with(b"END ") && label.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b' '))
 }

@@ -9,11 +9,11 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Directories;
-use crate::audit::query::{EntryOrder, EntryQuery, Follower, FoundEntry, MergedMatches, StatusFilter, bytes_without_index};
+use super::{Directories, failed};
+use crate::audit::query::{EntryOrder, EntryQuery, Follower, FoundEntry, MergedMatches, QueryCost, ReadCount, StatusFilter};
 use crate::audit::segments::Segments;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::output::Printer;
+use crate::cli::output::{Printer, visible};
 
 /// How often a follower looks for new entries.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -58,6 +58,9 @@ pub(crate) struct QueryArgs {
     /// After these, oldest first, show new entries until interrupted.
     #[arg(long)]
     follow: bool,
+    /// At the end, say on standard error what was read.
+    #[arg(long, conflicts_with = "follow")]
+    cost: bool,
 }
 
 #[derive(Debug, Args)]
@@ -82,28 +85,49 @@ fn parse_time(text: &str) -> Result<i64, String> {
     crate::audit::fields::parse_millis(text).ok_or_else(|| "write a date and time: 2027-01-31T00:00:00Z".to_owned())
 }
 
-fn failed(message: impl Into<String>) -> Failure {
-    Failure::new(Exit::Failed, message)
-}
-
-fn open(config: &Path, directories: &Directories) -> Result<Vec<Segments>, Failure> {
+pub(super) fn open(config: &Path, directories: &Directories) -> Result<Vec<Segments>, Failure> {
     let directories = directories.resolve(config)?;
     let trails = directories.iter().map(|directory| Segments::open(directory));
     trails.collect::<io::Result<_>>().map_err(|error| failed(error.to_string()))
 }
 
-fn tell_cost(trails: &[Segments], query: &EntryQuery, printer: &Printer) {
-    let bytes: u64 = trails.iter().map(|trail| bytes_without_index(trail, query)).sum();
+/// Says what is read without an index, before it is read, and answers which segments it named. `limit` is how many entries are
+/// wanted.
+pub(crate) fn tell_cost(trails: &[Segments], query: &EntryQuery, limit: Option<u64>, printer: &Printer) -> Vec<String> {
+    let costs: Vec<_> = trails.iter().map(|trail| QueryCost::of(trail, query, limit)).collect();
+    let named: Vec<String> = costs.iter().flat_map(|cost| cost.without_index.clone()).collect();
+    for why in &named {
+        printer.remark(why);
+    }
+    let bytes: u64 = costs.iter().map(|cost| cost.bytes).sum();
     if bytes > WORTH_TELLING {
         printer.remark(&format!(
             "up to {} MiB are read, because no index helps there",
             bytes / 1_024 / 1_024
         ));
     }
+    named
+}
+
+/// Says which segments were read whole, but for those that were `named` before.
+pub(crate) fn tell_slow(remarks: &[String], named: &[String], printer: &Printer) {
+    for remark in remarks.iter().filter(|remark| !named.contains(remark)) {
+        printer.remark(remark);
+    }
+}
+
+/// Says what was read.
+fn tell_read(read: ReadCount, printer: &Printer) {
+    printer.remark(&format!(
+        "read {} of {} blocks, and {} KiB without an index",
+        read.blocks,
+        read.of_blocks,
+        read.plain.div_ceil(1_024)
+    ));
 }
 
 /// Fails where something could not be read: the answer lacks it.
-fn whole(problems: &[String], printer: &Printer) -> Result<(), Failure> {
+pub(crate) fn whole(problems: &[String], printer: &Printer) -> Result<(), Failure> {
     if problems.is_empty() {
         return Ok(());
     }
@@ -113,8 +137,8 @@ fn whole(problems: &[String], printer: &Printer) -> Result<(), Failure> {
 
 fn print(entry: &FoundEntry, printer: &Printer) -> Result<(), Failure> {
     let value: Value = serde_json::from_str(&entry.line).map_err(|error| failed(error.to_string()))?;
-    printer.print(&value, |out| {
-        let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or("-").to_owned();
+    printer.print_line(&entry.line, |out| {
+        let text = |name: &str| visible(value.get(name).and_then(Value::as_str).unwrap_or("-")).into_owned();
         let status = value.get("status").map_or_else(|| "-".to_owned(), ToString::to_string);
         let what = match value.get("action") {
             Some(_) => format!("{} {} {}", text("action"), text("target"), text("outcome")),
@@ -150,13 +174,18 @@ pub(crate) fn query(config: &Path, args: &QueryArgs, printer: &Printer) -> Resul
         until: args.until,
         order: EntryOrder::NewestFirst,
     };
-    tell_cost(&trails, &query, printer);
-    let mut followers: Vec<_> = trails.iter().map(Follower::new).collect();
+    let named = tell_cost(&trails, &query, Some(args.limit.into()), printer);
+    // Before the query, so that no entry is missed in between.
+    let mut followers: Vec<_> = trails.iter().filter(|_| args.follow).map(Follower::new).collect();
     let mut matches = MergedMatches::new(&trails, &query);
     let taken = matches.by_ref().take(args.limit as usize);
     if !args.follow {
         for (_, entry) in taken {
             print(&entry, printer)?;
+        }
+        tell_slow(&matches.remarks(), &named, printer);
+        if args.cost {
+            tell_read(matches.read(), printer);
         }
         return whole(&matches.problems(), printer);
     }
@@ -165,6 +194,7 @@ pub(crate) fn query(config: &Path, args: &QueryArgs, printer: &Printer) -> Resul
     for (_, entry) in newest {
         print(&entry, printer)?;
     }
+    tell_slow(&matches.remarks(), &named, printer);
     printer.warn(&matches.problems());
     loop {
         for (trail, follower) in trails.iter().zip(&mut followers) {
@@ -177,6 +207,9 @@ pub(crate) fn query(config: &Path, args: &QueryArgs, printer: &Printer) -> Resul
         thread::park_timeout(PAUSE);
     }
 }
+
+/// Most entries, and most bodies, that `show` shows.
+const MOST_ENTRIES: usize = 1_000;
 
 /// The answer of `show` in JSON.
 #[derive(Serialize)]
@@ -193,12 +226,21 @@ pub(crate) fn show(config: &Path, args: &ShowArgs, printer: &Printer) -> Result<
         order: EntryOrder::OldestFirst,
         ..EntryQuery::default()
     };
-    tell_cost(&trails, &query, printer);
-    let bodies = trails.iter().map(|trail| Segments::bodies(trail.directory()));
+    let named = tell_cost(&trails, &query, None, printer);
+    let mut matches = MergedMatches::new(&trails, &query);
+    let found: Vec<_> = matches.by_ref().take(MOST_ENTRIES).collect();
+    tell_slow(&matches.remarks(), &named, printer);
+    let mut problems = matches.problems();
+    // Bodies have no index. The number of an entry says in which of their segments they are.
+    let bodies = trails.iter().enumerate().map(|(trail, segments)| {
+        let seqs = found.iter().filter(|(of, _)| *of == trail).map(|(_, entry)| entry.seq);
+        Ok(Segments::bodies(segments.directory())?.of_seqs(&seqs.collect::<Vec<_>>()))
+    });
     let bodies = bodies.collect::<io::Result<Vec<_>>>().map_err(|error| failed(error.to_string()))?;
-    let (entries, mut problems) = values(&trails, &query);
-    let (bodies, more) = values(&bodies, &query);
-    problems.extend(more);
+    let mut with_bodies = MergedMatches::new(&bodies, &query);
+    let bodies = values(with_bodies.by_ref().take(MOST_ENTRIES));
+    problems.extend(with_bodies.problems());
+    let entries = values(found);
     if entries.is_empty() && problems.is_empty() {
         let message = format!("no entry of the trail has the request id `{}`", args.request_id);
         return Err(Failure::new(Exit::NotFound, message));
@@ -210,16 +252,14 @@ pub(crate) fn show(config: &Path, args: &ShowArgs, printer: &Printer) -> Result<
     };
     printer.print(&shown, |out| {
         for value in shown.entries.iter().chain(&shown.bodies) {
-            writeln!(out, "{}", serde_json::to_string_pretty(value)?)?;
+            writeln!(out, "{}", visible(&serde_json::to_string_pretty(value)?))?;
         }
         Ok(())
     })?;
     whole(&problems, printer)
 }
 
-fn values(trails: &[Segments], query: &EntryQuery) -> (Vec<Value>, Vec<String>) {
-    let mut matches = MergedMatches::new(trails, query);
-    let found = matches.by_ref().take(1_000);
-    let values = found.filter_map(|(_, entry)| serde_json::from_str(&entry.line).ok()).collect();
-    (values, matches.problems())
+fn values(found: impl IntoIterator<Item = (usize, FoundEntry)>) -> Vec<Value> {
+    let values = found.into_iter().map(|(_, entry)| serde_json::from_str(&entry.line));
+    values.filter_map(Result::ok).collect()
 }

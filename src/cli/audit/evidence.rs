@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use super::Directories;
+use super::{Directories, failed};
 use crate::audit::checkpoint::{Checkpoint, CheckpointVerifier, public_key_of};
 use crate::audit::prove::{ProofError, Prover, entries_of_request};
 use crate::audit::verify::{TrailWitness, Verdict, read_witnesses, verify as verify_trail};
@@ -58,10 +58,6 @@ struct EntryProof {
     key: String,
 }
 
-fn failed(message: impl Into<String>) -> Failure {
-    Failure::new(Exit::Failed, message)
-}
-
 pub(crate) fn verify(config: &Path, args: &VerifyArgs, printer: &Printer) -> Result<(), Failure> {
     let directories = args.directories.resolve(config)?;
     let given = args.keys.iter().map(|path| read_key(path)).collect::<Result<Vec<_>, _>>()?;
@@ -81,9 +77,14 @@ pub(crate) fn verify(config: &Path, args: &VerifyArgs, printer: &Printer) -> Res
         verdicts.push(verify_trail(directory, &key, &witnesses).map_err(cannot)?);
         origins.push(key.origin().to_owned());
     }
+    let mut remarked: Vec<&str> = Vec::new();
     for witness in &witnesses {
         let origin = Checkpoint::parse_unverified(&witness.note).map(|said| said.origin);
-        if let Some(origin) = origin.ok().filter(|origin| !origins.contains(origin)) {
+        if let Some(origin) = origin.ok().filter(|origin| !origins.contains(origin))
+            // A file may have many.
+            && !remarked.contains(&&*witness.source)
+        {
+            remarked.push(&witness.source);
             printer.remark(&format!(
                 "{} is of `{origin}`, whose trail was not given with --directory",
                 witness.source
@@ -199,17 +200,18 @@ fn show(verdict: &Verdict, out: &mut dyn Write) -> io::Result<()> {
 }
 
 pub(crate) fn prove(config: &Path, args: &ProveArgs, printer: &Printer) -> Result<(), Failure> {
-    let mut proofs = Vec::new();
+    let (mut proofs, mut problems) = (Vec::new(), Vec::new());
     for directory in args.directories.resolve(config)? {
         let cannot = |error| failed(format!("the trail in `{}` cannot be read: {error}", directory.display()));
-        let entries = entries_of_request(&directory, &args.request_id).map_err(cannot)?;
-        if entries.is_empty() {
+        let found = entries_of_request(&directory, &args.request_id).map_err(cannot)?;
+        problems.extend(found.problems);
+        if found.entries.is_empty() {
             continue;
         }
         let key = read_key(&public_key_of(&directory))?;
         let unproven = |error: ProofError| failed(error.to_string());
         let prover = Prover::open(&directory, &key).map_err(unproven)?;
-        for entry in entries {
+        for entry in found.entries {
             proofs.push(EntryProof {
                 directory: directory.display().to_string(),
                 seq: entry.seq,
@@ -219,7 +221,7 @@ pub(crate) fn prove(config: &Path, args: &ProveArgs, printer: &Printer) -> Resul
             });
         }
     }
-    if proofs.is_empty() {
+    if proofs.is_empty() && problems.is_empty() {
         let message = format!("no entry of the trail has the request id `{}`", args.request_id);
         return Err(Failure::new(Exit::NotFound, message));
     }
@@ -227,7 +229,10 @@ pub(crate) fn prove(config: &Path, args: &ProveArgs, printer: &Printer) -> Resul
         request_id: args.request_id.clone(),
         proofs,
     };
-    printer.print(&report, |out| {
-        report.proofs.iter().try_for_each(|proof| out.write_all(proof.proof.as_bytes()))
-    })
+    if !report.proofs.is_empty() {
+        printer.print(&report, |out| {
+            report.proofs.iter().try_for_each(|proof| out.write_all(proof.proof.as_bytes()))
+        })?;
+    }
+    super::asking::whole(&problems, printer)
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::audit::query::{EntryOrder, EntryQuery, MergedMatches};
 use crate::audit::segments::Segments;
 use crate::base::denial::Denial;
-use crate::cli::audit::Directories;
+use crate::cli::audit::{Directories, tell_cost, tell_slow};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::Printer;
 use crate::decide::authorize::Check;
@@ -42,11 +42,14 @@ pub(super) fn run(config: &Path, directories: &Directories, request_id: &str, pr
         order: EntryOrder::OldestFirst,
         ..EntryQuery::default()
     };
-    let mut matches = MergedMatches::new(&opened?, &query);
+    let opened = opened?;
+    let named = tell_cost(&opened, &query, None, printer);
+    let mut matches = MergedMatches::new(&opened, &query);
     let entries: Vec<Value> = matches
         .by_ref()
         .filter_map(|(_, found)| serde_json::from_str(&found.line).ok())
         .collect();
+    tell_slow(&matches.remarks(), &named, printer);
     printer.warn(&matches.problems());
     // With `durable = "each"` a request has an entry before its response and one after it, which says more.
     let ended: Vec<&Value> = entries.iter().filter(|entry| entry["kind"] == "request").collect();

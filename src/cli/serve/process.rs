@@ -16,7 +16,7 @@ use super::{AccessLines, FLUSH_TIME, Panics, metrics};
 use crate::admin::http::{Bounds, Listener, serve as serve_admin};
 use crate::admin::probes::Probes;
 use crate::admin::readiness::Readiness;
-use crate::admin::record::{ActionRecorder, RecentActions};
+use crate::admin::record::ActionRecorder;
 use crate::admin::routes::OperatorApi;
 use crate::admin::socket::{self, SocketError, SocketName};
 use crate::admin::{ListenerView, Operations};
@@ -181,7 +181,6 @@ impl Process {
             probes: probes.as_ref().and_then(|listener| listener.local_addr().ok()),
             explainer: Some(explainer),
             trail: trail.clone().map(|trail| trail as Arc<dyn ActionRecorder>),
-            recent: RecentActions::default(),
         });
         let admin = serve_operators(&operations, admin_socket, probes, &stopped);
         let mut chores = start_chores(&operations, &reloader, &cached, &announcer, &settings.store);

@@ -197,7 +197,7 @@ pub(super) fn assemble(
         configuration: view.version(),
         method: secrets.mask(&method),
         host: text(&noted.host, &secrets),
-        path: text(&noted.path, &secrets),
+        path: (!noted.path.is_empty()).then(|| secrets.mask_target(&noted.path)),
         client: noted.client.to_string(),
         route: noted.route.and_then(|index| route(snapshot, index)),
         near: near(&sources),
@@ -256,7 +256,7 @@ fn near(sources: &Sources<'_>) -> Vec<NearRouteExplained> {
             let methods: Vec<&str> = route.methods.iter().map(|method| method.as_str()).collect();
             format!("it takes {}, not this method", methods.join(", "))
         }
-        Lack::Segment { has, requested } => format!("its path has `{has}` where the request has `{}`", sources.secrets.mask(requested)),
+        Lack::Segment { has, requested } => format!("its path has `{has}` where the request has `{}`", sources.secrets.mask_target(requested)),
         Lack::Length { wanted, requested } => format!("its path has {wanted} segments, the request's has {requested}"),
         Lack::Specificity => "it matches too, but its host or path is less specific".to_owned(),
     };
@@ -411,7 +411,7 @@ fn outgoing(sources: &Sources<'_>) -> Option<OutgoingExplained> {
             .get(upstream.0)
             .map_or_else(String::new, |spec| spec.name.to_string()),
         method: method.as_str().to_owned(),
-        target: sources.secrets.mask(&String::from_utf8_lossy(target)),
+        target: sources.secrets.mask_target(&String::from_utf8_lossy(target)),
         headers: lines
             .map(|(name, value)| (name.to_owned(), sources.secrets.mask_field(name, value.trim())))
             .collect(),

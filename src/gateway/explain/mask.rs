@@ -2,12 +2,11 @@
 
 use zeroize::Zeroizing;
 
+use crate::audit::mask::{MASK, Shapes, redact_path, redact_query};
+use crate::decide::audit::AuditedUrl;
 use crate::decide::surface::Surface;
 
 use super::ExplainRequest;
-
-/// What stands in the place of a secret.
-pub(super) const MASK: &str = "(masked)";
 
 /// Shortest text that is looked for inside other texts. A shorter one is masked where it is the whole value.
 const SHORTEST: usize = 6;
@@ -32,6 +31,8 @@ pub(super) struct GivenSecrets {
     /// Names of headers whose values are masked, in lower case.
     names: Vec<String>,
     values: Vec<Zeroizing<String>>,
+    /// What credentials look like, for those that stand in the path.
+    shapes: Shapes,
 }
 
 impl GivenSecrets {
@@ -40,6 +41,7 @@ impl GivenSecrets {
         let mut secrets = Self {
             names: Vec::new(),
             values: Vec::new(),
+            shapes: Shapes::of(surfaces),
         };
         for header in &request.headers {
             let name = header.name.to_ascii_lowercase();
@@ -86,6 +88,18 @@ impl GivenSecrets {
             return MASK.to_owned();
         }
         self.mask(value)
+    }
+
+    /// A path, with or without a query. What looks like a credential is masked as in the trail.
+    pub(super) fn mask_target(&self, target: &str) -> String {
+        let mut masked = Vec::with_capacity(target.len());
+        let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+        redact_path(path, &self.shapes, &mut masked);
+        if let Some(query) = query {
+            masked.push(b'?');
+            redact_query(query, &AuditedUrl::Full, &self.shapes, &mut masked);
+        }
+        self.mask(&String::from_utf8_lossy(&masked))
     }
 
     /// A text in which secrets may occur.
@@ -144,7 +158,19 @@ mod tests {
             assert!(!masked.contains("canary") && masked.contains(MASK), "{name}: {masked}");
         }
         assert_eq!(secrets.mask_field("Accept", "application/json"), "application/json");
-        assert_eq!(secrets.mask("/?token=canary-in-url&page=2"), "/?token=(masked)&page=2");
+        assert_eq!(secrets.mask("/?token=canary-in-url&page=2"), "/?token=***&page=2");
+    }
+
+    #[test]
+    fn a_credential_in_the_path_is_masked_and_another_segment_is_not() {
+        let secrets = GivenSecrets::of(&request("https://a/", &[]), &[]);
+        for (target, shown) in [
+            ("/v1/cards/4111111111111111", "/v1/cards/***"),
+            ("/v1/orders/01890a5d-ac96-774b-bcce-b302099a8057", "/v1/orders/01890a5d-ac96-774b-bcce-b302099a8057"),
+            ("/v1/orders?page=2&password=canary", "/v1/orders?page=2&password=***"),
+        ] {
+            assert_eq!(secrets.mask_target(target), shown);
+        }
     }
 
     #[test]

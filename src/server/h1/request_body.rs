@@ -1,6 +1,6 @@
 //! The request body as it arrives: framing, size limit, timeouts, and the `100 Continue` that the client may wait for.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -32,7 +32,8 @@ pub(super) struct RequestBodyReader {
     decoder: BodyDecoder,
     error: Option<BodyError>,
     expected: ExpectContinue,
-    received: u64,
+    /// Shared with the control of the connection's requests.
+    received: Rc<Cell<u64>>,
     limit: u64,
     pub(super) timeout: TransferTimeout,
     limits: Limits,
@@ -45,7 +46,7 @@ impl RequestBodyReader {
             decoder: BodyDecoder::Done,
             error: None,
             expected: ExpectContinue::NotAsked,
-            received: 0,
+            received: Rc::default(),
             limit: u64::MAX,
             timeout: TransferTimeout::new(limits),
             limits: *limits,
@@ -57,7 +58,7 @@ impl RequestBodyReader {
         self.number += 1;
         self.decoder = BodyDecoder::new(head.framing);
         self.error = None;
-        self.received = 0;
+        self.received.set(0);
         self.limit = u64::MAX;
         self.timeout = TransferTimeout::new(&self.limits);
         let rules = !self.decoder.is_done()
@@ -72,6 +73,11 @@ impl RequestBodyReader {
         self.number == number
     }
 
+    /// How many bytes of the current body were read, as it changes.
+    pub(super) fn received(&self) -> Rc<Cell<u64>> {
+        Rc::clone(&self.received)
+    }
+
     pub(super) fn limit(&mut self, max: u64) {
         self.limit = max;
     }
@@ -83,15 +89,16 @@ impl RequestBodyReader {
         }
         if self
             .declared_left()
-            .is_some_and(|left| left.saturating_add(self.received) > self.limit)
+            .is_some_and(|left| left.saturating_add(self.received.get()) > self.limit)
         {
             return Err(self.fail(BodyError::TooLarge));
         }
         match self.decoder.decode(input) {
             Ok(Decoded::Data(data)) => {
                 self.expected = ExpectContinue::NotAsked;
-                self.received = self.received.saturating_add(data.len() as u64);
-                if self.received > self.limit {
+                let received = self.received.get().saturating_add(data.len() as u64);
+                self.received.set(received);
+                if received > self.limit {
                     return Err(self.fail(BodyError::TooLarge));
                 }
                 self.timeout.note_transfer(data.len(), crate::base::clock::instant);

@@ -245,6 +245,8 @@ pub(super) struct H1StreamControl {
     waker: Waker,
     abort: Cell<Option<AbortReason>>,
     stall: Rc<StallClock>,
+    /// Bytes of the current request's body that were read.
+    received: Rc<Cell<u64>>,
 }
 
 /// Since when the client of a connection has read nothing although data is waiting for it.
@@ -258,11 +260,12 @@ impl StallClock {
 }
 
 impl H1StreamControl {
-    pub(super) fn new(waker: Waker, stall: Rc<StallClock>) -> Rc<Self> {
+    pub(super) fn new<Io>(waker: Waker, socket: &H1Socket<Io>) -> Rc<Self> {
         Rc::new(Self {
             waker,
             abort: Cell::new(None),
-            stall,
+            stall: Rc::clone(&socket.stall_clock),
+            received: socket.request_body.received(),
         })
     }
 
@@ -284,6 +287,10 @@ impl StreamControl for H1StreamControl {
 
     fn stalled_since(&self) -> Option<Instant> {
         self.stall.0.get()
+    }
+
+    fn received(&self) -> u64 {
+        self.received.get()
     }
 
     fn abort(&self, why: AbortReason) {

@@ -1,6 +1,7 @@
 //! An HTTP/2 request body with the limits and deadlines that every request body has.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use hyper::body::Body as _;
@@ -11,6 +12,8 @@ use crate::server::deadline::{DeadlineTimer, TransferTimeout};
 use crate::snapshot::Limits;
 use crate::wire::body::{BodyError, BodySource, Chunk, RequestBody};
 use crate::wire::fields::Fields;
+
+use super::streams::StreamHandle;
 
 /// Most trailer fields: as on HTTP/1.
 const MAX_TRAILERS: usize = 32;
@@ -24,6 +27,8 @@ pub(in crate::server) struct H2Body {
     received: u64,
     limit: u64,
     state: BodyState,
+    /// Is told how much was read.
+    handle: Rc<StreamHandle>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +39,7 @@ enum BodyState {
 }
 
 impl H2Body {
-    pub(super) fn new(request_body: Incoming, limits: &Limits) -> Self {
+    pub(super) fn new(request_body: Incoming, limits: &Limits, handle: &Rc<StreamHandle>) -> Self {
         Self {
             state: if request_body.is_end_stream() {
                 BodyState::Ended
@@ -46,6 +51,7 @@ impl H2Body {
             timer: None,
             received: 0,
             limit: u64::MAX,
+            handle: Rc::clone(handle),
         }
     }
 
@@ -89,6 +95,7 @@ impl BodySource for H2Body {
                 Ok(data) => {
                     self.timeout.note_transfer(data.len(), clock::instant);
                     self.received = self.received.saturating_add(data.len() as u64);
+                    self.handle.set_received(self.received);
                     if self.received > self.limit {
                         return self.fail(BodyError::TooLarge);
                     }

@@ -40,6 +40,8 @@ pub(super) struct StreamHandle {
     timeout: Cell<TransferTimeout>,
     aborted: Cell<bool>,
     slow: Cell<bool>,
+    /// Bytes of the request's body that were read.
+    received: Cell<u64>,
     task: Option<AbortHandle>,
 }
 
@@ -49,6 +51,7 @@ impl StreamHandle {
             timeout: Cell::new(TransferTimeout::for_response(limits, limits.body_idle)),
             aborted: Cell::new(false),
             slow: Cell::new(false),
+            received: Cell::new(0),
             task,
         })
     }
@@ -61,6 +64,11 @@ impl StreamHandle {
         timeout.note_transfer(bytes, clock::instant);
         let _ = timeout.deadline(clock::instant());
         self.timeout.set(timeout);
+    }
+
+    /// So many bytes of the request's body were read in all.
+    pub(super) fn set_received(&self, bytes: u64) {
+        self.received.set(bytes);
     }
 
     /// The piece was taken: the library asks for the next one.
@@ -105,6 +113,10 @@ impl StreamControl for StreamHandle {
 
     fn stalled_since(&self) -> Option<Instant> {
         self.timeout.get().waiting_since()
+    }
+
+    fn received(&self) -> u64 {
+        self.received.get()
     }
 
     fn abort(&self, _: AbortReason) {

@@ -16,7 +16,7 @@ pub(crate) use catalogue::{
     ADMIT, ANNOUNCE, ChangeCall, ChangeRefusal, ChangeReply, CreateCall, CredentialWrite, EVENTS, EXCHANGE_CHECKPOINTS, NewCredential,
     RECEIPTS, RecordKind, Scripts, StoredRecord, StreamHead, WITHDRAW,
 };
-use catalogue::{EVENTS_KEPT, FORMAT, hashes};
+use catalogue::{FORMAT, hashes};
 pub(crate) use rights::{Rights, script};
 
 mod catalogue;
@@ -135,7 +135,7 @@ impl Scripts {
             .key(&self.keys.roles)
             .key(&self.keys.children)
             .arg(&self.peppers)
-            .arg(EVENTS_KEPT)
+            .arg(&self.origin)
             .arg(history)
             .arg(FORMAT)
             .arg(new.tenant.as_str())
@@ -312,7 +312,7 @@ impl Scripts {
             .arg(change.id)
             .arg(change.record)
             .arg(change.event)
-            .arg(EVENTS_KEPT)
+            .arg(&self.origin)
     }
 }
 

@@ -1,10 +1,14 @@
 //! `durward audit query` and `show` over the trail of a gateway that runs, and of one that has stopped.
 
+use std::fs;
 use std::io::Write as _;
+use std::path::Path;
 
+use durward::audit::closed;
+use durward::audit::files::segment_file;
 use serde_json::Value;
 
-use crate::support::gateway::Gateway;
+use crate::support::gateway::{Answer, Gateway, run};
 use crate::support::raw::Client;
 use crate::support::site::{Plan, ROUTES, Site};
 use crate::support::upstream::{Then, Upstream, When};
@@ -84,4 +88,110 @@ fn entries_are_found_by_every_filter_and_only_those_that_fit() {
     assert!(absent.code == 3 && absent.stderr.contains("no-such-request"), "{absent:?}");
     let wrong = stopped.run(&["audit", "query", "--status", "9xx"]);
     assert_eq!(wrong.code, 2, "{wrong:?}");
+}
+
+/// A closed segment and one that is written to.
+fn trail(directory: &Path) {
+    for (first, end) in [(0_u64, 2_560_u64), (2_560, 3_000)] {
+        let lines = (first..end).map(|seq| {
+            format!(
+                "{{\"seq\":{seq},\"gateway\":\"gw-a\",\"time\":\"2027-03-{:02}T00:00:00.000Z\",\"kind\":\"request\",\"request_id\":\"r-{seq}\",\"tenant\":\"t{}\",\"status\":200}}\n",
+                1 + seq / 100,
+                seq % 500
+            )
+        });
+        fs::write(segment_file(directory, first, "jsonl"), lines.collect::<String>()).unwrap();
+    }
+    closed::close(&segment_file(directory, 0, "jsonl")).unwrap();
+}
+
+fn asked(directory: &Path, filters: &[&str]) -> Answer {
+    let given = ["audit", "query", "--json", "--directory", directory.to_str().unwrap()];
+    run(Path::new("no-configuration"), &[&given[..], filters].concat(), b"")
+}
+
+fn remarks(answer: &Answer) -> Vec<String> {
+    let lines = answer.stderr.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.filter_map(|line| Some(line["remark"].as_str()?.to_owned())).collect()
+}
+
+#[test]
+fn a_query_says_what_it_read() {
+    let directory = tempfile::tempdir().unwrap();
+    trail(directory.path());
+    let open = fs::metadata(segment_file(directory.path(), 2_560, "jsonl")).unwrap().len();
+    let read = |filters: &[&str]| {
+        let answer = asked(directory.path(), &[filters, &["--cost"]].concat());
+        assert_eq!(answer.code, 0, "{answer:?}");
+        (answer.stdout.lines().count(), remarks(&answer).pop().unwrap())
+    };
+    let searched = |blocks: &str| format!("read {blocks} blocks, and {} KiB without an index", open.div_ceil(1_024));
+    // One block of all has the request; of the days of a tenant only those with its entries are read.
+    let all = read(&["--request", "no-such-request"]).1;
+    let count = all.strip_prefix("read 0 of ").unwrap().split(' ').next().unwrap();
+    assert!(count.parse::<u32>().unwrap() > 5, "{all}");
+    assert_eq!(all, searched(&format!("0 of {count}")));
+    assert_eq!(read(&["--request", "r-17"]), (1, searched(&format!("1 of {count}"))));
+    let days = ["--since", "2027-03-01T00:00:00Z", "--until", "2027-03-03T00:00:00Z"];
+    assert_eq!(read(&[&["--tenant", "t17"], &days[..]].concat()), (1, searched(&format!("1 of {count}"))));
+    assert_eq!(read(&[&["--tenant", "t300"], &days[..]].concat()), (0, searched(&format!("0 of {count}"))));
+}
+
+#[test]
+fn a_query_that_no_index_serves_says_so_before_it_reads() {
+    let directory = tempfile::tempdir().unwrap();
+    trail(directory.path());
+    assert_eq!(remarks(&asked(directory.path(), &["--request", "r-17"])), [] as [&str; 0]);
+    // Without its index a segment is read whole: it is named, and the answer lacks nothing.
+    let index = segment_file(directory.path(), 0, "index");
+    fs::remove_file(&index).unwrap();
+    let answer = asked(directory.path(), &["--request", "r-17"]);
+    assert_eq!((answer.code, answer.stdout.lines().count()), (0, 1), "{answer:?}");
+    assert!(remarks(&answer)[0].starts_with(index.to_str().unwrap()), "{answer:?}");
+    // A large open segment is searched.
+    let open = segment_file(directory.path(), 2_560, "jsonl");
+    let lines = fs::read(&open).unwrap();
+    fs::write(&open, lines.repeat((70 << 20) / lines.len() + 1)).unwrap();
+    let answer = asked(directory.path(), &["--request", "no-such-request"]);
+    assert!(remarks(&answer).iter().any(|remark| remark.contains("MiB are read")), "{answer:?}");
+    // The newest entries need only its end.
+    let newest = asked(directory.path(), &["--limit", "10"]);
+    assert!(!remarks(&newest).iter().any(|remark| remark.contains("MiB are read")), "{newest:?}");
+}
+
+#[test]
+fn what_cannot_be_read_is_named_and_the_rest_is_answered() {
+    let directory = tempfile::tempdir().unwrap();
+    trail(directory.path());
+    fs::write(directory.path().join("trail-00000000000000009984.jsonl.zst"), b"of a newer durward").unwrap();
+    let answer = asked(directory.path(), &["--request", "r-17"]);
+    assert_eq!((answer.code, answer.stdout.lines().count()), (1, 1), "{answer:?}");
+    assert!(answer.stderr.contains("trail-00000000000000009984.jsonl.zst"), "{answer:?}");
+    let zipped = segment_file(directory.path(), 0, "jsonl.gz");
+    fs::write(&zipped, b"half").unwrap();
+    let answer = asked(directory.path(), &["--request", "r-17"]);
+    assert_eq!((answer.code, answer.stdout.lines().count()), (1, 0), "{answer:?}");
+    assert!(answer.stderr.contains(zipped.to_str().unwrap()), "{answer:?}");
+}
+
+#[test]
+fn the_bodies_of_a_request_are_looked_for_only_where_its_entry_says() {
+    let directory = tempfile::tempdir().unwrap();
+    trail(directory.path());
+    let body = |seq: u64| format!("{{\"seq\":{seq},\"request_id\":\"r-{seq}\",\"part\":\"body\",\"masked\":\"{{}}\"}}\n");
+    let bodies = |first: u64| directory.path().join(format!("bodies-{first:020}.jsonl"));
+    fs::write(bodies(0), body(17)).unwrap();
+    fs::write(bodies(100), body(100) + &body(117)).unwrap();
+    // Nobody needs this one.
+    fs::create_dir(bodies(200)).unwrap();
+    let show = |id: &str| {
+        let given = ["audit", "show", id, "--json", "--directory", directory.path().to_str().unwrap()];
+        run(Path::new("no-configuration"), &given, b"")
+    };
+    for id in ["r-17", "r-117"] {
+        let shown = show(id).json();
+        assert_eq!((&shown["bodies"][0]["request_id"], shown["bodies"].as_array().unwrap().len()), (&id.into(), 1));
+    }
+    let lost = show("r-2999");
+    assert!(lost.code == 1 && lost.stderr.contains("bodies-00000000000000000200"), "{lost:?}");
 }

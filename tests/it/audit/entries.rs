@@ -273,6 +273,34 @@ fn a_tunnel_has_one_entry_when_it_ends() {
 }
 
 #[test]
+fn bytes_in_counts_what_was_read_of_a_body_and_is_absent_without_one() {
+    let house = House::open(AUDIT);
+    let bearer = house.bearer();
+    let head = format!("POST /v1/orders/7 HTTP/1.1\r\nHost: localhost\r\nAuthorization: {bearer}\r\n");
+    let whole = house.send(&format!("{head}Content-Length: 5\r\n\r\nhello"));
+    let chunked = house.send(&format!("{head}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n2\r\n!!\r\n0\r\n\r\n"));
+    let without = house.get("/v1/orders/7", &format!("Authorization: {bearer}\r\n"));
+    // The head is refused before the body is looked at.
+    let refused = house.send("POST /v1/orders/7 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello");
+    for (response, status, bytes) in [
+        (&whole, 200, json!(5)),
+        (&chunked, 200, json!(7)),
+        (&without, 200, Value::Null),
+        (&refused, 401, Value::Null),
+    ] {
+        let entry = house.entry_of(response);
+        assert_eq!((&entry["status"], &entry["bytes_in"]), (&json!(status), &bytes), "{entry}");
+    }
+    let mut client = house.client();
+    let head = head.replace("/7 ", "/endless ");
+    client.send(format!("{head}Content-Length: 500\r\n\r\nhello").as_bytes());
+    assert!(!client.read_some().unwrap().is_empty());
+    drop(client);
+    let entry = house.entry("request", "path", "/v1/orders/endless");
+    assert_eq!((&entry["bytes_in"], &entry["completed"]), (&json!(5), &json!(false)), "{entry}");
+}
+
+#[test]
 fn curl_over_http2_has_an_entry_with_its_version_of_tls() {
     let house = House::open(AUDIT);
     let address = house.gateway.address("tls");
@@ -287,6 +315,7 @@ fn curl_over_http2_has_an_entry_with_its_version_of_tls() {
             "curl-test",
         ])
         .args(["--resolve", &format!("localhost:{}:{}", address.port(), address.ip())])
+        .args(["--data", "eleven-byte"])
         .arg(format!("https://localhost:{}/public/by-curl?name=canary", address.port()))
         .status()
         .unwrap();
@@ -296,7 +325,7 @@ fn curl_over_http2_has_an_entry_with_its_version_of_tls() {
         (&entry["tls"], &entry["version"], &entry["query"]),
         (&json!("1.3"), &json!("2"), &json!("name"))
     );
-    assert_eq!(entry["headers"]["user-agent"], "curl-test");
+    assert_eq!((&entry["headers"]["user-agent"], &entry["bytes_in"]), (&json!("curl-test"), &json!(11)));
     assert_eq!(house.close().len(), 1);
 }
 

@@ -25,15 +25,15 @@ const SEGMENT: u64 = 512;
 const TAMPERINGS: usize = 500;
 
 /// A trail as the writer leaves it after an orderly stop, or after a crash.
-struct Trail {
-    folder: tempfile::TempDir,
-    signer: CheckpointSigner,
-    directory: PathBuf,
+pub(super) struct Trail {
+    pub(super) folder: tempfile::TempDir,
+    pub(super) signer: CheckpointSigner,
+    pub(super) directory: PathBuf,
     tree: Frontier,
     segment: u64,
     bodies: u64,
     /// All checkpoints, in order.
-    signed: Vec<String>,
+    pub(super) signed: Vec<String>,
     /// The lines of segments that were closed, under the name of the plain file.
     closed: BTreeMap<String, Vec<u8>>,
 }
@@ -46,7 +46,7 @@ fn closed_files(name: &str, lines: &[u8]) -> BTreeMap<String, Vec<u8>> {
     read_all(folder.path())
 }
 
-fn read_all(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(super) fn read_all(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(directory).unwrap() {
         let entry = entry.unwrap();
@@ -73,7 +73,7 @@ fn sha256_hex(parts: &[&[u8]]) -> String {
 }
 
 impl Trail {
-    fn begin() -> Self {
+    pub(super) fn begin() -> Self {
         Self::begin_of("edge-1")
     }
 
@@ -148,7 +148,7 @@ impl Trail {
     }
 
     /// Adds this many requests, with checkpoints and new segments where they belong.
-    fn add_requests(&mut self, count: usize) {
+    pub(super) fn add_requests(&mut self, count: usize) {
         for _ in 0..count {
             self.add_request();
             let size = self.tree.size();
@@ -161,13 +161,13 @@ impl Trail {
         }
     }
 
-    fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         self.add(",\"kind\":\"stop\"");
         self.checkpoint();
     }
 
     /// Two closed segments of 512 entries, one that waits to be closed, and one that is open, with a stop at its end.
-    fn whole() -> Self {
+    pub(super) fn whole() -> Self {
         let mut trail = Self::begin();
         trail.add(",\"kind\":\"start\"");
         trail.add_requests(1_800);
@@ -188,21 +188,21 @@ impl Trail {
         lines(&bytes.unwrap_or_else(|| fs::read(self.directory.join(&name)).unwrap()))
     }
 
-    fn verify(&self) -> Verdict {
+    pub(super) fn verify(&self) -> Verdict {
         self.verify_with(&[])
     }
 
-    fn verify_with(&self, witnesses: &[TrailWitness]) -> Verdict {
+    pub(super) fn verify_with(&self, witnesses: &[TrailWitness]) -> Verdict {
         verify(&self.directory, self.signer.verifier(), witnesses).unwrap()
     }
 
-    fn files(&self) -> BTreeMap<String, Vec<u8>> {
+    pub(super) fn files(&self) -> BTreeMap<String, Vec<u8>> {
         let mut files = read_all(&self.directory);
         files.remove("lock");
         files
     }
 
-    fn write_files(&self, files: &BTreeMap<String, Vec<u8>>) {
+    pub(super) fn write_files(&self, files: &BTreeMap<String, Vec<u8>>) {
         for entry in fs::read_dir(&self.directory).unwrap() {
             fs::remove_file(entry.unwrap().path()).unwrap();
         }
@@ -212,7 +212,7 @@ impl Trail {
     }
 }
 
-fn assert_whole(verdict: &Verdict) {
+pub(super) fn assert_whole(verdict: &Verdict) {
     assert_eq!(verdict.findings, [], "{verdict:?}");
     assert!(verdict.is_whole());
 }
@@ -235,10 +235,10 @@ fn an_untouched_trail_is_whole() {
 }
 
 /// The numbers of `SplitMix64`: the same on every run.
-struct Chance(u64);
+pub(super) struct Chance(pub(super) u64);
 
 impl Chance {
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -255,11 +255,11 @@ struct Tampering {
     seq: Option<u64>,
 }
 
-fn first_of(name: &str) -> u64 {
+pub(super) fn first_of(name: &str) -> u64 {
     name.split(['-', '.']).find_map(|part| part.parse().ok()).unwrap_or(0)
 }
 
-fn lines(bytes: &[u8]) -> Vec<Vec<u8>> {
+pub(super) fn lines(bytes: &[u8]) -> Vec<Vec<u8>> {
     bytes.split_inclusive(|b| *b == b'\n').map(<[u8]>::to_vec).collect()
 }
 

@@ -2,9 +2,20 @@
 
 mod asking;
 mod bodies;
+mod canaries;
+mod each;
 mod entries;
+mod erased;
+mod events;
 mod evidence;
 mod explain;
+mod explained;
 mod hatchpay;
+mod http2;
+mod kept;
 mod operator;
+mod printed;
+mod tampering;
+mod report;
 mod trail;
+mod witnesses;

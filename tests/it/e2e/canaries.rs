@@ -80,6 +80,42 @@ fn no_planted_secret_is_in_anything_the_gateway_writes() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
+#[test]
+fn a_credential_in_the_path_is_masked_in_the_log_and_other_paths_are_whole() {
+    let upstream = Upstream::echoing();
+    let (_site, mut gateway) = start(&upstream);
+    gateway.json(&["tenants", "create", "acme"]);
+    let made = gateway.create_key("api", "acme", &["--mode", "live", "--scope", "orders:read"]);
+    let mut canaries = Canaries::default();
+    let key = text(&made, "key");
+    // Percent-encoded letters are decoded before the match; the service sees the canonical form.
+    for secret in [&key, "tlive_canary0123456789", "4111111111111111", "378282246310005"] {
+        canaries.plant(secret);
+        for target in [
+            format!("/public/{secret}"),
+            format!("/v1/orders/{secret}"),
+            format!("/nowhere/{secret}/state"),
+            format!("/public/%74live_canary0123456789;x={secret}"),
+        ] {
+            call(&gateway, "GET", &target, &[]);
+            call(&gateway, "GET", &target, &[("Authorization", &format!("Bearer {key}"))]);
+        }
+    }
+    let whole = "/public/01890a5d-ac96-774b-bcce-b302099a8057/transactions/key_0199b6f2d3a04c7f8e5b";
+    call(&gateway, "GET", whole, &[]);
+    let output = ended(&mut gateway);
+    assert_eq!(canaries.found_in("output", &output), Vec::<String>::new());
+    let output = String::from_utf8(output).unwrap();
+    let paths: Vec<String> = output
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()?["path"].as_str().map(str::to_owned))
+        .collect();
+    for shown in ["/public/***", "/v1/orders/***", "/nowhere/***/state", whole] {
+        assert!(paths.iter().any(|path| path == shown), "{shown}: {paths:?}");
+    }
+    assert!(paths.len() >= 25, "{paths:?}");
+}
+
 /// A gateway that ends without a pause when it is told to.
 fn start(upstream: &Upstream) -> (Site, Gateway) {
     let plan = Plan {

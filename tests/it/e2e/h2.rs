@@ -15,9 +15,9 @@ use crate::support::upstream::Upstream;
 
 use super::{head, text};
 
-type Sender = h2::client::SendRequest<Bytes>;
+pub(crate) type Sender = h2::client::SendRequest<Bytes>;
 
-pub(super) fn on_a_runtime<T>(work: impl Future<Output = T>) -> T {
+pub(crate) fn on_a_runtime<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -25,7 +25,7 @@ pub(super) fn on_a_runtime<T>(work: impl Future<Output = T>) -> T {
         .block_on(work)
 }
 
-pub(super) async fn connect(gateway: &Gateway, site: &Site) -> Sender {
+pub(crate) async fn connect(gateway: &Gateway, site: &Site) -> Sender {
     let mut roots = RootCertStore::empty();
     roots.add(site.root.clone().into()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

@@ -6,7 +6,7 @@ mod canaries;
 mod clients;
 mod disconnects;
 mod failures;
-mod h2;
+pub(crate) mod h2;
 mod lifecycle;
 mod limits;
 mod live;

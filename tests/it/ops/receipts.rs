@@ -367,7 +367,8 @@ fn events_show_what_changed_and_what_is_no_longer_kept() {
     };
     let all = lines(&["events", "--json"]);
     assert_eq!(all.len(), 3, "{all:?}");
-    assert_eq!(names(&all[0]), ["at", "id", "kind", "position"]);
+    assert_eq!(names(&all[0]), ["at", "gateway", "id", "kind", "position"]);
+    assert_eq!(all[0]["gateway"], "gw-a");
     assert_eq!((all[0]["kind"].as_str(), all[0]["id"].as_str()), (Some("tenant"), Some("acme")));
     assert_eq!((all[2]["kind"].as_str(), all[2]["id"].as_str()), (Some("credential"), Some(&*id)));
     assert_eq!(lines(&["events", "--after", "2", "--json"]), all[2..]);

@@ -178,6 +178,8 @@ async fn events_are_told_in_order_with_what_changed_and_when(fixture: Fixture) {
     let counts: Vec<u64> = page.events.iter().map(|event| event.count).collect();
     assert_eq!(counts, [1, 2, 3]);
     assert_eq!(page.events[0].subject, EventSubject::Tenant { id: tenant("acme") });
+    // This store was opened for no gateway.
+    assert!(page.events.iter().all(|event| event.gateway.is_none()));
     for event in &page.events[1..] {
         assert!(
             matches!(&event.subject, EventSubject::Credential { id, .. } if *id == credential_id("key-1")),

@@ -234,6 +234,7 @@ pub(in crate::store::embedded) fn events_after(
             count: key.value(),
             at: at.map(|at| UnixMillis(at.value())),
             subject: codec::decode_event(bytes.value())?,
+            gateway: None,
         });
     }
     Ok(EventPage {

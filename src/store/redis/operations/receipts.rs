@@ -214,11 +214,12 @@ impl ReceiptScripts {
             .arg(limit.clamp(1, MAX_EVENTS));
         let (history, count, oldest, rows): (String, u64, Option<u64>, Vec<EventRow>) = run(wire, &call).await?;
         // An entry that is no event is left out. The gap in the counts shows it, and the other events stay readable.
-        let told = |(count, id, event): EventRow| {
+        let told = |(count, id, event, gateway): EventRow| {
             Some(LoggedEvent {
                 count,
                 at: time_of(&id),
                 subject: codec::decode_event(&event).ok()?,
+                gateway: String::from_utf8(gateway).ok().and_then(|id| GatewayId::parse(&id).ok()),
             })
         };
         Ok(EventPage {
@@ -232,8 +233,8 @@ impl ReceiptScripts {
 /// Time, history, position, since when the list is complete and why it was not, number of entries, name and text of each.
 type ListReply = (i64, String, u64, i64, String, usize, Vec<(Vec<u8>, Vec<u8>)>);
 
-/// Count, stream id and event.
-type EventRow = (u64, String, Vec<u8>);
+/// Count, stream id, event and gateway.
+type EventRow = (u64, String, Vec<u8>, Vec<u8>);
 
 /// When an entry was written, by the clock of Redis: stream ids begin with the time.
 pub(crate) fn time_of(stream_id: &str) -> Option<UnixMillis> {

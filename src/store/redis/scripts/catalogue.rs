@@ -22,7 +22,7 @@
 //! {durward}:g         hash   gateways and the list they make, see `lib/gateways.lua`
 //! {durward}:k         hash   gateway id -> newest checkpoint of its audit trail, see `EXCHANGE_CHECKPOINTS`
 //! {durward}:b:<n>     hash   fingerprint -> second of its last use, in 64 parts, see `NOTE_BUSY`
-//! {durward}:events    stream p = position, e = event, x = ending, l = links, see `lib/change.lua`
+//! {durward}:events    stream p = position, e = event, x = ending, l = links, g = gateway, see `lib/change.lua`
 //! {durward}:l:<key>   text   rate limits, see `ADMIT`
 //! ```
 //!
@@ -44,7 +44,7 @@ pub(crate) const FORMAT: &str = "2";
 
 /// Events kept in the stream, approximately: 40 MiB, and more than a thousand events a second while a gateway restarts. A
 /// reader that is further behind forgets all facts instead.
-pub(crate) const EVENTS_KEPT: u32 = 100_000;
+const EVENTS_KEPT: u32 = 100_000;
 
 /// Names of the keys under one prefix.
 pub(crate) struct Keys {
@@ -151,7 +151,7 @@ pub(crate) const TIME: &str = lua!("lib/peppers", "lib/time", "time");
 /// Makes a tenant and credentials, and changes credentials: all of it, or nothing.
 ///
 /// KEYS: meta c f ids `ids:<t>` t tids events r n.
-/// ARGV: peppers; events kept; a new history; the format; the tenant, its record (empty for a tenant that exists), its event and
+/// ARGV: peppers; the origin; a new history; the format; the tenant, its record (empty for a tenant that exists), its event and
 /// its fingerprint; the watermark of this change (empty for none); the time of what is made; most children and most credentials
 /// (empty for no bound); how many records must still be what was read, and for each the number of its hash among the keys, its
 /// id and the record; how many records change, and for each id, record, event and ending; then for each new credential id,
@@ -164,31 +164,31 @@ pub(crate) const CREATE: &str = lua!("lib/peppers", "lib/change", "create");
 
 /// Writes a record over exactly the one that was read.
 ///
-/// KEYS: meta, the hash, events. ARGV: peppers id record event kept ending; the record that was read.
+/// KEYS: meta, the hash, events. ARGV: peppers id record event origin ending; the record that was read.
 /// Reply: the position, or `stale`.
 pub(crate) const REPLACE: &str = lua!("lib/peppers", "lib/change", "lib/with_data", "replace");
 
 /// Deletes a credential if neither its record nor its last use has changed since they were read.
 ///
-/// KEYS: meta c f ids `ids:<t>` u events n. ARGV: peppers id record event kept; the last use (empty for none); both
+/// KEYS: meta c f ids `ids:<t>` u events n. ARGV: peppers id record event origin; the last use (empty for none); both
 /// fingerprints; the parent.
 /// Reply: the position, or `stale`. A hash that loses its last entry disappears, which must not look like a loss.
 pub(crate) const FORGET: &str = lua!("lib/peppers", "lib/change", "lib/with_data", "forget");
 
 /// Makes a role of a tenant.
 ///
-/// KEYS: meta r `rids:<t>` t events. ARGV: peppers id record event kept; the tenant; most roles of a tenant.
+/// KEYS: meta r `rids:<t>` t events. ARGV: peppers id record event origin; the tenant; most roles of a tenant.
 /// Reply: the position, or the word of a [`ChangeRefusal`].
 pub(crate) const CREATE_ROLE: &str = lua!("lib/peppers", "lib/change", "lib/with_data", "create_role");
 
 /// Deletes exactly the role that was read.
 ///
-/// KEYS: meta r `rids:<t>` events. ARGV: peppers id record event kept ending. Reply: the position, or `stale`.
+/// KEYS: meta r `rids:<t>` events. ARGV: peppers id record event origin ending. Reply: the position, or `stale`.
 pub(crate) const DELETE_ROLE: &str = lua!("lib/peppers", "lib/change", "lib/with_data", "delete_role");
 
 /// Lets an account be found by another fingerprint of its log-in name.
 ///
-/// KEYS: meta c f events. ARGV: peppers id record event kept ending; the record that was read; the new fingerprint; the old one;
+/// KEYS: meta c f events. ARGV: peppers id record event origin ending; the record that was read; the new fingerprint; the old one;
 /// the entry of the index for both.
 /// Reply: the position, or the word of a [`ChangeRefusal`].
 pub(crate) const MOVE_LOGIN: &str = lua!("lib/peppers", "lib/change", "lib/with_data", "move_login");
@@ -275,7 +275,7 @@ pub(crate) const EXCHANGE_CHECKPOINTS: &str = lua!("lib/peppers", "lib/with_time
 /// Reads the event log.
 ///
 /// KEYS: meta events. ARGV: peppers; the count to begin after (empty for the newest events); the most events.
-/// Reply: history, position, the oldest count that is kept (or nil), and count, stream id and event of each.
+/// Reply: history, position, the oldest count that is kept (or nil), and count, stream id, event and gateway of each.
 ///
 /// Counts grow by one along the stream, and times never shrink, so the first event after a count is found by halving the time.
 /// An entry without a count, or larger than any of ours, was written by somebody else, and is left out.
@@ -332,6 +332,8 @@ pub(crate) struct Scripts {
     pub(super) peppers: String,
     /// The entry that a look-up must find in the list of gateways; empty for a process that admits no requests.
     pub(super) registered: String,
+    /// How many events are kept, and the gateway that makes those of this process, see `lib/change.lua`.
+    pub(super) origin: String,
     pub(super) find: Script,
     pub(super) find_begins: Cmd,
     pub(super) read: Script,
@@ -364,6 +366,10 @@ impl Scripts {
             peppers,
             own,
             registered: registered.to_owned(),
+            origin: match registered.split_once('/') {
+                Some((gateway, _)) => format!("{EVENTS_KEPT} {gateway}"),
+                None => EVENTS_KEPT.to_string(),
+            },
             find,
             read: script(READ),
             read_all: script(READ_ALL),

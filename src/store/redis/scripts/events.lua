@@ -7,9 +7,13 @@ local function count_of(entry)
   return 0
 end
 local function tell(entry)
+  local event, gateway
   for i = 1, #entry[2], 2 do
-    if entry[2][i] == 'e' and #entry[2][i + 1] <= 32768 and count_of(entry) > 0 then found[#found + 1] = {tostring(count_of(entry)), entry[1], entry[2][i + 1]} end
+    local name, value = entry[2][i], entry[2][i + 1]
+    if name == 'e' and #value <= 32768 then event = value end
+    if name == 'g' and #value <= 256 then gateway = value end
   end
+  if event and count_of(entry) > 0 then found[#found + 1] = {tostring(count_of(entry)), entry[1], event, gateway or ''} end
 end
 local first = redis.call('XRANGE', key, '-', '+', 'COUNT', 1)[1]
 if first and ARGV[2] == '' then

@@ -1,0 +1,79 @@
+//! What a gateway of a test has kept in its trail.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::support::gateway::Gateway;
+use crate::support::raw::Client;
+use crate::support::site::Site;
+use crate::support::wait::{PATIENCE, until};
+
+pub(super) fn directory(site: &Site) -> PathBuf {
+    site.folder().join("state/audit")
+}
+
+/// The whole lines of the plain files whose names begin so, in order.
+pub(super) fn lines_of(directory: &Path, prefix: &str) -> Vec<Value> {
+    let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let is_meant = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.starts_with(prefix) && name.ends_with(".jsonl")
+    };
+    let mut files: Vec<PathBuf> = files.filter(is_meant).collect();
+    files.sort();
+    let mut lines = Vec::new();
+    for path in files {
+        let text = std::fs::read_to_string(path).unwrap();
+        // A line that is being written is not one yet.
+        let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        lines.extend(whole.map(|line| serde_json::from_str::<Value>(line).unwrap()));
+    }
+    lines
+}
+
+/// The entries of this kind so far.
+pub(super) fn entries(site: &Site, kind: &str) -> Vec<Value> {
+    let mut entries = lines_of(&directory(site), "trail-");
+    entries.retain(|entry| entry["kind"] == kind);
+    entries
+}
+
+/// Waits for the entry of this kind that has this value, and for no second one of the kind with it.
+pub(super) fn entry(site: &Site, kind: &str, member: &str, value: &str) -> Value {
+    let found = until("the entry", PATIENCE, || {
+        let mut found = entries(site, kind);
+        found.retain(|entry| entry[member] == value);
+        (!found.is_empty()).then_some(found)
+    });
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.into_iter().next().unwrap()
+}
+
+/// The bodies that are kept of a request.
+pub(super) fn bodies(site: &Site, request_id: &Value) -> Vec<Value> {
+    let mut lines = lines_of(&directory(site), "bodies-");
+    lines.retain(|line| line["request_id"] == *request_id);
+    lines
+}
+
+/// The lines of the metrics that begin so.
+pub(super) fn metrics(gateway: &Gateway, beginning: &str) -> Vec<String> {
+    let mut client = Client::connect(gateway.probes());
+    client.send(b"GET /metrics HTTP/1.1\r\nHost: probes\r\n\r\n");
+    let text = String::from_utf8(client.response().expect("an answer").body).unwrap();
+    let lines = text.lines().filter(|line| line.starts_with(beginning));
+    lines.map(str::to_owned).collect()
+}
+
+/// Asks once over a connection of its own.
+pub(super) fn ask(gateway: &Gateway, method: &str, target: &str, fields: &str, body: &[u8]) -> crate::support::raw::Response {
+    let mut client = Client::connect(gateway.address("plain"));
+    let head = format!(
+        "{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n{fields}\r\n",
+        body.len()
+    );
+    client.send(head.as_bytes());
+    client.send(body);
+    client.final_response_to(method).expect("an answer")
+}
