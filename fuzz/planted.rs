@@ -13,6 +13,41 @@ pub struct PlantedSecret {
     pub canary: String,
 }
 
+impl PlantedSecret {
+    /// Whether the beginning of the secret stands in a text, encoded or not: the fuzzer learns it from comparisons.
+    pub fn is_hinted(&self, text: &str) -> bool {
+        let beginning = self.canary.get(..6).unwrap_or(&self.canary);
+        let mut plain = text.replace('+', " ");
+        for _ in 0..3 {
+            if plain.contains(beginning) || text.contains(beginning) {
+                return true;
+            }
+            plain = decoded(&plain);
+        }
+        false
+    }
+}
+
+/// A text without one layer of percent-encoding.
+fn decoded(text: &str) -> String {
+    let mut out = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((byte, behind)) = rest.split_first() {
+        let hex = behind.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()).filter(|_| *byte == b'%') {
+            Some(octet) => {
+                out.push(octet);
+                rest = &behind[2..];
+            }
+            None => {
+                out.push(*byte);
+                rest = behind;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 fn planted(text: &str, canary: &str) -> PlantedSecret {
     assert!(text.contains(canary));
     PlantedSecret {

@@ -51,11 +51,17 @@ fuzz_target!(|input: (u8, u8, u8, &str, &str)| {
                 assert!(is_json(&once), "what was JSON is no JSON any more: {before} gave {once}");
                 assert!(masked(content_type, &once).is_some(), "what was masked is masked again: {once}");
             }
-            None => assert!(before.matches(['[', '{']).count() > DEPTH || before.contains('\u{feff}'), "{before}"),
+            None => assert!(
+                before.matches(['[', '{']).count() > DEPTH || before.contains('\u{feff}'),
+                "{before}"
+            ),
         }
     }
     let all = secrets();
     let secret = &all[usize::from(which) % all.len()];
+    if secret.is_hinted(before) || secret.is_hinted(after) {
+        return;
+    }
     let text = format!("{before} {} {after}", secret.text);
     let bodies = match wrapped % 6 {
         // As it is, whatever the type makes of it.
@@ -64,7 +70,10 @@ fuzz_target!(|input: (u8, u8, u8, &str, &str)| {
         2 => vec![serde_json::json!({ before: [null, { "a": text }] }).to_string()],
         3 => vec![serde_json::json!({ "a": serde_json::json!([before, text]).to_string() }).to_string()],
         4 => vec![format!("a={}&b=1", percent(&text)), format!("a=1&{}=2", percent(&text))],
-        _ => vec![serde_json::json!([{ text: 1 }, before]).to_string(), format!("{before}\n<a>{}</a>\n", secret.text)],
+        _ => vec![
+            serde_json::json!([{ text: 1 }, before]).to_string(),
+            format!("{before}\n<a>{}</a>\n", secret.text),
+        ],
     };
     for body in bodies {
         if let Some(masked) = masked(content_type, &body) {

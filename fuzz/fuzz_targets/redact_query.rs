@@ -38,6 +38,9 @@ fuzz_target!(|input: (u8, &str, &str)| {
     let (which, before, after) = input;
     let all = secrets();
     let secret = &all[usize::from(which) % all.len()];
+    if secret.is_hinted(before) || secret.is_hinted(after) {
+        return;
+    }
     let open = encoded(&secret.canary);
     let shown = AuditedUrl::Redacted {
         shown: vec!["a".to_owned()],

@@ -2,6 +2,7 @@
 //!
 //! The report reads trails and nothing else. What it cannot know from them it says: a gap, and no number.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use super::query::{EntryOrder, EntryQuery, FoundEntry, MergedMatches};
 use super::segments::Segments;
 
 mod completeness;
+mod effects;
 mod ends;
 pub mod proofs;
 mod uses;
@@ -131,7 +133,7 @@ pub fn report(credential: &str, trails: &[Segments], bound: Duration) -> io::Res
     let gateways = trails.iter().map(completeness::reach).collect::<io::Result<Vec<_>>>()?;
     let newest = gateways.iter().map(|trail| trail.to_millis).max().unwrap_or(i64::MIN);
     let mut evidence = ReportEvidence::default();
-    let mut unread = Vec::new();
+    let mut unread = ReadProblems::default();
     let life = ends::read(credential, trails, newest, &mut evidence, &mut unread);
     let times = life.end.as_ref().map(|end| end.times(bound));
     let uses = uses::count(
@@ -165,9 +167,8 @@ pub fn report(credential: &str, trails: &[Segments], bound: Duration) -> io::Res
         report.end = Some(end);
         report.judge(uses.after);
     }
-    unread.sort();
-    unread.dedup();
-    report.gaps.extend(unread);
+    report.gaps.extend(unread.missing);
+    report.notes.extend(unread.read_whole);
     report.conclude();
     Ok(report)
 }
@@ -211,8 +212,17 @@ impl CredentialReport {
     }
 }
 
+/// What was not read as it should be. Each query tells the same again.
+#[derive(Default)]
+struct ReadProblems {
+    /// The report lacks it.
+    missing: BTreeSet<String>,
+    /// The report lacks nothing of it.
+    read_whole: BTreeSet<String>,
+}
+
 /// Calls `take` with each entry, oldest first.
-fn each(trails: &[Segments], query: EntryQuery, unread: &mut Vec<String>, mut take: impl FnMut(usize, FoundEntry)) {
+fn each(trails: &[Segments], query: EntryQuery, unread: &mut ReadProblems, mut take: impl FnMut(usize, FoundEntry)) {
     let query = EntryQuery {
         order: EntryOrder::OldestFirst,
         ..query
@@ -221,7 +231,8 @@ fn each(trails: &[Segments], query: EntryQuery, unread: &mut Vec<String>, mut ta
     for (trail, entry) in matches.by_ref() {
         take(trail, entry);
     }
-    unread.extend(matches.problems());
+    unread.missing.extend(matches.problems());
+    unread.read_whole.extend(matches.remarks());
 }
 
 fn text_of(millis: i64) -> String {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::super::query::{EntryOrder, EntryQuery, FoundEntry, MergedMatches};
 use super::super::segments::Segments;
-use super::{CredentialEnd, EndTimes, ReportEvidence, TrailReach, each, ended_at, text_of, time_in};
+use super::{CredentialEnd, EndTimes, ReadProblems, ReportEvidence, TrailReach, each, ended_at, text_of, time_in};
 
 /// What stands against a statement, and what only has to be known with it.
 #[derive(Default)]
@@ -56,7 +56,7 @@ pub(super) fn gaps(
     end: &CredentialEnd,
     times: EndTimes,
     evidence: &mut ReportEvidence,
-    unread: &mut Vec<String>,
+    unread: &mut ReadProblems,
 ) -> Found {
     let mut found = Found::default();
     if let Some(doubt) = &end.doubt {
@@ -105,7 +105,7 @@ fn told(
     times: EndTimes,
     found: &mut Found,
     evidence: &mut ReportEvidence,
-    unread: &mut Vec<String>,
+    unread: &mut ReadProblems,
 ) {
     let query = EntryQuery {
         kind: Some("gap".into()),

@@ -205,6 +205,11 @@ fn closed_segments_are_found_by_their_index() {
     assert_eq!((closed.actions.len(), closed.uses.requests), (3, 1));
     assert_eq!(end_of(&closed), Some((at(50.0).as_str(), "revoke", "key_1")));
     assert_eq!(serde_json::to_value(&closed).unwrap(), serde_json::to_value(&open).unwrap());
+    // Without its index a segment is read whole, and nothing is missing.
+    fs::write(scene.directory("gw-a").join("trail-00000000000000000000.index"), b"none").unwrap();
+    let whole = super::report("key_1", &trails, Duration::from_secs(BOUND)).unwrap();
+    assert_eq!((whole.gaps.len(), end_of(&whole)), (0, end_of(&open)));
+    assert!(whole.notes.iter().any(|note| note.contains(".index")), "{:?}", whole.notes);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::query::{EntryQuery, FoundEntry};
 use super::super::segments::Segments;
-use super::{EndTimes, ReportEvidence, TrailReach, each, ended_at, text_of};
+use super::{EndTimes, ReadProblems, ReportEvidence, TrailReach, each, ended_at, text_of};
 
 /// Most values of one count that a report names; the others are counted together.
 const MAX_NAMED: usize = 50;
@@ -175,7 +175,7 @@ impl RequestLine {
 }
 
 /// Counts the requests of a credential.
-pub(super) fn count(counting: Counting<'_>, evidence: &mut ReportEvidence, unread: &mut Vec<String>) -> Counted {
+pub(super) fn count(counting: Counting<'_>, evidence: &mut ReportEvidence, unread: &mut ReadProblems) -> Counted {
     let mut counter = UseCounter {
         counting,
         evidence,
@@ -263,7 +263,7 @@ impl UseCounter<'_> {
     }
 
     /// Until when a request may have been open whose end is not on record: until its gateway started again, or until now.
-    fn last_moment(&self, trail: usize, open: &FoundEntry, unread: &mut Vec<String>) -> i64 {
+    fn last_moment(&self, trail: usize, open: &FoundEntry, unread: &mut ReadProblems) -> i64 {
         let query = EntryQuery {
             kind: Some("start".into()),
             ..EntryQuery::default()
@@ -280,7 +280,7 @@ impl UseCounter<'_> {
     }
 
     /// Counts what was refused since the end without the caller being known.
-    fn count_unknown(&mut self, unread: &mut Vec<String>) {
+    fn count_unknown(&mut self, unread: &mut ReadProblems) {
         let Some(times) = self.counting.times else { return };
         for (number, reach) in self.counting.gateways.iter().enumerate() {
             let query = EntryQuery {

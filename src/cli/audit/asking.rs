@@ -72,13 +72,7 @@ pub(crate) struct ShowArgs {
 }
 
 fn parse_status(text: &str) -> Result<StatusFilter, String> {
-    let wrong = || "write a status such as 404, or a class such as 4xx".to_owned();
-    let number: u16 = text.strip_suffix("xx").unwrap_or(text).parse().map_err(|_| wrong())?;
-    match number {
-        1..=5 if text.ends_with("xx") => Ok(StatusFilter::Class(number)),
-        100..=599 if !text.ends_with("xx") => Ok(StatusFilter::Exact(number)),
-        _ => Err(wrong()),
-    }
+    StatusFilter::parse(text).ok_or_else(|| "write a status such as 404, or a class such as 4xx".to_owned())
 }
 
 fn parse_time(text: &str) -> Result<i64, String> {
@@ -172,6 +166,7 @@ pub(crate) fn query(config: &Path, args: &QueryArgs, printer: &Printer) -> Resul
         status: args.status,
         since: args.since,
         until: args.until,
+        before: None,
         order: EntryOrder::NewestFirst,
     };
     let named = tell_cost(&trails, &query, Some(args.limit.into()), printer);

@@ -461,6 +461,10 @@ fn streams_of_one_connection_have_one_entry_each_with_their_own_fields() {
         let its_own = |line: &Value| line["masked"] == json!({ "note": note }).to_string();
         assert!(bodies.iter().all(its_own), "{bodies:?}");
     }
+    // What one stream left must not stand beside what is the next one's.
+    let path = kept::directory(&house.site).join(format!("trail-{:020}.jsonl", 0));
+    let text = std::fs::read_to_string(path).unwrap();
+    assert!(text.lines().all(|line| line.matches("x-note").count() <= 1), "{text}");
     let entries = house.close();
     let ids: BTreeSet<_> = entries.iter().map(|entry| entry["request_id"].as_str().unwrap()).collect();
     assert_eq!((entries.len(), ids.len()), (STREAMS, STREAMS));
