@@ -187,7 +187,10 @@ fn ask(durward: &str, directory: &Path) -> Fallible<()> {
     println!("|---|---|---|---|---|---|");
     let closed: Vec<String> = (1..).map(|nth| request_id(mixed(nth) % open)).take(ROUNDS).collect();
     asker.table("a request id", &each(&closed, |id| vec!["--request", id]))?;
-    let recent: Vec<String> = (1..).map(|nth| request_id(open + mixed(nth) % (newest - open))).take(ROUNDS).collect();
+    let recent: Vec<String> = (1..)
+        .map(|nth| request_id(open + mixed(nth) % (newest - open)))
+        .take(ROUNDS)
+        .collect();
     asker.table("a request id of the open segment", &each(&recent, |id| vec!["--request", id]))?;
     let nobody: Vec<String> = (0..ROUNDS).map(|nth| format!("nobody-{nth}")).collect();
     asker.table("a request id that is not there", &each(&nobody, |id| vec!["--request", id]))?;
@@ -212,7 +215,10 @@ fn ask(durward: &str, directory: &Path) -> Fallible<()> {
     asker.table("March of a tenant that never came", &each(&nobody, month))?;
     forget(directory)?;
     let cold: Vec<String> = (1..).map(|nth| request_id(mixed(!nth) % open)).take(1).collect();
-    asker.table("a request id, nothing of the trail in memory", &each(&cold, |id| vec!["--request", id]))
+    asker.table(
+        "a request id, nothing of the trail in memory",
+        &each(&cold, |id| vec!["--request", id]),
+    )
 }
 
 /// The arguments of each round.

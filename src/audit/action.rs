@@ -153,6 +153,8 @@ pub struct ConfigurationEntry {
     pub changed: Vec<String>,
     /// What waits for a restart.
     pub needs_restart: Vec<String>,
+    /// Whether `changed` has every key that changed since the last entry. A first start knows none.
+    pub compared: bool,
 }
 
 impl ConfigurationEntry {
@@ -162,6 +164,7 @@ impl ConfigurationEntry {
         let mut out = head(at, "configuration");
         push(&mut out, "who", &self.who.to_value());
         push(&mut out, "version", &self.version.into());
+        push(&mut out, "compared", &self.compared.into());
         if !self.needs_restart.is_empty() {
             push(&mut out, "needs_restart", &self.needs_restart.clone().into());
         }
@@ -295,6 +298,7 @@ mod tests {
             version: 2,
             changed,
             needs_restart: vec!["workers".into()],
+            compared: true,
         };
         let line = parsed(&many.members(UnixMillis(0)));
         assert_eq!((&line["changed_keys"], &line["who"]["via"]), (&5_000.into(), &"signal".into()));

@@ -129,7 +129,11 @@ impl ChangeSearch {
             let from = lines.partition_point(|line| *line < block.first);
             let inside = lines.get(from..to).unwrap_or_default();
             to = from;
-            if inside.is_empty() || !block.times.meets(Some(self.oldest()), Some(self.window.until.0.saturating_add(LONGEST))) {
+            if inside.is_empty()
+                || !block
+                    .times
+                    .meets(Some(self.oldest()), Some(self.window.until.0.saturating_add(LONGEST)))
+            {
                 continue;
             }
             if self.is_at_a_bound() {

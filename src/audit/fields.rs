@@ -37,10 +37,14 @@ pub(crate) struct EntryFields<'a> {
     pub(crate) status: Option<u16>,
     #[serde(borrow)]
     pub(crate) target: Option<LineText<'a>>,
+    /// The credential that takes the place of the target.
     #[serde(borrow)]
-    pub(crate) who: Option<ActorFields<'a>>,
+    pub(crate) replaced_by: Option<LineText<'a>>,
+    /// What a served route did, and to which records.
     #[serde(borrow)]
     pub(crate) done: Option<LineText<'a>>,
+    #[serde(borrow)]
+    pub(crate) who: Option<ActorFields<'a>>,
 }
 
 /// Who did what an `operator` entry tells.
@@ -68,6 +72,22 @@ impl<'a> EntryFields<'a> {
     }
 }
 
+impl EntryFields<'_> {
+    /// The ids of the records that were made or changed: by an operator, or by a served route.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = &str> {
+        let named = [self.target.as_ref(), self.replaced_by.as_ref()];
+        let done = self.done.as_ref().map_or("", LineText::as_str);
+        named.into_iter().flatten().map(LineText::as_str).chain(done_ids(done))
+    }
+}
+
+/// The ids in `mint api:key_1 session:ses_1`.
+pub(crate) fn done_ids(done: &str) -> impl Iterator<Item = &str> {
+    done.split(' ')
+        .skip(1)
+        .filter_map(|record| record.split_once(':').map(|(_, id)| id))
+}
+
 /// A time as lines have it: RFC 3339.
 pub(crate) fn parse_millis(text: &str) -> Option<i64> {
     text.parse::<jiff::Timestamp>().ok().map(|time| time.as_millisecond())
@@ -85,6 +105,18 @@ mod tests {
         assert_eq!(fields.millis(), Some(1_250));
         assert_eq!(fields.target.unwrap().as_str(), "kA");
         assert_eq!(fields.who.unwrap().credential.unwrap().as_str(), "key_1");
+    }
+
+    #[test]
+    fn records_that_were_made_or_changed_are_targets() {
+        let targets = |line: &str| -> Vec<String> {
+            let fields = EntryFields::of_line(line.as_bytes()).unwrap();
+            fields.targets().map(str::to_owned).collect()
+        };
+        assert_eq!(targets(r#"{"seq":1,"target":"key_1","replaced_by":"key_2"}"#), ["key_1", "key_2"]);
+        assert_eq!(targets(r#"{"seq":1,"done":"mint api:key_1 session:a:b"}"#), ["key_1", "a:b"]);
+        assert_eq!(targets(r#"{"seq":1,"done":"list"}"#), [] as [&str; 0]);
+        assert_eq!(targets(r#"{"seq":1,"credential":"key_1"}"#), [] as [&str; 0]);
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub(crate) enum TermField {
     Client,
     /// All kinds but `request`, which most entries are.
     Kind,
-    /// The record that an operator changed.
+    /// A record that an operator or a served route made or changed.
     Target,
 }
 
@@ -263,12 +263,14 @@ impl IndexBuilder {
             (TermField::Route, fields.route.as_ref()),
             (TermField::Denial, fields.denial.as_ref()),
             (TermField::Client, fields.client.as_ref()),
-            (TermField::Target, fields.target.as_ref()),
         ];
         for (field, text) in texts {
             if let Some(text) = text {
                 self.add(field, text.as_str(), entry);
             }
+        }
+        for target in fields.targets() {
+            self.add(TermField::Target, target, entry);
         }
         Ok(())
     }

@@ -71,6 +71,12 @@ impl Prover {
         })
     }
 
+    /// How many entries its checkpoint covers.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.signed.size
+    }
+
     /// The proof of an entry, given its line without the line feed.
     ///
     /// # Errors

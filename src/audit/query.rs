@@ -41,6 +41,21 @@ pub enum StatusFilter {
     Class(u16),
 }
 
+impl StatusFilter {
+    /// `404` or `4xx`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.strip_suffix("xx") {
+            Some(class) if class.len() == 1 => class.parse().ok().filter(|class| (1..=5).contains(class)).map(Self::Class),
+            Some(_) => None,
+            None if text.bytes().all(|byte| byte.is_ascii_digit()) => {
+                text.parse().ok().filter(|status| (100..=599).contains(status)).map(Self::Exact)
+            }
+            None => None,
+        }
+    }
+}
+
 /// Which entries come first, in the order in which they were recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum EntryOrder {
@@ -55,6 +70,7 @@ pub struct EntryQuery {
     pub request: Option<String>,
     /// Of a request, or of who acted.
     pub credential: Option<String>,
+    /// A record that was made or changed, by an operator or by a served route.
     pub target: Option<String>,
     pub tenant: Option<String>,
     pub client: Option<String>,
@@ -66,6 +82,8 @@ pub struct EntryQuery {
     pub since: Option<i64>,
     /// The first time that is not meant any more.
     pub until: Option<i64>,
+    /// The first entry, by its `seq`, that is not meant any more.
+    pub before: Option<u64>,
     pub order: EntryOrder,
 }
 
@@ -106,9 +124,15 @@ impl EntryQuery {
         ];
         // What has to be escaped may be written in several ways.
         let plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte));
-        let texts = texts.into_iter().filter_map(|(name, text)| Some((name, text.as_deref().filter(|text| plain(text))?)));
+        let texts = texts
+            .into_iter()
+            .filter_map(|(name, text)| Some((name, text.as_deref().filter(|text| plain(text))?)));
         let mut texts = texts.filter(|(name, text)| (*name, *text) != ("kind", "request"));
-        let text = texts.next().map(|(name, text)| format!("\"{name}\":\"{text}\""));
+        let text = texts.next().map(|(name, text)| match name {
+            // A target may also stand in `done` and `replaced_by`.
+            "target" => text.to_owned(),
+            _ => format!("\"{name}\":\"{text}\""),
+        });
         text.or_else(|| {
             self.status.map(|status| match status {
                 StatusFilter::Exact(status) => format!("\"status\":{status}"),
@@ -136,13 +160,17 @@ impl EntryQuery {
         };
         has(self.request.as_ref(), entry.request_id.as_ref())
             && (has(self.credential.as_ref(), entry.credential.as_ref()) || has(self.credential.as_ref(), actor))
-            && has(self.target.as_ref(), entry.target.as_ref())
+            && self
+                .target
+                .as_ref()
+                .is_none_or(|wanted| entry.targets().any(|target| target == wanted))
             && has(self.tenant.as_ref(), entry.tenant.as_ref())
             && has(self.client.as_ref(), entry.client.as_ref())
             && has(self.denial.as_ref(), entry.denial.as_ref())
             && has(self.route.as_ref(), entry.route.as_ref())
             && has(self.kind.as_ref(), entry.kind.as_ref())
             && status
+            && self.before.is_none_or(|before| entry.seq < before)
             && self.wants_time(entry)
     }
 
@@ -196,6 +224,22 @@ pub struct Matches<'q> {
     problems: Vec<String>,
     remarks: Vec<String>,
     read: ReadCount,
+    /// Bytes of lines that were looked at.
+    bytes: u64,
+    /// The first entry of the block that was read last.
+    block: Option<u64>,
+    position: Option<u64>,
+    /// Whether closed segments are read without their index where it is missing or damaged.
+    reads_whole: bool,
+}
+
+/// What one step of a query gave.
+#[derive(Debug)]
+pub enum QueryStep {
+    Match(FoundEntry),
+    /// A block was read, or a segment opened.
+    Read,
+    End,
 }
 
 #[derive(Debug)]
@@ -219,6 +263,7 @@ impl<'q> Matches<'q> {
     #[must_use]
     pub fn new(segments: &Segments, query: &'q EntryQuery) -> Self {
         let mut list = segments.list().to_vec();
+        list.retain(|file| query.before.is_none_or(|before| file.first() < before));
         if query.order == EntryOrder::NewestFirst {
             list.reverse();
         }
@@ -235,6 +280,10 @@ impl<'q> Matches<'q> {
             problems: Vec::new(),
             remarks: Vec::new(),
             read: ReadCount::default(),
+            bytes: 0,
+            block: None,
+            position: None,
+            reads_whole: true,
         };
         for path in segments.foreign() {
             matches.tell(format!("{}: this is no segment of durward, and it was not read", path.display()));
@@ -251,13 +300,62 @@ impl<'q> Matches<'q> {
                 self.problems.push(problem);
             }
         } else if self.problems.len() == MAX_PROBLEMS {
-            self.problems.push("there are more problems than are told; run: durward audit verify".into());
+            self.problems
+                .push("there are more problems than are told; run: durward audit verify".into());
         }
     }
 
     /// Says once for each file what is wrong with its lines.
     fn tell_of_lines(&mut self, how: &str) {
         self.tell(format!("{}: {how}; run: durward audit verify", self.path.display()));
+    }
+
+    /// Leaves out closed segments whose index cannot be used: to read one whole takes as much memory as it has matches.
+    #[must_use]
+    pub fn by_index_only(mut self) -> Self {
+        self.reads_whole = false;
+        self
+    }
+
+    /// Gives the next entry that is there already, or reads at most one block. So whoever asks can stop in between.
+    pub fn step(&mut self) -> QueryStep {
+        if let Some(entry) = self.ready.pop_front() {
+            self.position = Some(entry.seq);
+            return QueryStep::Match(entry);
+        }
+        // All that was read was handed out.
+        self.position = self.block.take().or(self.position);
+        match self.advance() {
+            Ok(true) => return QueryStep::Read,
+            Ok(false) => {}
+            // A damaged block; those after it are read all the same.
+            Err(error) => {
+                self.tell(format!("{error}; its entries are missing in this answer"));
+                return QueryStep::Read;
+            }
+        }
+        let Some(file) = self.segments.next() else {
+            return QueryStep::End;
+        };
+        if let Err(error) = self.open(&file) {
+            self.tell(format!("{error}; its entries are missing in this answer"));
+        }
+        if self.source.is_none() {
+            self.block = Some(file.first());
+        }
+        QueryStep::Read
+    }
+
+    /// With the newest entries first: the query has given each entry that is meant and not older than this one.
+    #[must_use]
+    pub const fn position(&self) -> Option<u64> {
+        self.position
+    }
+
+    /// How many bytes of lines were looked at.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// What could not be read so far, for people. The answer lacks it.
@@ -282,7 +380,11 @@ impl<'q> Matches<'q> {
         file.path().clone_into(&mut self.path);
         self.first = file.first();
         if let Some(plain) = file.open_plain()? {
-            self.source = Some(MatchSource::Plain(PlainChunks::new(plain, self.query.order)?));
+            let mut chunks = PlainChunks::new(plain, self.query.order)?;
+            if let (Some(before), EntryOrder::NewestFirst) = (self.query.before, self.query.order) {
+                chunks.end_before(before)?;
+            }
+            self.source = Some(MatchSource::Plain(chunks));
             return Ok(());
         }
         let opened = file.open_closed().and_then(|segment| Ok((self.pick(&segment)?, segment)));
@@ -294,6 +396,7 @@ impl<'q> Matches<'q> {
                 });
                 Ok(())
             }
+            Err(error) if !self.reads_whole => Err(error),
             Err(error) => {
                 if self.remarks.len() < MAX_PROBLEMS {
                     self.remarks.push(read_whole_since(&error));
@@ -315,7 +418,9 @@ impl<'q> Matches<'q> {
         let end = self.first + u64::from(index.lines());
         let next = self.starts.iter().copied().find(|start| *start > self.first);
         if let Some(next) = next.filter(|next| *next != end) {
-            self.tell_of_lines(&format!("the next entry would be {end}, and the next segment begins with entry {next}"));
+            self.tell_of_lines(&format!(
+                "the next entry would be {end}, and the next segment begins with entry {next}"
+            ));
         }
         let (since, until) = (self.query.since, self.query.until);
         if (since, until) != (None, None) && !index.times().meets(since, until) {
@@ -349,9 +454,10 @@ impl<'q> Matches<'q> {
         let blocks = segment.index().blocks()?;
         let ends = blocks.iter().skip(1).map(|block| block.first).chain([segment.index().lines()]);
         let timed = (self.query.since, self.query.until) != (None, None);
+        let meant = |block: &BlockRow| self.query.before.is_none_or(|before| self.first + u64::from(block.first) < before);
         let mut picks = Vec::new();
         for (block, end) in blocks.iter().zip(ends) {
-            if timed && !block.times.meets(self.query.since, self.query.until) {
+            if !meant(block) || timed && !block.times.meets(self.query.since, self.query.until) {
                 continue;
             }
             let inside = lines.as_ref().map(|lines| {
@@ -382,6 +488,7 @@ impl<'q> Matches<'q> {
             match members.next(&mut plain) {
                 Ok(true) => {
                     self.read.plain += plain.len() as u64;
+                    self.bytes += plain.len() as u64;
                     self.take_lines(&plain, None, None, EntryOrder::OldestFirst);
                 }
                 end => break end,
@@ -484,17 +591,21 @@ impl<'q> Matches<'q> {
             Some(MatchSource::Indexed { segment, blocks }) => {
                 let Some(pick) = blocks.next() else {
                     self.source = None;
+                    self.position = Some(self.first);
                     return Ok(false);
                 };
                 self.read.blocks += 1;
+                let first = self.first + u64::from(pick.block.first);
+                self.block = Some(first);
                 segment.read(&pick.block, text)?;
-                (0..text.len(), pick.lines, Some(self.first + u64::from(pick.block.first)))
+                (0..text.len(), pick.lines, Some(first))
             }
             Some(MatchSource::Plain(chunks)) => {
                 let lines = chunks.next(text).map_err(|error| named(&self.path, &error))?;
                 let torn = chunks.is_torn;
                 if lines.is_none() {
                     self.source = None;
+                    self.position = Some(self.first);
                 }
                 // Of the last segment this is a line that is being written.
                 if torn && self.has_segment_after() {
@@ -502,9 +613,12 @@ impl<'q> Matches<'q> {
                 }
                 let Some(lines) = lines else { return Ok(false) };
                 self.read.plain += lines.len() as u64;
+                let oldest = text.get(lines.clone()).and_then(|text| lines_of(text).next());
+                self.block = oldest.and_then(EntryFields::of_line).map(|fields| fields.seq);
                 (lines, None, None)
             }
         };
+        self.bytes += lines.len() as u64;
         self.take_lines(text.get(lines).unwrap_or_default(), picked.as_deref(), first, self.query.order);
         Ok(true)
     }
@@ -515,21 +629,10 @@ impl Iterator for Matches<'_> {
 
     fn next(&mut self) -> Option<FoundEntry> {
         loop {
-            if let Some(entry) = self.ready.pop_front() {
-                return Some(entry);
-            }
-            match self.advance() {
-                Ok(true) => continue,
-                Ok(false) => {}
-                // A damaged block; those after it are read all the same.
-                Err(error) => {
-                    self.tell(format!("{error}; its entries are missing in this answer"));
-                    continue;
-                }
-            }
-            let file = self.segments.next()?;
-            if let Err(error) = self.open(&file) {
-                self.tell(format!("{error}; its entries are missing in this answer"));
+            match self.step() {
+                QueryStep::Match(entry) => return Some(entry),
+                QueryStep::Read => {}
+                QueryStep::End => return None,
             }
         }
     }
@@ -538,6 +641,17 @@ impl Iterator for Matches<'_> {
 pub(super) fn lines_of(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split_inclusive(|byte| *byte == b'\n')
         .filter_map(|line| line.strip_suffix(b"\n"))
+}
+
+/// Enough for the rest of one line and the whole of the next: lines are below 64 KiB.
+const LINE_WINDOW: u64 = 2 * 64 * 1_024;
+
+/// What was found where a line of a plain segment was looked for.
+#[derive(Debug, Clone, Copy)]
+enum LineSearch {
+    Line { begin: u64, end: u64, seq: u64 },
+    None,
+    Unreadable,
 }
 
 /// Whether each of these whole lines begins and ends as an object. It is far cheaper than to read them.
@@ -586,6 +700,48 @@ impl PlainChunks {
             torn: true,
             is_torn: false,
         })
+    }
+
+    /// Ends before the line of this entry, found by halving, since lines are in the order of their numbers.
+    fn end_before(&mut self, seq: u64) -> io::Result<()> {
+        // Lines that begin before `low` are of smaller numbers; those that begin at `high` or later are not.
+        let (mut low, mut high) = (0, self.end);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.line_from(middle)? {
+                LineSearch::Line { begin, end, seq: own } if begin < high && own < seq => low = end,
+                LineSearch::Line { .. } | LineSearch::None => high = middle,
+                // The order of the lines is not known, so all of them are looked at.
+                LineSearch::Unreadable => return Ok(()),
+            }
+        }
+        self.end = low;
+        Ok(())
+    }
+
+    /// The first whole line that begins here or later.
+    fn line_from(&self, at: u64) -> io::Result<LineSearch> {
+        let from = at.saturating_sub(1);
+        let whole = self.end - from <= LINE_WINDOW;
+        let mut text = vec![0; usize::try_from((self.end - from).min(LINE_WINDOW)).unwrap_or(0)];
+        self.file.read_exact_at(&mut text, from)?;
+        let begin = match at {
+            0 => Some(0),
+            _ => memchr::memchr(b'\n', &text).map(|feed| feed + 1),
+        };
+        let rest = begin.and_then(|begin| text.get(begin..)).unwrap_or_default();
+        let line = memchr::memchr(b'\n', rest).and_then(|length| rest.get(..length));
+        let Some((begin, line)) = begin.zip(line) else {
+            return Ok(if whole { LineSearch::None } else { LineSearch::Unreadable });
+        };
+        let begin = from + begin as u64;
+        Ok(
+            EntryFields::of_line(line).map_or(LineSearch::Unreadable, |fields| LineSearch::Line {
+                begin,
+                end: begin + line.len() as u64 + 1,
+                seq: fields.seq,
+            }),
+        )
     }
 
     /// Reads the next piece into `text`. Answers where in it whole lines stand.

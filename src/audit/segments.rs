@@ -144,18 +144,19 @@ impl Segments {
         self.list.iter().rev().find(|file| file.first <= seq)
     }
 
-    /// Which entries are missing between closed segments, for people.
+    /// The entries that no file has between two segments.
     #[must_use]
-    #[cfg(test)]
-    pub fn holes(&self) -> Vec<String> {
+    pub fn missing_entries(&self) -> Vec<MissingEntries> {
         let pairs = self.list.iter().zip(self.list.iter().skip(1));
-        pairs
-            .filter_map(|(file, next)| {
-                let closed = file.open_closed().ok().filter(|_| file.form == SegmentForm::Closed)?;
-                let end = file.first + u64::from(closed.index().lines());
-                (end != next.first).then(|| format!("entries {end} to {} are missing", next.first.saturating_sub(1)))
+        let missing = pairs.filter_map(|(file, next)| {
+            let end = file.first + file.count_lines();
+            (end != next.first).then(|| MissingEntries {
+                first: end.min(next.first),
+                last: end.max(next.first).saturating_sub(1),
+                before: next.open_closed().ok().map(|segment| segment.index().times().last),
             })
-            .collect()
+        });
+        missing.collect()
     }
 
     /// All lines of all segments in order. A segment that cannot be read further gives one error, and the next one follows.
@@ -169,6 +170,15 @@ impl Segments {
             error.into_iter().chain(lines.into_iter().flatten())
         })
     }
+}
+
+/// Entries that should lie between two segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MissingEntries {
+    pub first: u64,
+    pub last: u64,
+    /// The newest time of the segment after them, where it is closed.
+    pub before: Option<i64>,
 }
 
 /// How the lines of a segment lie on the disk.
@@ -254,6 +264,17 @@ impl SegmentFile {
     /// The closed segment with its index.
     pub(crate) fn open_closed(&self) -> io::Result<ClosedSegment> {
         ClosedSegment::open(&self.closed_path())
+    }
+
+    /// How many lines it has, as far as it can be read.
+    fn count_lines(&self) -> u64 {
+        if self.form == SegmentForm::Closed
+            && let Ok(segment) = self.open_closed()
+        {
+            return u64::from(segment.index().lines());
+        }
+        let count = self.lines().map_or(0, |lines| lines.take_while(Result::is_ok).count());
+        count.try_into().unwrap_or(u64::MAX)
     }
 
     fn named(&self, error: &io::Error) -> io::Error {
@@ -469,6 +490,19 @@ mod tests {
         assert_eq!(errors.len(), 1);
         let text = errors[0].as_ref().unwrap_err().to_string();
         assert!(text.contains("trail-00000000000000000000.jsonl.gz"), "{text}");
+    }
+
+    #[test]
+    fn entries_that_no_file_has_are_counted() {
+        let directory = directory(&[256, 256, 256, 3]);
+        let whole = Segments::open(directory.path()).unwrap();
+        assert_eq!(whole.missing_entries(), []);
+        close(whole.list()[2].path()).unwrap();
+        assert_eq!(Segments::open(directory.path()).unwrap().missing_entries(), []);
+        fs::remove_file(whole.list()[1].path()).unwrap();
+        let missing = Segments::open(directory.path()).unwrap().missing_entries();
+        assert_eq!(missing.len(), 1);
+        assert_eq!((missing[0].first, missing[0].last), (256, 511));
     }
 
     #[test]

@@ -304,7 +304,8 @@ impl Trail {
     /// Writes everything that was handed over, the entry that the process ends, and a checkpoint. Blocks, at most for `deadline`.
     pub fn stop(&self, deadline: Duration) {
         let (answer, done) = channel();
-        let end = instant() + deadline;
+        // A little is left for the answer.
+        let end = instant() + deadline.mul_f32(0.9);
         if self.queue.send(Message::Stop { deadline: end, answer }).is_err() {
             return;
         }

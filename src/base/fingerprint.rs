@@ -124,6 +124,8 @@ pub struct Pepper {
     marks: hmac::Key,
     /// Derives signing secrets. It is a key of its own, since these secrets leave the gateway.
     signing: hmac::Key,
+    /// Marks values of the configuration. It is a key of its own, since these marks lie beside the audit trail.
+    settings: hmac::Key,
 }
 
 impl Pepper {
@@ -134,7 +136,13 @@ impl Pepper {
             let key = hmac::Key::new(hmac::HMAC_SHA256, bytes);
             let marks = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, b"durward key mac").as_ref());
             let signing = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, b"durward signing secrets").as_ref());
-            Self { key, marks, signing }
+            let settings = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, b"durward settings").as_ref());
+            Self {
+                key,
+                marks,
+                signing,
+                settings,
+            }
         })
     }
 
@@ -176,6 +184,17 @@ impl Pepper {
         let mut secret = [0; 32];
         secret.copy_from_slice(context.sign().as_ref());
         secret
+    }
+
+    /// A mark of the value of one key of the configuration. Who does not know the pepper cannot try values. The name of a key
+    /// holds no zero byte.
+    #[must_use]
+    pub fn mark_setting(&self, key: &str, value: &[u8; 32]) -> Fingerprint {
+        let mut context = hmac::Context::with_key(&self.settings);
+        context.update(key.as_bytes());
+        context.update(b"\0");
+        context.update(value);
+        Fingerprint::from_digest(context.sign().as_ref())
     }
 
     /// The check value, which identifies this pepper without revealing it.

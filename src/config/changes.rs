@@ -5,7 +5,8 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use crate::base::fingerprint::sha256;
+use crate::audit::configuration::KeptConfiguration;
+use crate::base::fingerprint::{Pepper, sha256};
 
 use super::environment::Watch;
 use super::{FileText, tables};
@@ -31,6 +32,16 @@ impl ConfigurationKeys {
             keys.collect_upstream(document.get_ref());
         }
         Self(keys.found)
+    }
+
+    /// What is kept of it for the next start.
+    #[must_use]
+    pub fn keep(&self, pepper: &Pepper) -> KeptConfiguration {
+        let mark = |(key, value): (&String, &[u8; 32])| (key.clone(), pepper.mark_setting(key, value).to_hex());
+        KeptConfiguration {
+            pepper: pepper.check().to_hex(),
+            keys: self.0.iter().map(mark).collect(),
+        }
     }
 
     /// The keys that are not as they were in `earlier`: changed, new or gone, in the order of the alphabet.
@@ -175,6 +186,19 @@ mod tests {
             new.changed_since(&old),
             ["log.format", "routes.main/2.path", "routes.orders.access.scopes", "workers"]
         );
+    }
+
+    #[test]
+    fn what_is_kept_differs_where_values_differ_and_is_nothing_without_the_pepper() {
+        let (pepper, other) = (Pepper::new(&[7; 32]).unwrap(), Pepper::new(&[8; 32]).unwrap());
+        let old = keys("workers = 2\n[log]\nformat = \"json\"\n", UPSTREAM);
+        let new = keys("workers = 3\n[log]\nformat = \"json\"\n", UPSTREAM);
+        assert_eq!(new.keep(&pepper).changed_since(&old.keep(&pepper)).unwrap(), ["workers"]);
+        assert_eq!(old.keep(&pepper), old.keep(&pepper));
+        assert_eq!(old.keep(&other).changed_since(&old.keep(&pepper)), None);
+        assert_ne!(old.keep(&other).keys["workers"], old.keep(&pepper).keys["workers"]);
+        let told = serde_json::to_string(&old.keep(&pepper)).unwrap();
+        assert!(!told.contains("json") && !told.contains("127.0.0.1"), "{told}");
     }
 
     #[test]

@@ -98,6 +98,15 @@ impl Watch {
         self.again(environment) == *self
     }
 
+    /// The same, with what has been put since where a file was missing: a start makes secrets and certificates.
+    pub(super) fn with_made_files(&self, environment: &dyn Environment) -> Self {
+        let mut watch = self.clone();
+        for (path, hash) in watch.files.iter_mut().filter(|(_, hash)| hash.is_none()) {
+            *hash = environment.read(path).ok().map(|bytes| sha256(&bytes));
+        }
+        watch
+    }
+
     /// The hash of what this file held, if it was read and there.
     pub(super) fn hash_of(&self, path: &Path) -> Option<[u8; 32]> {
         self.files.get(path).copied().flatten()

@@ -91,7 +91,7 @@ pub fn load_from(path: &Path, purpose: Purpose, environment: &dyn Environment) -
     };
     let (errors, warnings, masks) = report.into_parts();
     let watch = recording.into_watch();
-    let keys = ConfigurationKeys::of(path, texts.gateway.as_ref(), &texts.upstreams, &watch);
+    let keys = ConfigurationKeys::of(path, texts.gateway.as_ref(), &texts.upstreams, &watch.with_made_files(environment));
     let mut sources = texts.into_sources();
     for mask in &masks {
         sources.mask(mask);

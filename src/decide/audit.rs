@@ -69,3 +69,33 @@ pub struct BodyCapture {
     /// Members whose values are masked: paths such as `password` (at any depth), `card.*`, `card.number`.
     pub mask: Vec<String>,
 }
+
+/// The members of a request's entry that its tenant may be given (`serve = "audit"`). Absent are those that tell about the
+/// operator (which gateway and which configuration, the services and their addresses, how old facts were, why a credential
+/// proved nothing), about the traffic of others (`seq`), and bodies.
+pub const TENANT_MEMBERS: [&str; 24] = [
+    "time",
+    "request_id",
+    "client",
+    "tls",
+    "version",
+    "method",
+    "host",
+    "path",
+    "query",
+    "route",
+    "surface",
+    "credential",
+    "subject",
+    "mode",
+    "scopes_needed",
+    "status",
+    "denial",
+    "took_us",
+    "bytes_in",
+    "bytes_out",
+    "ended",
+    "completed",
+    "done",
+    "headers",
+];

@@ -5,6 +5,7 @@ use minijinja::Value;
 use serde_json::Map;
 
 use super::template::{Template, TemplateError};
+use crate::decide::audit::TENANT_MEMBERS;
 use samples::Filling;
 
 pub(crate) use samples::put;
@@ -96,6 +97,8 @@ pub enum AnswerSubject {
     Credentials,
     /// `items`, roles or scopes.
     Names,
+    /// `items`, entries of the audit trail.
+    Entries,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -197,6 +200,7 @@ impl AnswerNames {
         match self.subject {
             AnswerSubject::Credential => all.push("minted".to_owned()),
             AnswerSubject::Credentials | AnswerSubject::Names => all.extend(["items", "page.next", "page.more"].map(str::to_owned)),
+            AnswerSubject::Entries => all.extend(["items", "page.next", "page.more", "page.missing"].map(str::to_owned)),
             AnswerSubject::None => {}
         }
         all
@@ -204,7 +208,10 @@ impl AnswerNames {
 
     /// Whether the answer is about `items`.
     const fn is_list(&self) -> bool {
-        matches!(self.subject, AnswerSubject::Credentials | AnswerSubject::Names)
+        matches!(
+            self.subject,
+            AnswerSubject::Credentials | AnswerSubject::Names | AnswerSubject::Entries
+        )
     }
 
     fn of_credential(&self) -> impl Iterator<Item = &'static str> {
@@ -217,6 +224,7 @@ impl AnswerNames {
     pub const fn item_fields(&self) -> &'static [&'static str] {
         match self.subject {
             AnswerSubject::Names => &NAMED,
+            AnswerSubject::Entries => &TENANT_MEMBERS,
             AnswerSubject::Credentials => &CREDENTIAL,
             AnswerSubject::None | AnswerSubject::Credential => &[],
         }
@@ -248,6 +256,7 @@ mod tests {
             AnswerSubject::Credential,
             AnswerSubject::Credentials,
             AnswerSubject::Names,
+            AnswerSubject::Entries,
         ] {
             let names = names(subject);
             for variable in names.variables() {

@@ -27,6 +27,8 @@ pub struct AnswerData {
     pub items: Vec<Json>,
     /// `page.next` of a list: the page that was requested, and the id after which the next page begins.
     pub next: Option<(PageRequest, String)>,
+    /// `page.missing`: something that belongs into the list could not be read.
+    pub missing: bool,
     /// `Set-Cookie` values.
     pub cookies: Vec<String>,
     pub done: String,
@@ -91,7 +93,7 @@ pub fn context(call: &ServedCall, data: &AnswerData) -> Result<Json, Denial> {
         "credential": data.minted.last(),
         "minted": data.minted,
         "items": data.items,
-        "page": { "next": data.next.as_ref().map(|(_, next)| next), "more": data.next.is_some() },
+        "page": { "next": data.next.as_ref().map(|(_, next)| next), "more": data.next.is_some(), "missing": data.missing },
         "path": path,
         "body": body(call)?,
         "hook": &*call.hook,

@@ -21,9 +21,11 @@ use super::call::{IssueError, Issued, ServedCall};
 use super::fields::FieldRule;
 use super::password::{PasswordError, Passwords, Requester};
 use super::throttle::Throttle;
+use super::trail_reader::TrailReader;
 use crate::snapshot::served_route::{Action, ValueSource};
 
 mod accounts;
+mod entries;
 mod mint;
 mod records;
 #[cfg(test)]
@@ -58,6 +60,8 @@ pub struct Engine {
     control: Handle,
     calls: Arc<Semaphore>,
     limits: RecordLimits,
+    /// Reads the audit trail, if there is one.
+    trail: Option<TrailReader>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -75,6 +79,7 @@ impl Engine {
         clock: Arc<dyn Clock>,
         control: Handle,
         limits: &EngineLimits<'_>,
+        trail: Option<TrailReader>,
     ) -> Arc<Self> {
         Arc::new(Self {
             store,
@@ -85,6 +90,7 @@ impl Engine {
             control,
             calls: Arc::new(Semaphore::new(MAX_CALLS)),
             limits: limits.records,
+            trail,
         })
     }
 
@@ -195,6 +201,7 @@ impl Engine {
             }
             Action::ListRoles => self.list_roles(call).await,
             Action::ListScopes => self.list_scopes(call).await,
+            Action::Audit => self.list_entries(call).await,
             Action::LogOut { extent } => self.log_out(call, *extent).await,
             Action::SetPassword {
                 surface,

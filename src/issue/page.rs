@@ -10,22 +10,32 @@ const MAX_AFTER: usize = 255;
 const BAD_AFTER: &str = "The after field is not valid.";
 
 /// The page that a query requests.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PageRequest {
     /// Most items of the page, from 1 to [`MAX_LIST`], which is the default.
     pub limit: usize,
     /// The id of the last item before the page; `None` for the first page.
     pub after: Option<String>,
+    /// The other parameters of the query, by name and value.
+    pub filters: Vec<(String, String)>,
 }
 
 impl PageRequest {
+    /// Reads the query of a list without filters.
+    ///
+    /// # Errors
+    /// As [`parse_filtered`](Self::parse_filtered).
+    pub fn parse(query: Option<&str>, unknown: Option<&str>) -> Result<Self, FieldErrors> {
+        Self::parse_filtered(query, unknown, &[])
+    }
+
     /// Reads a query. `unknown` is the message for unknown parameters, with `{field}` for the name.
     ///
     /// # Errors
     /// [`FieldErrors`] by parameter: unknown, malformed and repeated ones.
-    pub fn parse(query: Option<&str>, unknown: Option<&str>) -> Result<Self, FieldErrors> {
+    pub fn parse_filtered(query: Option<&str>, unknown: Option<&str>, known: &[&str]) -> Result<Self, FieldErrors> {
         let mut errors = FieldErrors::default();
-        let (mut limit, mut after) = (None, None);
+        let (mut limit, mut after, mut filters) = (None, None, Vec::<(String, String)>::new());
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match name {
@@ -41,7 +51,15 @@ impl PageRequest {
                         errors.push(name, BAD_AFTER);
                     }
                 }
-                "limit" | "after" => errors.push(name, format!("The {name} field is there twice.")),
+                name if known.contains(&name) && !filters.iter().any(|(own, _)| own == name) => {
+                    match decode(value).filter(|value| (1..=MAX_AFTER).contains(&value.len())) {
+                        Some(value) => filters.push((name.to_owned(), value)),
+                        None => errors.push(name, format!("The {} field is not valid.", name.replace('_', " "))),
+                    }
+                }
+                name if known.contains(&name) || matches!(name, "limit" | "after") => {
+                    errors.push(name, format!("The {} field is there twice.", name.replace('_', " ")));
+                }
                 _ => {
                     let name = decode(name).unwrap_or_else(|| name.to_owned());
                     let template = unknown.unwrap_or("The {field} field is not known.");
@@ -51,7 +69,7 @@ impl PageRequest {
         }
         if errors.is_empty() {
             let limit = limit.unwrap_or(MAX_LIST);
-            Ok(Self { limit, after })
+            Ok(Self { limit, after, filters })
         } else {
             Err(errors)
         }
@@ -84,9 +102,14 @@ impl PageRequest {
     /// section 5.2.2).
     #[must_use]
     pub fn link(&self, next: &str) -> String {
-        let mut after = Vec::new();
-        push_query(&mut after, next);
-        format!("<?after={}&limit={}>; rel=\"next\"", String::from_utf8_lossy(&after), self.limit)
+        let mut query = b"after=".to_vec();
+        push_query(&mut query, next);
+        query.extend_from_slice(format!("&limit={}", self.limit).as_bytes());
+        for (name, value) in &self.filters {
+            query.extend_from_slice(format!("&{name}=").as_bytes());
+            push_query(&mut query, value);
+        }
+        format!("<?{}>; rel=\"next\"", String::from_utf8_lossy(&query))
     }
 }
 
@@ -98,7 +121,22 @@ mod tests {
         PageRequest {
             limit,
             after: after.map(str::to_owned),
+            filters: Vec::new(),
         }
+    }
+
+    #[test]
+    fn filters_stand_in_the_query_and_in_the_link_to_the_next_page() {
+        let known = ["status", "since"];
+        let page = PageRequest::parse_filtered(Some("since=2027-01-01T00%3A00%3A00Z&limit=2&status=4xx"), None, &known).unwrap();
+        assert_eq!(
+            page.link("n"),
+            "<?after=n&limit=2&since=2027-01-01T00%3A00%3A00Z&status=4xx>; rel=\"next\""
+        );
+        for query in ["status=", "status=%zz", "status=4xx&status=5xx", "stats=4xx"] {
+            assert!(PageRequest::parse_filtered(Some(query), None, &known).is_err(), "{query}");
+        }
+        assert!(PageRequest::parse(Some("status=4xx"), None).is_err(), "a list has no filters");
     }
 
     #[test]

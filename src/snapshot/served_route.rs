@@ -73,6 +73,8 @@ pub enum Action {
     ListRoles,
     /// Lists the scopes that the configuration's routes and roles know, and the roles of the caller's tenant.
     ListScopes,
+    /// Lists the entries of the audit trail that are of the caller's tenant, the newest first.
+    Audit,
     /// Ends the caller's session, or all sessions of its parent, and removes the cookie.
     LogOut { extent: Extent },
     /// Changes the password of the caller's account.
@@ -101,6 +103,7 @@ impl Action {
             | Self::SetRoles { .. }
             | Self::ListRoles
             | Self::ListScopes
+            | Self::Audit
             | Self::LogOut { .. }
             | Self::SetPassword { .. } => &[],
         }
@@ -109,7 +112,7 @@ impl Action {
     /// Whether the action changes anything. If it does, the route needs a method that may change something.
     #[must_use]
     pub const fn changes(&self) -> bool {
-        !matches!(self, Self::List { .. } | Self::ListRoles | Self::ListScopes)
+        !matches!(self, Self::List { .. } | Self::ListRoles | Self::ListScopes | Self::Audit)
     }
 }
 

@@ -115,7 +115,7 @@ pub(crate) async fn open(cast: Rc<Cast>, around: RedisEnvironment, settings: Set
         sign_up: log_in.hashes,
         records: LIMITS,
     };
-    let engine = Engine::new(store.clone(), cast.peppers.clone(), clock.clone(), control, &limits);
+    let engine = Engine::new(store.clone(), cast.peppers.clone(), clock.clone(), control, &limits, None);
     // After the cache: what is announced, it must have been told before.
     let announcer = Announcer::new(&cached, store.clone(), identity.clone(), clock.clone());
     announcer.introduce().await;

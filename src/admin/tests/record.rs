@@ -213,14 +213,3 @@ async fn bodies_are_erased_through_the_trail_and_only_where_there_are_some() {
     let (_, without) = with_acme().await;
     assert_eq!(call(&without, Method::POST, "/v1/audit/erase", &erase("known")).await.0, 409);
 }
-
-#[tokio::test]
-async fn events_are_told_also_when_the_trail_cannot_be_read() {
-    let (_, _, mut operations, _) = scene().await;
-    let listed = operations.list_events(None, None, false).await.unwrap();
-    assert_eq!(listed.problems, ["the trail cannot be read"]);
-    assert!(!listed.events.is_empty());
-    operations.trail = None;
-    let without = operations.list_events(None, None, true).await.unwrap();
-    assert_eq!((without.problems.len(), without.events), (0, listed.events));
-}

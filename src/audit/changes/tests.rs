@@ -23,7 +23,10 @@ fn line(seq: u64) -> String {
             "{head},\"kind\":\"operator\",\"who\":{{\"via\":\"cli\"}},\"action\":\"keys.revoke\",\"target\":\"key_{seq}\",\
              \"outcome\":\"refused\"}}\n"
         ),
-        _ => format!("{head},\"kind\":\"request\",\"done\":\"list\",\"path\":\"/{}\"}}\n", "x".repeat(300)),
+        _ => format!(
+            "{head},\"kind\":\"request\",\"done\":\"list\",\"path\":\"/{}\"}}\n",
+            "x".repeat(300)
+        ),
     }
 }
 
@@ -60,23 +63,37 @@ fn changes_by_operators_and_by_routes_are_found_in_open_and_in_closed_segments()
         close(closed.path()).unwrap();
     }
     assert_eq!(find_changes(directory.path(), window(500, 1_400)).unwrap(), found);
-    let [.., rotated] = found.changes.as_slice() else { panic!("{found:?}") };
+    let [.., rotated] = found.changes.as_slice() else {
+        panic!("{found:?}")
+    };
     assert_eq!((rotated.begun, rotated.ended), (UnixMillis(at(500).0 - 250), at(500)));
-    assert_eq!((rotated.targets.as_slice(), rotated.action.as_str()), (&["key_500".to_owned(), "key_500b".to_owned()][..], "keys.rotate"));
+    assert_eq!(
+        (rotated.targets.as_slice(), rotated.action.as_str()),
+        (&["key_500".to_owned(), "key_500b".to_owned()][..], "keys.rotate")
+    );
     let minted = &found.changes[found.changes.len() - 2];
     assert_eq!(minted.targets, ["key_600", "sec_600"]);
     assert_eq!(
         minted.who,
         serde_json::json!({ "via": "route", "route": "mint", "credential": "acc_1", "tenant": "acme" })
     );
-    assert_eq!((minted.begun, minted.ended, minted.request_id.as_deref()), (at(600), UnixMillis(at(600).0 + 5), Some("r-600")));
+    assert_eq!(
+        (minted.begun, minted.ended, minted.request_id.as_deref()),
+        (at(600), UnixMillis(at(600).0 + 5), Some("r-600"))
+    );
 }
 
 #[test]
 fn what_is_refused_or_only_read_or_of_another_time_is_not_found() {
     let directory = trail(1_000);
-    assert_eq!(find_changes(directory.path(), window(201, 499)).unwrap(), RecordedChanges::default());
-    assert_eq!(find_changes(directory.path(), window(2_000, 3_000)).unwrap(), RecordedChanges::default());
+    assert_eq!(
+        find_changes(directory.path(), window(201, 499)).unwrap(),
+        RecordedChanges::default()
+    );
+    assert_eq!(
+        find_changes(directory.path(), window(2_000, 3_000)).unwrap(),
+        RecordedChanges::default()
+    );
 }
 
 #[test]

@@ -318,7 +318,10 @@ fn an_index_that_cannot_be_used_is_told_before_the_segment_is_read_whole() {
         let length = |first, ending| fs::metadata(file(trail.path(), first, ending)).unwrap().len();
         assert_eq!(cost.bytes, length(0, "jsonl.gz") + length(7_168, "jsonl"));
         let asked = ask(trail.path(), &query);
-        assert_eq!((asked.seqs, asked.problems, &asked.remarks), (vec![17], vec![], &cost.without_index));
+        assert_eq!(
+            (asked.seqs, asked.problems, &asked.remarks),
+            (vec![17], vec![], &cost.without_index)
+        );
     }
 }
 
@@ -361,20 +364,32 @@ fn what_is_not_as_it_should_be_is_named_and_the_rest_is_answered() {
             gap(trail);
             fs::write(file(trail, 5_120, "leaves"), b"").unwrap();
         }),
-        ("the next entry would be 5120, and the next segment begins with entry 7168", "r-6000", &gap),
-        ("trail-00000000000000005120.jsonl.gz: it was not written by durward", "r-6000", &|trail| {
-            fs::remove_file(file(trail, 5_120, "index")).unwrap();
-            fs::write(file(trail, 5_120, "jsonl.gz"), b"a newer form of a segment").unwrap();
-        }),
+        (
+            "the next entry would be 5120, and the next segment begins with entry 7168",
+            "r-6000",
+            &gap,
+        ),
+        (
+            "trail-00000000000000005120.jsonl.gz: it was not written by durward",
+            "r-6000",
+            &|trail| {
+                fs::remove_file(file(trail, 5_120, "index")).unwrap();
+                fs::write(file(trail, 5_120, "jsonl.gz"), b"a newer form of a segment").unwrap();
+            },
+        ),
         ("trail-00000000000000005120.jsonl.gz: the block at byte", "r-7000", &|trail| {
             let path = file(trail, 5_120, "jsonl.gz");
             let bytes = fs::read(&path).unwrap();
             fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
         }),
-        ("trail-00000000000000007168.jsonl: its last line was not written to its end", "", &|trail| {
-            append(trail, 7_168, "{\"seq\":8000,\"ga");
-            fs::write(file(trail, 8_192, "jsonl"), line(8_192)).unwrap();
-        }),
+        (
+            "trail-00000000000000007168.jsonl: its last line was not written to its end",
+            "",
+            &|trail| {
+                append(trail, 7_168, "{\"seq\":8000,\"ga");
+                fs::write(file(trail, 8_192, "jsonl"), line(8_192)).unwrap();
+            },
+        ),
         ("trail-00000000000000007168.jsonl: a line is no entry", "", &|trail| {
             append(trail, 7_168, "{\"seq\":8000,\"ga\n");
         }),
@@ -396,7 +411,11 @@ fn what_is_not_as_it_should_be_is_named_and_the_rest_is_answered() {
             }
         }
         let all = ask(trail.path(), &EntryQuery::default());
-        assert!(all.problems.iter().any(|problem| problem.contains(told)), "{told}: {:?}", all.problems);
+        assert!(
+            all.problems.iter().any(|problem| problem.contains(told)),
+            "{told}: {:?}",
+            all.problems
+        );
     }
 }
 
@@ -502,7 +521,10 @@ fn while_the_writer_appends_and_closes_nothing_is_missing() {
                 worker.push(
                     |out| {
                         let time = time_of(number);
-                        let members = format!(",\"time\":\"{time}\",\"kind\":\"request\",\"request_id\":\"r-{number}\",\"tenant\":\"t{}\"", number % 10);
+                        let members = format!(
+                            ",\"time\":\"{time}\",\"kind\":\"request\",\"request_id\":\"r-{number}\",\"tenant\":\"t{}\"",
+                            number % 10
+                        );
                         out.extend_from_slice(members.as_bytes());
                     },
                     CapturedBodies::default(),

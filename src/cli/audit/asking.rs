@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Directories;
+use super::{Directories, failed};
 use crate::audit::query::{EntryOrder, EntryQuery, Follower, FoundEntry, MergedMatches, QueryCost, ReadCount, StatusFilter};
 use crate::audit::segments::Segments;
 use crate::cli::failure::{Exit, Failure};
@@ -72,24 +72,14 @@ pub(crate) struct ShowArgs {
 }
 
 fn parse_status(text: &str) -> Result<StatusFilter, String> {
-    let wrong = || "write a status such as 404, or a class such as 4xx".to_owned();
-    let number: u16 = text.strip_suffix("xx").unwrap_or(text).parse().map_err(|_| wrong())?;
-    match number {
-        1..=5 if text.ends_with("xx") => Ok(StatusFilter::Class(number)),
-        100..=599 if !text.ends_with("xx") => Ok(StatusFilter::Exact(number)),
-        _ => Err(wrong()),
-    }
+    StatusFilter::parse(text).ok_or_else(|| "write a status such as 404, or a class such as 4xx".to_owned())
 }
 
 fn parse_time(text: &str) -> Result<i64, String> {
     crate::audit::fields::parse_millis(text).ok_or_else(|| "write a date and time: 2027-01-31T00:00:00Z".to_owned())
 }
 
-fn failed(message: impl Into<String>) -> Failure {
-    Failure::new(Exit::Failed, message)
-}
-
-fn open(config: &Path, directories: &Directories) -> Result<Vec<Segments>, Failure> {
+pub(super) fn open(config: &Path, directories: &Directories) -> Result<Vec<Segments>, Failure> {
     let directories = directories.resolve(config)?;
     let trails = directories.iter().map(|directory| Segments::open(directory));
     trails.collect::<io::Result<_>>().map_err(|error| failed(error.to_string()))
@@ -176,6 +166,7 @@ pub(crate) fn query(config: &Path, args: &QueryArgs, printer: &Printer) -> Resul
         status: args.status,
         since: args.since,
         until: args.until,
+        before: None,
         order: EntryOrder::NewestFirst,
     };
     let named = tell_cost(&trails, &query, Some(args.limit.into()), printer);

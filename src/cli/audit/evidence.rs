@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use super::Directories;
+use super::{Directories, failed};
 use crate::audit::checkpoint::{Checkpoint, CheckpointVerifier, public_key_of};
 use crate::audit::prove::{ProofError, Prover, entries_of_request};
 use crate::audit::verify::{TrailWitness, Verdict, read_witnesses, verify as verify_trail};
@@ -56,10 +56,6 @@ struct EntryProof {
     proof: String,
     /// The verifier key, which whoever checks the proof should have from elsewhere.
     key: String,
-}
-
-fn failed(message: impl Into<String>) -> Failure {
-    Failure::new(Exit::Failed, message)
 }
 
 pub(crate) fn verify(config: &Path, args: &VerifyArgs, printer: &Printer) -> Result<(), Failure> {

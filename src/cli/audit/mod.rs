@@ -11,6 +11,7 @@ use super::output::Printer;
 mod asking;
 mod erase;
 mod evidence;
+mod report;
 
 pub(crate) use asking::{tell_cost, tell_slow};
 
@@ -21,6 +22,9 @@ pub(crate) enum AuditCommand {
     Query(Box<asking::QueryArgs>),
     /// Show all entries of a request and its bodies.
     Show(asking::ShowArgs),
+    /// Report what one credential did, what ended it, and what was admitted after that. Exit code 0 if the trails show that nothing was,
+    /// 1 if something was or it cannot be said.
+    Report(report::ReportArgs),
     /// Verify that trails are whole: exit code 0 if they are, 1 if not, with the first bad entry named.
     Verify(evidence::VerifyArgs),
     /// Print the proof that the entries of a request stand in the trail: entry, inclusion proof and signed checkpoint.
@@ -33,10 +37,15 @@ pub(crate) fn run(config: &Path, command: &AuditCommand, printer: &Printer) -> R
     match command {
         AuditCommand::Query(args) => asking::query(config, args, printer),
         AuditCommand::Show(args) => asking::show(config, args, printer),
+        AuditCommand::Report(args) => report::run(config, args, printer),
         AuditCommand::Verify(args) => evidence::verify(config, args, printer),
         AuditCommand::Prove(args) => evidence::prove(config, args, printer),
         AuditCommand::Erase(args) => erase::run(&OperatorClient::of_config(config)?, args, printer),
     }
+}
+
+fn failed(message: impl Into<String>) -> Failure {
+    Failure::new(Exit::Failed, message)
 }
 
 /// Which trails a command reads.

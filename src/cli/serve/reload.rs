@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::admin::Reload;
 use crate::audit::action::{Actor, ConfigurationEntry};
+use crate::audit::configuration::KeptConfiguration;
 use crate::audit::trail::Trail;
 use crate::base::clock::{Clock as _, SystemClock};
 use crate::config::reload::{Replacement, reload};
@@ -41,6 +42,8 @@ pub(super) struct Reloader {
     /// What the configuration in force says at each key.
     keys: Mutex<ConfigurationKeys>,
     trail: Option<Arc<Trail>>,
+    /// The newest version of which it was kept what it said.
+    kept: Mutex<u64>,
     done: AtomicU64,
     failed: AtomicU64,
 }
@@ -58,6 +61,7 @@ impl Reloader {
             turn: tokio::sync::Mutex::new(()),
             keys: Mutex::new(begun.keys.clone()),
             trail,
+            kept: Mutex::new(0),
             done: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         })
@@ -86,34 +90,81 @@ impl Reloader {
         outcome
     }
 
-    /// Records with which configuration the process began.
-    pub(super) fn record_start(&self) {
-        self.append(Actor::Start, Vec::new(), Vec::new());
+    /// Records with which configuration the process began, and what has changed since the trail last told of one.
+    pub(super) fn record_start(self: &Arc<Self>) {
+        let Some(trail) = &self.trail else { return };
+        let now = self.known_keys().keep(self.settings.peppers.first());
+        let changed = match KeptConfiguration::read(&trail.settings().directory) {
+            Ok(kept) => kept.and_then(|kept| now.changed_since(&kept)),
+            Err(error) => {
+                tracing::warn!(%error, "what the configuration said before is not known; its changes are not told");
+                None
+            }
+        };
+        let entry = ConfigurationEntry {
+            who: Actor::Start,
+            version: self.shared.version(),
+            compared: changed.is_some(),
+            changed: changed.unwrap_or_default(),
+            needs_restart: Vec::new(),
+        };
+        self.append(&entry, now);
     }
 
-    fn append(&self, who: Actor, changed: Vec<String>, needs_restart: Vec<String>) {
-        let Some(trail) = &self.trail else { return };
+    fn known_keys(&self) -> MutexGuard<'_, ConfigurationKeys> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records a configuration, and keeps what it said once the entry is on the disk. So a change of which the entry was lost is
+    /// told at the next start.
+    fn append(self: &Arc<Self>, entry: &ConfigurationEntry, said: KeptConfiguration) {
+        let Some(trail) = self.trail.clone() else { return };
+        let recorded = trail.append_durable(&entry.members(SystemClock.now().wall));
+        let (this, version) = (Arc::clone(self), entry.version);
+        tokio::spawn(async move {
+            if recorded.await.is_ok() {
+                let _ = tokio::task::spawn_blocking(move || this.keep(&trail, version, &said)).await;
+            }
+        });
+    }
+
+    /// Keeps what this version of the configuration said, unless a later one has been kept.
+    fn keep(&self, trail: &Trail, version: u64, said: &KeptConfiguration) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if *kept > version {
+            return;
+        }
+        *kept = version;
+        if let Err(error) = said.write(&trail.settings().directory) {
+            tracing::error!(
+                alarm = "configuration_not_kept",
+                %error,
+                "the next start will tell of changes of the configuration again"
+            );
+        }
+    }
+
+    /// Records which keys changed, if any did.
+    fn record(self: &Arc<Self>, who: Actor, keys: ConfigurationKeys, waits: Vec<&'static str>) {
+        let said = keys.keep(self.settings.peppers.first());
+        let mut known = self.known_keys();
+        let changed = keys.changed_since(&known);
+        *known = keys;
+        drop(known);
+        if changed.is_empty() {
+            return;
+        }
         let entry = ConfigurationEntry {
             who,
             version: self.shared.version(),
             changed,
-            needs_restart,
+            needs_restart: waits.into_iter().map(str::to_owned).collect(),
+            compared: true,
         };
-        trail.append(&entry.members(SystemClock.now().wall));
+        self.append(&entry, said);
     }
 
-    /// Records which keys changed, if any did.
-    fn record(&self, who: Actor, keys: ConfigurationKeys, waits: Vec<&'static str>) {
-        let mut known = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed = keys.changed_since(&known);
-        *known = keys;
-        drop(known);
-        if !changed.is_empty() {
-            self.append(who, changed, waits.into_iter().map(str::to_owned).collect());
-        }
-    }
-
-    fn load(&self, who: Actor) -> Result<(), String> {
+    fn load(self: &Arc<Self>, who: Actor) -> Result<(), String> {
         match reload(&self.path, &self.settings, &self.shared.load()) {
             Ok(Replacement {
                 snapshot,

@@ -721,6 +721,7 @@ fn shows_secrets(action: &Action) -> bool {
         | Action::SetRoles { .. }
         | Action::ListRoles
         | Action::ListScopes
+        | Action::Audit
         | Action::LogOut { .. }
         | Action::SetPassword { .. } => false,
     }

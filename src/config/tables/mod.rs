@@ -123,6 +123,7 @@ impl<'b> Builder<'b> {
             claims: &claims,
             limits: &gateway.rate_limits,
             upstreams: &upstream_names,
+            has_trail: gateway.audit.is_some(),
         };
         let (specs, mut routes) = self.upstreams(upstreams, &shared);
         routes.extend(self.served(&gateway.routes, &shared));

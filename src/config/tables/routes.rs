@@ -245,6 +245,8 @@ pub(super) struct RouteInputs<'c> {
     pub(super) limits: &'c [RateLimitTable],
     /// Names of the services, in their order.
     pub(super) upstreams: &'c [String],
+    /// Whether an audit trail is kept.
+    pub(super) has_trail: bool,
 }
 
 /// What routes of one file share.

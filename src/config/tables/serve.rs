@@ -21,6 +21,7 @@ use crate::snapshot::body_schema::{FieldKind, UnknownFields, UnreadableBody};
 use crate::snapshot::served_route::{Action, AnswerSpec, Extent, Mint, Reach, ServedRoute, Sessions, TenantSource, ValueSource};
 
 use super::Builder;
+use super::audit::RouteAuditKey;
 use super::body::FieldTable;
 use super::hooks::{HookTable, hook_names, is_of_hook};
 use super::mints::MintTable;
@@ -55,7 +56,7 @@ table! {
 
 tagged! {
     /// What the gateway does itself, without a service: makes credentials, lists, ends or rotates them, sets or lists
-    /// roles, lists scopes, logs out, sets a password.
+    /// roles, lists scopes, lists audit entries, logs out, sets a password.
     pub enum ActionTable by "serve" = absent("the request is forwarded") => {
         Mint(MintActionTable) = "mint", "a route with `serve = \"mint\"`";
         List(ListTable) = "list", "a route with `serve = \"list\"`";
@@ -64,6 +65,7 @@ tagged! {
         SetRoles(SetRolesTable) = "set_roles", "a route with `serve = \"set_roles\"`";
         ListRoles(ListRolesTable) = "list_roles", "a route with `serve = \"list_roles\"`";
         ListScopes(ListScopesTable) = "list_scopes", "a route with `serve = \"list_scopes\"`";
+        Audit(ServeAuditTable) = "audit", "a route with `serve = \"audit\"`";
         LogOut(LogOutTable) = "log_out", "a route with `serve = \"log_out\"`";
         SetPassword(SetPasswordTable) = "set_password", "a route with `serve = \"set_password\"`";
     }
@@ -142,6 +144,13 @@ table! {
 table! {
     /// Lists scopes.
     pub struct ListScopesTable = "`[[routes]]` with `serve = \"list_scopes\"`" {
+    }
+}
+
+table! {
+    /// Lists the entries of the audit trail that are of the caller's tenant: its requests, with what became of them.
+    /// `methods` is `["GET"]`, and `[audit]` must be there.
+    pub struct ServeAuditTable = "`[[routes]]` with `serve = \"audit\"`" {
     }
 }
 
@@ -259,7 +268,11 @@ impl ServeTable {
             | ActionTable::Rotate(RotateTable { record, .. })
             | ActionTable::SetRoles(SetRolesTable { record, .. }) => Some(&record.surface),
             ActionTable::SetPassword(password) => Some(&password.surface),
-            ActionTable::Mint(_) | ActionTable::ListRoles(_) | ActionTable::ListScopes(_) | ActionTable::LogOut(_) => None,
+            ActionTable::Mint(_)
+            | ActionTable::ListRoles(_)
+            | ActionTable::ListScopes(_)
+            | ActionTable::Audit(_)
+            | ActionTable::LogOut(_) => None,
         }
     }
 }
@@ -362,6 +375,9 @@ impl Builder<'_> {
             );
         }
         let Some(action) = &serve.action else { return };
+        if let ActionTable::Audit(_) = action.value {
+            self.check_served_audit(shared, &action.at, written);
+        }
         let new_tenant = match &action.value {
             ActionTable::Mint(mint) => mint.tenant.as_ref().filter(|tenant| tenant.value == "new"),
             _ => None,
@@ -379,6 +395,33 @@ impl Builder<'_> {
                 Some("`tenant = \"new\"` is for public routes (sign-up)".to_owned()),
             ),
             (Access::Surfaces { .. }, None) => {}
+        }
+    }
+
+    /// A tenant is given its entries only where there are entries, and whoever reads them is on record too.
+    fn check_served_audit(&self, shared: &RouteInputs<'_>, at: &Span, written: &RouteTable) {
+        if !shared.has_trail {
+            self.report.error(
+                at,
+                "there is no audit trail whose entries could be listed",
+                Some("add `[audit]` to `gateway.toml`".to_owned()),
+            );
+        }
+        if let Some(RouteAuditKey::Off) = &written.audit {
+            self.report.error(
+                at,
+                "who reads entries would have none: this route has `audit = \"off\"`",
+                Some("remove `audit`".to_owned()),
+            );
+        }
+        let methods = written.methods.as_ref();
+        let only_reads = methods.is_some_and(|methods| {
+            let mut parsed = methods.iter().map(|method| Method::parse(method.value.as_bytes()));
+            parsed.all(|method| matches!(method, Ok(Method::Get | Method::Head)))
+        });
+        if !only_reads {
+            self.report
+                .error(at, "entries are read with GET alone", Some("methods = [\"GET\"]".to_owned()));
         }
     }
 
@@ -421,6 +464,7 @@ impl Builder<'_> {
             },
             ActionTable::ListRoles(_) => Action::ListRoles,
             ActionTable::ListScopes(_) => Action::ListScopes,
+            ActionTable::Audit(_) => Action::Audit,
             ActionTable::LogOut(log_out) => Action::LogOut {
                 extent: self.extent(in_scope, log_out.extent, &table.at),
             },
@@ -620,7 +664,7 @@ fn says_something(in_scope: &SourceScope<'_>, action: &Action) -> bool {
     };
     match action {
         Action::Mint { mints, cookie, .. } => cookie.is_none() && mints.iter().any(shown),
-        Action::List { .. } | Action::ListRoles | Action::ListScopes | Action::Rotate { .. } => true,
+        Action::List { .. } | Action::ListRoles | Action::ListScopes | Action::Audit | Action::Rotate { .. } => true,
         Action::Revoke { .. } | Action::SetRoles { .. } | Action::LogOut { .. } | Action::SetPassword { .. } => false,
     }
 }
@@ -633,6 +677,7 @@ pub(super) fn answer_names(in_scope: &SourceScope<'_>, action: &Action) -> Answe
         }
         Action::List { surface, .. } => (AnswerSubject::Credentials, vec![*surface]),
         Action::ListRoles | Action::ListScopes => (AnswerSubject::Names, Vec::new()),
+        Action::Audit => (AnswerSubject::Entries, Vec::new()),
         Action::LogOut { .. } | Action::SetPassword { .. } => (AnswerSubject::None, Vec::new()),
     };
     let claims = surfaces

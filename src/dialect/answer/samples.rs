@@ -2,6 +2,8 @@
 
 use serde_json::{Map, json};
 
+use crate::decide::audit::TENANT_MEMBERS;
+
 use super::{AnswerNames, AnswerSubject, CALLER, CallerPresence, HookNames, MAX_MINTED, NAMED};
 
 /// Whether a sample has its optional values.
@@ -15,6 +17,9 @@ impl Filling {
     /// A member as answers have it. Lists and ids are always there.
     fn member(self, name: &str) -> serde_json::Value {
         match (name, self) {
+            ("headers", Self::Full) => json!({ "user-agent": "curl", "accept": ["a", "b"] }),
+            ("status" | "took_us" | "bytes_in" | "bytes_out", Self::Full) => json!(200),
+            ("completed", Self::Full) => json!(true),
             ("scopes" | "roles", Self::Full) => json!(["a", "b"]),
             ("scopes" | "roles", Self::Sparse) => json!([]),
             ("expires_in", Self::Full) => json!(60),
@@ -69,6 +74,7 @@ impl AnswerNames {
     pub(super) fn item(&self, filling: Filling) -> serde_json::Value {
         match self.subject {
             AnswerSubject::Names => filling.members(NAMED).into(),
+            AnswerSubject::Entries => filling.members(TENANT_MEMBERS).into(),
             _ => filling.record(self.of_credential(), &self.claims),
         }
     }
@@ -78,7 +84,7 @@ impl AnswerNames {
         let (credential, item) = (filling.record(self.of_credential(), &self.claims), self.item(filling));
         // What is made is always there; lists may be empty.
         let items = match (self.subject, filling) {
-            (AnswerSubject::Credentials | AnswerSubject::Names, Filling::Full) => vec![item; 2],
+            (AnswerSubject::Credentials | AnswerSubject::Names | AnswerSubject::Entries, Filling::Full) => vec![item; 2],
             _ => Vec::new(),
         };
         let made = matches!(self.subject, AnswerSubject::Credential);
@@ -90,6 +96,7 @@ impl AnswerNames {
             "page": self.is_list().then(|| json!({
                 "next": (filling == Filling::Full).then_some("next"),
                 "more": filling == Filling::Full,
+                "missing": filling == Filling::Full,
             })),
             "items": items,
             "hook": filling.hook(&self.hook),

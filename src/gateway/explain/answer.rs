@@ -256,7 +256,10 @@ fn near(sources: &Sources<'_>) -> Vec<NearRouteExplained> {
             let methods: Vec<&str> = route.methods.iter().map(|method| method.as_str()).collect();
             format!("it takes {}, not this method", methods.join(", "))
         }
-        Lack::Segment { has, requested } => format!("its path has `{has}` where the request has `{}`", sources.secrets.mask_target(requested)),
+        Lack::Segment { has, requested } => format!(
+            "its path has `{has}` where the request has `{}`",
+            sources.secrets.mask_target(requested)
+        ),
         Lack::Length { wanted, requested } => format!("its path has {wanted} segments, the request's has {requested}"),
         Lack::Specificity => "it matches too, but its host or path is less specific".to_owned(),
     };

@@ -166,7 +166,10 @@ mod tests {
         let secrets = GivenSecrets::of(&request("https://a/", &[]), &[]);
         for (target, shown) in [
             ("/v1/cards/4111111111111111", "/v1/cards/***"),
-            ("/v1/orders/01890a5d-ac96-774b-bcce-b302099a8057", "/v1/orders/01890a5d-ac96-774b-bcce-b302099a8057"),
+            (
+                "/v1/orders/01890a5d-ac96-774b-bcce-b302099a8057",
+                "/v1/orders/01890a5d-ac96-774b-bcce-b302099a8057",
+            ),
             ("/v1/orders?page=2&password=canary", "/v1/orders?page=2&password=***"),
         ] {
             assert_eq!(secrets.mask_target(target), shown);

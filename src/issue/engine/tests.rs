@@ -197,7 +197,7 @@ fn engine(store: &Arc<dyn CredentialStore>, peppers: Peppers, clock: &Arc<Manual
         sign_up: log_in.hashes,
         records: LIMITS,
     };
-    Engine::new(store.clone(), peppers, clock.clone(), Handle::current(), &limits)
+    Engine::new(store.clone(), peppers, clock.clone(), Handle::current(), &limits, None)
 }
 
 impl Bench {

@@ -133,8 +133,14 @@ fn a_query_says_what_it_read() {
     assert_eq!(all, searched(&format!("0 of {count}")));
     assert_eq!(read(&["--request", "r-17"]), (1, searched(&format!("1 of {count}"))));
     let days = ["--since", "2027-03-01T00:00:00Z", "--until", "2027-03-03T00:00:00Z"];
-    assert_eq!(read(&[&["--tenant", "t17"], &days[..]].concat()), (1, searched(&format!("1 of {count}"))));
-    assert_eq!(read(&[&["--tenant", "t300"], &days[..]].concat()), (0, searched(&format!("0 of {count}"))));
+    assert_eq!(
+        read(&[&["--tenant", "t17"], &days[..]].concat()),
+        (1, searched(&format!("1 of {count}")))
+    );
+    assert_eq!(
+        read(&[&["--tenant", "t300"], &days[..]].concat()),
+        (0, searched(&format!("0 of {count}")))
+    );
 }
 
 #[test]
@@ -190,7 +196,10 @@ fn the_bodies_of_a_request_are_looked_for_only_where_its_entry_says() {
     };
     for id in ["r-17", "r-117"] {
         let shown = show(id).json();
-        assert_eq!((&shown["bodies"][0]["request_id"], shown["bodies"].as_array().unwrap().len()), (&id.into(), 1));
+        assert_eq!(
+            (&shown["bodies"][0]["request_id"], shown["bodies"].as_array().unwrap().len()),
+            (&id.into(), 1)
+        );
     }
     let lost = show("r-2999");
     assert!(lost.code == 1 && lost.stderr.contains("bodies-00000000000000000200"), "{lost:?}");

@@ -278,7 +278,9 @@ fn bytes_in_counts_what_was_read_of_a_body_and_is_absent_without_one() {
     let bearer = house.bearer();
     let head = format!("POST /v1/orders/7 HTTP/1.1\r\nHost: localhost\r\nAuthorization: {bearer}\r\n");
     let whole = house.send(&format!("{head}Content-Length: 5\r\n\r\nhello"));
-    let chunked = house.send(&format!("{head}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n2\r\n!!\r\n0\r\n\r\n"));
+    let chunked = house.send(&format!(
+        "{head}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n2\r\n!!\r\n0\r\n\r\n"
+    ));
     let without = house.get("/v1/orders/7", &format!("Authorization: {bearer}\r\n"));
     // The head is refused before the body is looked at.
     let refused = house.send("POST /v1/orders/7 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello");
@@ -325,7 +327,10 @@ fn curl_over_http2_has_an_entry_with_its_version_of_tls() {
         (&entry["tls"], &entry["version"], &entry["query"]),
         (&json!("1.3"), &json!("2"), &json!("name"))
     );
-    assert_eq!((&entry["headers"]["user-agent"], &entry["bytes_in"]), (&json!("curl-test"), &json!(11)));
+    assert_eq!(
+        (&entry["headers"]["user-agent"], &entry["bytes_in"]),
+        (&json!("curl-test"), &json!(11))
+    );
     assert_eq!(house.close().len(), 1);
 }
 

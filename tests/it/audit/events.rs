@@ -85,7 +85,10 @@ fn every_change_is_told_with_who_made_it_also_after_a_restart() {
     assert_ne!(gateway.run(&["keys", "revoke", "key_none"]).code, 0);
     let gateway = restarted(gateway, &site);
     let events = listed(&gateway);
-    let told: Vec<_> = events.iter().map(|event| (&event["id"], event["action"].as_str().unwrap_or("nothing"))).collect();
+    let told: Vec<_> = events
+        .iter()
+        .map(|event| (&event["id"], event["action"].as_str().unwrap_or("nothing")))
+        .collect();
     let of_key = &key["id"];
     assert_eq!(
         told,
@@ -99,7 +102,11 @@ fn every_change_is_told_with_who_made_it_also_after_a_restart() {
         ]
     );
     for (event, entry) in events.iter().zip(entries_with_changes(&site)) {
-        assert_eq!((&event["seq"], &event["gateway"]), (&entry["seq"], &entry["gateway"]), "{event} {entry}");
+        assert_eq!(
+            (&event["seq"], &event["gateway"]),
+            (&entry["seq"], &entry["gateway"]),
+            "{event} {entry}"
+        );
         match event["action"].as_str() {
             Some("mint") => {
                 assert_eq!(event["request_id"].as_str(), minted.field("x-request-id"));
@@ -108,7 +115,11 @@ fn every_change_is_told_with_who_made_it_also_after_a_restart() {
                     serde_json::json!({ "via": "route", "route": "visits", "credential": id, "tenant": "acme" })
                 );
             }
-            _ => assert_eq!((&event["who"]["via"], &event["who"]["uid"]), (&"socket".into(), &our_uid()), "{event}"),
+            _ => assert_eq!(
+                (&event["who"]["via"], &event["who"]["uid"]),
+                (&"socket".into(), &our_uid()),
+                "{event}"
+            ),
         }
     }
     let text = gateway.run(&["events"]).stdout;
@@ -121,7 +132,9 @@ fn entries_with_changes(site: &Site) -> Vec<Value> {
     let directory = site.folder().join("state/audit");
     let text = std::fs::read_to_string(directory.join("trail-00000000000000000000.jsonl")).unwrap();
     let all = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let mut changes: Vec<Value> = all.filter(|entry| entry["outcome"] == "done" || entry.get("done").is_some()).collect();
+    let mut changes: Vec<Value> = all
+        .filter(|entry| entry["outcome"] == "done" || entry.get("done").is_some())
+        .collect();
     // Requests are handed over a little later than actions.
     changes.sort_by_key(|entry| entry["time"].as_str().unwrap().to_owned());
     changes
@@ -141,6 +154,22 @@ fn without_a_trail_events_are_told_without_who() {
 }
 
 #[test]
+fn a_segment_that_cannot_be_read_is_told_and_the_events_are_shown() {
+    let upstream = Upstream::echoing();
+    let site = site(AUDIT, &upstream);
+    let gateway = Gateway::start(&site);
+    gateway.json(&["tenants", "create", "acme"]);
+    site.write("state/audit/trail-00000000000000000256.jsonl.gz", "no segment");
+    let answer = gateway.run(&["events"]);
+    assert_eq!(answer.code, 1, "{answer:?}");
+    assert!(answer.stdout.contains("  acme  tenants.create by "), "{answer:?}");
+    assert!(
+        answer.stderr.contains("trail-00000000000000000256") && answer.stderr.contains("who caused them"),
+        "{answer:?}"
+    );
+}
+
+#[test]
 fn a_follower_is_told_who_made_each_change() {
     let upstream = Upstream::echoing();
     let site = site(AUDIT, &upstream);
@@ -157,7 +186,11 @@ fn a_follower_is_told_who_made_each_change() {
     for _ in 0..5 {
         let visit = mint(&gateway, &key).json()["id"].clone();
         let event: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
-        assert_eq!((&event["id"], &event["action"], &event["who"]["route"]), (&visit, &"mint".into(), &"visits".into()), "{event}");
+        assert_eq!(
+            (&event["id"], &event["action"], &event["who"]["route"]),
+            (&visit, &"mint".into(), &"visits".into()),
+            "{event}"
+        );
     }
     child.kill().unwrap();
     child.wait().unwrap();

@@ -3,6 +3,7 @@
 mod asking;
 mod bodies;
 mod canaries;
+mod configuration;
 mod each;
 mod entries;
 mod erased;
@@ -15,6 +16,8 @@ mod http2;
 mod kept;
 mod operator;
 mod printed;
+mod report;
 mod tampering;
+mod tenants;
 mod trail;
 mod witnesses;

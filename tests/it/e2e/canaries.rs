@@ -108,7 +108,11 @@ fn a_credential_in_the_path_is_masked_in_the_log_and_other_paths_are_whole() {
     let output = String::from_utf8(output).unwrap();
     let paths: Vec<String> = output
         .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()?["path"].as_str().map(str::to_owned))
+        .filter_map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).ok()?["path"]
+                .as_str()
+                .map(str::to_owned)
+        })
         .collect();
     for shown in ["/public/***", "/v1/orders/***", "/nowhere/***/state", whole] {
         assert!(paths.iter().any(|path| path == shown), "{shown}: {paths:?}");

@@ -19,10 +19,16 @@ use super::{call, expect, site, site_over_redis, text};
 const KEYS: &str = "/v1/api-key/keys";
 const TX: &str = "/v1/transactions/t1";
 const CI: &str = r#"{"name":"ci","description":"builds"}"#;
-const ALL: [&str; 4] = ["api_keys:write", "roles:read", "transactions:read", "transactions:write"];
+const ALL: [&str; 5] = [
+    "api_keys:write",
+    "audit:read",
+    "roles:read",
+    "transactions:read",
+    "transactions:write",
+];
 
-/// What the documentation says of each call.
-const DOCUMENTED: [Documented; 8] = [
+/// What the documentation says of each call. That of `/v1/audit` is our own.
+const DOCUMENTED: [Documented; 9] = [
     (&["POST"], "/v1/api-key/keys", &["key", "jwt"], &["api_keys:write"]),
     (&["PUT"], "/v1/api-key/keys/{keyId}/roles", &["key", "jwt"], &["api_keys:write"]),
     (&["GET"], "/v1/roles", &["key", "jwt"], &["roles:read"]),
@@ -36,6 +42,7 @@ const DOCUMENTED: [Documented; 8] = [
         &["key", "jwt"],
         &["transactions:write"],
     ),
+    (&["GET"], "/v1/audit", &["key", "jwt"], &["audit:read"]),
 ];
 
 struct House {

@@ -477,6 +477,7 @@ fn a_stop_waits_for_no_program_longer_than_its_deadline() {
     let begin = instant();
     trail.stop(Duration::from_secs(2));
     assert!(begin.elapsed() < Duration::from_secs(7), "{:?}", begin.elapsed());
+    assert!(trail.thread.lock().unwrap().is_none(), "the writer has not ended");
     assert_eq!(kinds(&settings.directory), ["start", "stop"]);
     assert_eq!(findings(&settings.directory), []);
 }

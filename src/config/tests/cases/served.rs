@@ -105,6 +105,46 @@ pub(in crate::config::tests) const SERVED_CASES: &[Case] = &[
         "no field is required: any body that cannot be read would be accepted",
     ),
     Case(
+        "[[routes]]\npath = \"/a\"\nmethods = [\"GET\"]\naccess = { surfaces = [\"api\"] }\nserve = \"audit\"\nanswer.body = '{{ items }}'\n",
+        "\"audit\"",
+        "there is no audit trail whose entries could be listed",
+    ),
+    Case(
+        "[audit]\n[[routes]]\npath = \"/a\"\nmethods = [\"GET\"]\naccess = { surfaces = [\"api\"] }\nserve = \"audit\"\naudit = \"off\"\nanswer.body = '{{ items }}'\n",
+        "\"audit\"",
+        "who reads entries would have none: this route has `audit = \"off\"`",
+    ),
+    Case(
+        "[audit]\n[[routes]]\npath = \"/a\"\naccess = { surfaces = [\"api\"] }\nserve = \"audit\"\nanswer.body = '{{ items }}'\n",
+        "\"audit\"",
+        "entries are read with GET alone",
+    ),
+    Case(
+        "[audit]\n[[routes]]\npath = \"/a\"\nmethods = [\"GET\", \"POST\"]\naccess = { surfaces = [\"api\"] }\nserve = \"audit\"\nanswer.body = '{{ items }}'\n",
+        "\"audit\"",
+        "entries are read with GET alone",
+    ),
+    Case(
+        "[audit]\n[[routes]]\npath = \"/a\"\nmethods = [\"GET\"]\naccess = \"public\"\nserve = \"audit\"\nanswer.body = '{{ items }}'\n",
+        "\"audit\"",
+        "nobody is known on a public route: whose records would these be?",
+    ),
+    Case(
+        "[audit]\n[[routes]]\npath = \"/a\"\nmethods = [\"GET\"]\naccess = { surfaces = [\"api\"] }\nserve = \"audit\"\n",
+        "\"audit\"",
+        "nobody would be told what was made or found",
+    ),
+    Case(
+        "[audit]\n[[routes]]\npath = \"/a\"\nmethods = [\"GET\"]\naccess = { surfaces = [\"api\"] }\nserve = \"audit\"\nanswer.body = '[{% for e in items %}{{ e.endpoint }}{% endfor %}]'\n",
+        "e.endpoint",
+        "the template cannot be rendered: a value that does not exist is used",
+    ),
+    Case(
+        "[[routes]]\npath = \"/a\"\nmethods = [\"GET\"]\naccess = { surfaces = [\"api\"] }\nserve = \"list_roles\"\nanswer.body = '[{{ page.missing }}]'\n",
+        "page.missing",
+        "there is no variable `page.missing` here",
+    ),
+    Case(
         "[[routes]]\npath = \"/a\"\naccess = { surfaces = [\"api\"] }\n",
         "[[routes]]",
         "this one does not say how",

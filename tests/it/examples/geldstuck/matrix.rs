@@ -12,7 +12,7 @@ const ALL: &str = "GET HEAD POST PUT PATCH DELETE OPTIONS";
 
 /// What is documented: pattern, methods, a path of it, body, surfaces, status. `ID` stands for a pair
 /// made for the purpose.
-const DOCUMENTED: [(&str, &str, &str, &str, &str, u16); 17] = [
+const DOCUMENTED: [(&str, &str, &str, &str, &str, u16); 18] = [
     ("/v1/tenants/{tenantId}/api-keys", "POST", KEYS, "{}", "keys session", 201),
     ("/v1/tenants/{tenantId}/api-keys", "GET", KEYS, "", "keys session", 200),
     (
@@ -41,6 +41,8 @@ const DOCUMENTED: [(&str, &str, &str, &str, &str, u16); 17] = [
         "keys",
         200,
     ),
+    // Our own: the tenant's entries of the audit trail.
+    ("/v1/audit", "GET HEAD", "/v1/audit", "", "session", 200),
     ("/v1/auth/logout", "POST", "/v1/auth/logout", "", "session", 204),
     ("/v1/kyc/onfido", "POST", "/v1/kyc/onfido", r#"{"subject":"user_1"}"#, "keys", 201),
     ("/v1/tenants", ALL, "/v1/tenants", "", "keys", 200),
