@@ -11,7 +11,7 @@ use super::{CredentialEnd, EndTimes, ReadProblems, ReportEvidence, TrailReach, e
 
 /// What stands against a statement, and what only has to be known with it.
 #[derive(Default)]
-pub(super) struct Found {
+pub(super) struct GapsAndNotes {
     pub(super) gaps: Vec<String>,
     pub(super) notes: Vec<String>,
 }
@@ -57,8 +57,8 @@ pub(super) fn gaps(
     times: EndTimes,
     evidence: &mut ReportEvidence,
     unread: &mut ReadProblems,
-) -> Found {
-    let mut found = Found::default();
+) -> GapsAndNotes {
+    let mut found = GapsAndNotes::default();
     if let Some(doubt) = &end.doubt {
         found.gaps.push(format!(
             "the end is not confirmed ({doubt}): repeat the command until it exits with 0"
@@ -103,7 +103,7 @@ fn told(
     trails: &[Segments],
     name: &str,
     times: EndTimes,
-    found: &mut Found,
+    found: &mut GapsAndNotes,
     evidence: &mut ReportEvidence,
     unread: &mut ReadProblems,
 ) {
@@ -143,7 +143,7 @@ fn told(
 }
 
 /// Gateways that the receipts name, or cannot rule out, and whose trails were not given.
-fn unlisted(end: &CredentialEnd, reaches: &[TrailReach], found: &mut Found) {
+fn unlisted(end: &CredentialEnd, reaches: &[TrailReach], found: &mut GapsAndNotes) {
     if !end.has_receipts() {
         found
             .notes

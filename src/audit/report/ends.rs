@@ -101,7 +101,7 @@ pub(super) fn read(credential: &str, trails: &[Segments], newest: i64, evidence:
     told.sort_by_key(|told| (told.entry.time, told.trail, told.entry.seq));
     notes.append(&mut reader.notes);
     let mut actions = Vec::with_capacity(told.len());
-    for Told { trail, entry, action } in told {
+    for ActionWithEntry { trail, entry, action } in told {
         evidence.keep(trail, entry);
         actions.push(action);
     }
@@ -114,7 +114,7 @@ pub(super) fn read(credential: &str, trails: &[Segments], newest: i64, evidence:
 }
 
 /// An action with its entry.
-struct Told {
+struct ActionWithEntry {
     trail: usize,
     entry: FoundEntry,
     action: ReportAction,
@@ -137,7 +137,7 @@ impl LifeEvent {
 struct LifeReader<'r> {
     trails: &'r [Segments],
     unread: &'r mut ReadProblems,
-    told: Vec<Told>,
+    told: Vec<ActionWithEntry>,
     events: Vec<LifeEvent>,
     notes: Vec<String>,
     /// When the credential was made, if the trails tell it.
@@ -146,7 +146,7 @@ struct LifeReader<'r> {
 
 impl LifeReader<'_> {
     /// The actions whose target is this record. An `answered` entry tells the same as the `request` that follows it.
-    fn actions_on(&mut self, target: &str) -> Vec<Told> {
+    fn actions_on(&mut self, target: &str) -> Vec<ActionWithEntry> {
         let mut found = Vec::new();
         let query = EntryQuery {
             target: Some(target.to_owned()),
@@ -158,7 +158,7 @@ impl LifeReader<'_> {
             .filter(|told| told.action.text("kind") == Some("request"))
             .filter_map(|told| told.action.text("request_id").map(str::to_owned))
             .collect();
-        let is_double = |told: &Told| {
+        let is_double = |told: &ActionWithEntry| {
             told.action.text("kind") == Some("answered") && told.action.text("request_id").is_some_and(|id| ended.contains(id))
         };
         found.retain(|told| !is_double(told));
@@ -205,9 +205,9 @@ impl LifeReader<'_> {
         tenant
     }
 
-    fn keep(&mut self, told: Vec<Told>) {
+    fn keep(&mut self, told: Vec<ActionWithEntry>) {
         for told in told {
-            let is_there = |there: &Told| there.trail == told.trail && there.entry.seq == told.entry.seq;
+            let is_there = |there: &ActionWithEntry| there.trail == told.trail && there.entry.seq == told.entry.seq;
             if !self.told.iter().any(is_there) {
                 self.told.push(told);
             }
@@ -329,7 +329,7 @@ fn last_end<'e>(events: impl Iterator<Item = &'e LifeEvent>) -> Option<&'e LifeE
     since
 }
 
-fn told(trail: usize, entry: FoundEntry) -> Option<Told> {
+fn told(trail: usize, entry: FoundEntry) -> Option<ActionWithEntry> {
     let value: Value = serde_json::from_str(&entry.line).ok()?;
     let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let waited = value.get("wait").and_then(|wait| time_in(wait, "acknowledged_at"));
@@ -340,7 +340,7 @@ fn told(trail: usize, entry: FoundEntry) -> Option<Told> {
         entry: value,
         at,
     };
-    Some(Told { trail, entry, action })
+    Some(ActionWithEntry { trail, entry, action })
 }
 
 /// Who did it. A served route acts for whoever called it.
