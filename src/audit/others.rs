@@ -22,7 +22,7 @@ const MAX_OTHERS: usize = 2_000;
 /// Longest file of another gateway.
 const MAX_FILE: u64 = 16 * 1024;
 
-/// Longest file of the earlier checkpoints of another gateway: about 600 of them. When it is full, every second one of the
+/// Longest file of the earlier checkpoints of another gateway: about 1,200 of them. When it is full, every second one of the
 /// older half goes, so that the oldest stay and the recent ones stand closest to each other.
 const MAX_EARLIER: u64 = 256 * 1024;
 
@@ -223,7 +223,7 @@ mod tests {
         }
         assert!(std::fs::metadata(&path).unwrap().len() <= MAX_EARLIER);
         let sizes = sizes();
-        assert!(sizes.is_sorted() && (200..1_000).contains(&sizes.len()), "{}", sizes.len());
+        assert!(sizes.is_sorted() && (600..1_300).contains(&sizes.len()), "{}", sizes.len());
         assert_eq!((sizes.first(), sizes.last()), (Some(&1), Some(&(last - 1))));
         let recent = sizes.iter().filter(|size| **size > last - 200).count();
         assert!(recent > 150, "{recent} of the last 200");
