@@ -52,6 +52,9 @@ fn trail() -> tempfile::TempDir {
     directory
 }
 
+/// Makes a file of a trail other than it was written.
+type FileChange<'a> = &'a dyn Fn(&Path);
+
 /// What a query finds, and what it tells.
 struct Asked {
     seqs: Vec<u64>,
@@ -293,7 +296,7 @@ fn only_the_blocks_of_the_time_and_the_tenant_are_read() {
 #[test]
 fn an_index_that_cannot_be_used_is_told_before_the_segment_is_read_whole() {
     let whole = |path: &Path| fs::read(path).unwrap();
-    let change: [(&str, &dyn Fn(&Path)); 4] = [
+    let change: [(&str, FileChange<'_>); 4] = [
         ("No such file", &|index| fs::remove_file(index).unwrap()),
         ("is cut off", &|index| fs::write(index, &whole(index)[..100]).unwrap()),
         ("is damaged in page 0", &|index| {
@@ -353,7 +356,7 @@ fn what_is_not_as_it_should_be_is_named_and_the_rest_is_answered() {
         let path = file(trail, first, "jsonl");
         fs::write(&path, fs::read_to_string(&path).unwrap() + text).unwrap();
     };
-    let cases: [(&str, &str, &dyn Fn(&Path)); 9] = [
+    let cases: [(&str, &str, FileChange<'_>); 9] = [
         ("trail-1.jsonl: this is no segment of durward", "", &|trail| {
             fs::write(trail.join("trail-1.jsonl"), b"x").unwrap();
         }),
