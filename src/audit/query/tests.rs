@@ -491,6 +491,8 @@ fn the_cost_of_a_query_is_known_before_it_reads() {
 #[test]
 fn while_the_writer_appends_and_closes_nothing_is_missing() {
     use crate::audit::body::CapturedBodies;
+    use crate::audit::files::numbers;
+    use crate::audit::open_files::NEXT_LINES;
     use crate::audit::settings::{AuditSettings, Durable, OnFull};
     use crate::audit::trail::Trail;
     use crate::base::clock::SystemClock;
@@ -536,6 +538,10 @@ fn while_the_writer_appends_and_closes_nothing_is_missing() {
                     worker.tick();
                     // The entry `start` is the first one.
                     while trail.figures().entries < number + 2 {
+                        std::thread::yield_now();
+                    }
+                    // A segment has its name as soon as the one before it is on the disk; its entries are to be seen since then.
+                    while !numbers(&directory, "trail", NEXT_LINES).unwrap().is_empty() {
                         std::thread::yield_now();
                     }
                     written.store(number + 1, Ordering::Release);
