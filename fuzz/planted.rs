@@ -16,7 +16,8 @@ pub struct PlantedSecret {
 impl PlantedSecret {
     /// Whether the beginning of the secret stands in a text, encoded or not: the fuzzer learns it from comparisons.
     pub fn is_hinted(&self, text: &str) -> bool {
-        let beginning = self.canary.get(..6).unwrap_or(&self.canary);
+        // From its second character: the first one may be the end of an escape, as in `%24111`.
+        let beginning = self.canary.get(1..7).unwrap_or(&self.canary);
         let mut plain = text.replace('+', " ");
         for _ in 0..3 {
             if plain.contains(beginning) || text.contains(beginning) {

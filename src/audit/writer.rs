@@ -102,6 +102,8 @@ pub(super) struct Writer {
     frontier: Frontier,
     written: Frontier,
     files: OpenFiles,
+    /// Entries of the segment that has not begun: readers do not find them yet, so they are not counted.
+    unseen: u64,
     /// The tree at the end of the segment that is ending.
     ending: Frontier,
     /// Who waits until a written entry is on the disk, in the order of the entries.
@@ -176,6 +178,7 @@ impl Writer {
             batch: Batch::default(),
             written: frontier.clone(),
             files: OpenFiles::new(&settings, recovered.segment, recovered.nodes, recovered.bodies, disk.clone())?,
+            unseen: 0,
             ending: frontier.clone(),
             waiters: VecDeque::new(),
             body_waiters: Vec::new(),
@@ -263,14 +266,13 @@ impl Writer {
         if !self.pending.is_empty() && self.has_room() {
             return Duration::ZERO;
         }
-        let sync = self.unsynced.filter(|_| self.running.is_none());
-        let sync = sync.map_or(self.next_checkpoint, |since| since + self.sync_interval());
-        let checkpoint = if self.running.is_none() {
-            self.next_checkpoint
-        } else {
-            now + self.settings.checkpoint
-        };
-        sync.min(checkpoint).saturating_duration_since(now)
+        if self.running.is_some() {
+            // Its end is a message.
+            return self.settings.checkpoint;
+        }
+        let sync = self.unsynced.map(|since| since + self.sync_interval());
+        let due = sync.map_or(self.next_checkpoint, |sync| sync.min(self.next_checkpoint));
+        due.saturating_duration_since(now)
     }
 
     fn sync_interval(&self) -> Duration {
@@ -444,7 +446,11 @@ impl Writer {
         }
         let mut batch = std::mem::take(&mut self.batch);
         self.written = self.frontier.clone();
-        self.state.entries.fetch_add(batch.entries, Ordering::Relaxed);
+        if self.files.ending().is_some() {
+            self.unseen += batch.entries;
+        } else {
+            self.state.entries.fetch_add(batch.entries, Ordering::Relaxed);
+        }
         self.state.bytes.fetch_add(batch.lines.len() as u64, Ordering::Relaxed);
         self.unsynced.get_or_insert_with(instant);
         let now = self.clock.now().wall.0.max(1);
@@ -565,6 +571,7 @@ impl Writer {
             TreeDone::Done(signed) => {
                 self.publish(signed);
                 if let Some(full) = self.files.has_begun() {
+                    self.state.entries.fetch_add(std::mem::take(&mut self.unseen), Ordering::Relaxed);
                     self.archivist.hand_over(Chore::Close(full));
                     self.archivist.hand_over(Chore::Retain);
                 }

@@ -295,6 +295,11 @@ fn no_credential_is_in_anything_that_is_kept_or_shown_whatever_is_recorded() {
         found.extend(canaries.found_in(place, bytes));
     }
     found.extend(canaries.found_below(house.site.folder(), &["session.secret", "portal.secret"]));
+    // What is compressed is no hiding place.
+    for file in std::fs::read_dir(kept::directory(&house.site)).unwrap().flatten() {
+        let plain = kept::text_of(&file.path()).unwrap_or_default();
+        found.extend(canaries.found_in(&file.file_name().to_string_lossy(), &plain));
+    }
     found.sort();
     found.dedup();
     assert_eq!(found, [""; 0]);

@@ -1,5 +1,6 @@
 //! What a gateway of a test has kept in its trail.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -13,18 +14,36 @@ pub(super) fn directory(site: &Site) -> PathBuf {
     site.folder().join("state/audit")
 }
 
-/// The whole lines of the plain files whose names begin so, in order.
+/// The text of a file, also of a compressed one.
+pub(super) fn text_of(path: &Path) -> Option<Vec<u8>> {
+    let bytes = std::fs::read(path).ok()?;
+    if path.extension().is_none_or(|ending| ending != "gz") {
+        return Some(bytes);
+    }
+    let mut plain = Vec::new();
+    flate2::read::MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut plain).unwrap();
+    Some(plain)
+}
+
+/// The whole lines of the files whose names begin so, in order, open or closed.
 pub(super) fn lines_of(directory: &Path, prefix: &str) -> Vec<Value> {
     let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let is_meant = |path: &PathBuf| {
-        let name = path.file_name().unwrap().to_str().unwrap();
-        name.starts_with(prefix) && name.ends_with(".jsonl")
-    };
-    let mut files: Vec<PathBuf> = files.filter(is_meant).collect();
+    let mut files: Vec<(String, PathBuf)> = files
+        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), path))
+        .filter(|(name, _)| name.starts_with(prefix) && (name.ends_with(".jsonl") || name.ends_with(".jsonl.gz")))
+        .collect();
     files.sort();
     let mut lines = Vec::new();
-    for path in files {
-        let text = std::fs::read_to_string(path).unwrap();
+    let mut before = String::new();
+    for (name, path) in files {
+        // While a segment is closed both are there, and the plain one goes then.
+        let is_again = name.strip_suffix(".gz").is_some_and(|plain| plain == before);
+        let zipped = path.with_extension("jsonl.gz");
+        let Some(text) = text_of(&path).or_else(|| text_of(&zipped)).filter(|_| !is_again) else {
+            continue;
+        };
+        before = name;
+        let text = String::from_utf8(text).unwrap();
         // A line that is being written is not one yet.
         let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
         lines.extend(whole.map(|line| serde_json::from_str::<Value>(line).unwrap()));

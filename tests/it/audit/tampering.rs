@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use durward::audit::checkpoint::notes;
+use durward::audit::closed::close;
 use durward::audit::verify::{Finding, TrailWitness};
 
 use super::evidence::{Chance, Trail, assert_whole, first_of, lines};
@@ -19,7 +20,7 @@ const TRIES: usize = 3;
 fn is_named(found: &Finding, file: &str) -> bool {
     let of = |name: &str| (name.split('-').next().map(str::to_owned), first_of(name));
     found.file == file
-        || (file.starts_with("trail-") && of(&found.file) == of(file))
+        || (file.contains('-') && of(&found.file) == of(file))
         || (file.starts_with("bodies-") && found.file.starts_with("bodies") && found.seq == first_of(file))
 }
 
@@ -118,6 +119,9 @@ fn tampered(way: Way, name: &str, files: &BTreeMap<String, Vec<u8>>, chance: &mu
 #[test]
 fn each_kind_of_file_tampered_with_in_each_way_is_found_and_named() {
     let trail = Trail::whole();
+    for first in [3, 605] {
+        close(&trail.directory.join(format!("bodies-{first:020}.jsonl"))).unwrap();
+    }
     let untouched = trail.files();
     let kinds: std::collections::BTreeSet<String> = untouched
         .keys()
@@ -126,7 +130,9 @@ fn each_kind_of_file_tampered_with_in_each_way_is_found_and_named() {
     assert_eq!(
         kinds.iter().map(String::as_str).collect::<Vec<_>>(),
         [
+            "bodies-.index",
             "bodies-.jsonl",
+            "bodies-.jsonl.gz",
             "checkpoint",
             "nodes",
             "trail-.checkpoints",
