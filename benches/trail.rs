@@ -1,6 +1,8 @@
 //! Makes a large audit trail with the writer that gateways have, and times questions to it through a real `durward`:
 //! `trail make DIRECTORY ENTRIES`, then `trail ask DURWARD DIRECTORY`.
 
+#![allow(clippy::print_stdout, reason = "figures are what this is run for")]
+
 use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;

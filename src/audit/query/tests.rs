@@ -52,6 +52,9 @@ fn trail() -> tempfile::TempDir {
     directory
 }
 
+/// Makes a file of a trail other than it was written.
+type FileChange<'a> = &'a dyn Fn(&Path);
+
 /// What a query finds, and what it tells.
 struct Asked {
     seqs: Vec<u64>,
@@ -293,7 +296,7 @@ fn only_the_blocks_of_the_time_and_the_tenant_are_read() {
 #[test]
 fn an_index_that_cannot_be_used_is_told_before_the_segment_is_read_whole() {
     let whole = |path: &Path| fs::read(path).unwrap();
-    let change: [(&str, &dyn Fn(&Path)); 4] = [
+    let change: [(&str, FileChange<'_>); 4] = [
         ("No such file", &|index| fs::remove_file(index).unwrap()),
         ("is cut off", &|index| fs::write(index, &whole(index)[..100]).unwrap()),
         ("is damaged in page 0", &|index| {
@@ -353,7 +356,7 @@ fn what_is_not_as_it_should_be_is_named_and_the_rest_is_answered() {
         let path = file(trail, first, "jsonl");
         fs::write(&path, fs::read_to_string(&path).unwrap() + text).unwrap();
     };
-    let cases: [(&str, &str, &dyn Fn(&Path)); 9] = [
+    let cases: [(&str, &str, FileChange<'_>); 9] = [
         ("trail-1.jsonl: this is no segment of durward", "", &|trail| {
             fs::write(trail.join("trail-1.jsonl"), b"x").unwrap();
         }),
@@ -488,6 +491,8 @@ fn the_cost_of_a_query_is_known_before_it_reads() {
 #[test]
 fn while_the_writer_appends_and_closes_nothing_is_missing() {
     use crate::audit::body::CapturedBodies;
+    use crate::audit::files::numbers;
+    use crate::audit::open_files::NEXT_LINES;
     use crate::audit::settings::{AuditSettings, Durable, OnFull};
     use crate::audit::trail::Trail;
     use crate::base::clock::SystemClock;
@@ -533,6 +538,10 @@ fn while_the_writer_appends_and_closes_nothing_is_missing() {
                     worker.tick();
                     // The entry `start` is the first one.
                     while trail.figures().entries < number + 2 {
+                        std::thread::yield_now();
+                    }
+                    // A segment has its name as soon as the one before it is on the disk; its entries are to be seen since then.
+                    while !numbers(&directory, "trail", NEXT_LINES).unwrap().is_empty() {
                         std::thread::yield_now();
                     }
                     written.store(number + 1, Ordering::Release);
