@@ -6,7 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::disk::{AppendFile, Disk, open_to_write};
+use super::disk::{AppendFile, TrailDisk, open_to_write};
 use super::files::bodies_file;
 use super::settings::AuditSettings;
 
@@ -15,7 +15,7 @@ const MAX_SEGMENT: u64 = 64 * 1_024 * 1_024;
 
 pub(super) struct BodySegments {
     directory: PathBuf,
-    disk: Arc<dyn Disk>,
+    disk: Arc<dyn TrailDisk>,
     max: u64,
     open: Option<OpenBodies>,
     /// The number of the segment that the next body goes to, where it was begun already.
@@ -35,7 +35,7 @@ struct OpenBodies {
 }
 
 impl BodySegments {
-    pub(super) fn new(settings: &AuditSettings, first: Option<u64>, disk: Arc<dyn Disk>) -> Self {
+    pub(super) fn new(settings: &AuditSettings, first: Option<u64>, disk: Arc<dyn TrailDisk>) -> Self {
         Self {
             directory: settings.directory.clone(),
             disk,

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// What is asked of the disk. Tests put one in its place that fails.
-pub(super) trait Disk: Send + Sync {
+pub(super) trait TrailDisk: Send + Sync {
     fn write_at(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()>;
 
     /// Returns when everything that was written to the file before is on the disk.
@@ -19,7 +19,7 @@ pub(super) trait Disk: Send + Sync {
 /// The disk of the machine.
 pub(super) struct RealDisk;
 
-impl Disk for RealDisk {
+impl TrailDisk for RealDisk {
     fn write_at(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
         file.write_all_at(bytes, at)
     }
@@ -43,7 +43,7 @@ pub(super) fn open_to_write(path: &Path) -> io::Result<File> {
 /// A file that grows at its end. It keeps what was written since the last sync, and can write it again.
 pub(super) struct AppendFile {
     file: Arc<File>,
-    disk: Arc<dyn Disk>,
+    disk: Arc<dyn TrailDisk>,
     length: u64,
     synced: u64,
     /// What stands between `synced` and `length`.
@@ -54,7 +54,7 @@ pub(super) struct AppendFile {
 
 impl AppendFile {
     /// Continues a file that is on the disk.
-    pub(super) fn new(file: File, disk: Arc<dyn Disk>) -> io::Result<Self> {
+    pub(super) fn new(file: File, disk: Arc<dyn TrailDisk>) -> io::Result<Self> {
         let length = file.metadata()?.len();
         Ok(Self {
             file: Arc::new(file),

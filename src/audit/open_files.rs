@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::batch::Batch;
 use super::bodies::BodySegments;
-use super::disk::{AppendFile, Disk, open_to_write};
+use super::disk::{AppendFile, TrailDisk, open_to_write};
 use super::files::{segment_file, sync_directory};
 use super::recovery::OpenSegment;
 use super::settings::AuditSettings;
@@ -29,7 +29,7 @@ struct WrittenSegment {
 }
 
 impl WrittenSegment {
-    fn of(segment: OpenSegment, disk: &Arc<dyn Disk>) -> io::Result<Self> {
+    fn of(segment: OpenSegment, disk: &Arc<dyn TrailDisk>) -> io::Result<Self> {
         Ok(Self {
             first: segment.first,
             lines: AppendFile::new(segment.lines, disk.clone())?,
@@ -40,7 +40,7 @@ impl WrittenSegment {
 
 pub(super) struct OpenFiles {
     directory: PathBuf,
-    disk: Arc<dyn Disk>,
+    disk: Arc<dyn TrailDisk>,
     segment: WrittenSegment,
     /// The segment before, until its end is signed.
     ending: Option<WrittenSegment>,
@@ -56,7 +56,7 @@ impl OpenFiles {
         segment: OpenSegment,
         nodes: fs::File,
         bodies: Option<u64>,
-        disk: Arc<dyn Disk>,
+        disk: Arc<dyn TrailDisk>,
     ) -> io::Result<Self> {
         Ok(Self {
             directory: settings.directory.clone(),

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use crate::base::clock::{Clock, UnixMillis};
 
 use super::checkpoint::CheckpointSigner;
-use super::disk::Disk;
+use super::disk::TrailDisk;
 use super::files::{append_to, replace, segment_file};
 use super::open_files::name_next;
 use super::tree::Hash;
@@ -72,7 +72,7 @@ impl Syncer {
     pub(super) fn start(
         directory: PathBuf,
         signer: CheckpointSigner,
-        disk: Arc<dyn Disk>,
+        disk: Arc<dyn TrailDisk>,
         clock: Arc<dyn Clock>,
         writer: Sender<Message>,
         lock: Arc<File>,
@@ -109,7 +109,7 @@ impl Syncer {
 struct SyncWork {
     directory: PathBuf,
     signer: CheckpointSigner,
-    disk: Arc<dyn Disk>,
+    disk: Arc<dyn TrailDisk>,
     clock: Arc<dyn Clock>,
     writer: Sender<Message>,
     _lock: Arc<File>,

@@ -20,7 +20,7 @@ use crate::base::ids::GatewayId;
 
 use super::body::CapturedBodies;
 use super::checkpoint::{CheckpointVerifier, KeyError, public_key_of};
-use super::disk::{Disk, RealDisk};
+use super::disk::{RealDisk, TrailDisk};
 use super::others::{OtherKept, OtherRefused, keep_other, published};
 use super::recovery;
 use super::settings::{AuditSettings, Durable, OnFull};
@@ -176,7 +176,12 @@ impl Trail {
         Self::open_on(Arc::new(RealDisk), settings, gateway, clock)
     }
 
-    fn open_on(disk: Arc<dyn Disk>, settings: AuditSettings, gateway: &GatewayId, clock: Arc<dyn Clock>) -> Result<Arc<Self>, TrailError> {
+    fn open_on(
+        disk: Arc<dyn TrailDisk>,
+        settings: AuditSettings,
+        gateway: &GatewayId,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, TrailError> {
         let state = Arc::<State>::default();
         let now = clock.now().wall;
         state.checkpoint_at.store(now.0, Ordering::Relaxed);

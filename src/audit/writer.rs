@@ -15,7 +15,7 @@ use crate::telemetry::members::{Timestamp, text};
 
 use super::archivist::{Archivist, Chore};
 use super::batch::{Batch, Losses, Waiter, WaitingFor};
-use super::disk::Disk;
+use super::disk::TrailDisk;
 use super::open_files::OpenFiles;
 use super::recovery::Recovered;
 use super::settings::{AuditSettings, Durable, OnFull};
@@ -87,6 +87,8 @@ struct RunningSync {
     /// Whether its end shows that a disk that failed works again.
     shows_health: bool,
     has_tree: bool,
+    /// Whether it signs the end of a segment.
+    ends_segment: bool,
 }
 
 pub(super) struct Writer {
@@ -137,7 +139,7 @@ impl Writer {
         recovered: Recovered,
         state: Arc<State>,
         clock: Arc<dyn Clock>,
-        disk: Arc<dyn Disk>,
+        disk: Arc<dyn TrailDisk>,
         queue: Sender<Message>,
     ) -> Result<Self, TrailError> {
         let failed = TrailError::io(&settings.directory);
@@ -157,7 +159,7 @@ impl Writer {
         recovered: Recovered,
         state: Arc<State>,
         clock: Arc<dyn Clock>,
-        disk: Arc<dyn Disk>,
+        disk: Arc<dyn TrailDisk>,
         queue: Sender<Message>,
     ) -> io::Result<Self> {
         let lock: Arc<File> = Arc::new(recovered.lock);
@@ -518,6 +520,7 @@ impl Writer {
             began: self.clock.now().wall,
             shows_health: self.is_failing() && ending.is_none(),
             has_tree,
+            ends_segment: ending.is_some(),
         });
         if ending.is_none() {
             self.unsynced = None;
@@ -556,11 +559,12 @@ impl Writer {
 
     /// Says whether all of it is done.
     fn end_tree(&mut self, done: TreeDone) -> bool {
-        self.running = None;
+        // A checkpoint that was on its way when the segment became full is not the one of its end.
+        let ends_segment = self.running.take().is_some_and(|running| running.ends_segment);
         self.files.end_hash_sync(!matches!(done, TreeDone::NotSynced(_)));
         match done {
             TreeDone::NotSynced(error) => self.fail_sync(&error),
-            TreeDone::NotSigned(error) if self.files.ending().is_some() => self.fail_ending(&error),
+            TreeDone::NotSigned(error) if ends_segment => self.fail_ending(&error),
             TreeDone::NotSigned(error) => {
                 tracing::error!(%error, alarm = "audit_not_written", "a checkpoint of the audit trail cannot be written");
             }
@@ -570,7 +574,7 @@ impl Writer {
             }
             TreeDone::Done(signed) => {
                 self.publish(signed);
-                if let Some(full) = self.files.has_begun() {
+                if ends_segment && let Some(full) = self.files.has_begun() {
                     self.state.entries.fetch_add(std::mem::take(&mut self.unseen), Ordering::Relaxed);
                     self.archivist.hand_over(Chore::Close(full));
                     self.archivist.hand_over(Chore::Retain);

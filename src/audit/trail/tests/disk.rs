@@ -45,7 +45,7 @@ impl FaultyDisk {
     }
 }
 
-impl Disk for FaultyDisk {
+impl TrailDisk for FaultyDisk {
     fn write_at(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
         if self.is_full.load(Ordering::Relaxed) {
             // A full disk takes a part of it.
