@@ -153,7 +153,7 @@ fn copy(ends: &mut [Option<TcpStream>], from: usize, buffer: &mut [u8]) {
     }
 }
 
-/// The service: answers every request head with the same bytes.
+/// The service: answers every request without a body with the same bytes, and sends a body back.
 fn serve(address: SocketAddr) -> io::Result<()> {
     let mut poll = Poll::new()?;
     let mut listener = TcpListener::bind(address)?;
@@ -180,7 +180,7 @@ fn serve(address: SocketAddr) -> io::Result<()> {
     }
 }
 
-/// Answers the heads that have arrived; false when the client is gone.
+/// Answers the requests that have arrived; false when the client is gone.
 fn answer(client: &mut TcpStream, unread: &mut Vec<u8>, buffer: &mut [u8]) -> bool {
     loop {
         match client.read(buffer) {
@@ -189,12 +189,34 @@ fn answer(client: &mut TcpStream, unread: &mut Vec<u8>, buffer: &mut [u8]) -> bo
             Err(e) => return e.kind() == io::ErrorKind::WouldBlock,
         }
         while let Some(end) = memchr::memmem::find(unread, b"\r\n\r\n") {
-            unread.drain(..end + 4);
-            if client.write_all(ANSWER).is_err() {
+            let length = if unread.starts_with(b"POST") {
+                content_length(&unread[..end])
+            } else {
+                0
+            };
+            if unread.len() < end + 4 + length {
+                break;
+            }
+            let rest = unread.split_off(end + 4 + length);
+            let request = std::mem::replace(unread, rest);
+            let sent = match &request[end + 4..] {
+                [] => client.write_all(ANSWER),
+                body => {
+                    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
+                    client.write_all(&[head.as_bytes(), body].concat())
+                }
+            };
+            if sent.is_err() {
                 return false;
             }
         }
     }
+}
+
+fn content_length(head: &[u8]) -> usize {
+    let head = String::from_utf8_lossy(head).to_ascii_lowercase();
+    let value = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+    value.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
 }
 
 fn connect(address: SocketAddr) -> io::Result<TcpStream> {
