@@ -302,8 +302,8 @@ fn a_kill_while_a_segment_ends_loses_nothing_of_the_next_one() {
     drop(again);
     assert_eq!(findings(&killed.directory), []);
     let told = lines(&killed.directory);
-    let whole = told.len() == 304 - 256 || told.len() == 304 + 1;
-    assert!(whole, "{}", told.len());
+    // The first segment may be compressed already, and is not read here then.
+    assert!([305, 305 - 256].contains(&told.len()), "{}", told.len());
     assert_eq!((count(&told, "unclean_stop"), count(&told, "torn_tail")), (1, 0));
     // A crash of the machine may take the end of the segment before: then the next one is no part of the trail.
     let path = segment_file(&crashed.directory, 0, "jsonl");
