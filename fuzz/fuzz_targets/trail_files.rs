@@ -9,7 +9,7 @@ use durward::audit::checkpoint::{Checkpoint, CheckpointSigner, CheckpointVerifie
 use durward::audit::closed::{check, close};
 use durward::audit::others::{keep_other, published};
 use durward::audit::prove::{Prover, entries_of_request};
-use durward::audit::query::{EntryOrder, EntryQuery, Follower, Matches, StatusFilter, bytes_without_index};
+use durward::audit::query::{EntryOrder, EntryQuery, Follower, Matches, QueryCost, StatusFilter};
 use durward::audit::segments::Segments;
 use durward::audit::tree::{Frontier, leaf_hash};
 use durward::audit::verify::verify;
@@ -168,7 +168,7 @@ fn ask(site: &Site) {
         },
     ];
     for query in &queries {
-        let _ = bytes_without_index(&segments, query);
+        let _ = QueryCost::of(&segments, query, None);
         let mut matches = Matches::new(&segments, query);
         assert!(matches.by_ref().count() < 1_000_000);
         let _ = matches.problems();
