@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::admin::events::{EventList, EventView};
 use crate::admin::receipts::{GatewayList, GatewayView};
 
+use super::actor::actor_name;
 use super::client::OperatorClient;
 use super::failure::{Exit, Failure};
-use super::output::{self, Printer};
+use super::output::{self, Printer, visible_in_line};
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct EventArgs {
@@ -110,30 +110,11 @@ fn show(out: &mut dyn io::Write, event: &EventView, own: &str) -> io::Result<()>
     let at = event.at.as_deref().unwrap_or("at an unknown time");
     write!(out, "{:>8}  {at:<24}  {:<10}  {}", event.position, event.kind, event.id)?;
     match (&event.action, &event.who, &event.gateway) {
-        (Some(action), Some(who), _) => write!(out, "  {action} by {}", name_of(who))?,
+        (Some(action), Some(who), _) => write!(out, "  {action} by {}", visible_in_line(&actor_name(who)))?,
         (_, _, Some(gateway)) if gateway != own => write!(out, "  through {gateway}, whose trail tells by whom")?,
         _ => {}
     }
     writeln!(out)
-}
-
-/// Whoever acted: an operator's user name, or the number where it has none; the caller of a served route.
-fn name_of(who: &Value) -> String {
-    let text = |name: &str| who.get(name).and_then(Value::as_str);
-    if text("via") == Some("route") {
-        let caller = match (text("credential"), text("subject")) {
-            (Some(credential), Some(subject)) => format!("{credential} ({subject})"),
-            (Some(caller), None) | (None, Some(caller)) => caller.to_owned(),
-            (None, None) => "a caller without a credential".to_owned(),
-        };
-        let tenant = text("tenant").map(|tenant| format!(" of {tenant}")).unwrap_or_default();
-        return format!("{caller}{tenant} on route {}", text("route").unwrap_or("(unknown)"));
-    }
-    match (text("user"), who.get("uid")) {
-        (Some(user), _) => user.to_owned(),
-        (None, Some(uid)) => format!("user id {uid}"),
-        (None, None) => "an operator".to_owned(),
-    }
 }
 
 pub(crate) fn gateways(client: &OperatorClient, printer: &Printer) -> Result<(), Failure> {
@@ -174,4 +155,31 @@ fn row(gateway: &GatewayView) -> [String; 7] {
         format!("{} ms ago", gateway.heard_ms_ago),
         gateway.version.clone(),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_callers_subject_stays_within_the_line_of_its_event() {
+        let event = EventView {
+            position: 7,
+            at: None,
+            kind: "credential".into(),
+            id: "key_1".into(),
+            who: Some(json!({ "via": "route", "route": "keys", "subject": "ann\n8  by root\u{202e}" })),
+            action: Some("mint".into()),
+            gateway: Some("edge-1".into()),
+            seq: None,
+            request_id: None,
+        };
+        let mut out = Vec::new();
+        show(&mut out, &event, "edge-1").unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.contains("mint by ann\\n8  by root\\u202e on route keys"), "{text}");
+    }
 }

@@ -9,6 +9,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 
 mod accounts;
+mod actor;
 mod args;
 mod audit;
 mod check;

@@ -146,6 +146,14 @@ pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// The same for one line of several: a line feed would begin another, which the sender of the request made up.
+pub(crate) fn visible_in_line(text: &str) -> Cow<'_, str> {
+    match visible(text) {
+        Cow::Borrowed(text) if !text.contains('\n') => Cow::Borrowed(text),
+        text => Cow::Owned(text.replace('\n', "\\n")),
+    }
+}
+
 /// Values under names, aligned. Empty values are left out.
 pub(crate) fn fields(out: &mut dyn Write, fields: &[(&str, &str)]) -> io::Result<()> {
     let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
@@ -243,4 +251,16 @@ pub(crate) fn status(out: &mut dyn Write, status: &GatewayStatus) -> io::Result<
             ("in flight", &status.in_flight.to_string()),
         ],
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_a_request_steers_no_terminal_and_begins_no_line() {
+        assert_eq!(visible("one\ntwo \u{1b}[2J\u{202e}é"), "one\ntwo \\u001b[2J\\u202eé");
+        assert_eq!(visible_in_line("one\ntwo \u{1b}[2J"), "one\\ntwo \\u001b[2J");
+        assert_eq!(visible_in_line("key_1 (ann) of acmé"), "key_1 (ann) of acmé");
+    }
 }

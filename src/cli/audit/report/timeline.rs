@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::audit::report::{CredentialReport, CredentialUse, ReportAction};
-use crate::cli::output::{fields, table};
+use crate::cli::actor::actor_name;
+use crate::cli::output::{fields, table, visible_in_line};
 
 /// Most requests of one sort that people are shown one by one. `--json` has more.
 const SHOWN_USES: usize = 20;
@@ -24,7 +25,7 @@ struct TimelineRow {
 }
 
 impl TimelineRow {
-    /// Of no gateway.
+    /// A line that no single gateway tells.
     fn alone(time: &str, what: &str) -> Self {
         Self {
             time: time.to_owned(),
@@ -41,11 +42,15 @@ pub(super) fn show(report: &CredentialReport, bound: Duration, out: &mut dyn Wri
     rows.sort_by(|a, b| a.time.cmp(&b.time));
     let mut cells = Vec::new();
     for row in rows {
-        cells.push([row.time, plain(&row.gateway), plain(&row.what)]);
+        cells.push([
+            row.time,
+            visible_in_line(&row.gateway).into_owned(),
+            visible_in_line(&row.what).into_owned(),
+        ]);
         cells.extend(
             row.below
                 .into_iter()
-                .map(|line| [String::new(), String::new(), format!("  {}", plain(&line))]),
+                .map(|line| [String::new(), String::new(), format!("  {}", visible_in_line(&line))]),
         );
     }
     writeln!(out)?;
@@ -79,7 +84,7 @@ pub(super) fn show(report: &CredentialReport, bound: Duration, out: &mut dyn Wri
     }
     for (name, lines) in [("note", &report.notes), ("gap", &report.gaps)] {
         for line in lines {
-            writeln!(out, "{name}: {}", plain(line))?;
+            writeln!(out, "{name}: {}", visible_in_line(line))?;
         }
     }
     writeln!(out, "{}", report.statement)
@@ -103,17 +108,17 @@ fn show_summary(report: &CredentialReport, out: &mut dyn Write) -> io::Result<()
     fields(
         out,
         &[
-            ("credential", &plain(&report.credential)),
-            ("tenant", &plain(report.tenant.as_deref().unwrap_or_default())),
+            ("credential", &visible_in_line(&report.credential)),
+            ("tenant", &visible_in_line(report.tenant.as_deref().unwrap_or_default())),
             ("requests", &requests),
-            ("first use", &plain(&use_of(&uses.first_use))),
-            ("last use", &plain(&use_of(&uses.last_use))),
+            ("first use", &visible_in_line(&use_of(&uses.first_use))),
+            ("last use", &visible_in_line(&use_of(&uses.last_use))),
             ("gateways", &counted(&uses.by_gateway)),
             ("routes", &counted(&uses.routes)),
             ("addresses", &counted(&uses.addresses)),
             ("statuses", &counted(&uses.statuses)),
             ("denials", &counted(&uses.denials)),
-            ("trails", &plain(&trails.collect::<Vec<_>>().join("; "))),
+            ("trails", &visible_in_line(&trails.collect::<Vec<_>>().join("; "))),
         ],
     )
 }
@@ -130,7 +135,7 @@ fn counted(counts: &BTreeMap<String, u64>) -> String {
     if sorted.len() > SHOWN_VALUES {
         words.push(format!("and {} more", sorted.len() - SHOWN_VALUES));
     }
-    plain(&words.join(", "))
+    visible_in_line(&words.join(", ")).into_owned()
 }
 
 fn rows(report: &CredentialReport, bound: Duration) -> Vec<TimelineRow> {
@@ -265,7 +270,10 @@ fn of_operator(action: &ReportAction, credential: &str) -> String {
         _ => ": whether it was done is NOT KNOWN".to_owned(),
     };
     let message = text("message").map_or_else(String::new, |message| format!(": {message}"));
-    format!("{subject}{word} by {}{ends}{outcome}{message}", who(&action.entry))
+    format!(
+        "{subject}{word} by {}{ends}{outcome}{message}",
+        actor_name(action.entry.get("who").unwrap_or(&Value::Null))
+    )
 }
 
 fn operator_word(verb: &str) -> &str {
@@ -296,17 +304,6 @@ fn served_word(verb: &str) -> &str {
     }
 }
 
-fn who(entry: &Value) -> String {
-    let who = entry.get("who").unwrap_or(&Value::Null);
-    let text = |name: &str| who.get(name).and_then(Value::as_str);
-    let uid = who.get("uid").map(|uid| format!("uid {uid}"));
-    match (text("user"), uid) {
-        (Some(user), Some(uid)) => format!("{user} ({uid})"),
-        (None, Some(uid)) => uid,
-        _ => text("via").unwrap_or("somebody").to_owned(),
-    }
-}
-
 fn receipts(action: &ReportAction) -> Vec<String> {
     let wait = action.entry.get("wait");
     let gateways = wait.and_then(|wait| wait.get("gateways")?.as_array());
@@ -333,9 +330,4 @@ fn receipt(gateway: &Value) -> String {
     }
     let by = gateway.get("stopped_by").and_then(Value::as_str).unwrap_or("an unknown time");
     format!("{id} did NOT confirm; it must have stopped by {by}")
-}
-
-/// Text of an entry without what would move the cursor of a terminal.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
