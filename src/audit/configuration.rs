@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::files::read_bounded;
 use super::files::replace;
-use super::verify::read_bounded;
 
 /// Longest file: a hundred times the configuration of a large gateway.
 const MAX_FILE: u64 = 16 * 1024 * 1024;

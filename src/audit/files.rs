@@ -1,12 +1,12 @@
 //! Files of the trail: their names, and how they are made and replaced.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// Digits of the `seq` in a file's name, so that names are in the order of their numbers.
-const DIGITS: usize = 20;
+pub(super) const DIGITS: usize = 20;
 
 /// The name of a file of the segment that begins with this entry: `trail-00000000000000000256.jsonl`.
 #[must_use]
@@ -62,4 +62,14 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 /// Makes what was renamed, made or removed in a directory outlive the machine.
 pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
+}
+
+/// Reads a file that is text and not longer than `bound` bytes.
+pub(super) fn read_bounded(path: &Path, bound: u64) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(bound + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > bound {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is too long"));
+    }
+    Ok(text)
 }

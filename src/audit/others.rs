@@ -12,8 +12,8 @@ use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::{Checkpoint, CheckpointVerifier, InvalidCheckpoint, gateway_of, notes};
+use super::files::read_bounded;
 use super::files::{append_to, replace};
-use super::verify::read_bounded;
 use crate::base::ids::GatewayId;
 
 /// Most gateways whose checkpoints are kept: more than one store has.

@@ -128,7 +128,7 @@ const MAX_ENTRIES: usize = 16;
 /// What a trail has of a request.
 #[derive(Debug)]
 pub struct RequestEntries {
-    /// In order.
+    /// In the order of their numbers.
     pub entries: Vec<PlacedEntry>,
     /// What could not be read, for people. Entries may be missing because of it.
     pub problems: Vec<String>,

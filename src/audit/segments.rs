@@ -6,9 +6,7 @@ use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::closed::{ClosedSegment, MemberReader};
-
-/// Digits of a segment's number.
-const DIGITS: usize = 20;
+use super::files::DIGITS;
 
 /// How often a directory is read anew because a segment in it seems to be missing.
 const LISTINGS: usize = 5;

@@ -35,7 +35,7 @@ pub struct TenantFilter {
 /// What one page may cost. A page that would cost more is shorter, and the next one goes on from there.
 #[derive(Debug, Clone, Copy)]
 pub struct PageBounds {
-    /// Most entries.
+    /// Most entries of the page.
     pub entries: usize,
     /// Bytes of entries after which the page ends.
     pub size: usize,

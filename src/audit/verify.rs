@@ -4,12 +4,12 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::checkpoint::{Checkpoint, CheckpointVerifier, MAX_CHECKPOINT, gateway_of, notes};
+use super::checkpoint::{CheckpointVerifier, gateway_of};
 use super::closed;
 use super::trail::MAX_ENTRY;
 use super::tree::{Frontier, HASH_LEN, Hash, SUBTREE, leaf_hash};
@@ -18,22 +18,23 @@ use crate::base::clock::{UnixMillis, instant};
 mod bodies;
 mod fault;
 mod files;
+mod leaves;
 mod lines;
+mod points;
 
 pub use bodies::BodyFigures;
 use bodies::BodyWalk;
 pub use fault::{Fault, Finding};
 use files::{SegmentFiles, TrailFiles};
+use leaves::LeafReader;
 use lines::{LineEnd, LineHead, LineReader, same_lines};
+pub use points::read_witnesses;
 
 /// Most findings that a verdict names. The first is what matters; one broken block may make thousands.
 const MAX_FINDINGS: usize = 100;
 
 /// Most entries that differ from their leaves between two checkpoints and are named one by one.
 const MAX_SUSPECTS: usize = 1_000;
-
-/// Largest file of checkpoints that is read: about 700 000 of them, a segment that was open for 80 days.
-const MAX_CHECKPOINTS: u64 = 256 * 1024 * 1024;
 
 /// A verification begins anew while the files change under it, at least so often, ...
 const MIN_TRIES: u32 = 3;
@@ -258,135 +259,6 @@ impl<'a> Walk<'a> {
             self.findings.sort_by_key(|finding| finding.seq);
             self.more += (self.findings.len() - MAX_FINDINGS) as u64;
             self.findings.truncate(MAX_FINDINGS);
-        }
-    }
-
-    /// Reads the checkpoints that stand beside the segments.
-    fn read_checkpoints(&mut self, files: &TrailFiles) {
-        let ends: Vec<u64> = files.segments.keys().skip(1).copied().collect();
-        for (i, (first, segment)) in files.segments.iter().enumerate() {
-            let end = ends.get(i).copied();
-            let Some(path) = &segment.checkpoints else {
-                // The open segment has its first checkpoint a little after its first entry.
-                if end.is_some() {
-                    self.tell(*first, format!("trail-{first:020}.checkpoints"), Fault::FileMissing);
-                }
-                continue;
-            };
-            let name = name_of(path);
-            let text = match read_bounded(path, MAX_CHECKPOINTS) {
-                Ok(text) => text,
-                Err(error) => {
-                    self.tell(*first, name, Fault::Unreadable(error.to_string()));
-                    continue;
-                }
-            };
-            let (all, whole) = notes(&text);
-            let mut size = *first;
-            for (number, note) in all.iter().enumerate() {
-                if number > 0 && all.get(number - 1) == Some(note) {
-                    self.tell(size, name.clone(), Fault::CheckpointOutOfPlace { size });
-                    continue;
-                }
-                match self.key.verify(note) {
-                    Err(invalid) => self.tell(size, name.clone(), invalid.into()),
-                    Ok(signed) if signed.size < size || end.is_some_and(|end| signed.size > end) => {
-                        self.tell(size, name.clone(), Fault::CheckpointOutOfPlace { size: signed.size });
-                    }
-                    Ok(signed) => {
-                        size = signed.size;
-                        self.add_own(&signed, &name);
-                    }
-                }
-            }
-            if whole < text.len() {
-                let torn = Finding {
-                    seq: size,
-                    file: name,
-                    fault: Fault::CheckpointTorn,
-                };
-                match end {
-                    Some(_) => self.tell(torn.seq, torn.file, torn.fault),
-                    // A crash leaves it so.
-                    None => self.torn_checkpoint = Some(torn),
-                }
-            } else if end.is_some_and(|end| size < end) {
-                self.tell(size, name, Fault::TooShort);
-            }
-        }
-    }
-
-    fn add_own(&mut self, signed: &Checkpoint, source: &str) {
-        if signed.size >= self.newest_own {
-            self.newest_own = signed.size;
-            self.signed_at = signed.time;
-        }
-        self.points.push_back(Point {
-            size: signed.size,
-            root: signed.root,
-            source: format!("the checkpoint of {} entries in {source}", signed.size),
-            own: true,
-            time: signed.time,
-        });
-    }
-
-    /// Judges the file `checkpoint` by the checkpoints beside the segments.
-    fn read_newest(&mut self, text: Option<&str>, files: &TrailFiles) {
-        const NAME: &str = "checkpoint";
-        let (newest, previous) = self.newest_sizes();
-        let Some(text) = text else {
-            match newest {
-                0 => self.notes.push("no checkpoint was signed yet: nothing is proven".into()),
-                // A gateway makes it after it has added the first checkpoint to the segment.
-                _ if previous == 0 => self.behind = Some(Fault::FileMissing),
-                _ => self.tell(previous, NAME, Fault::FileMissing),
-            }
-            return;
-        };
-        let signed = match self.key.verify(text) {
-            Ok(signed) => signed,
-            Err(invalid) => return self.tell(previous, NAME, invalid.into()),
-        };
-        if signed.size < newest {
-            let old = Fault::CheckpointOld { size: signed.size, newest };
-            // A gateway replaces it after it has added the checkpoint to the segment.
-            if signed.size == previous {
-                self.behind = Some(old);
-            } else {
-                self.tell(signed.size, NAME, old);
-            }
-        } else if signed.size > newest {
-            // It is signed, and the list beside the segment has each checkpoint first: so the list was cut.
-            let list = files
-                .segments
-                .keys()
-                .next_back()
-                .map(|first| format!("trail-{first:020}.checkpoints"));
-            self.tell(newest, list.as_deref().unwrap_or(NAME), Fault::TooShort);
-        }
-        self.add_own(&signed, NAME);
-    }
-
-    /// The sizes of the newest and of the second newest checkpoint of the trail.
-    fn newest_sizes(&self) -> (u64, u64) {
-        let mut sizes = self.points.iter().rev().map(|point| point.size);
-        (sizes.next().unwrap_or(0), sizes.next().unwrap_or(0))
-    }
-
-    fn read_witnesses(&mut self, witnesses: &[TrailWitness]) {
-        for witness in witnesses {
-            let origin = Checkpoint::parse_unverified(&witness.note).map(|said| said.origin);
-            match self.key.verify(&witness.note) {
-                Ok(signed) => self.points.push_back(Point {
-                    size: signed.size,
-                    root: signed.root,
-                    source: format!("the checkpoint of {} entries in {}", signed.size, witness.source),
-                    own: false,
-                    time: signed.time,
-                }),
-                Err(_) if origin.is_ok_and(|origin| origin != self.key.origin()) => {}
-                Err(invalid) => self.tell(0, witness.source.clone(), invalid.into()),
-            }
         }
     }
 
@@ -887,91 +759,4 @@ impl<'a> Walk<'a> {
             notes: self.notes,
         }
     }
-}
-
-/// The leaves of a segment, with a little of what comes next.
-struct LeafReader {
-    input: BufReader<File>,
-    left: u64,
-    /// Hashes that were read ahead.
-    ahead: VecDeque<Hash>,
-    /// How many were wanted that are not there.
-    short: u64,
-    /// Whether the file does not end at the end of a hash.
-    odd: bool,
-}
-
-/// How far ahead a leaf is looked for, to tell removed entries from a changed number.
-const LOOK_AHEAD: u64 = 4_096;
-
-impl LeafReader {
-    fn open(path: &PathBuf) -> io::Result<Self> {
-        let file = File::open(path)?;
-        let length = file.metadata()?.len();
-        Ok(Self {
-            input: BufReader::new(file),
-            left: length / HASH_LEN as u64,
-            ahead: VecDeque::new(),
-            short: 0,
-            odd: !length.is_multiple_of(HASH_LEN as u64),
-        })
-    }
-
-    fn left(&self) -> u64 {
-        self.left + self.ahead.len() as u64
-    }
-
-    fn read(&mut self) -> Option<Hash> {
-        let mut hash = [0; HASH_LEN];
-        self.left = self.left.checked_sub(1)?;
-        self.input.read_exact(&mut hash).ok()?;
-        Some(hash)
-    }
-
-    fn next(&mut self) -> Option<Hash> {
-        let next = self.ahead.pop_front().or_else(|| self.read());
-        self.short += u64::from(next.is_none());
-        next
-    }
-
-    /// Whether the leaf that many places ahead is this one.
-    fn has_ahead(&mut self, places: u64, leaf: &Hash) -> bool {
-        if places > LOOK_AHEAD {
-            return false;
-        }
-        while self.ahead.len() as u64 <= places {
-            let Some(hash) = self.read() else { return false };
-            self.ahead.push_back(hash);
-        }
-        usize::try_from(places).is_ok_and(|places| self.ahead.get(places) == Some(leaf))
-    }
-}
-
-pub(super) fn read_bounded(path: &Path, bound: u64) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(bound + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > bound {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is too long"));
-    }
-    Ok(text)
-}
-
-/// Reads a witness from a file: one signed note, or a file of several.
-///
-/// # Errors
-/// When the file cannot be read or has no signed note.
-pub fn read_witnesses(path: &Path) -> io::Result<Vec<TrailWitness>> {
-    let text = read_bounded(path, MAX_CHECKPOINTS)?;
-    let one = text.len() <= MAX_CHECKPOINT && Checkpoint::parse_unverified(&text).is_ok();
-    let all = if one { vec![text.as_str()] } else { notes(&text).0 };
-    if all.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "there is no checkpoint in it"));
-    }
-    Ok(all
-        .into_iter()
-        .map(|note| TrailWitness {
-            source: format!("`{}`", path.display()),
-            note: note.to_owned(),
-        })
-        .collect())
 }

@@ -2,7 +2,8 @@
 
 use std::io;
 
-use super::{CHUNK, EntryOrder, EntryQuery, read_whole_since};
+use super::plain::CHUNK;
+use super::{EntryOrder, EntryQuery, read_whole_since};
 use crate::audit::closed::ClosedSegment;
 use crate::audit::segments::{SegmentFile, SegmentForm, Segments};
 

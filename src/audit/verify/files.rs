@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Digits of the number in the name of a segment.
-const DIGITS: usize = 20;
+use super::super::files::DIGITS;
 
 /// The files of one segment. The number in their name is the seq of its first entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
