@@ -1,5 +1,6 @@
 //! The filters with which a tenant asks for its entries of the audit trail: parameters of the query.
 
+use crate::audit::fields::parse_millis;
 use crate::audit::query::StatusFilter;
 use crate::audit::tenants::TenantFilter;
 use crate::base::denial::{Denial, FieldErrors};
@@ -31,8 +32,8 @@ pub fn parse(query: Option<&str>, unknown: Option<&str>) -> Result<(PageRequest,
 fn read(name: &str, value: &str, filter: &mut TenantFilter) -> Option<()> {
     let valid = |is_valid: bool| is_valid.then(|| Some(value.to_owned()));
     match name {
-        "since" => filter.since = Some(millis(value)?),
-        "until" => filter.until = Some(millis(value)?),
+        "since" => filter.since = Some(parse_millis(value)?),
+        "until" => filter.until = Some(parse_millis(value)?),
         "status" => filter.status = Some(StatusFilter::parse(value)?),
         "request_id" => filter.request = valid(is_valid_id(value))?,
         "credential" => filter.credential = valid(CredentialId::parse(value).is_ok())?,
@@ -42,10 +43,6 @@ fn read(name: &str, value: &str, filter: &mut TenantFilter) -> Option<()> {
         _ => return None,
     }
     Some(())
-}
-
-fn millis(text: &str) -> Option<i64> {
-    text.parse::<jiff::Timestamp>().ok().map(|time| time.as_millisecond())
 }
 
 fn message(name: &str) -> &'static str {

@@ -54,8 +54,10 @@ pub enum TrailReadError {
 }
 
 impl TrailReader {
+    /// Makes the reader of a trail, with a new key for its cursors.
+    ///
     /// # Errors
-    /// Without randomness.
+    /// When the system gives no randomness.
     pub fn new(directory: &Path) -> io::Result<Self> {
         let mut key = [0; 32];
         let failed = |_| io::Error::other("no randomness");
