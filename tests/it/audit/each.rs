@@ -9,30 +9,7 @@ use crate::support::upstream::Upstream;
 use crate::support::wait::{PATIENCE, until};
 use crate::support::websocket::{self, CLOSE, Seen, WebSocket};
 
-use super::kept::{self, ask};
-
-const MORE: &str = r#"
-[[routes]]
-path = "/ws/**"
-methods = ["GET"]
-access = { surfaces = ["api"], scopes = ["orders:read"] }
-upgrade = "websocket"
-
-[[routes]]
-path = "/health"
-methods = ["GET"]
-access = "public"
-audit = "off"
-
-[[routes]]
-name = "scopes"
-path = "/scopes"
-methods = ["GET"]
-access = { surfaces = ["api"], scopes = ["orders:read"] }
-serve = "list_scopes"
-[routes.answer]
-body = '[{% for scope in items %}{{ scope.id }}{% if not loop.last %},{% endif %}{% endfor %}]'
-"#;
+use super::kept::{self, HEALTH, SCOPES, TUNNEL, ask};
 
 struct House {
     upstream: Upstream,
@@ -47,7 +24,7 @@ impl House {
         let (upstream, seen) = websocket::echoing();
         let plan = Plan {
             tables: format!("[audit]\ndirectory = \"state/audit\"\ndurable = \"each\"\non_full = \"{on_full}\"\n"),
-            upstream: format!("{ROUTES}{MORE}"),
+            upstream: format!("{ROUTES}{TUNNEL}{HEALTH}{SCOPES}"),
             ..Plan::usual()
         };
         let site = Site::of(&plan, upstream.address);

@@ -15,6 +15,8 @@ use crate::support::upstream::{Then, Upstream, When};
 use crate::support::wait::{PATIENCE, pause, until};
 use crate::support::websocket::{self, CLOSE, Seen, TEXT, WebSocket};
 
+use super::kept::{HEALTH, SCOPES, TUNNEL};
+
 /// Between two parts of an answer without an end.
 const PACE: Duration = Duration::from_millis(20);
 
@@ -27,29 +29,6 @@ headers = ["user-agent", "x-note"]
 [cors]
 origins = ["https://app.example.com"]
 credentials = true
-"#;
-
-const MORE: &str = r#"
-[[routes]]
-path = "/ws/**"
-methods = ["GET"]
-access = { surfaces = ["api"], scopes = ["orders:read"] }
-upgrade = "websocket"
-
-[[routes]]
-path = "/health"
-methods = ["GET"]
-access = "public"
-audit = "off"
-
-[[routes]]
-name = "scopes"
-path = "/scopes"
-methods = ["GET"]
-access = { surfaces = ["api"], scopes = ["orders:read"] }
-serve = "list_scopes"
-[routes.answer]
-body = '[{% for scope in items %}{{ scope.id }}{% if not loop.last %},{% endif %}{% endfor %}]'
 "#;
 
 struct House {
@@ -79,7 +58,7 @@ impl House {
         });
         let plan = Plan {
             tables: audit.to_owned(),
-            upstream: format!("{ROUTES}{MORE}"),
+            upstream: format!("{ROUTES}{TUNNEL}{HEALTH}{SCOPES}"),
             ..Plan::usual()
         };
         let site = Site::of(&plan, upstream.address);

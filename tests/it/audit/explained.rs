@@ -8,23 +8,14 @@ use crate::support::site::{Plan, ROUTES, Site};
 use crate::support::upstream::Upstream;
 use crate::support::wait::{PATIENCE, until};
 
-use super::kept::{self, ask};
+use super::kept::{self, SCOPES, ask};
 
-const MORE: &str = r#"
+const WATCHED: &str = r#"
 [[routes]]
 path = "/v1/watched"
 methods = ["GET"]
 access = { surfaces = ["api"], scopes = ["orders:read"] }
 insecure_report_only = true
-
-[[routes]]
-name = "scopes"
-path = "/scopes"
-methods = ["GET"]
-access = { surfaces = ["api"], scopes = ["orders:read"] }
-serve = "list_scopes"
-[routes.answer]
-body = '[{% for scope in items %}{{ scope.id }}{% if not loop.last %},{% endif %}{% endfor %}]'
 "#;
 
 struct House {
@@ -41,7 +32,7 @@ impl House {
         let upstream = Upstream::echoing();
         let plan = Plan {
             tables: format!("[audit]\ndirectory = \"state/audit\"\n{audit}"),
-            upstream: format!("{ROUTES}{MORE}"),
+            upstream: format!("{ROUTES}{WATCHED}{SCOPES}"),
             ..Plan::usual()
         };
         let site = Site::of(&plan, upstream.address);

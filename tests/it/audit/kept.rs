@@ -10,6 +10,36 @@ use crate::support::raw::Client;
 use crate::support::site::Site;
 use crate::support::wait::{PATIENCE, until};
 
+/// A route through which a WebSocket goes.
+pub(super) const TUNNEL: &str = r#"
+[[routes]]
+path = "/ws/**"
+methods = ["GET"]
+access = { surfaces = ["api"], scopes = ["orders:read"] }
+upgrade = "websocket"
+"#;
+
+/// A route of which nothing is recorded.
+pub(super) const HEALTH: &str = r#"
+[[routes]]
+path = "/health"
+methods = ["GET"]
+access = "public"
+audit = "off"
+"#;
+
+/// A route that the gateway answers itself.
+pub(super) const SCOPES: &str = r#"
+[[routes]]
+name = "scopes"
+path = "/scopes"
+methods = ["GET"]
+access = { surfaces = ["api"], scopes = ["orders:read"] }
+serve = "list_scopes"
+[routes.answer]
+body = '[{% for scope in items %}{{ scope.id }}{% if not loop.last %},{% endif %}{% endfor %}]'
+"#;
+
 pub(super) fn directory(site: &Site) -> PathBuf {
     site.folder().join("state/audit")
 }
