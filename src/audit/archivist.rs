@@ -23,7 +23,7 @@ use super::trail::TrailError;
 use super::writer::Message;
 
 /// Chores that may wait. Segments that are not closed now are closed at the next start.
-const MAX_CHORES: usize = 1_024;
+const MAX_JOBS: usize = 1_024;
 
 /// Longest time for `checkpoint_command`.
 const COMMAND_TIME: Duration = Duration::from_secs(10);
@@ -38,7 +38,7 @@ pub(super) const BODY_FILES: [&str; 3] = ["jsonl", "jsonl.gz", "index"];
 const SEGMENT_FILES: [&str; 4] = ["jsonl.gz", "index", "checkpoints", "leaves"];
 
 /// What there is to do.
-pub(super) enum Chore {
+pub(super) enum ArchiveJob {
     /// Compress this segment, of entries or of bodies.
     Close(PathBuf),
     /// Remove the bodies of a request.
@@ -55,7 +55,7 @@ pub(super) enum Chore {
 }
 
 pub(super) struct Archivist {
-    chores: SyncSender<Chore>,
+    jobs: SyncSender<ArchiveJob>,
     failures: Receiver<String>,
     stopping: Arc<AtomicBool>,
     ended: Receiver<()>,
@@ -65,7 +65,7 @@ pub(super) struct Archivist {
 impl Archivist {
     /// Starts the thread. `lock` is held as long as it lives.
     pub(super) fn start(settings: &AuditSettings, trail: Sender<Message>, lock: Arc<File>) -> io::Result<Self> {
-        let (chores, received) = sync_channel(MAX_CHORES);
+        let (jobs, received) = sync_channel(MAX_JOBS);
         let (failed, failures) = channel();
         let (end, ended) = channel();
         let stopping = Arc::<AtomicBool>::default();
@@ -82,7 +82,7 @@ impl Archivist {
             drop(end);
         })?;
         Ok(Self {
-            chores,
+            jobs,
             failures,
             stopping,
             ended,
@@ -90,13 +90,13 @@ impl Archivist {
         })
     }
 
-    /// Hands a chore over. Answers it when too many wait.
-    pub(super) fn hand_over(&self, chore: Chore) -> Option<Chore> {
-        match self.chores.try_send(chore) {
+    /// Hands a job over. Returns it when too many jobs wait.
+    pub(super) fn hand_over(&self, job: ArchiveJob) -> Option<ArchiveJob> {
+        match self.jobs.try_send(job) {
             Ok(()) => None,
-            Err(TrySendError::Full(chore) | TrySendError::Disconnected(chore)) => {
+            Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => {
                 tracing::warn!("segments of the audit trail are closed too slowly; this one waits for the next start");
-                Some(chore)
+                Some(job)
             }
         }
     }
@@ -113,7 +113,7 @@ impl Archivist {
 
     /// Waits until checkpoints are handed on, at most until the deadline.
     pub(super) fn end(self, deadline: Instant) {
-        let _ = self.chores.try_send(Chore::Stop);
+        let _ = self.jobs.try_send(ArchiveJob::Stop);
         let left = deadline.saturating_duration_since(instant());
         match self.ended.recv_timeout(left) {
             Ok(()) | Err(RecvTimeoutError::Disconnected) => drop(self.thread.join()),
@@ -132,40 +132,40 @@ struct ArchiveWork {
 }
 
 impl ArchiveWork {
-    fn run(&self, chores: &Receiver<Chore>) {
+    fn run(&self, jobs: &Receiver<ArchiveJob>) {
         // Linux keeps a priority for each thread. Without it the work is only done earlier.
         let _ = rustix::process::setpriority_process(None, 19);
         let mut waiting = VecDeque::new();
         loop {
             let next = match waiting.pop_front() {
-                Some(chore) => Some(chore),
-                None => chores.recv().ok(),
+                Some(job) => Some(job),
+                None => jobs.recv().ok(),
             };
             let Some(next) = next else { return };
             waiting.push_front(next);
             // A checkpoint is worth something only soon; segments have time.
-            waiting.extend(chores.try_iter());
-            while let Some(at) = waiting.iter().position(|chore| matches!(chore, Chore::Publish(_))) {
-                if let Some(Chore::Publish(note)) = waiting.remove(at) {
+            waiting.extend(jobs.try_iter());
+            while let Some(at) = waiting.iter().position(|job| matches!(job, ArchiveJob::Publish(_))) {
+                if let Some(ArchiveJob::Publish(note)) = waiting.remove(at) {
                     publish(&self.settings, &note, &self.failed);
                 }
             }
             // Whoever waits for an erasure is somebody.
-            let next = waiting.iter().position(|chore| matches!(chore, Chore::Erase { .. })).unwrap_or(0);
+            let next = waiting.iter().position(|job| matches!(job, ArchiveJob::Erase { .. })).unwrap_or(0);
             match waiting.remove(next) {
-                Some(Chore::Stop) => return,
+                Some(ArchiveJob::Stop) => return,
                 _ if self.is_stopping() => {}
-                Some(Chore::Close(path)) => self.close(&path),
-                Some(Chore::Erase { request_id, who, answer }) => {
+                Some(ArchiveJob::Close(path)) => self.close(&path),
+                Some(ArchiveJob::Erase { request_id, who, answer }) => {
                     let _ = answer.send(self.erase(&request_id, &who));
                 }
-                Some(Chore::Retain) => {
+                Some(ArchiveJob::Retain) => {
                     let now = UNIX_EPOCH + Duration::from_millis(u64::try_from(SystemClock.now().wall.0).unwrap_or(0));
                     if let Err(error) = self.retain(now) {
                         tracing::error!(%error, "old segments of the audit trail cannot be deleted");
                     }
                 }
-                Some(Chore::Publish(_)) | None => {}
+                Some(ArchiveJob::Publish(_)) | None => {}
             }
         }
     }

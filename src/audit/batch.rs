@@ -13,7 +13,7 @@ use super::tree::{Frontier, leaf_hash};
 /// Who waits until an entry is on the disk.
 pub(super) enum Waiter {
     Receipt(oneshot::Sender<Result<u64, NotRecorded>>),
-    /// Whoever does something else only after it.
+    /// Somebody who does the next thing only when the entry is on the disk.
     Note(Sender<bool>),
 }
 

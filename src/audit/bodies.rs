@@ -121,7 +121,7 @@ impl BodySegments {
         written.chain(self.creating.clone()).collect()
     }
 
-    /// Answers the segment that is written to no more, and is on the disk with its entries.
+    /// Returns the segment that has ended, when it is on the disk with its entries.
     pub(super) fn end_sync(&mut self, is_on_disk: bool) -> Option<PathBuf> {
         for bodies in [&mut self.ending, &mut self.open].into_iter().flatten() {
             bodies.file.end_sync(is_on_disk);

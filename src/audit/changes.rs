@@ -89,7 +89,7 @@ struct ChangeSearch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SearchStep {
     GoOn,
-    /// What is older is not meant, or the search has reached a bound.
+    /// Older entries are of an earlier time, or the search has reached a bound.
     Enough,
 }
 

@@ -23,11 +23,11 @@ const MEMBER_TAIL: usize = 8;
 /// Longest member that is read without an index: more cannot come of the longest line, however badly it compresses.
 const MAX_MEMBER: usize = 256 * 1_024 * 1_024;
 
-/// Compresses a segment that is not written to any more, makes its index, and removes the plain file. Nothing is lost when it
-/// is broken off at any place, as it is when `is_over` says so; to do it again does the rest.
+/// Compresses a segment that is not written to any more, makes its index, and removes the plain file. Stops with an
+/// error when `is_over` says so. Nothing is lost where it stops, and a second call does the rest.
 ///
 /// # Errors
-/// When a file cannot be read or written, the last line has no end, or it is over. The plain file stands then.
+/// When a file cannot be read or written, the last line has no end, or `is_over` said so. The plain file stands then.
 pub(super) fn close_unless(jsonl: &Path, is_over: impl Fn() -> bool) -> io::Result<()> {
     let (zipped, index) = (zipped(jsonl), index_of(jsonl));
     let (new_zipped, new_index) = (new_name(&zipped), new_name(&index));
@@ -316,7 +316,7 @@ impl ClosedSegment {
     }
 }
 
-/// Compresses a segment.
+/// Compresses a segment, without a way to stop it; see [`close_unless`].
 ///
 /// # Errors
 /// When a file cannot be read or written, or the last line has no end.

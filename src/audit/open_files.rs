@@ -94,7 +94,8 @@ impl OpenFiles {
         ending + self.segment.lines.unsynced() + self.bodies.unsynced()
     }
 
-    /// The same of hashes. They are synced only for checkpoints, since a start can make them again.
+    /// Bytes of hashes that are in memory until they are on the disk. They are synced only for checkpoints, since a start can make
+    /// them again.
     pub(super) fn unsynced_hashes(&self) -> u64 {
         let ending = self.ending.as_ref().map_or(0, |segment| segment.leaves.unsynced());
         ending + self.segment.leaves.unsynced() + self.nodes.unsynced()
@@ -160,7 +161,7 @@ impl OpenFiles {
         Ok(())
     }
 
-    /// Says that the end of the last segment is signed, and the next one has its names. Answers the last one.
+    /// Takes note that the end of the last segment is signed and the next segment has its names. Returns the file of the last segment.
     pub(super) fn has_begun(&mut self) -> Option<PathBuf> {
         let ended = self.ending.take()?;
         Some(segment_file(&self.directory, ended.first, "jsonl"))

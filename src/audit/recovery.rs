@@ -20,7 +20,7 @@ use super::syncer::write_checkpoint;
 use super::trail::{MAX_ENTRY, TrailError};
 use super::tree::{Frontier, HASH_LEN, Hash, SUBTREE, leaf_hash};
 
-/// The gap of a process that did not end by itself.
+/// The gap after a process that was killed or crashed.
 const UNCLEAN_STOP: &str = "unclean_stop";
 
 /// A trail that can be continued.

@@ -212,12 +212,12 @@ impl CredentialReport {
     }
 }
 
-/// What was not read as it should be. Each query tells the same again.
+/// What reading the trails met. Every query meets the same, so each text stands here once.
 #[derive(Default)]
 struct ReadProblems {
-    /// The report lacks it.
+    /// What could not be read. The report lacks it.
     missing: BTreeSet<String>,
-    /// The report lacks nothing of it.
+    /// What was read slowly, without an index. The report lacks nothing because of it.
     read_whole: BTreeSet<String>,
 }
 

@@ -13,7 +13,7 @@ use crate::base::clock::{Clock, UnixMillis, instant};
 use crate::telemetry::Output;
 use crate::telemetry::members::{Timestamp, text};
 
-use super::archivist::{Archivist, Chore};
+use super::archivist::{ArchiveJob, Archivist};
 use super::batch::{Batch, Losses, Waiter, WaitingFor};
 use super::disk::TrailDisk;
 use super::open_files::OpenFiles;
@@ -165,9 +165,9 @@ impl Writer {
         let lock: Arc<File> = Arc::new(recovered.lock);
         let archivist = Archivist::start(&settings, queue.clone(), lock.clone())?;
         for path in recovered.unclosed {
-            archivist.hand_over(Chore::Close(path));
+            archivist.hand_over(ArchiveJob::Close(path));
         }
-        archivist.hand_over(Chore::Retain);
+        archivist.hand_over(ArchiveJob::Retain);
         let stdout = settings
             .stdout
             .then(|| Output::start("durward-audit-out", io::stdout()))
@@ -243,8 +243,8 @@ impl Writer {
             Message::Erase { request_id, who, answer } => {
                 // What was handed over before is in the files then.
                 self.write_pending();
-                let refused = self.archivist.hand_over(Chore::Erase { request_id, who, answer });
-                if let Some(Chore::Erase { answer, .. }) = refused {
+                let refused = self.archivist.hand_over(ArchiveJob::Erase { request_id, who, answer });
+                if let Some(ArchiveJob::Erase { answer, .. }) = refused {
                     let _ = answer.send(Err(TrailError::NotWritten));
                 }
             }
@@ -312,7 +312,7 @@ impl Writer {
         }
         if now >= self.next_retention {
             self.next_retention = now + RETENTION;
-            self.archivist.hand_over(Chore::Retain);
+            self.archivist.hand_over(ArchiveJob::Retain);
         }
         self.sync_what_is_due(now);
     }
@@ -532,7 +532,7 @@ impl Writer {
 
     fn end_sync(&mut self, synced: io::Result<()>) {
         if let Some(ended) = self.files.end_sync(synced.is_ok()) {
-            self.archivist.hand_over(Chore::Close(ended));
+            self.archivist.hand_over(ArchiveJob::Close(ended));
         }
         let Some(running) = self.running.take() else { return };
         if let Err(error) = synced {
@@ -576,8 +576,8 @@ impl Writer {
                 self.publish(signed);
                 if ends_segment && let Some(full) = self.files.has_begun() {
                     self.state.entries.fetch_add(std::mem::take(&mut self.unseen), Ordering::Relaxed);
-                    self.archivist.hand_over(Chore::Close(full));
-                    self.archivist.hand_over(Chore::Retain);
+                    self.archivist.hand_over(ArchiveJob::Close(full));
+                    self.archivist.hand_over(ArchiveJob::Retain);
                 }
                 return true;
             }
@@ -589,7 +589,7 @@ impl Writer {
         let Some(signed) = signed else { return };
         self.signed = signed.size;
         self.state.checkpoint_at.store(signed.time.0, Ordering::Relaxed);
-        self.archivist.hand_over(Chore::Publish(signed.note.clone()));
+        self.archivist.hand_over(ArchiveJob::Publish(signed.note.clone()));
         *self.state.checkpoint.lock().unwrap_or_else(PoisonError::into_inner) = Some(signed.note);
     }
 

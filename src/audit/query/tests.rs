@@ -52,7 +52,7 @@ fn trail() -> tempfile::TempDir {
     directory
 }
 
-/// Makes a file of a trail other than it was written.
+/// Changes a file of a trail after it was written.
 type FileChange<'a> = &'a dyn Fn(&Path);
 
 /// What a query finds, and what it tells.

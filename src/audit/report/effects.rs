@@ -54,7 +54,7 @@ pub(super) fn makes(action: &ReportAction, id: &str) -> bool {
     made || is_new || action.text("replaced_by") == Some(id)
 }
 
-/// A record that the credential hangs on, or whose place one of them took.
+/// A record that the credential hangs on, or a record that one of those replaced.
 pub(super) struct RecordAbove {
     pub(super) id: String,
     pub(super) relation: Relation,
