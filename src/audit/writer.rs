@@ -401,7 +401,10 @@ impl Writer {
 
     fn add_chunk(&mut self, chunk: EntryChunk) {
         let mut bodies = chunk.bodies.into_iter().peekable();
-        let entries = chunk.bytes.split(|byte| *byte == b'\n').filter(|members| !members.is_empty());
+        self.batch.lines.reserve(chunk.bytes.len() + chunk.bytes.len() / 8);
+        let mut begin = 0;
+        let entries =
+            memchr::memchr_iter(b'\n', &chunk.bytes).filter_map(|end| chunk.bytes.get(std::mem::replace(&mut begin, end + 1)..end));
         for (number, members) in (0..).zip(entries) {
             let own = bodies.next_if(|(of, _)| *of == number).map(|(_, bodies)| bodies);
             self.batch.add(&mut self.frontier, &self.gateway, members, own);
