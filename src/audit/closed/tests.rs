@@ -219,7 +219,7 @@ fn an_index_of_another_version_says_so() {
     close(&jsonl).unwrap();
     let path = index_of(&jsonl);
     let mut index = fs::read(&path).unwrap();
-    index[8] = 2;
+    index[8] = 3;
     let crc = {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&0_u64.to_le_bytes());
@@ -229,6 +229,6 @@ fn an_index_of_another_version_says_so() {
     index[4_092..4_096].copy_from_slice(&crc.to_le_bytes());
     fs::write(&path, &index).unwrap();
     let error = ClosedSegment::open(&gzip_of(&jsonl)).unwrap_err().to_string();
-    assert!(error.contains("has version 2, and this durward reads version 1"), "{error}");
+    assert!(error.contains("has version 3, and this durward reads version 2"), "{error}");
     assert!(error.contains("00000.index"), "{error}");
 }
