@@ -19,11 +19,16 @@ use super::closed;
 use super::erasing;
 use super::files::{bodies_file, numbers, replace, segment_file};
 use super::settings::AuditSettings;
+use super::spare_time::{MEASURED, SpareTime};
 use super::trail::TrailError;
 use super::writer::Message;
 
-/// Chores that may wait. Segments that are not closed now are closed at the next start.
+/// Jobs that may wait. Segments that are not closed now are closed at the next start.
 const MAX_JOBS: usize = 1_024;
+
+/// Most full segments that wait until the gateway is less busy. Until they are compressed, they need about five times the
+/// disk, and a query reads each of them whole.
+const MAX_FULL: usize = 4;
 
 /// Longest time for `checkpoint_command`.
 const COMMAND_TIME: Duration = Duration::from_secs(10);
@@ -135,38 +140,47 @@ impl ArchiveWork {
     fn run(&self, jobs: &Receiver<ArchiveJob>) {
         // Linux keeps a priority for each thread. Without it the work is only done earlier.
         let _ = rustix::process::setpriority_process(None, 19);
+        let mut spare_time = SpareTime::new();
         let mut waiting = VecDeque::new();
         loop {
-            let next = match waiting.pop_front() {
-                Some(job) => Some(job),
-                None => jobs.recv().ok(),
-            };
-            let Some(next) = next else { return };
-            waiting.push_front(next);
-            // A checkpoint is worth something only soon; segments have time.
             waiting.extend(jobs.try_iter());
-            while let Some(at) = waiting.iter().position(|job| matches!(job, ArchiveJob::Publish(_))) {
-                if let Some(ArchiveJob::Publish(note)) = waiting.remove(at) {
-                    publish(&self.settings, &note, &self.failed);
-                }
+            // What is broken off now is done at the next start.
+            if self.is_stopping() {
+                waiting.retain(|job| matches!(job, ArchiveJob::Publish(_) | ArchiveJob::Stop));
             }
-            // Whoever waits for an erasure is somebody.
-            let next = waiting.iter().position(|job| matches!(job, ArchiveJob::Erase { .. })).unwrap_or(0);
-            match waiting.remove(next) {
-                Some(ArchiveJob::Stop) => return,
-                _ if self.is_stopping() => {}
-                Some(ArchiveJob::Close(path)) => self.close(&path),
-                Some(ArchiveJob::Erase { request_id, who, answer }) => {
-                    let _ = answer.send(self.erase(&request_id, &who));
-                }
-                Some(ArchiveJob::Retain) => {
-                    let now = UNIX_EPOCH + Duration::from_millis(u64::try_from(SystemClock.now().wall.0).unwrap_or(0));
-                    if let Err(error) = self.retain(now) {
-                        tracing::error!(%error, "old segments of the audit trail cannot be deleted");
+            let next = next_job(&waiting, spare_time.is_busy()).and_then(|at| waiting.remove(at));
+            match next {
+                None if waiting.is_empty() => match jobs.recv() {
+                    Ok(job) => {
+                        waiting.push_back(job);
+                        // What the gateway did while there was nothing to do says nothing of now.
+                        spare_time.restart();
                     }
-                }
-                Some(ArchiveJob::Publish(_)) | None => {}
+                    Err(_) => return,
+                },
+                None => match jobs.recv_timeout(MEASURED) {
+                    Ok(job) => waiting.push_back(job),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return,
+                },
+                Some(ArchiveJob::Stop) => return,
+                Some(job) => self.work(job),
             }
+        }
+    }
+
+    fn work(&self, job: ArchiveJob) {
+        match job {
+            ArchiveJob::Publish(note) => publish(&self.settings, &note, &self.failed),
+            ArchiveJob::Close(path) => self.close(&path),
+            ArchiveJob::Erase { request_id, who, answer } => drop(answer.send(self.erase(&request_id, &who))),
+            ArchiveJob::Retain => {
+                let now = UNIX_EPOCH + Duration::from_millis(u64::try_from(SystemClock.now().wall.0).unwrap_or(0));
+                if let Err(error) = self.retain(now) {
+                    tracing::error!(%error, "old segments of the audit trail cannot be deleted");
+                }
+            }
+            ArchiveJob::Stop => {}
         }
     }
 
@@ -301,6 +315,18 @@ impl ArchiveWork {
     }
 }
 
+/// Which of these jobs is next; `None` when all of them can wait. A checkpoint is worth something only soon, and somebody waits
+/// for an erasure. To compress a segment costs about as much as to write it, so that waits while the gateway is busy.
+fn next_job(waiting: &VecDeque<ArchiveJob>, is_busy: bool) -> Option<usize> {
+    let first = |is_meant: fn(&ArchiveJob) -> bool| waiting.iter().position(is_meant);
+    let is_close = |job: &ArchiveJob| matches!(job, ArchiveJob::Close(_));
+    let full = waiting.iter().filter(|job| is_close(job)).count();
+    first(|job| matches!(job, ArchiveJob::Publish(_)))
+        .or_else(|| first(|job| matches!(job, ArchiveJob::Erase { .. })))
+        .or_else(|| first(|job| matches!(job, ArchiveJob::Retain | ArchiveJob::Stop)))
+        .or_else(|| first(|job| matches!(job, ArchiveJob::Close(_))).filter(|_| !is_busy || full > MAX_FULL))
+}
+
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -360,5 +386,41 @@ fn run_command(command: &[String], note: &str) -> io::Result<()> {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "it took longer than 10 seconds"));
         }
         std::thread::park_timeout(POLL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn close(first: u64) -> ArchiveJob {
+        ArchiveJob::Close(bodies_file(Path::new("audit"), first, "jsonl"))
+    }
+
+    #[test]
+    fn full_segments_wait_while_the_gateway_is_busy_and_all_else_does_not() {
+        let mut waiting: VecDeque<ArchiveJob> = (0..4).map(close).collect();
+        assert_eq!(next_job(&waiting, false), Some(0));
+        assert_eq!(next_job(&waiting, true), None);
+        waiting.push_back(ArchiveJob::Retain);
+        assert_eq!(next_job(&waiting, true), Some(4));
+        let (answer, _done) = channel();
+        waiting.push_back(ArchiveJob::Erase {
+            request_id: "r".into(),
+            who: Vec::new(),
+            answer,
+        });
+        assert_eq!(next_job(&waiting, true), Some(5));
+        waiting.push_back(ArchiveJob::Publish("note".into()));
+        assert_eq!(next_job(&waiting, true), Some(6));
+    }
+
+    #[test]
+    fn no_more_than_so_many_full_segments_wait() {
+        let mut waiting: VecDeque<ArchiveJob> = (0..=MAX_FULL as u64).map(close).collect();
+        assert_eq!(next_job(&waiting, true), Some(0));
+        waiting.pop_front();
+        assert_eq!(next_job(&waiting, true), None);
+        assert_eq!(next_job(&VecDeque::new(), false), None);
     }
 }

@@ -35,6 +35,7 @@ pub mod recovery;
 pub mod report;
 pub mod segments;
 pub mod settings;
+mod spare_time;
 mod syncer;
 pub mod tenants;
 pub mod trail;

@@ -143,6 +143,25 @@ pub fn instant() -> std::time::Instant {
     std::time::Instant::now()
 }
 
+/// Processor time that was used since the start of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ProcessorTime {
+    /// By all threads.
+    pub process: Duration,
+    /// By the thread that asks.
+    pub thread: Duration,
+}
+
+/// What the process and the calling thread have used of the processors.
+#[must_use]
+pub fn processor_time() -> ProcessorTime {
+    let read = |clock| Duration::from_nanos(read_nanos(clock).unsigned_abs());
+    ProcessorTime {
+        process: read(ClockId::ProcessCPUTime),
+        thread: read(ClockId::ThreadCPUTime),
+    }
+}
+
 /// The monotonic instant of the runtime that calls this. A simulation moves it with its timers.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the place")]
