@@ -292,12 +292,12 @@ impl BodyRecorder {
     pub fn record(&mut self, bodies: CapturedBodies, seq: u64, members: &mut Vec<u8>, lines: &mut Vec<u8>) {
         for (part, body) in [("body", bodies.body), ("answer", bodies.answer)] {
             if let Some(body) = body.filter(|body| body.size > 0) {
-                let place = BodyPlace {
+                let id = BodyId {
                     seq,
                     request_id: &bodies.request_id,
                     part,
                 };
-                self.record_one(*body, place, members, lines);
+                self.record_one(*body, id, members, lines);
             }
         }
         if self.salted.capacity() > MAX_KEPT {
@@ -305,7 +305,7 @@ impl BodyRecorder {
         }
     }
 
-    fn record_one(&mut self, mut body: CapturedBody, place: BodyPlace<'_>, members: &mut Vec<u8>, lines: &mut Vec<u8>) {
+    fn record_one(&mut self, mut body: CapturedBody, id: BodyId<'_>, members: &mut Vec<u8>, lines: &mut Vec<u8>) {
         self.salted.clear();
         self.salted.push_str(NO_SALT);
         let masked = match body.withheld {
@@ -321,7 +321,7 @@ impl BodyRecorder {
             .nth(MAX_TYPE)
             .map_or(media_type, |(end, _)| media_type.split_at(end).0);
         let media_type = mask_text(media_type, &body.shapes).into_owned();
-        push_text(members, ",\"", place.part);
+        push_text(members, ",\"", id.part);
         members.extend_from_slice(b"\":{\"type\":");
         push_json(members, &media_type);
         members.extend_from_slice(b",\"size\":");
@@ -341,7 +341,7 @@ impl BodyRecorder {
             return push_withheld(members, Withheld::Busy);
         };
         let (_, text) = self.salted.split_at(NO_SALT.len());
-        place.push_line(&media_type, body.size, &salt, text, lines);
+        id.push_line(&media_type, body.size, &salt, text, lines);
         // Salt and text stand together, so that one call hashes both.
         let mut salted = std::mem::take(&mut self.salted).into_bytes();
         if let Some(begin) = salted.first_chunk_mut() {
@@ -356,13 +356,13 @@ impl BodyRecorder {
 
 /// Which body of which entry.
 #[derive(Clone, Copy)]
-struct BodyPlace<'p> {
+struct BodyId<'p> {
     seq: u64,
     request_id: &'p str,
     part: &'p str,
 }
 
-impl BodyPlace<'_> {
+impl BodyId<'_> {
     /// Appends the line of the file of bodies.
     fn push_line(self, media_type: &str, size: u64, salt: &[u8], masked: &str, line: &mut Vec<u8>) {
         line.reserve(masked.len() + masked.len() / 4 + 200);
