@@ -185,7 +185,7 @@ fn what_is_remembered_of_names_holds_for_the_same_rules_only() {
     let known = Arc::new(Shapes::of(&[api_key(
         "keys",
         &[Carrier::Header("session".into())],
-        "",
+        "t_",
         "a_",
         KeyOrigin::Imported,
     )]));
