@@ -1,6 +1,6 @@
 //! A secret of each form that masking recognises everywhere.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use durward::audit::mask::Shapes;
 use durward::base::ids::SurfaceName;
@@ -72,13 +72,13 @@ fn api_keys(name: &str, prefixes: &[&str], keys: KeyOrigin) -> Surface {
     }
 }
 
-pub fn shapes() -> &'static Shapes {
-    static SHAPES: OnceLock<Shapes> = OnceLock::new();
+pub fn shapes() -> &'static Arc<Shapes> {
+    static SHAPES: OnceLock<Arc<Shapes>> = OnceLock::new();
     SHAPES.get_or_init(|| {
-        Shapes::of(&[
+        Arc::new(Shapes::of(&[
             api_keys("made", &["hlive_", "sk_live_"], KeyOrigin::Generated),
             api_keys("old", &["op"], KeyOrigin::Imported),
-        ])
+        ]))
     })
 }
 

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::base::text::push_decimal;
 
-use super::body::CapturedBodies;
+use super::body::{BodyRecorder, CapturedBodies};
 use super::trail::NotRecorded;
 use super::tree::{Frontier, leaf_hash};
 
@@ -49,28 +49,40 @@ pub(super) struct Batch {
 
 impl Batch {
     /// Adds an entry at the end of the tree. `gateway` is what every entry begins with after its number.
-    pub(super) fn add(&mut self, tree: &mut Frontier, gateway: &[u8], members: &[u8], bodies: Option<CapturedBodies>) {
-        let seq = tree.size();
+    pub(super) fn add(&mut self, tree: &mut Frontier, gateway: &[u8], members: &[u8]) {
+        let begin = self.begin(tree.size(), gateway, members);
+        self.end(tree, begin);
+    }
+
+    /// The same with the bodies of a request.
+    pub(super) fn add_with_bodies(
+        &mut self,
+        tree: &mut Frontier,
+        gateway: &[u8],
+        members: &[u8],
+        bodies: CapturedBodies,
+        recorder: &mut BodyRecorder,
+    ) {
+        let begin = self.begin(tree.size(), gateway, members);
+        recorder.record(bodies, tree.size(), &mut self.lines, &mut self.bodies);
+        self.end(tree, begin);
+    }
+
+    /// Begins a line, and says where.
+    fn begin(&mut self, seq: u64, gateway: &[u8], members: &[u8]) -> usize {
         let begin = self.lines.len();
         let lines = &mut self.lines;
         lines.extend_from_slice(b"{\"seq\":");
         push_decimal(lines, seq);
         lines.extend_from_slice(gateway);
         lines.extend_from_slice(members);
-        if let Some(bodies) = bodies {
-            let recorded = bodies.record();
-            lines.extend_from_slice(&recorded.members);
-            for line in recorded.lines {
-                let out = &mut self.bodies;
-                out.extend_from_slice(b"{\"seq\":");
-                push_decimal(out, seq);
-                out.extend_from_slice(&line);
-                out.extend_from_slice(b"}\n");
-            }
-        }
-        lines.push(b'}');
-        let leaf = leaf_hash(&lines[begin..]);
-        lines.push(b'\n');
+        begin
+    }
+
+    fn end(&mut self, tree: &mut Frontier, begin: usize) {
+        self.lines.push(b'}');
+        let leaf = leaf_hash(&self.lines[begin..]);
+        self.lines.push(b'\n');
         self.leaves.extend_from_slice(&leaf);
         if let Some(node) = tree.push(leaf) {
             self.nodes.extend_from_slice(&node);

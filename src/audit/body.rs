@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use aws_lc_rs::digest::{self, SHA256};
 use aws_lc_rs::rand;
 
+use crate::base::text::push_decimal;
 use crate::decide::audit::BodyCapture;
 use crate::telemetry::members::{EscapeFor, escape};
 
-use super::mask::{MaskedBody, Shapes, Withheld, mask_body, mask_text, media_type, withheld_by_type};
+use super::mask::{BodyType, MaskMemory, Shapes, Withheld, mask_text};
 
 /// Bytes of a salt. The salt is erased with its body, and then the hash in the entry tells nothing of it.
 pub const SALT_LEN: usize = 16;
@@ -122,7 +123,7 @@ pub struct BodyHead<'h> {
 
 /// A body, or a part of one, with what is needed to mask it. `Debug` shows nothing of it.
 pub struct CapturedBody {
-    content_type: String,
+    body_type: BodyType,
     copy: BudgetedBytes,
     /// Bytes that passed.
     size: u64,
@@ -150,7 +151,7 @@ impl CapturedBody {
     }
 
     fn begin_within(budget: &'static CaptureBudget, head: BodyHead<'_>, capture: Arc<BodyCapture>, shapes: Arc<Shapes>) -> Self {
-        let content_type = String::from_utf8_lossy(head.content_type).into_owned();
+        let body_type = BodyType::of(&String::from_utf8_lossy(head.content_type), &capture);
         let withheld = if !matches!(head.content_encoding.trim_ascii(), b"" | b"identity") {
             Some(Withheld::Compressed)
         } else if head.length.is_some_and(|length| length > capture.max as u64) {
@@ -159,9 +160,9 @@ impl CapturedBody {
             None
         };
         // A type that is not recorded is the reason even where the body is compressed or long.
-        let withheld = withheld_by_type(&content_type, &capture).or(withheld);
+        let withheld = body_type.withheld().or(withheld);
         Self {
-            content_type,
+            body_type,
             copy: BudgetedBytes::new(budget),
             size: 0,
             expected: head.length.and_then(|length| usize::try_from(length).ok()).unwrap_or(0),
@@ -209,51 +210,7 @@ impl CapturedBody {
     /// Bytes of memory.
     #[must_use]
     pub fn weight(&self) -> usize {
-        self.copy.bytes.capacity() + self.content_type.capacity() + size_of::<Self>()
-    }
-
-    /// Appends what the entry and the file of bodies have of it.
-    fn record(mut self, part: &str, request_id: &str, recorded: &mut RecordedBodies) {
-        if self.size == 0 {
-            return;
-        }
-        let masked = match self.withheld {
-            Some(why) => MaskedBody::Withheld(why),
-            None if !self.is_complete => MaskedBody::Withheld(Withheld::Incomplete),
-            None => mask_body(&self.content_type, &self.copy.bytes, &self.capture, &self.shapes),
-        };
-        let media_type: String = media_type(&self.content_type).chars().take(MAX_TYPE).collect();
-        let media_type = mask_text(&media_type, &self.shapes);
-        let members = &mut recorded.members;
-        push_text(members, ",\"", part);
-        members.extend_from_slice(b"\":{\"type\":");
-        push_json(members, &media_type);
-        push_text(members, ",\"size\":", &self.size.to_string());
-        match masked {
-            MaskedBody::Masked(masked) => match SaltedHash::new() {
-                Some(mut hash) => {
-                    hash.context.update(masked.as_bytes());
-                    let salt = hash.salt;
-                    push_hash(members, hash);
-                    members.extend_from_slice(b",\"stored\":true}");
-                    let line = body_line(part, request_id, &media_type, self.size, &salt, &masked);
-                    recorded.lines.push(line);
-                }
-                // A hash without a salt would tell short bodies.
-                None => push_withheld(members, Withheld::Busy),
-            },
-            MaskedBody::Withheld(why) => {
-                if self.withheld.is_none() {
-                    self.withhold(why);
-                }
-                if let Some(hash) = self.hash.take().filter(|_| self.size >= SHORTEST_HASHED) {
-                    push_text(members, ",\"salt\":\"", &hex(&hash.salt));
-                    members.push(b'"');
-                    push_hash(members, hash);
-                }
-                push_withheld(members, why);
-            }
-        }
+        self.copy.bytes.capacity() + self.body_type.media_type().len() + size_of::<Self>()
     }
 }
 
@@ -274,15 +231,6 @@ impl SaltedHash {
     }
 }
 
-/// What the trail writes of the bodies of one request.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct RecordedBodies {
-    /// The members `body` and `answer` of the entry, each with a comma before it.
-    pub members: Vec<u8>,
-    /// The lines of the file of bodies, each without `{"seq":N` before and `}` after it.
-    pub lines: Vec<Vec<u8>>,
-}
-
 impl CapturedBodies {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
@@ -295,38 +243,143 @@ impl CapturedBodies {
         let bodies = [&self.body, &self.answer];
         bodies.into_iter().flatten().map(|body| body.weight()).sum()
     }
+}
 
-    /// Masks the bodies, and writes what the trail has of them. This takes the time, so it is done by the writer's thread.
-    #[must_use]
-    pub fn record(self) -> RecordedBodies {
-        let mut recorded = RecordedBodies::default();
-        if let Some(body) = self.body {
-            body.record("body", &self.request_id, &mut recorded);
+/// A salt for each body. They are drawn from the system's generator many at a time, and each is used once.
+#[derive(Default)]
+struct Salts {
+    drawn: Vec<u8>,
+}
+
+/// Bytes of salts that are drawn at once.
+const DRAWN: usize = 256 * SALT_LEN;
+
+impl Salts {
+    /// `None` if the system has no randomness to give.
+    fn next(&mut self) -> Option<[u8; SALT_LEN]> {
+        if self.drawn.is_empty() {
+            let mut drawn = vec![0; DRAWN];
+            rand::fill(&mut drawn).ok()?;
+            self.drawn = drawn;
         }
-        if let Some(answer) = self.answer {
-            answer.record("answer", &self.request_id, &mut recorded);
-        }
-        recorded
+        let (rest, salt) = self.drawn.split_last_chunk_mut::<SALT_LEN>()?;
+        // It is erased with its body, and so it does not stay here.
+        let salt = std::mem::take(salt);
+        let left = rest.len();
+        self.drawn.truncate(left);
+        Some(salt)
     }
 }
 
-fn body_line(part: &str, request_id: &str, media_type: &str, size: u64, salt: &[u8], masked: &str) -> Vec<u8> {
-    let mut line = Vec::with_capacity(masked.len() + masked.len() / 8 + 200);
-    line.extend_from_slice(b",\"request_id\":");
-    push_json(&mut line, request_id);
-    push_text(&mut line, ",\"part\":\"", part);
-    line.extend_from_slice(b"\",\"type\":");
-    push_json(&mut line, media_type);
-    push_text(&mut line, ",\"salt\":\"", &hex(salt));
-    push_text(&mut line, "\",\"size\":", &size.to_string());
-    line.extend_from_slice(b",\"masked\":");
-    push_json(&mut line, masked);
-    line
+/// Writes what the trail has of bodies. The writer's thread has one, whose memory serves all bodies.
+#[derive(Default)]
+pub struct BodyRecorder {
+    memory: MaskMemory,
+    salts: Salts,
+    /// Room for a salt and a masked body behind it.
+    salted: String,
 }
 
-fn push_hash(out: &mut Vec<u8>, hash: SaltedHash) {
-    push_text(out, ",\"sha256\":\"", &hex(hash.context.finish().as_ref()));
-    out.push(b'"');
+/// Most bytes of room that are kept for the next request.
+const MAX_KEPT: usize = 256 << 10;
+
+/// What stands in the place of a salt that is not there yet.
+const NO_SALT: &str = "no salt in here.";
+
+impl BodyRecorder {
+    /// Masks the bodies of the entry `seq`. The members `body` and `answer`, each with a comma before it, go to `members`,
+    /// and their lines to `lines`.
+    pub fn record(&mut self, bodies: CapturedBodies, seq: u64, members: &mut Vec<u8>, lines: &mut Vec<u8>) {
+        for (part, body) in [("body", bodies.body), ("answer", bodies.answer)] {
+            if let Some(body) = body.filter(|body| body.size > 0) {
+                let id = BodyId {
+                    seq,
+                    request_id: &bodies.request_id,
+                    part,
+                };
+                self.record_one(*body, id, members, lines);
+            }
+        }
+        if self.salted.capacity() > MAX_KEPT {
+            self.salted = String::new();
+        }
+    }
+
+    fn record_one(&mut self, mut body: CapturedBody, id: BodyId<'_>, members: &mut Vec<u8>, lines: &mut Vec<u8>) {
+        self.salted.clear();
+        self.salted.push_str(NO_SALT);
+        let masked = match body.withheld {
+            Some(why) => Err(why),
+            None if !body.is_complete => Err(Withheld::Incomplete),
+            None => self
+                .memory
+                .mask(&body.body_type, &body.copy.bytes, &body.capture, &body.shapes, &mut self.salted),
+        };
+        let media_type = body.body_type.media_type();
+        let media_type = media_type
+            .char_indices()
+            .nth(MAX_TYPE)
+            .map_or(media_type, |(end, _)| media_type.split_at(end).0);
+        let media_type = mask_text(media_type, &body.shapes).into_owned();
+        push_text(members, ",\"", id.part);
+        members.extend_from_slice(b"\":{\"type\":");
+        push_json(members, &media_type);
+        members.extend_from_slice(b",\"size\":");
+        push_decimal(members, body.size);
+        if let Err(why) = masked {
+            if body.withheld.is_none() {
+                body.withhold(why);
+            }
+            if let Some(hash) = body.hash.take().filter(|_| body.size >= SHORTEST_HASHED) {
+                push_hex(members, ",\"salt\":\"", &hash.salt);
+                push_hex(members, ",\"sha256\":\"", hash.context.finish().as_ref());
+            }
+            return push_withheld(members, why);
+        }
+        let Some(salt) = self.salts.next() else {
+            // A hash without a salt would tell short bodies.
+            return push_withheld(members, Withheld::Busy);
+        };
+        let (_, text) = self.salted.split_at(NO_SALT.len());
+        id.push_line(&media_type, body.size, &salt, text, lines);
+        // Salt and text stand together, so that one call hashes both.
+        let mut salted = std::mem::take(&mut self.salted).into_bytes();
+        if let Some(begin) = salted.first_chunk_mut() {
+            *begin = salt;
+        }
+        push_hex(members, ",\"sha256\":\"", digest::digest(&SHA256, &salted).as_ref());
+        members.extend_from_slice(b",\"stored\":true}");
+        salted.clear();
+        self.salted = String::from_utf8(salted).unwrap_or_default();
+    }
+}
+
+/// Which body of which entry.
+#[derive(Clone, Copy)]
+struct BodyId<'p> {
+    seq: u64,
+    request_id: &'p str,
+    part: &'p str,
+}
+
+impl BodyId<'_> {
+    /// Appends the line of the file of bodies.
+    fn push_line(self, media_type: &str, size: u64, salt: &[u8], masked: &str, line: &mut Vec<u8>) {
+        line.reserve(masked.len() + masked.len() / 4 + 200);
+        line.extend_from_slice(b"{\"seq\":");
+        push_decimal(line, self.seq);
+        line.extend_from_slice(b",\"request_id\":");
+        push_json(line, self.request_id);
+        push_text(line, ",\"part\":\"", self.part);
+        line.extend_from_slice(b"\",\"type\":");
+        push_json(line, media_type);
+        push_hex(line, ",\"salt\":\"", salt);
+        line.extend_from_slice(b",\"size\":");
+        push_decimal(line, size);
+        line.extend_from_slice(b",\"masked\":");
+        push_json(line, masked);
+        line.extend_from_slice(b"}\n");
+    }
 }
 
 fn push_withheld(out: &mut Vec<u8>, why: Withheld) {
@@ -339,9 +392,12 @@ fn push_text(out: &mut Vec<u8>, before: &str, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-fn hex(bytes: &[u8]) -> String {
-    let digit = |bits: u8| char::from(b"0123456789abcdef"[usize::from(bits & 15)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
+/// Appends bytes in hexadecimal, and the quote behind them.
+fn push_hex(out: &mut Vec<u8>, before: &str, bytes: &[u8]) {
+    let digit = |bits: u8| b"0123456789abcdef"[usize::from(bits & 15)];
+    out.extend_from_slice(before.as_bytes());
+    out.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]));
+    out.push(b'"');
 }
 
 /// Appends a JSON string of ASCII only.
@@ -387,14 +443,17 @@ mod tests {
             body: Some(Box::new(body)),
             answer: None,
         };
-        let recorded = bodies.record();
-        let entry = format!("{{\"seq\":1{}}}", String::from_utf8(recorded.members).unwrap());
-        let entry: serde_json::Value = serde_json::from_str(&entry).unwrap();
-        let line = recorded.lines.first().map(|line| {
-            let line = format!("{{\"seq\":1{}}}", std::str::from_utf8(line).unwrap());
-            serde_json::from_str(&line).unwrap()
-        });
+        let (members, lines) = written(bodies);
+        let entry: serde_json::Value = serde_json::from_str(&format!("{{\"seq\":1{members}}}")).unwrap();
+        let line = lines.strip_suffix('\n').map(|line| serde_json::from_str(line).unwrap());
         (entry["body"].clone(), line)
+    }
+
+    /// The members and the lines.
+    fn written(bodies: CapturedBodies) -> (String, String) {
+        let (mut members, mut lines) = (Vec::new(), Vec::new());
+        BodyRecorder::default().record(bodies, 1, &mut members, &mut lines);
+        (String::from_utf8(members).unwrap(), String::from_utf8(lines).unwrap())
     }
 
     fn salted(salt: &serde_json::Value, text: &[u8]) -> String {
@@ -409,7 +468,9 @@ mod tests {
         let mut context = digest::Context::new(&SHA256);
         context.update(&salt);
         context.update(text);
-        hex(context.finish().as_ref())
+        let mut hash = Vec::new();
+        push_hex(&mut hash, "", context.finish().as_ref());
+        String::from_utf8(hash).unwrap().trim_end_matches('"').to_owned()
     }
 
     #[test]
@@ -458,13 +519,31 @@ mod tests {
     }
 
     #[test]
+    fn no_salt_is_used_twice() {
+        let (mut recorder, mut seen) = (BodyRecorder::default(), std::collections::HashSet::new());
+        for seq in 0..600 {
+            let bodies = CapturedBodies {
+                answer: Some(Box::new(captured(json(None), &[b"[1]"], true))),
+                ..CapturedBodies::default()
+            };
+            let (mut members, mut lines) = (Vec::new(), Vec::new());
+            recorder.record(bodies, seq, &mut members, &mut lines);
+            let line: serde_json::Value = serde_json::from_slice(&lines).unwrap();
+            let entry: serde_json::Value = serde_json::from_str(&format!("{{\"a\":1{}}}", String::from_utf8(members).unwrap())).unwrap();
+            assert_eq!(line["seq"], seq);
+            assert_eq!(entry["answer"]["sha256"], salted(&line["salt"], b"[1]"));
+            assert!(seen.insert(line["salt"].to_string()));
+        }
+    }
+
+    #[test]
     fn an_empty_body_is_no_body() {
         let bodies = CapturedBodies {
             body: Some(Box::new(captured(json(None), &[], true))),
             ..CapturedBodies::default()
         };
-        assert_eq!(bodies.record(), RecordedBodies::default());
-        assert_eq!(CapturedBodies::default().record(), RecordedBodies::default());
+        assert_eq!(written(bodies), Default::default());
+        assert_eq!(written(CapturedBodies::default()), Default::default());
     }
 
     #[test]

@@ -4,13 +4,17 @@
 //! Nothing here panics on any input. The time is linear in the length of the input, and the depth is bounded.
 
 use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
 
 use crate::decide::audit::{AuditedUrl, BodyCapture};
 use crate::decide::surface::{Carry, KeyOrigin, KeyPrefix, Recipe, Surface};
 
-use self::names::MemberPath;
+use self::classes::ByteClasses;
+use self::names::{CarrierName, MemberPath, PlainNames};
 
 mod cards;
+mod classes;
 mod escapes;
 mod form;
 mod json;
@@ -27,10 +31,10 @@ pub const MASK: &str = "***";
 #[derive(Debug, Default)]
 pub struct Shapes {
     prefixes: Vec<PrefixShape>,
-    /// Bytes that one of the prefixes is found by.
-    anchors: Vec<u8>,
-    /// Names of cookies, fields and headers that carry credentials, folded.
-    carriers: Vec<String>,
+    /// Of bytes, among them those that the prefixes are found by.
+    classes: ByteClasses,
+    /// Names of cookies, fields and headers that carry credentials.
+    carriers: Vec<CarrierName>,
 }
 
 /// Keys that begin with one prefix.
@@ -78,9 +82,7 @@ impl Shapes {
             let rare = |byte: &u8| !byte.is_ascii_lowercase();
             let anchor_at = bytes.iter().position(rare).unwrap_or(0);
             let Some(anchor) = bytes.get(anchor_at).copied() else { continue };
-            if !self.anchors.contains(&anchor) {
-                self.anchors.push(anchor);
-            }
+            self.classes.add_anchor(anchor);
             self.prefixes.push(PrefixShape {
                 text: prefix.text.clone(),
                 anchor,
@@ -91,9 +93,9 @@ impl Shapes {
     }
 
     fn add_carrier(&mut self, name: &str) {
-        let folded = names::folded(name);
-        if !folded.is_empty() && !self.carriers.contains(&folded) {
-            self.carriers.push(folded);
+        let carrier = CarrierName::of(name);
+        if !carrier.is_empty() && !self.carriers.contains(&carrier) {
+            self.carriers.push(carrier);
         }
     }
 
@@ -108,14 +110,6 @@ impl Shapes {
 #[must_use]
 pub fn mask_text<'t>(text: &'t str, shapes: &Shapes) -> Cow<'t, str> {
     text::mask(text, shapes)
-}
-
-/// A body as it may be recorded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MaskedBody {
-    /// The whole body, masked.
-    Masked(String),
-    Withheld(Withheld),
 }
 
 /// Why a body is recorded without its text.
@@ -180,13 +174,6 @@ impl Syntax {
     }
 }
 
-/// The media type of a `Content-Type` field, in lower case without parameters.
-#[must_use]
-pub fn media_type(content_type: &str) -> String {
-    let essence = content_type.split(';').next().unwrap_or_default();
-    essence.trim().to_ascii_lowercase()
-}
-
 /// Whether the text is in an encoding in which every ASCII character is one byte. In others a secret would not be found.
 fn has_readable_charset(content_type: &str) -> bool {
     let mut parameters = content_type.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
@@ -197,48 +184,113 @@ fn has_readable_charset(content_type: &str) -> bool {
     })
 }
 
-/// Why no body with this head can be recorded with its text; `None` if one can.
-#[must_use]
-pub fn withheld_by_type(content_type: &str, capture: &BodyCapture) -> Option<Withheld> {
-    let media_type = media_type(content_type);
-    let recorded = capture.types.contains(&media_type) && Syntax::of(&media_type).is_some();
-    if !recorded {
-        Some(Withheld::Type)
-    } else if has_readable_charset(content_type) {
-        None
-    } else {
-        Some(Withheld::Binary)
+/// How a body is read, by its `Content-Type`.
+#[derive(Debug)]
+pub struct BodyType {
+    /// In lower case without parameters.
+    media_type: String,
+    syntax: Result<Syntax, Withheld>,
+}
+
+impl BodyType {
+    #[must_use]
+    pub fn of(content_type: &str, capture: &BodyCapture) -> Self {
+        let essence = content_type.split(';').next().unwrap_or_default();
+        let media_type = essence.trim().to_ascii_lowercase();
+        let syntax = Syntax::of(&media_type).filter(|_| capture.types.contains(&media_type));
+        let syntax = match syntax {
+            None => Err(Withheld::Type),
+            Some(_) if !has_readable_charset(content_type) => Err(Withheld::Binary),
+            Some(syntax) => Ok(syntax),
+        };
+        Self { media_type, syntax }
+    }
+
+    #[must_use]
+    pub fn media_type(&self) -> &str {
+        &self.media_type
+    }
+
+    /// Why no body of this type can be recorded with its text; `None` if one can.
+    #[must_use]
+    pub fn withheld(&self) -> Option<Withheld> {
+        self.syntax.err()
     }
 }
 
-/// Masks a whole body of this `Content-Type`.
-#[must_use]
-pub fn mask_body(content_type: &str, body: &[u8], capture: &BodyCapture, shapes: &Shapes) -> MaskedBody {
-    if let Some(why) = withheld_by_type(content_type, capture) {
-        return MaskedBody::Withheld(why);
+/// Appends a whole body, masked. On an error what was appended is of no use.
+fn mask_typed(body_type: &BodyType, body: &[u8], max: usize, rules: Rules<'_>, out: &mut String) -> Result<(), Withheld> {
+    let syntax = body_type.syntax?;
+    if body.len() > max {
+        return Err(Withheld::TooLong);
     }
-    if body.len() > capture.max {
-        return MaskedBody::Withheld(Withheld::TooLong);
+    let text = std::str::from_utf8(body).map_err(|_| Withheld::Binary)?;
+    let json = text.strip_prefix('\u{feff}').unwrap_or(text);
+    // All that JSON may have is text, so that JSON need not be read twice.
+    let is_json = match syntax {
+        Syntax::Json if json.trim_ascii().is_empty() => Some(()),
+        Syntax::Json => json::mask(json, rules, out),
+        _ => None,
+    };
+    match (is_json, syntax) {
+        (Some(()), _) => return Ok(()),
+        _ if !is_text(text) => return Err(Withheld::Binary),
+        (None, Syntax::Json) => return Err(Withheld::NotJson),
+        (None, Syntax::JsonLines) => json::mask_lines(json, rules, out).ok_or(Withheld::NotJson)?,
+        (None, Syntax::Form) => out.push_str(&form::mask(json, rules)),
+        (None, Syntax::Text) => out.push_str(&text::mask(json, rules.shapes)),
     }
-    let Some(syntax) = Syntax::of(&media_type(content_type)) else {
-        return MaskedBody::Withheld(Withheld::Type);
-    };
-    let text = match std::str::from_utf8(body) {
-        Ok(text) if is_text(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
-        _ => return MaskedBody::Withheld(Withheld::Binary),
-    };
-    let rules = Rules {
-        shapes,
-        patterns: &capture.mask,
-    };
-    let masked = match syntax {
-        Syntax::Json if text.trim_ascii().is_empty() => Some(String::new()),
-        Syntax::Json => json::mask(text, rules),
-        Syntax::JsonLines => json::mask_lines(text, rules),
-        Syntax::Form => Some(form::mask(text, rules)),
-        Syntax::Text => Some(text::mask(text, shapes).into_owned()),
-    };
-    masked.map_or(MaskedBody::Withheld(Withheld::NotJson), MaskedBody::Masked)
+    Ok(())
+}
+
+/// What is remembered of the names of members from one body to the next.
+#[derive(Debug, Default)]
+pub struct MaskMemory {
+    sets: Vec<RememberedNames>,
+}
+
+/// Names that were looked at by the same rules. The shapes are kept, so that no others come to stand at their address.
+#[derive(Debug)]
+struct RememberedNames {
+    shapes: Arc<Shapes>,
+    patterns: Vec<String>,
+    names: PlainNames,
+}
+
+/// Sets of rules whose names are remembered: each has 2 KiB. Most configurations have one or two lists of patterns.
+const MAX_REMEMBERED: usize = 8;
+
+impl MaskMemory {
+    /// The names by these rules.
+    fn names(&mut self, shapes: &Arc<Shapes>, patterns: &[String]) -> Option<&PlainNames> {
+        let is_same = |set: &RememberedNames| Arc::ptr_eq(&set.shapes, shapes) && set.patterns == patterns;
+        let at = self.sets.iter().position(is_same).unwrap_or_else(|| {
+            if self.sets.len() >= MAX_REMEMBERED {
+                self.sets.remove(0);
+            }
+            self.sets.push(RememberedNames {
+                shapes: shapes.clone(),
+                patterns: patterns.to_vec(),
+                names: PlainNames::default(),
+            });
+            self.sets.len() - 1
+        });
+        self.sets.get(at).map(|set| &set.names)
+    }
+
+    /// Appends a whole body, masked. On an error what was appended is of no use.
+    pub fn mask(
+        &mut self,
+        body_type: &BodyType,
+        body: &[u8],
+        capture: &BodyCapture,
+        shapes: &Arc<Shapes>,
+        out: &mut String,
+    ) -> Result<(), Withheld> {
+        let mut rules = Rules::new(shapes, &capture.mask);
+        rules.plain_names = self.names(shapes, &capture.mask);
+        mask_typed(body_type, body, capture.max, rules, out)
+    }
 }
 
 /// Whether a text has no control characters that only other formats have. A text in UTF-16 is full of zeros, and its
@@ -255,12 +307,43 @@ struct Rules<'r> {
     shapes: &'r Shapes,
     /// The `mask` of the route.
     patterns: &'r [String],
+    /// Whether one of them may mean members of any name.
+    has_open_pattern: bool,
+    plain_names: Option<&'r PlainNames>,
 }
 
-impl Rules<'_> {
+impl<'r> Rules<'r> {
+    fn new(shapes: &'r Shapes, patterns: &'r [String]) -> Self {
+        Self {
+            shapes,
+            patterns,
+            has_open_pattern: patterns.iter().any(|pattern| names::is_open(pattern)),
+            plain_names: None,
+        }
+    }
+
     /// Whether the value of the last member of this path is masked.
     fn masks(self, path: &MemberPath<'_>) -> bool {
-        path.last().is_some_and(|name| self.shapes.is_secret_name(name)) || self.patterns.iter().any(|pattern| path.ends_with(pattern))
+        path.last().is_some_and(|name| self.shapes.is_secret_name(name)) || self.pattern_masks(path)
+    }
+
+    fn pattern_masks(self, path: &MemberPath<'_>) -> bool {
+        self.patterns.iter().any(|pattern| path.ends_with(pattern))
+    }
+
+    /// Whether a part of a text is a name that was found plain before, or is now.
+    #[inline]
+    fn is_known(self, text: &str, part: Range<usize>) -> bool {
+        let look = || text.get(part.clone()).is_some_and(|name| self.is_plain_name(name));
+        self.plain_names
+            .is_some_and(|known| known.have(text.as_bytes(), part.clone(), look))
+    }
+
+    fn is_plain_name(self, name: &str) -> bool {
+        let means_nothing = |pattern: &String| names::is_open(pattern) || !names::may_end_with(name, pattern);
+        !self.shapes.is_secret_name(name)
+            && self.patterns.iter().all(means_nothing)
+            && matches!(text::mask(name, self.shapes), Cow::Borrowed(_))
     }
 }
 

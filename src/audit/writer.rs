@@ -15,6 +15,7 @@ use crate::telemetry::members::{Timestamp, text};
 
 use super::archivist::{ArchiveJob, Archivist};
 use super::batch::{Batch, Losses, Waiter, WaitingFor};
+use super::body::BodyRecorder;
 use super::disk::TrailDisk;
 use super::open_files::OpenFiles;
 use super::recovery::Recovered;
@@ -100,6 +101,7 @@ pub(super) struct Writer {
     /// What was handed over and is in no batch.
     pending: VecDeque<EntryChunk>,
     batch: Batch,
+    recorder: BodyRecorder,
     /// The tree with the entries of the batch; [`written`](Self::written) without them.
     frontier: Frontier,
     written: Frontier,
@@ -178,6 +180,7 @@ impl Writer {
             gateway: format!(",\"gateway\":\"{}\"", recovered.name).into_bytes(),
             pending: VecDeque::new(),
             batch: Batch::default(),
+            recorder: BodyRecorder::default(),
             written: frontier.clone(),
             files: OpenFiles::new(&settings, recovered.segment, recovered.nodes, recovered.bodies, disk.clone())?,
             unseen: 0,
@@ -357,7 +360,7 @@ impl Writer {
     fn add_own(&mut self, kind: &str, members: &[u8]) {
         let mut entry = format!(",\"time\":\"{}\",\"kind\":\"{kind}\"", self.now_text()).into_bytes();
         entry.extend_from_slice(members);
-        self.batch.add(&mut self.frontier, &self.gateway, &entry, None);
+        self.batch.add(&mut self.frontier, &self.gateway, &entry);
         self.batch.own += 1;
     }
 
@@ -407,7 +410,12 @@ impl Writer {
             memchr::memchr_iter(b'\n', &chunk.bytes).filter_map(|end| chunk.bytes.get(std::mem::replace(&mut begin, end + 1)..end));
         for (number, members) in (0..).zip(entries) {
             let own = bodies.next_if(|(of, _)| *of == number).map(|(_, bodies)| bodies);
-            self.batch.add(&mut self.frontier, &self.gateway, members, own);
+            match own {
+                None => self.batch.add(&mut self.frontier, &self.gateway, members),
+                Some(own) => self
+                    .batch
+                    .add_with_bodies(&mut self.frontier, &self.gateway, members, own, &mut self.recorder),
+            }
             if self.is_segment_full() {
                 self.flush();
             }

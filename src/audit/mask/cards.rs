@@ -1,5 +1,6 @@
 //! Numbers of payment cards: 13 to 19 digits, with spaces or dashes between them, whose check digit holds (ISO/IEC 7812).
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// Digits of a card number.
@@ -23,28 +24,44 @@ struct Digit {
 
 /// Appends where card numbers stand in a text.
 pub(super) fn find(text: &str, found: &mut Vec<Range<usize>>) {
-    let mut run: Vec<Digit> = Vec::new();
-    let mut separators = 0;
+    let (mut first, mut digits, mut separators) = (0, 0, 0);
     for (at, character) in text.char_indices() {
-        if let Some(value) = u8::try_from(character).ok().filter(u8::is_ascii_digit) {
-            let begins = run.is_empty() || separators > 0;
-            if let Some(last) = run.last_mut() {
-                last.ends = separators > 0;
+        if character.is_ascii_digit() {
+            if digits == 0 {
+                first = at;
             }
-            run.push(Digit {
-                value: value - b'0',
-                at,
-                begins,
-                ends: true,
-            });
+            digits += 1;
             separators = 0;
-        } else if !run.is_empty() {
+        } else if digits > 0 {
             separators += 1;
             if separators > MOST_SEPARATORS || !is_separator(character) {
-                find_in_run(&run, found);
-                run.clear();
-                separators = 0;
+                find_in_part(text, first..at, digits, found);
+                (digits, separators) = (0, 0);
             }
+        }
+    }
+    find_in_part(text, first..text.len(), digits, found);
+}
+
+/// Looks at the digits of a part, between which only separators stand.
+fn find_in_part(text: &str, part: Range<usize>, digits: usize, found: &mut Vec<Range<usize>>) {
+    if digits < FEWEST {
+        return;
+    }
+    let mut run: Vec<Digit> = Vec::with_capacity(digits);
+    let bytes = text.as_bytes().get(part.clone()).unwrap_or_default();
+    for (at, byte) in (part.start..).zip(bytes) {
+        if byte.is_ascii_digit() {
+            let follows = run.last().is_some_and(|last| last.at + 1 == at);
+            if let Some(last) = run.last_mut() {
+                last.ends = !follows;
+            }
+            run.push(Digit {
+                value: byte - b'0',
+                at,
+                begins: !follows,
+                ends: true,
+            });
         }
     }
     find_in_run(&run, found);
@@ -61,10 +78,7 @@ const fn is_separator(character: char) -> bool {
 /// Looks for numbers that begin and end with a group of digits; in a group too long for a number, for those of the large
 /// brands wherever they stand.
 fn find_in_run(run: &[Digit], found: &mut Vec<Range<usize>>) {
-    if run.len() < FEWEST {
-        return;
-    }
-    let sums = LuhnSums::of(run);
+    let mut sums = None;
     let mut group = 0..0;
     for (first, digit) in run.iter().enumerate() {
         if digit.begins {
@@ -80,7 +94,7 @@ fn find_in_run(run: &[Digit], found: &mut Vec<Range<usize>>) {
             let Some(last) = run.get(end - 1) else { break };
             let whole = digit.begins && last.ends && is_issued(run.get(first..end).unwrap_or_default());
             let within = group.len() > *DIGITS.end() && end <= group.end && is_of_brand(run.get(first..end).unwrap_or_default());
-            if (whole || within) && sums.hold(first, end) {
+            if (whole || within) && sums.get_or_insert_with(|| LuhnSums::of(run)).hold(first, end) {
                 found.push(digit.at..last.at + 1);
             }
         }
@@ -89,11 +103,13 @@ fn find_in_run(run: &[Digit], found: &mut Vec<Range<usize>>) {
 
 /// Whether numbers that begin so are given to payment cards: none begins with 0, and with 1 only those of air travel,
 /// which have 15 digits. So times in milliseconds are no card numbers.
-const fn is_issued(number: &[Digit]) -> bool {
-    match number.first() {
-        Some(digit) => digit.value > 1 || (digit.value == 1 && number.len() == 15),
-        None => false,
-    }
+fn is_issued(number: &[Digit]) -> bool {
+    number.first().is_some_and(|digit| is_first(digit.value, number.len()))
+}
+
+/// Whether a number of this length may begin with this digit.
+const fn is_first(digit: u8, length: usize) -> bool {
+    digit > 1 || (digit == 1 && length == 15)
 }
 
 /// Whether the beginning and the length are those of a large brand.
@@ -141,28 +157,33 @@ impl LuhnSums {
 /// Whether a JSON number is a card number: as it stands, or with a fraction or an exponent.
 pub(super) fn is_card(number: &str) -> bool {
     let digits = integer_digits(number);
+    // A single group of digits is a card number as a whole or not at all, unless it is longer than one.
+    let begins = digits.bytes().next().map(|first| first - b'0');
+    if digits.len() <= *DIGITS.end() && !begins.is_some_and(|first| is_first(first, digits.len())) {
+        return false;
+    }
     let mut found = Vec::new();
     find(&digits, &mut found);
     !found.is_empty()
 }
 
 /// The digits of the integral part of a JSON number; none if there are more than a card number has.
-fn integer_digits(number: &str) -> String {
+fn integer_digits(number: &str) -> Cow<'_, str> {
     let number = number.trim_start_matches('-');
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let exponent: i64 = exponent.trim_start_matches('+').parse().unwrap_or(0);
     let length = i64::try_from(whole.len()).unwrap_or(i64::MAX).saturating_add(exponent);
     if exponent == 0 {
-        return whole.to_owned();
+        return Cow::Borrowed(whole);
     }
     match usize::try_from(length) {
         Ok(length) if length <= *DIGITS.end() => {
             let digits = whole.bytes().chain(fraction.bytes()).chain(std::iter::repeat(b'0'));
             let digits: String = digits.take(length).map(char::from).collect();
-            digits.trim_start_matches('0').to_owned()
+            Cow::Owned(digits.trim_start_matches('0').to_owned())
         }
-        _ => String::new(),
+        _ => Cow::Borrowed(""),
     }
 }
 

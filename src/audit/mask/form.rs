@@ -11,10 +11,11 @@ use super::{MASK, Rules, Shapes, json};
 /// Masks `application/x-www-form-urlencoded`.
 pub(super) fn mask(form: &str, rules: Rules<'_>) -> String {
     // Many clients say that JSON is a form, curl by itself.
-    if form.trim_ascii_start().starts_with(['{', '['])
-        && let Some(masked) = json::mask(form, rules)
-    {
-        return masked;
+    if form.trim_ascii_start().starts_with(['{', '[']) {
+        let mut masked = String::new();
+        if json::mask(form, rules, &mut masked).is_some() {
+            return masked;
+        }
     }
     let mut out = Vec::with_capacity(form.len());
     for (count, pair) in form.split('&').enumerate() {
@@ -105,7 +106,7 @@ fn decode(text: &str, plus: Plus) -> Cow<'_, str> {
 
 /// See [`super::redact_query`].
 pub(super) fn redact_query(query: &str, url: &AuditedUrl, shapes: &Shapes, out: &mut Vec<u8>) {
-    let rules = Rules { shapes, patterns: &[] };
+    let rules = Rules::new(shapes, &[]);
     for (count, pair) in query.split('&').enumerate() {
         if count > 0 {
             out.push(b'&');

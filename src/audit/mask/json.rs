@@ -1,7 +1,9 @@
-//! Masks JSON while copying it. Numbers and the order of members stay as they were written; white space goes.
+//! Masks JSON. Numbers and the order of members stay as they were written; white space goes.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
+use super::classes::TextClasses;
 use super::names::MemberPath;
 use super::{MASK, Rules, cards, escapes, text};
 
@@ -11,19 +13,18 @@ const MAX_DEPTH: usize = 64;
 /// How deep texts that hold JSON themselves are read. A text below that which begins like JSON is masked as a whole.
 const MAX_EMBEDDED: usize = 4;
 
-/// The masked JSON; `None` if the text is not JSON or nested too deeply.
-pub(super) fn mask(json: &str, rules: Rules<'_>) -> Option<String> {
-    mask_embedded(json, rules, MAX_EMBEDDED)
+/// Appends the masked JSON. `None` if the text is not JSON or nested too deeply; what was appended is then of no use.
+pub(super) fn mask(json: &str, rules: Rules<'_>, out: &mut String) -> Option<()> {
+    mask_embedded(json, rules, MAX_EMBEDDED, out)
 }
 
 /// Masks one JSON value on each line.
-pub(super) fn mask_lines(lines: &str, rules: Rules<'_>) -> Option<String> {
-    let mut out = String::with_capacity(lines.len());
+pub(super) fn mask_lines(lines: &str, rules: Rules<'_>, out: &mut String) -> Option<()> {
     for line in lines.split(['\n', '\u{1e}']).map(str::trim_ascii).filter(|line| !line.is_empty()) {
-        out.push_str(&mask(line, rules)?);
+        mask(line, rules, out)?;
         out.push('\n');
     }
-    Some(out)
+    Some(())
 }
 
 /// Masks a text that may hold JSON: the value of a member, of a parameter, of a form.
@@ -34,34 +35,44 @@ pub(super) fn mask_text<'t>(value: &'t str, rules: Rules<'_>) -> Cow<'t, str> {
 fn mask_value<'t>(value: &'t str, rules: Rules<'_>, embedded: usize) -> Cow<'t, str> {
     if matches!(value.trim_ascii_start().as_bytes(), [b'{' | b'[' | b'"', _, ..]) {
         let Some(embedded) = embedded.checked_sub(1) else {
-            return Cow::Borrowed(MASK);
+            return Cow::Owned(MASK.to_owned());
         };
-        if let Some(masked) = mask_embedded(value, rules, embedded) {
-            return Cow::Owned(masked);
+        let mut out = String::new();
+        if mask_embedded(value, rules, embedded, &mut out).is_some() {
+            return Cow::Owned(out);
         }
     }
     text::mask(value, rules.shapes)
 }
 
-fn mask_embedded(json: &str, rules: Rules<'_>, embedded: usize) -> Option<String> {
+fn mask_embedded(json: &str, rules: Rules<'_>, embedded: usize, out: &mut String) -> Option<()> {
+    out.reserve(json.len());
     let mut masker = Masker {
         text: json,
+        classes: rules.shapes.classes.of_text(json),
         at: 0,
-        out: String::with_capacity(json.len()),
+        out,
+        copied: 0,
         rules,
         path: MemberPath::default(),
         embedded,
         hidden: 0,
     };
+    masker.skip_space();
     masker.value(MAX_DEPTH)?;
     masker.skip_space();
-    (masker.at == json.len()).then_some(masker.out)
+    masker.copy_until(masker.at);
+    (masker.at == json.len()).then_some(())
 }
 
-struct Masker<'t> {
+/// Reads JSON and copies it, in pieces that are as long as nothing has to change.
+struct Masker<'t, 'o> {
     text: &'t str,
+    classes: TextClasses,
     at: usize,
-    out: String,
+    out: &'o mut String,
+    /// Until here the text is copied, or something else stands in its place.
+    copied: usize,
     rules: Rules<'t>,
     path: MemberPath<'t>,
     embedded: usize,
@@ -69,18 +80,45 @@ struct Masker<'t> {
     hidden: usize,
 }
 
-impl<'t> Masker<'t> {
+impl<'t> Masker<'t, '_> {
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
 
+    /// Copies what stands before `end` and is not copied yet.
+    fn copy_until(&mut self, end: usize) {
+        if self.hidden == 0 {
+            self.out.push_str(self.text.get(self.copied..end).unwrap_or_default());
+            self.copied = end;
+        }
+    }
+
+    /// Appends a string in place of what stands from `begin` to here.
+    fn replace(&mut self, begin: usize, text: &str) {
+        self.copy_until(begin);
+        push_string(self.out, text);
+        self.copied = self.at;
+    }
+
+    #[inline]
     fn skip_space(&mut self) {
+        if self.peek().is_some_and(|byte| byte <= b' ') {
+            self.leave_space_out();
+        }
+    }
+
+    fn leave_space_out(&mut self) {
+        self.copy_until(self.at);
         while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
             self.at += 1;
+        }
+        if self.hidden == 0 {
+            self.copied = self.at;
         }
     }
 
     /// Steps over this byte, if it is the next one after white space.
+    #[inline]
     fn take(&mut self, byte: u8) -> bool {
         self.skip_space();
         let is_next = self.peek() == Some(byte);
@@ -88,89 +126,137 @@ impl<'t> Masker<'t> {
         is_next
     }
 
-    /// Copies one value. `None` if it is broken, as in all steps below.
+    /// Reads one value, which begins here. `None` if it is broken, as in all steps below.
     fn value(&mut self, depth: usize) -> Option<()> {
-        self.skip_space();
         match self.peek()? {
             b'{' => self.object(depth.checked_sub(1)?),
             b'[' => self.list(depth.checked_sub(1)?),
-            b'"' => {
-                let text = self.string()?;
-                if self.hidden == 0 {
-                    match (&text, mask_value(&text, self.rules, self.embedded)) {
-                        // Without escapes it is written as it was read.
-                        (Cow::Borrowed(_), Cow::Borrowed(same)) if same.len() == text.len() => push_plain(&mut self.out, same),
-                        (_, masked) => push_string(&mut self.out, &masked),
-                    }
-                }
-                Some(())
-            }
+            b'"' => self.text(),
             b'-' | b'0'..=b'9' => self.number(),
             _ => self.word(),
         }
     }
 
+    /// Reads a value and writes [`MASK`] in its place.
+    fn masked_value(&mut self, depth: usize) -> Option<()> {
+        let begin = self.at;
+        self.copy_until(begin);
+        self.hidden += 1;
+        let read = self.value(depth);
+        self.hidden -= 1;
+        self.replace(begin, MASK);
+        read
+    }
+
     fn object(&mut self, depth: usize) -> Option<()> {
         self.at += 1;
-        self.out.push('{');
-        if !self.take(b'}') {
-            loop {
-                self.member(depth)?;
-                if self.take(b'}') {
-                    break;
-                }
-                if !self.take(b',') {
-                    return None;
-                }
-                self.out.push(',');
-            }
+        if self.take(b'}') {
+            return Some(());
         }
-        self.out.push('}');
-        Some(())
+        loop {
+            self.member(depth)?;
+            if self.take(b'}') {
+                return Some(());
+            }
+            if !self.take(b',') {
+                return None;
+            }
+            self.skip_space();
+        }
     }
 
     fn member(&mut self, depth: usize) -> Option<()> {
-        self.skip_space();
+        if self.hidden > 0 {
+            self.string()?;
+            self.colon()?;
+            return self.value(depth);
+        }
+        match self.verbatim_end() {
+            Some(end) if self.rules.is_known(self.text, self.at + 1..end) => {
+                let name = self.at + 1..end;
+                self.at = end + 1;
+                self.colon()?;
+                // Nobody asks where a value stands that has no members.
+                if !self.rules.has_open_pattern && !matches!(self.peek(), Some(b'{' | b'[')) {
+                    return self.value(depth);
+                }
+                self.path.push(Cow::Borrowed(self.text.get(name)?));
+                let is_masked = self.rules.has_open_pattern && self.rules.pattern_masks(&self.path);
+                self.end_member(is_masked, depth)
+            }
+            _ => self.other_member(depth),
+        }
+    }
+
+    /// Reads a member whose name is not known to be plain.
+    fn other_member(&mut self, depth: usize) -> Option<()> {
+        let begin = self.at;
         let name = self.string()?;
-        if !self.take(b':') {
-            return None;
-        }
         match (&name, text::mask(&name, self.rules.shapes)) {
-            (Cow::Borrowed(_), Cow::Borrowed(same)) => push_plain(&mut self.out, same),
-            (_, masked) => push_string(&mut self.out, &masked),
+            (Cow::Borrowed(_), Cow::Borrowed(_)) => {}
+            (_, masked) => self.replace(begin, &masked),
         }
-        self.out.push(':');
+        self.colon()?;
         self.path.push(name);
-        let is_masked = self.hidden == 0 && self.rules.masks(&self.path);
-        let begin = self.out.len();
-        self.hidden += usize::from(is_masked);
-        let copied = self.value(depth);
+        let is_masked = self.rules.masks(&self.path);
+        self.end_member(is_masked, depth)
+    }
+
+    fn colon(&mut self) -> Option<()> {
+        let is_next = self.take(b':');
+        self.skip_space();
+        is_next.then_some(())
+    }
+
+    /// Reads the value at the end of the path, which ends there.
+    fn end_member(&mut self, is_masked: bool, depth: usize) -> Option<()> {
+        let read = if is_masked { self.masked_value(depth) } else { self.value(depth) };
         self.path.pop();
-        if is_masked {
-            self.hidden -= 1;
-            self.out.truncate(begin);
-            push_string(&mut self.out, MASK);
-        }
-        copied
+        read
     }
 
     fn list(&mut self, depth: usize) -> Option<()> {
         self.at += 1;
-        self.out.push('[');
-        if !self.take(b']') {
-            loop {
-                self.value(depth)?;
-                if self.take(b']') {
-                    break;
-                }
-                if !self.take(b',') {
-                    return None;
-                }
-                self.out.push(',');
-            }
+        if self.take(b']') {
+            return Some(());
         }
-        self.out.push(']');
+        loop {
+            self.value(depth)?;
+            if self.take(b']') {
+                return Some(());
+            }
+            if !self.take(b',') {
+                return None;
+            }
+            self.skip_space();
+        }
+    }
+
+    fn text(&mut self) -> Option<()> {
+        let begin = self.at;
+        if let Some(end) = self.verbatim_end() {
+            self.at = end + 1;
+            if self.hidden == 0
+                && !self.is_plain(begin + 1..end)
+                && let Cow::Owned(masked) = mask_value(self.text.get(begin + 1..end)?, self.rules, self.embedded)
+            {
+                self.replace(begin, &masked);
+            }
+            return Some(());
+        }
+        let text = self.string()?;
+        if self.hidden == 0 {
+            let masked = mask_value(&text, self.rules, self.embedded);
+            self.replace(begin, &masked);
+        }
         Some(())
+    }
+
+    /// Whether a string without escapes holds neither a secret nor JSON.
+    #[inline]
+    fn is_plain(&self, string: Range<usize>) -> bool {
+        let may_be_json = matches!(self.text.as_bytes().get(string.start), Some(b'{' | b'[' | b' '));
+        !may_be_json && self.classes.is_plain(string)
     }
 
     fn number(&mut self) -> Option<()> {
@@ -186,16 +272,15 @@ impl<'t> Masker<'t> {
             self.at += 1;
             self.digits()?;
         }
-        if matches!(self.peek(), Some(b'e' | b'E')) {
+        let has_exponent = matches!(self.peek(), Some(b'e' | b'E'));
+        if has_exponent {
             self.at += 1;
             self.at += usize::from(matches!(self.peek(), Some(b'+' | b'-')));
             self.digits()?;
         }
-        let number = self.text.get(begin..self.at)?;
-        if self.hidden == 0 && cards::is_card(number) {
-            push_string(&mut self.out, MASK);
-        } else {
-            self.out.push_str(number);
+        let may_be_card = has_exponent || self.at - begin >= cards::FEWEST;
+        if self.hidden == 0 && may_be_card && cards::is_card(self.text.get(begin..self.at)?) {
+            self.replace(begin, MASK);
         }
         Some(())
     }
@@ -213,20 +298,27 @@ impl<'t> Masker<'t> {
         let rest = self.text.get(self.at..)?;
         let word = ["true", "false", "null"].into_iter().find(|word| rest.starts_with(word))?;
         self.at += word.len();
-        self.out.push_str(word);
         Some(())
+    }
+
+    /// Where the string ends that is next, if it is one without escapes.
+    #[inline]
+    fn verbatim_end(&self) -> Option<usize> {
+        let is_quote = |at: usize| self.text.as_bytes().get(at) == Some(&b'"');
+        if !is_quote(self.at) {
+            return None;
+        }
+        let end = self.classes.run_end(self.at + 1);
+        is_quote(end).then_some(end)
     }
 
     /// Reads a string, without its escapes.
     fn string(&mut self) -> Option<Cow<'t, str>> {
-        self.at += usize::from(self.peek()? == b'"');
-        let begin = self.at;
-        let bytes = self.text.as_bytes();
-        if begin == 0 || bytes.get(begin - 1) != Some(&b'"') {
+        if self.peek()? != b'"' {
             return None;
         }
-        let plain = string_run(bytes.get(begin..)?);
-        self.at += plain;
+        let begin = self.at + 1;
+        self.at = self.classes.run_end(begin);
         let plain = self.text.get(begin..self.at)?;
         if self.peek()? == b'"' {
             self.at += 1;
@@ -242,11 +334,11 @@ impl<'t> Masker<'t> {
                 }
                 b'\\' => text.push(self.escape()?),
                 _ => {
-                    let run = string_run(bytes.get(self.at..)?);
+                    let run = self.at;
+                    self.at = self.classes.run_end(run);
                     // A control character stands in no string.
-                    let piece = self.text.get(self.at..self.at + run).filter(|piece| !piece.is_empty())?;
+                    let piece = self.text.get(run..self.at).filter(|piece| !piece.is_empty())?;
                     text.push_str(piece);
-                    self.at += run;
                 }
             }
         }
@@ -270,13 +362,6 @@ fn string_run(text: &[u8]) -> usize {
     text.iter()
         .position(|byte| *byte < b' ' || matches!(byte, b'"' | b'\\'))
         .unwrap_or(text.len())
-}
-
-/// Appends a JSON string that has nothing to escape.
-fn push_plain(out: &mut String, text: &str) {
-    out.push('"');
-    out.push_str(text);
-    out.push('"');
 }
 
 /// Appends a JSON string.

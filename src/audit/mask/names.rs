@@ -1,6 +1,10 @@
 //! Names of members, parameters and fields: which say that their value is secret, and which a pattern means.
 
 use std::borrow::Cow;
+use std::cell::Cell;
+use std::ops::Range;
+
+use super::classes::{first, window};
 
 /// Words that make a name secret wherever they stand in it.
 const WORDS: [&str; 14] = [
@@ -87,7 +91,7 @@ const fn letters(name: &[u8]) -> u32 {
 const SHORT: usize = 64;
 
 /// The letters and digits of a name, in lower case: what all spellings of a name have in common.
-pub(super) fn folded(name: &str) -> String {
+fn folded(name: &str) -> String {
     name.bytes()
         .filter(|byte| !is_separator(*byte))
         .map(|byte| char::from(byte.to_ascii_lowercase()))
@@ -107,11 +111,33 @@ fn is_same(one: &str, other: &str) -> bool {
     letters(one).eq(letters(other))
 }
 
-/// Whether the value of a member of this name is masked whatever it is. `more` are further names, folded.
-pub(super) fn is_secret(name: &str, more: &[String]) -> bool {
+/// The name of something that carries a credential in this configuration.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct CarrierName {
+    /// See [`folded`].
+    folded: String,
+    letters: u32,
+}
+
+impl CarrierName {
+    pub(super) fn of(name: &str) -> Self {
+        Self {
+            folded: folded(name),
+            letters: letters(name.as_bytes()),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.folded.is_empty()
+    }
+}
+
+/// Whether the value of a member of this name is masked whatever it is. `more` are further names.
+pub(super) fn is_secret(name: &str, more: &[CarrierName]) -> bool {
     let own = letters(name.as_bytes());
-    let has_all = |needed: u32| own & needed == needed;
-    if !LETTERS.iter().any(|needed| has_all(*needed)) && !more.iter().any(|known| own == letters(known.as_bytes())) {
+    // All are compared, since the compiler compares several at a time then.
+    let has_letters = LETTERS.iter().fold(false, |found, needed| found | (own & needed == *needed));
+    if !has_letters && !more.iter().any(|known| own == known.letters) {
         return false;
     }
     let mut stack = [0; SHORT];
@@ -174,8 +200,8 @@ impl<'n> Folded<'n> {
         Self { text, is_secret }
     }
 
-    fn names(&self, known: &[String]) -> bool {
-        known.iter().any(|name| name.as_bytes() == self.text)
+    fn names(&self, known: &[CarrierName]) -> bool {
+        known.iter().any(|name| name.folded.as_bytes() == self.text)
     }
 }
 
@@ -209,10 +235,74 @@ impl<'t> MemberPath<'t> {
     /// Whether the path ends as a pattern says: names with dots between, where `*` is any name. Names are the same in
     /// all spellings. A name with dots or brackets counts as several.
     pub(super) fn ends_with(&self, pattern: &str) -> bool {
-        let names = self.0.iter().rev().flat_map(|name| name.rsplit(['.', '[', ']']));
-        let mut names = names.filter(|name| !name.is_empty());
+        let mut names = self.0.iter().rev().flat_map(|name| parts(name));
         let mut wanted = pattern.rsplit('.');
-        wanted.all(|part| names.next().is_some_and(|name| part == "*" || is_same(part, name)))
+        wanted.all(|part| names.next().is_some_and(|name| part == ANY || is_same(part, name)))
+    }
+}
+
+/// The part of a pattern that any name is meant by.
+const ANY: &str = "*";
+
+/// The names that a name with dots or brackets counts as, the innermost first.
+fn parts(name: &str) -> impl Iterator<Item = &str> {
+    name.rsplit(['.', '[', ']']).filter(|part| !part.is_empty())
+}
+
+fn last_part(pattern: &str) -> &str {
+    pattern.rsplit('.').next().unwrap_or_default()
+}
+
+/// Whether a pattern may mean members of any name.
+pub(super) fn is_open(pattern: &str) -> bool {
+    last_part(pattern) == ANY
+}
+
+/// Whether a path with this name at its end may end as a pattern says that is not [open](is_open).
+pub(super) fn may_end_with(name: &str, pattern: &str) -> bool {
+    parts(name).next().is_none_or(|part| is_same(last_part(pattern), part))
+}
+
+/// Names that are remembered at most. Another one takes the place of one that it shares its slot with.
+const SLOTS: usize = 64;
+
+/// The bytes of a name with zeros behind them. No name in JSON has zeros of its own, without escapes.
+type PaddedName = [u64; 2];
+
+/// Names of members that were looked at and need no second look: nothing in them is masked, and neither are their values,
+/// unless an open pattern says so. Each is remembered by all of its bytes, up to sixteen.
+#[derive(Debug)]
+pub(super) struct PlainNames([Cell<PaddedName>; SLOTS]);
+
+impl Default for PlainNames {
+    fn default() -> Self {
+        Self([const { Cell::new([0; 2]) }; SLOTS])
+    }
+}
+
+impl PlainNames {
+    /// Whether the name that stands in a part of a text is one of them, by memory or by a look.
+    #[inline]
+    pub(super) fn have(&self, text: &[u8], name: Range<usize>, look: impl FnOnce() -> bool) -> bool {
+        let length = name.len();
+        let Some(window) = window(text, name.start).filter(|_| length > 0 && length <= 2 * size_of::<u64>()) else {
+            return false;
+        };
+        let padded = first(window, length);
+        let [low, high] = padded;
+        // The upper bits of a product depend on all bits of its factors.
+        let mixed = (low ^ high.rotate_left(23)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let Some(slot) = self.0.get((mixed >> 58) as usize) else {
+            return false;
+        };
+        if slot.get() == padded {
+            return true;
+        }
+        let is_plain = look();
+        if is_plain {
+            slot.set(padded);
+        }
+        is_plain
     }
 }
 
@@ -300,8 +390,8 @@ mod tests {
         let long = format!("{}Password", "x".repeat(500));
         assert!(is_secret(&long, &[]));
         assert!(!is_secret(&"x".repeat(500), &[]));
-        assert!(is_secret("X-Portal-Session", &[folded("x_portal_session")]));
-        assert!(!is_secret("X-Portal", &[folded("x_portal_session")]));
+        assert!(is_secret("X-Portal-Session", &[CarrierName::of("x_portal_session")]));
+        assert!(!is_secret("X-Portal", &[CarrierName::of("x_portal_session")]));
     }
 
     #[test]

@@ -9,22 +9,14 @@ use base64::engine::general_purpose::STANDARD;
 use crate::base::key::ends_with_checksum;
 use crate::decide::surface::KeyOrigin;
 
+use super::classes::{ANCHOR, ASSIGNMENT, ESCAPE, SHORTEST, SHORTEST_CHECKED, SHORTEST_KEY, SHORTEST_TOKEN, Traits};
 use super::{MASK, PrefixShape, Shapes, cards, escapes};
 
 /// Layers of escapes that are taken off to look below them. A text with more of them is masked as a whole.
 const MAX_LAYERS: usize = 4;
 
-/// Fewest characters of a key after a prefix of four characters or more, and after a shorter one, which may stand in
-/// any word.
-const SHORTEST_KEY: usize = 8;
+/// Fewest characters of a key after a prefix of three characters or fewer, which may stand in any word.
 const SHORTEST_AFTER_SHORT_PREFIX: usize = 16;
-
-/// Fewest characters of a signed token, and of a key of any prefix with a checksum.
-const SHORTEST_TOKEN: usize = 20;
-const SHORTEST_CHECKED: usize = 49;
-
-/// The shortest text with a secret is `pin:1`.
-const SHORTEST: usize = 5;
 
 /// Characters of `Basic` credentials in which a colon is looked for: a user name of 1,500 bytes.
 const MAX_BASIC: usize = 2_000;
@@ -34,7 +26,14 @@ const MAX_NAME: usize = 64;
 
 /// See [`super::mask_text`].
 pub(super) fn mask<'t>(text: &'t str, shapes: &Shapes) -> Cow<'t, str> {
-    let mut shown = mask_layer(text, shapes);
+    let seen = shapes.classes.traits_of(text);
+    if seen.is_plain() {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = mask_seen(text, &seen, shapes);
+    if !seen.have(ESCAPE) {
+        return shown;
+    }
     let Some(mut inner) = escapes::unescape(&shown) else { return shown };
     for _ in 0..MAX_LAYERS {
         if let Cow::Owned(masked) = mask_layer(&inner, shapes) {
@@ -54,98 +53,30 @@ fn mask_layer<'t>(text: &'t str, shapes: &Shapes) -> Cow<'t, str> {
     if text.len() < SHORTEST {
         return Cow::Borrowed(text);
     }
-    let seen = Traits::of(text, shapes);
-    if seen.is_plain() {
-        return Cow::Borrowed(text);
-    }
+    mask_seen(text, &shapes.classes.traits_of(text), shapes)
+}
+
+fn mask_seen<'t>(text: &'t str, seen: &Traits, shapes: &Shapes) -> Cow<'t, str> {
     let mut found = Vec::new();
-    if seen.digits >= cards::FEWEST {
+    if seen.may_have_card() {
         cards::find(text, &mut found);
     }
-    if text.len() >= SHORTEST_TOKEN && (seen.has_dot || text.len() >= SHORTEST_CHECKED) {
+    if seen.may_have_token() {
         find_tokens(text, &mut found);
     }
-    if seen.has_anchor {
+    if seen.have(ANCHOR) {
         find_keys(text, shapes, &mut found);
     }
-    if seen.has_b {
+    if seen.may_have_scheme() {
         find_schemes(text, &mut found);
     }
-    if seen.has_assignment {
+    if seen.have(ASSIGNMENT) {
         find_named_values(text, shapes, &mut found);
     }
-    if seen.has_dash {
+    if seen.may_have_private_key() {
         find_private_keys(text, &mut found);
     }
     replace(text, found)
-}
-
-const DIGIT: u8 = 1;
-const DOT: u8 = 2;
-const B: u8 = 4;
-const ASSIGNMENT: u8 = 8;
-const DASH: u8 = 16;
-
-/// What each byte may be a part of.
-static CLASSES: [u8; 256] = {
-    let mut classes = [0; 256];
-    let mut byte = 0;
-    while byte < 128_u8 {
-        classes[byte as usize] = match byte {
-            b'0'..=b'9' => DIGIT,
-            b'.' => DOT,
-            b'b' | b'B' => B,
-            b':' | b'=' | b'>' => ASSIGNMENT,
-            b'-' => DASH,
-            _ => 0,
-        };
-        byte += 1;
-    }
-    classes
-};
-
-/// What a text has, by which most texts are known to hold no secret after one look.
-struct Traits {
-    digits: usize,
-    has_dot: bool,
-    has_anchor: bool,
-    has_b: bool,
-    has_assignment: bool,
-    has_dash: bool,
-}
-
-impl Traits {
-    fn of(text: &str, shapes: &Shapes) -> Self {
-        let (mut digits, mut seen) = (0, 0);
-        for byte in text.bytes() {
-            let class = CLASSES[usize::from(byte)];
-            seen |= class;
-            digits += usize::from(class & DIGIT);
-        }
-        let mut traits = Self {
-            digits,
-            has_dot: seen & DOT != 0,
-            has_b: seen & B != 0,
-            has_assignment: seen & ASSIGNMENT != 0,
-            has_dash: seen & DASH != 0,
-            has_anchor: false,
-        };
-        traits.has_anchor = match shapes.anchors.as_slice() {
-            [] => false,
-            [one] => memchr::memchr(*one, text.as_bytes()).is_some(),
-            [one, two] => memchr::memchr2(*one, *two, text.as_bytes()).is_some(),
-            [one, two, three] => memchr::memchr3(*one, *two, *three, text.as_bytes()).is_some(),
-            many => text.bytes().any(|byte| many.contains(&byte)),
-        };
-        // The dashes of a private key's frame, ten of them.
-        traits.has_dash = traits.has_dash && text.len() > 30;
-        traits.has_b = traits.has_b && text.len() > SHORTEST_KEY;
-        traits
-    }
-
-    const fn is_plain(&self) -> bool {
-        self.digits < cards::FEWEST && !(self.has_dot || self.has_anchor || self.has_b || self.has_assignment || self.has_dash)
-    }
 }
 
 /// The text with [`MASK`] in these places.
@@ -173,6 +104,17 @@ const fn is_base64url(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
 }
 
+/// The characters of words in which tokens and keys may stand.
+static OF_WORD: [bool; 256] = {
+    let mut of_word = [false; 256];
+    let mut byte = 0;
+    while byte < 128_u8 {
+        of_word[byte as usize] = is_base64url(byte) || byte == b'.';
+        byte += 1;
+    }
+    of_word
+};
+
 /// The characters of `b64token` (RFC 6750, section 2.1) and the colon, as imported keys have them.
 const fn is_token_byte(byte: u8) -> bool {
     is_base64url(byte) || matches!(byte, b'.' | b'~' | b'+' | b'/' | b'=' | b':')
@@ -187,19 +129,23 @@ fn run(text: &[u8], at: usize, is_of_class: impl Fn(u8) -> bool) -> usize {
 /// Appends where signed tokens stand (RFC 7515, section 3.1), and keys of any prefix whose checksum holds.
 fn find_tokens(text: &str, found: &mut Vec<Range<usize>>) {
     let bytes = text.as_bytes();
+    let is_of_word = |byte: u8| OF_WORD[usize::from(byte)];
     let mut at = 0;
-    while at < bytes.len() {
-        let length = run(bytes, at, |byte| is_base64url(byte) || byte == b'.');
-        if length >= SHORTEST_TOKEN {
-            let word = bytes.get(at..at + length).unwrap_or_default();
-            let begin = token_begin(word);
-            if let Some(begin) = begin {
-                found.push(at + begin..at + length);
-            }
-            let before = word.get(..begin.unwrap_or(length)).unwrap_or_default();
-            if before.len() >= SHORTEST_CHECKED {
-                find_checked_keys(before, at, found);
-            }
+    // No long word begins before another byte that stands within the length of the shortest token.
+    while let Some(shortest) = bytes.get(at..at + SHORTEST_TOKEN) {
+        if let Some(other) = shortest.iter().rposition(|byte| !is_of_word(*byte)) {
+            at += other + 1;
+            continue;
+        }
+        let length = SHORTEST_TOKEN + run(bytes, at + SHORTEST_TOKEN, is_of_word);
+        let word = bytes.get(at..at + length).unwrap_or_default();
+        let begin = token_begin(word);
+        if let Some(begin) = begin {
+            found.push(at + begin..at + length);
+        }
+        let before = word.get(..begin.unwrap_or(length)).unwrap_or_default();
+        if before.len() >= SHORTEST_CHECKED {
+            find_checked_keys(before, at, found);
         }
         at += length + 1;
     }
@@ -411,6 +357,10 @@ fn nested(text: &[u8]) -> usize {
 fn find_private_keys(text: &str, found: &mut Vec<Range<usize>>) {
     const KIND: &[u8] = b"PRIVATE KEY-----";
     let bytes = text.as_bytes();
+    // To look for one letter costs less than to prepare the search for the words.
+    if memchr::memchr(b'K', bytes).is_none() {
+        return;
+    }
     let mut frames = memchr::memmem::find_iter(bytes, KIND).peekable();
     while let Some(at) = frames.next() {
         if !ends_private_key(bytes.get(..at).unwrap_or_default()) {
