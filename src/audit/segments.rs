@@ -4,12 +4,14 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::closed::{ClosedSegment, MemberReader};
 use super::files::DIGITS;
 
-/// How often a directory is read anew because a segment in it seems to be missing.
-const LISTINGS: usize = 5;
+/// How often a directory is read because a segment in it seems to be missing. Before the second time nothing is waited for,
+/// before each further one twice as long as before, in all a quarter of a second: the writer may be held up between two names.
+const LISTINGS: u32 = 8;
 
 /// Longest line that is read. Those of the trail are below 64 KiB; those of bodies are bounded by the settings.
 const MAX_LINE: u64 = 256 * 1_024 * 1_024;
@@ -40,14 +42,16 @@ impl Segments {
         Self::of_kind(directory, "bodies-")
     }
 
-    /// A directory that is read while a file in it gets another name may show the file under neither name. Then what belongs to
-    /// the segment is there and the segment is not, so the directory is read again.
+    /// A directory that is read while a file in it gets another name may show the file under neither name, and a segment that
+    /// begins gets the names of its two files one after the other. Then what belongs to the segment is there and the segment is
+    /// not, so the directory is read again.
     fn of_kind(directory: &Path, prefix: &str) -> io::Result<Self> {
         let mut segments = Self::list_once(directory, prefix)?;
-        for _ in 1..LISTINGS {
+        for before in 1..LISTINGS {
             if segments.missing.is_empty() {
                 break;
             }
+            std::thread::park_timeout(Duration::from_millis((1 << before) - 2));
             segments = Self::list_once(directory, prefix)?;
         }
         Ok(segments)
