@@ -94,6 +94,35 @@ impl Browser {
         self.command("POST", "execute/async", &json!({ "script": script, "args": arguments }))
     }
 
+    /// Where it is.
+    pub(crate) fn location(&self) -> String {
+        let url = self.command("GET", "url", &Value::Null);
+        url.as_str().expect("a URL").to_owned()
+    }
+
+    /// The text of the page.
+    pub(crate) fn text(&self) -> String {
+        let text = self.run("arguments[0](document.documentElement.innerText);", &[]);
+        text.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Types into the fields of a form by their names, and presses its first button.
+    pub(crate) fn submit(&self, fields: &[(&str, &str)]) {
+        for (name, value) in fields {
+            let field = self.element(&format!("[name='{name}']"));
+            self.command("POST", &format!("element/{field}/value"), &json!({ "text": value }));
+        }
+        let button = self.element("button[type=submit], form button");
+        self.command("POST", &format!("element/{button}/click"), &json!({}));
+    }
+
+    /// The first element of this CSS selector.
+    fn element(&self, selector: &str) -> String {
+        let element = self.command("POST", "element", &json!({ "using": "css selector", "value": selector }));
+        let id = element.as_object().and_then(|members| members.values().next());
+        id.and_then(Value::as_str).expect("an element").to_owned()
+    }
+
     /// The cookies that the page's own requests carry, those included that it cannot read itself.
     pub(crate) fn cookies(&self) -> Vec<Value> {
         let cookies = self.command("GET", "cookie", &Value::Null);

@@ -1,0 +1,4 @@
+//! Single sign-on against real identity providers, in a real browser.
+
+mod peers;
+mod samples;
