@@ -52,7 +52,16 @@ fn samples_are_whole() {
         "access_token",
         "userinfo",
     ];
-    let of_saml = ["idp_metadata", "sp_metadata", "sp_key", "sp_certificate", "message"];
+    let of_saml = [
+        "idp_metadata",
+        "sp_metadata",
+        "sp_entity_id",
+        "acs_url",
+        "slo_url",
+        "sp_key",
+        "sp_certificate",
+        "message",
+    ];
     for name in NAMES {
         let sample = read(name);
         assert!(sample["made_at"].as_u64().is_some(), "{name}: when it was made");

@@ -42,6 +42,9 @@ fn sample(service: &SamlServiceProvider, idp_metadata: &str, expected: &Value) -
     json!({
         "made_at": seconds(),
         "idp_metadata": idp_metadata,
+        "sp_entity_id": format!("{}/metadata", service.base()),
+        "acs_url": format!("{}/acs", service.base()),
+        "slo_url": format!("{}/slo", service.base()),
         "sp_metadata": metadata_of(service),
         "sp_key": service.pair().key,
         "sp_certificate": service.pair().certificate,
