@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 /// Every file, by its name without `.json`.
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 13] = [
     "oidc-provider-rs256",
     "oidc-provider-es256",
     "oidc-provider-eddsa",
@@ -16,6 +16,8 @@ const NAMES: [&str; 11] = [
     "pysaml2-encrypted",
     "pysaml2-unsolicited",
     "pysaml2-log-out",
+    "pysaml2-sha1",
+    "pysaml2-triple-des",
     "lemonldap-saml",
     "lemonldap-saml-encrypted",
 ];

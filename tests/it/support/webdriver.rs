@@ -110,6 +110,7 @@ impl Browser {
     pub(crate) fn submit(&self, fields: &[(&str, &str)]) {
         for (name, value) in fields {
             let field = self.element(&format!("[name='{name}']"));
+            self.command("POST", &format!("element/{field}/clear"), &json!({}));
             self.command("POST", &format!("element/{field}/value"), &json!({ "text": value }));
         }
         let button = self.element("button[type=submit], form button");

@@ -15,6 +15,8 @@ use crate::support::wait::{PATIENCE, until};
 use crate::support::webdriver::Browser;
 
 const SECRET: &str = "a-secret-of-a-client-0123456789";
+/// 32 bytes of 7, as durward writes such a value.
+const NONCE: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc";
 const VERIFIER: &str = "a-verifier-of-a-test-that-is-long-enough-0123456789";
 
 /// One client at one provider.
@@ -60,7 +62,7 @@ impl OidcClient<'_> {
             ("redirect_uri", &self.application.url(&self.callback())),
             ("scope", "openid profile email"),
             ("state", "a-state"),
-            ("nonce", "a-nonce"),
+            ("nonce", NONCE),
             ("code_challenge", &challenge),
             ("code_challenge_method", "S256"),
         ]);
@@ -142,7 +144,7 @@ impl OidcClient<'_> {
 
     fn sample(&self, code: &str, tokens: &Value, userinfo: &Value) -> Value {
         json!({
-            "made_at": seconds(), "discovery": self.discovery, "jwks": self.jwks(), "client_id": self.id, "nonce": "a-nonce",
+            "made_at": seconds(), "discovery": self.discovery, "jwks": self.jwks(), "client_id": self.id, "nonce": NONCE,
             "code": code, "id_token": tokens["id_token"], "access_token": tokens["access_token"], "userinfo": userinfo,
         })
     }
@@ -200,6 +202,7 @@ fn oidc_provider_signs_people_on_and_tells_its_clients_when_they_leave() {
         if signed_on.is_empty() {
             // The provider remembers the browser, so later clients ask nobody.
             browser.submit(&[("login", "ann"), ("password", "anything")]);
+            assert!(!browser.location().starts_with(&provider.issuer()), "{}", browser.text());
         }
         let query = client.callback_query();
         assert_eq!(parameter(&query, "state"), "a-state");
@@ -209,7 +212,7 @@ fn oidc_provider_signs_people_on_and_tells_its_clients_when_they_leave() {
         let id_token = tokens["id_token"].as_str().unwrap().to_owned();
         assert_eq!(decode_header(&id_token).unwrap().alg, algorithm.parse::<Algorithm>().unwrap());
         let claims = client.claims(&id_token);
-        assert_eq!((&claims["sub"], &claims["nonce"]), (&json!("ann"), &json!("a-nonce")));
+        assert_eq!((&claims["sub"], &claims["nonce"]), (&json!("ann"), &json!(NONCE)));
         assert_eq!(claims["groups"], people()["ann"]["groups"]);
         let userinfo = client.userinfo(tokens["access_token"].as_str().unwrap());
         assert_eq!(userinfo["email"], "ann@acme.example");
@@ -287,6 +290,8 @@ fn lemonldap_signs_people_on_by_openid() {
     assert_eq!(client.endpoint("issuer"), portal.issuer());
     let browser = Browser::start();
     browser.go(&client.authorization_url());
+    browser.submit(&[("user", "dwho"), ("password", "wrong")]);
+    assert!(application.service.requests().is_empty(), "{}", browser.text());
     browser.submit(&[("user", "dwho"), ("password", "dwho")]);
     let query = client.callback_query();
     assert_eq!(parameter(&query, "state"), "a-state");
@@ -294,7 +299,7 @@ fn lemonldap_signs_people_on_by_openid() {
     let tokens = client.tokens(&code);
     let id_token = tokens["id_token"].as_str().unwrap();
     let claims = client.claims(id_token);
-    assert_eq!((&claims["sub"], &claims["nonce"]), (&json!("dwho"), &json!("a-nonce")));
+    assert_eq!((&claims["sub"], &claims["nonce"]), (&json!("dwho"), &json!(NONCE)));
     let userinfo = client.userinfo(tokens["access_token"].as_str().unwrap());
     assert_eq!(userinfo["email"], "dwho@badwolf.org");
     let groups = userinfo["groups"].as_array().unwrap();

@@ -53,15 +53,15 @@ fn sample(service: &SamlServiceProvider, idp_metadata: &str, expected: &Value) -
     })
 }
 
-struct Pair {
+struct Pair<'b> {
     provider: SamlProvider,
     service: SamlServiceProvider,
     metadata: String,
-    browser: Browser,
+    browser: &'b Browser,
 }
 
-impl Pair {
-    fn start(provider: &Value, service: &Value) -> Self {
+impl<'b> Pair<'b> {
+    fn start(browser: &'b Browser, provider: &Value, service: &Value) -> Self {
         let provider = SamlProvider::start_with(provider);
         let service = SamlServiceProvider::start_with(service);
         let metadata = read(provider.front(), provider.host(), "/metadata");
@@ -72,14 +72,14 @@ impl Pair {
             provider,
             service,
             metadata,
-            browser: Browser::start(),
+            browser,
         }
     }
 
     fn sign_on(&self, path: &str) -> Value {
         self.browser.go(&(self.service.base() + path));
         self.browser.submit(&[("login", "ann"), ("password", "anything")]);
-        let shown = shown(&self.browser, &self.service);
+        let shown = shown(self.browser, &self.service);
         assert_eq!(shown["name_id"], "id-of-ann");
         assert_eq!(shown["attributes"]["mail"], json!(["ann@acme.example"]));
         assert_eq!(shown["attributes"]["groups"], json!(["staff", "admins"]));
@@ -98,7 +98,8 @@ fn first_line(pem: &str) -> String {
 
 #[test]
 fn pysaml2_signs_assertions_and_log_outs() {
-    let pair = Pair::start(&json!({}), &json!({}));
+    let browser = Browser::start();
+    let pair = Pair::start(&browser, &json!({}), &json!({}));
     let expected = pair.sign_on("/log-in?RelayState=where-to");
     assert_eq!(expected["relay_state"], "where-to");
     pair.keep("pysaml2-assertion-signed", &expected);
@@ -128,21 +129,27 @@ fn pysaml2_signs_assertions_and_log_outs() {
 
 #[test]
 fn pysaml2_signs_responses_and_begins_by_itself() {
-    let pair = Pair::start(&json!({ "sign": "response" }), &json!({ "want": "response", "unsolicited": true }));
+    let browser = Browser::start();
+    let pair = Pair::start(
+        &browser,
+        &json!({ "sign": "response" }),
+        &json!({ "want": "response", "unsolicited": true }),
+    );
     let expected = pair.sign_on("/log-in");
     pair.keep("pysaml2-response-signed", &expected);
 
     let service = encoded(&format!("{}/metadata", pair.service.base()));
     pair.browser.go(&format!("{}/unsolicited?sp={service}", pair.provider.base()));
     pair.browser.submit(&[("login", "ann"), ("password", "anything")]);
-    let expected = shown(&pair.browser, &pair.service);
+    let expected = shown(pair.browser, &pair.service);
     assert_eq!((&expected["name_id"], &expected["request"]), (&json!("id-of-ann"), &Value::Null));
     pair.keep("pysaml2-unsolicited", &expected);
 }
 
 #[test]
 fn pysaml2_encrypts_assertions() {
-    let pair = Pair::start(&json!({ "sign": "both", "encrypt": true }), &json!({}));
+    let browser = Browser::start();
+    let pair = Pair::start(&browser, &json!({ "sign": "both", "encrypt": true }), &json!({}));
     let expected = pair.sign_on("/log-in");
     pair.keep("pysaml2-encrypted", &expected);
     let response = last_response(&pair.service);
@@ -150,6 +157,35 @@ fn pysaml2_encrypts_assertions() {
         response.contains("aes256-gcm") && !response.contains("ann@acme.example"),
         "{response}"
     );
+}
+
+/// Messages as old providers make them, which are no secret and no proof any more.
+#[test]
+fn pysaml2_signs_and_encrypts_as_nobody_should() {
+    let weak = [
+        (
+            "pysaml2-sha1",
+            json!({
+                "signature": "http://www.w3.org/2000/09/xmldsig#rsa-sha1",
+                "digest": "http://www.w3.org/2000/09/xmldsig#sha1",
+            }),
+        ),
+        (
+            "pysaml2-triple-des",
+            json!({
+                "encrypt": true,
+                "sign": "both",
+                "cipher": "http://www.w3.org/2001/04/xmlenc#tripledes-cbc",
+                "key_type": "des-192",
+            }),
+        ),
+    ];
+    let browser = Browser::start();
+    for (name, plan) in weak {
+        let pair = Pair::start(&browser, &plan, &json!({}));
+        let expected = pair.sign_on("/log-in");
+        pair.keep(name, &expected);
+    }
 }
 
 #[test]
