@@ -145,7 +145,7 @@ impl OidcClient<'_> {
     fn sample(&self, code: &str, tokens: &Value, userinfo: &Value) -> Value {
         json!({
             "made_at": seconds(), "discovery": self.discovery, "jwks": self.jwks(), "client_id": self.id, "nonce": NONCE,
-            "code": code, "id_token": tokens["id_token"], "access_token": tokens["access_token"], "userinfo": userinfo,
+            "code": code, "answer": tokens, "userinfo": userinfo,
         })
     }
 }
