@@ -78,8 +78,8 @@ impl PepperUse {
 
     fn note(&mut self, record: &CredentialRecord) {
         match record.login() {
-            Some(_) => self.accounts += 1,
-            None => self.credentials += 1,
+            Some(_) if !record.is_person_of_provider() => self.accounts += 1,
+            _ => self.credentials += 1,
         }
         match record.expires_at {
             Some(end) => self.latest = self.latest.max(Some(end.0)),
@@ -198,7 +198,9 @@ impl Operations {
     }
 
     async fn move_account(&self, record: &CredentialRecord, result: &mut MovedAccounts) -> Result<(), OperationError> {
-        let Some(login) = record.login().filter(|_| record.needs_pepper()) else {
+        // A person of an identity provider is not found by the address, and moves at the next sign-on.
+        let by_login = record.needs_pepper() && !record.is_person_of_provider();
+        let Some(login) = record.login().filter(|_| by_login) else {
             return Ok(());
         };
         let fingerprint = login_fingerprint(self.peppers.first(), &record.surface, login);

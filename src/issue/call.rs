@@ -236,8 +236,10 @@ impl AdmittedCaller {
         match fact {
             RecordFact::Scopes => Some(list(self.scopes())),
             RecordFact::Subject => self.principal.subject().map(|s| TextOrList::Text(s.as_str().to_owned())),
+            // An identity provider has a name too, which is no name of a person.
             RecordFact::Login | RecordFact::Name | RecordFact::Claim(_) => std::iter::once(&facts.credential)
                 .chain(&facts.ancestors)
+                .filter(|record| !record.is_provider())
                 .find_map(|record| record_fact(record, fact)),
             RecordFact::Id | RecordFact::Tenant | RecordFact::Mode => record_fact(&facts.credential, fact),
         }

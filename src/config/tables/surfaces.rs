@@ -3,7 +3,7 @@
 use toml::de::DeValue;
 
 use crate::base::ids::SurfaceName;
-use crate::base::principal::TENANT_SURFACE;
+use crate::base::principal::RESERVED_SURFACES;
 use crate::base::scope::Mode;
 use crate::config::declare::{DeclaredTable, Member, Pairs, SettingValue, absent, choice, count, default, required, table, tagged};
 use crate::config::reader::{RawEntry, Section, shorten};
@@ -323,11 +323,11 @@ impl Builder<'_> {
             .iter()
             .filter_map(|written| {
                 self.check_name(&written.name, "a surface");
-                if written.name.value == TENANT_SURFACE {
+                if let Some(reserved) = RESERVED_SURFACES.iter().find(|reserved| *reserved == &written.name.value) {
                     self.report.error(
                         &written.name.at,
-                        format!("`{TENANT_SURFACE}` is the name of tenants' own records"),
-                        None,
+                        format!("`{reserved}` is the name of records that durward makes for itself"),
+                        Some("give the surface another name".to_owned()),
                     );
                 }
                 let Some(kind) = self.surface_kind(written, gateway, &mut owners) else {

@@ -51,6 +51,7 @@ impl Engine {
             bases.push(ParentRecord {
                 may: one.record.scopes.union(&role_scopes),
                 record: one.record.clone(),
+                sign_on: None,
             });
             made.push(one);
         }
@@ -108,15 +109,18 @@ impl Engine {
                 Ok(Some(ParentRecord {
                     record: caller.record().clone(),
                     may: caller.principal.record_scopes().clone(),
+                    sign_on: None,
                 }))
             }
             ParentSource::CallersParent => {
                 let facts = &call.caller()?.principal.facts;
-                let (parent, above) = facts.ancestors.split_first().ok_or(Denial::NotFound)?;
+                // What hangs on the person outlives a sign-on, as it outlives a session.
+                let (parent, above) = facts.hangs_on().ok_or(Denial::NotFound)?;
                 let may = call.snapshot.scope_grants.effective_scopes_of(parent, above, &facts.roles);
                 Ok(Some(ParentRecord {
                     may: may.into_owned(),
                     record: parent.clone(),
+                    sign_on: None,
                 }))
             }
             ParentSource::Minted(index) => Ok(Some(made.get(*index).ok_or(Denial::Internal)?.clone())),
@@ -136,6 +140,7 @@ impl Engine {
                 Ok(Some(ParentRecord {
                     may: may_do(call, &found),
                     record: found.credential,
+                    sign_on: None,
                 }))
             }
         }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::source::Source;
 
 /// Layers: a module may use itself and what stands in its row. Arrows point down.
-const MAY_USE: [(&str, &str); 17] = [
+const MAY_USE: [(&str, &str); 18] = [
     ("base", ""),
     ("wire", "base"),
     ("decide", "base wire"),
@@ -20,25 +20,29 @@ const MAY_USE: [(&str, &str); 17] = [
     ("snapshot", "base wire decide telemetry audit store dialect upstream"),
     ("jwks", "base wire decide telemetry snapshot"),
     ("resolver", "base wire decide telemetry store snapshot jwks"),
-    ("issue", "base wire decide telemetry audit store dialect snapshot resolver"),
+    ("sign_on", "base wire decide telemetry store snapshot jwks"),
+    ("issue", "base wire decide telemetry audit store dialect snapshot resolver sign_on"),
     (
         "gateway",
-        "base wire decide telemetry audit store dialect upstream snapshot resolver issue limit jwks",
+        "base wire decide telemetry audit store dialect upstream snapshot resolver issue limit jwks sign_on",
     ),
-    ("config", "base wire decide telemetry audit store dialect upstream snapshot issue"),
+    (
+        "config",
+        "base wire decide telemetry audit store dialect upstream snapshot issue sign_on",
+    ),
     (
         "server",
-        "base wire decide telemetry audit store dialect upstream snapshot resolver issue limit jwks gateway",
+        "base wire decide telemetry audit store dialect upstream snapshot resolver issue limit jwks sign_on gateway",
     ),
     (
         "admin",
-        "base wire decide telemetry audit store dialect upstream snapshot resolver issue limit jwks gateway config server",
+        "base wire decide telemetry audit store dialect upstream snapshot resolver issue limit jwks sign_on gateway config server",
     ),
 ];
 
 /// Modules that may wait; everything else is a value in, a value out.
-const MAY_AWAIT: [&str; 10] = [
-    "gateway", "jwks", "limit", "resolver", "store", "issue", "upstream", "server", "admin", "cli",
+const MAY_AWAIT: [&str; 11] = [
+    "gateway", "jwks", "limit", "resolver", "store", "sign_on", "issue", "upstream", "server", "admin", "cli",
 ];
 
 /// Every rule over every source.

@@ -1,0 +1,7 @@
+//! Single sign-on: identity providers, what they prove about a person, and what of it is secret.
+
+#[allow(dead_code, reason = "the served routes of single sign-on ask it")]
+pub mod directory;
+pub mod provider;
+pub mod records;
+pub mod seal;
