@@ -105,6 +105,8 @@ struct RequestRefusal {
     details: Option<Box<FieldErrors>>,
     /// Seconds until another try makes sense, where a limit knows.
     retry_after: Option<u64>,
+    /// The word in the log for what exactly was wrong with a sign-on.
+    cause: Option<&'static str>,
 }
 
 impl From<Denial> for RequestRefusal {
@@ -115,6 +117,7 @@ impl From<Denial> for RequestRefusal {
             allowed: 0,
             details: None,
             retry_after: None,
+            cause: None,
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::upstream::spec::UpstreamSpec;
 
 pub mod body_schema;
 pub mod served_route;
+pub mod sign_on_route;
 
 use served_route::ServedRoute;
 

@@ -219,6 +219,7 @@ impl Engine {
                 };
                 self.set_password(call, &change).await
             }
+            Action::SignOn(_) => Err(Denial::Internal.into()),
         }
     }
 

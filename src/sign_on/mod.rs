@@ -2,6 +2,7 @@
 
 #[allow(dead_code, reason = "the served routes of single sign-on ask it")]
 pub mod directory;
+pub mod log_in_record;
 pub mod provider;
 pub mod records;
 pub mod seal;

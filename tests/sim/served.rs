@@ -246,6 +246,7 @@ impl Desk<'_> {
             path: PathValues::read("/keys/{id}", &format!("/keys/{}", ask.target.as_deref().unwrap_or("-"))),
             body: Arc::new(checked.unwrap()),
             replaced: None,
+            browser: None,
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             request_id: ask.name(),
             hook: Arc::default(),

@@ -23,6 +23,7 @@ use super::audit::RouteAuditKey;
 use super::cors::RouteCors;
 use super::limits::RateLimitTable;
 use super::serve::{ActionTable, ServeTable};
+use super::sign_on::SignOnInputs;
 use super::sources::Claims;
 use super::upstreams::is_host;
 
@@ -247,6 +248,8 @@ pub(super) struct RouteInputs<'c> {
     pub(super) upstreams: &'c [String],
     /// Whether an audit trail is kept.
     pub(super) has_trail: bool,
+    /// What routes of single sign-on share.
+    pub(super) sign_on: &'c SignOnInputs<'c>,
 }
 
 /// What routes of one file share.

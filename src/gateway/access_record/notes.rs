@@ -181,6 +181,11 @@ impl AccessRecord {
         why.denial
     }
 
+    /// Notes what exactly was wrong with a sign-on.
+    pub(in crate::gateway) fn note_cause(&mut self, cause: &'static str) {
+        self.note(|record| record.cause = Some(cause));
+    }
+
     /// The request would be refused for this reason, and is forwarded all the same, since its route only reports.
     pub(in crate::gateway) fn note_reported(&mut self, denial: Denial) {
         if let Some(trace) = &self.worker.trace {

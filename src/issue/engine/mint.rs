@@ -123,6 +123,8 @@ impl Engine {
                     sign_on: None,
                 }))
             }
+            // Such a route is no `mint`.
+            ParentSource::Person => Err(Denial::Internal.into()),
             ParentSource::Minted(index) => Ok(Some(made.get(*index).ok_or(Denial::Internal)?.clone())),
             ParentSource::Record { surface, id } => {
                 let found = self

@@ -309,6 +309,7 @@ impl Bench {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             request_id: "r-1".into(),
             hook: Arc::default(),
+            browser: None,
         })
     }
 
