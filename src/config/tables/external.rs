@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rustls::crypto::aws_lc_rs;
 
+use crate::base::authority::split_authority;
 use crate::base::ids::{SurfaceName, TenantId};
 use crate::base::principal::TENANT_SURFACE;
 use crate::base::scope::{Scope, ScopeSet};
@@ -21,7 +22,6 @@ use crate::snapshot::Snapshot;
 
 use super::Builder;
 use super::surfaces::{KeyCarriers, SurfaceTable, claim_headers};
-use super::upstreams::split_authority;
 
 table! {
     /// A token that another issuer has signed, see [tokens of other issuers](#tokens-of-other-issuers).
