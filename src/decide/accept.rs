@@ -85,6 +85,10 @@ mod tests {
             assert_eq!(preferred(&[accept]), AnswerForm::Json, "{accept}");
         }
         assert_eq!(preferred(&[]), AnswerForm::Json);
-        assert_eq!(preferred(&["application/json;q=0.2", "text/html"]), AnswerForm::Html, "two lines are one list");
+        assert_eq!(
+            preferred(&["application/json;q=0.2", "text/html"]),
+            AnswerForm::Html,
+            "two lines are one list"
+        );
     }
 }

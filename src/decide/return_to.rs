@@ -69,8 +69,8 @@ impl ReturnRule {
     }
 }
 
-/// The list. It is never empty where it was read from a configuration; an empty one admits nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// The list. It is never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReturnRules(Vec<ReturnRule>);
 
 impl ReturnRules {
@@ -141,7 +141,9 @@ fn is_unambiguous_path(path: &str) -> bool {
         return true;
     }
     let encoded = path.to_ascii_lowercase();
-    let hidden = ["%0", "%1", "%2e", "%2f", "%5c", "%25", "%7f"].iter().any(|code| encoded.contains(code));
+    let hidden = ["%0", "%1", "%2e", "%2f", "%5c", "%25", "%7f"]
+        .iter()
+        .any(|code| encoded.contains(code));
     let mut segments = path.split('/').skip(1).peekable();
     let mut whole = path.starts_with('/') && path.bytes().all(is_plain) && !hidden;
     while let Some(segment) = segments.next() {
@@ -161,7 +163,11 @@ mod tests {
 
     #[test]
     fn an_address_within_an_entry_is_admitted() {
-        let rules = rules(&["https://app.example.com", "https://www.example.com/portal/", "http://localhost:3000"]);
+        let rules = rules(&[
+            "https://app.example.com",
+            "https://www.example.com/portal/",
+            "http://localhost:3000",
+        ]);
         for address in [
             "https://app.example.com",
             "https://app.example.com/",

@@ -71,7 +71,10 @@ impl Page<'_> {
     /// # Errors
     /// [`Denial::Internal`] if the template cannot be rendered, which its tests rule out.
     pub fn render(&self) -> Result<RenderedPage, Denial> {
-        let choices = self.choices.iter().map(|choice| context! { name => choice.name, url => choice.url });
+        let choices = self
+            .choices
+            .iter()
+            .map(|choice| context! { name => choice.name, url => choice.url });
         let form = self.form.as_ref().map(|form| {
             let fields = form.fields.iter().map(|(name, value)| context! { name => name, value => value });
             context! { action => form.action, button => form.button, fields => fields.collect::<Vec<_>>() }
@@ -84,10 +87,13 @@ impl Page<'_> {
             form => form,
             request_id => self.request_id,
         };
-        let text = TEMPLATE.get_template(NAME).and_then(|template| template.render(context)).map_err(|error| {
-            tracing::error!(%error, "a page cannot be written");
-            Denial::Internal
-        })?;
+        let text = TEMPLATE
+            .get_template(NAME)
+            .and_then(|template| template.render(context))
+            .map_err(|error| {
+                tracing::error!(%error, "a page cannot be written");
+                Denial::Internal
+            })?;
         let target = self.form.as_ref().map_or("'none'", |form| origin(&form.action));
         Ok(RenderedPage {
             body: text.into(),
@@ -106,7 +112,10 @@ impl Page<'_> {
 
 /// Nothing but our own style, and forms to one site.
 fn policy(form_target: &str) -> String {
-    let mut policy = format!("default-src 'none'; style-src 'sha256-{}'", STANDARD.encode(sha256(STYLE.as_bytes())));
+    let mut policy = format!(
+        "default-src 'none'; style-src 'sha256-{}'",
+        STANDARD.encode(sha256(STYLE.as_bytes()))
+    );
     let _ = write!(policy, "; base-uri 'none'; frame-ancestors 'none'; form-action {form_target}");
     policy
 }
@@ -114,9 +123,14 @@ fn policy(form_target: &str) -> String {
 /// The origin of an address; an address that could end the directive of the policy has none.
 fn origin(address: &str) -> &str {
     let start = address.find("://").map_or(0, |at| at + 3);
-    let end = address.get(start..).and_then(|rest| rest.find(['/', '?', '#'])).map_or(address.len(), |at| start + at);
+    let end = address
+        .get(start..)
+        .and_then(|rest| rest.find(['/', '?', '#']))
+        .map_or(address.len(), |at| start + at);
     let origin = address.get(..end).unwrap_or_default();
-    let plain = origin.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b':' | b'/' | b'-' | b'[' | b']'));
+    let plain = origin
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b':' | b'/' | b'-' | b'[' | b']'));
     if plain && start > 0 { origin } else { "'none'" }
 }
 
@@ -142,7 +156,9 @@ pub fn refusal_words(denial: Denial, contact: &str) -> (&'static str, Vec<String
         ),
         Denial::SignOnInvalid => (
             "This sign-in cannot go on",
-            told("It took longer than ten minutes, was finished already, or was begun in another browser. Go back to the application and sign in again."),
+            told(
+                "It took longer than ten minutes, was finished already, or was begun in another browser. Go back to the application and sign in again.",
+            ),
         ),
         Denial::ProviderFailed => (
             "Your sign-in service did not answer",

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::base::denial::Denial;
-use crate::decide::method::Method;
 use crate::decide::accept::AnswerForm;
+use crate::decide::method::Method;
 use crate::decide::route::{Access, Destination, Route, Trailers};
 use crate::dialect::RefusalContext;
 use crate::dialect::page::{Page, RenderedPage, refusal_words};
@@ -233,7 +233,7 @@ pub(super) fn refusal<B>(
         refusal.show(page);
     }
     access.note_denial(refused.denial);
-    if let Some(cause) = refused.cause {
+    if let Some(cause) = &refused.cause {
         access.note_cause(cause);
     }
     access.note_status(refusal.status);

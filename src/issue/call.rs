@@ -104,8 +104,19 @@ pub struct IssueError {
     /// Whether facts that the call rests on changed before its write. When it is judged again, the call may succeed,
     /// or be refused for another reason.
     pub stale: bool,
-    /// The word in the log for what exactly was wrong with a sign-on.
-    pub cause: Option<&'static str>,
+    /// What exactly was wrong with a sign-on.
+    pub cause: Option<Box<RefusalCause>>,
+}
+
+/// Why exactly a sign-on was refused. It holds no secret, and the caller is not told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusalCause {
+    /// The word in logs and in the audit trail.
+    pub label: &'static str,
+    /// A sentence that an administrator can act on.
+    pub words: String,
+    /// The identity provider, if it is known.
+    pub provider: Option<CredentialId>,
 }
 
 impl From<Denial> for IssueError {

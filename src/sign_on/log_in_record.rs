@@ -1,20 +1,19 @@
 //! The log-in record: what a sign-on that was begun must be finished with. It is sealed into a cookie of its own, so that a
 //! sign-on can only be finished in the browser that began it, and the store holds nothing until somebody is proven.
 
-use aws_lc_rs::rand;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
-use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use std::time::Duration;
 
 use crate::base::clock::UnixMillis;
-use crate::base::denial::Denial;
 use crate::base::fingerprint::Peppers;
 use crate::base::ids::{CredentialId, TenantId};
 
+use super::fault::SignOnFault;
+use super::oidc::{LogInValue, LogInValues};
 use super::seal::{SealPurpose, SealScope, open, seal};
 
 /// How the names of the cookies begin; the first characters of the state follow, so that several tabs have one each.
@@ -37,12 +36,12 @@ const MAX_SEALED: usize = 4_096;
 /// A sign-on that was begun.
 #[derive(Clone, PartialEq, Eq)]
 pub struct LogInRecord {
-    /// It is used once.
+    /// By it the record is used once.
     pub id: [u8; 16],
     pub tenant: TenantId,
     pub provider: CredentialId,
     /// What comes back from the provider beside its answer: `state` of OIDC, `RelayState` of SAML.
-    pub state: String,
+    pub state: LogInValue,
     pub protocol: LogInProtocol,
     /// Where the browser goes afterwards. It was checked when the sign-on was begun.
     pub return_to: String,
@@ -50,13 +49,10 @@ pub struct LogInRecord {
 }
 
 /// What the answer of the provider must fit.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogInProtocol {
-    Oidc {
-        nonce: String,
-        /// The verifier of PKCE.
-        verifier: String,
-    },
+    /// The values that its request and its ID token are tied to. The state among them is that of the record.
+    Oidc(LogInValues),
     Saml {
         /// The id of our request, which the response names.
         request_id: String,
@@ -88,24 +84,6 @@ struct SealedForm {
     e: i64,
 }
 
-/// A text of 128 random bits that stands in addresses as it is.
-///
-/// # Errors
-/// [`Denial::Internal`] without randomness.
-pub fn random_text() -> Result<String, Denial> {
-    Ok(URL_SAFE_NO_PAD.encode(random()?))
-}
-
-/// 128 random bits.
-///
-/// # Errors
-/// [`Denial::Internal`] without randomness.
-pub fn random() -> Result<[u8; 16], Denial> {
-    let mut bytes = [0; 16];
-    rand::fill(&mut bytes).map_err(|_| Denial::Internal)?;
-    Ok(bytes)
-}
-
 /// The name of the cookie for this state; `None` for a text that is none of our states.
 #[must_use]
 pub fn cookie_name(state: &str) -> Option<String> {
@@ -128,7 +106,7 @@ const fn scope(cookie: &str) -> SealScope<'_> {
 #[must_use]
 pub fn set_cookie(name: &str, sealed: &str, protocol: &LogInProtocol) -> String {
     let same_site = match protocol {
-        LogInProtocol::Oidc { .. } => "Lax",
+        LogInProtocol::Oidc(_) => "Lax",
         LogInProtocol::Saml { .. } => "None",
     };
     let seconds = LOG_IN_TIME.as_secs();
@@ -145,29 +123,33 @@ impl LogInRecord {
     /// Seals the record under the first pepper.
     ///
     /// # Errors
-    /// [`Denial::Internal`] without randomness.
-    pub fn seal(&self, peppers: &Peppers) -> Result<String, Denial> {
+    /// [`SignOnFault::NoRandomness`].
+    pub fn seal(&self, peppers: &Peppers) -> Result<String, SignOnFault> {
         let (nonce, verifier, request) = match &self.protocol {
-            LogInProtocol::Oidc { nonce, verifier } => (Some(nonce.clone()), Some(verifier.clone()), None),
+            LogInProtocol::Oidc(values) => (Some(values.nonce.text()), Some(values.verifier.text()), None),
             LogInProtocol::Saml { request_id } => (None, None, Some(request_id.clone())),
         };
+        let cookie = self.cookie().ok_or(SignOnFault::NoRandomness)?;
         let form = SealedForm {
             i: URL_SAFE_NO_PAD.encode(self.id),
             t: self.tenant.as_str().to_owned(),
             p: self.provider.as_str().to_owned(),
-            s: self.state.clone(),
+            s: self.state.text(),
             n: nonce,
             v: verifier,
             q: request,
             r: self.return_to.clone(),
             e: self.expires_at.0,
         };
-        let text = Zeroizing::new(serde_json::to_vec(&form).map_err(|_| Denial::Internal)?);
-        let cookie = cookie_name(&self.state).ok_or(Denial::Internal)?;
-        seal(peppers.first(), &scope(&cookie), &text).map_err(|error| {
-            tracing::error!(%error, "a sign-on cannot begin");
-            Denial::Internal
-        })
+        // Texts and numbers always become JSON.
+        let text = Zeroizing::new(serde_json::to_vec(&form).unwrap_or_default());
+        seal(peppers.first(), &scope(&cookie), &text).map_err(|_| SignOnFault::NoRandomness)
+    }
+
+    /// The name of its cookie.
+    #[must_use]
+    pub fn cookie(&self) -> Option<String> {
+        cookie_name(&self.state.text())
     }
 
     /// Opens the record in a cookie of this name. `None`: no gateway has sealed it for this cookie, or its time is over.
@@ -178,13 +160,19 @@ impl LogInRecord {
         }
         let text = open(peppers, &scope(cookie), sealed).ok()?;
         let form: SealedForm = serde_json::from_slice(&text).ok()?;
+        let value = |text: String| Some(LogInValue::from_bytes(URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?));
+        let state = value(form.s)?;
         let record = Self {
             id: URL_SAFE_NO_PAD.decode(form.i).ok()?.try_into().ok()?,
             tenant: TenantId::parse(&form.t).ok()?,
             provider: CredentialId::parse(&form.p).ok()?,
-            state: form.s,
+            state,
             protocol: match (form.n, form.v, form.q) {
-                (Some(nonce), Some(verifier), None) => LogInProtocol::Oidc { nonce, verifier },
+                (Some(nonce), Some(verifier), None) => LogInProtocol::Oidc(LogInValues {
+                    state,
+                    nonce: value(nonce)?,
+                    verifier: value(verifier)?,
+                }),
                 (None, None, Some(request_id)) => LogInProtocol::Saml { request_id },
                 _ => return None,
             },
@@ -192,12 +180,6 @@ impl LogInRecord {
             expires_at: UnixMillis(form.e),
         };
         (now < record.expires_at).then_some(record)
-    }
-
-    /// Whether this is the state of the record.
-    #[must_use]
-    pub fn is_of_state(&self, state: &str) -> bool {
-        self.state.as_bytes().ct_eq(state.as_bytes()).into()
     }
 }
 
@@ -214,10 +196,13 @@ mod tests {
 
     fn record(protocol: LogInProtocol) -> LogInRecord {
         LogInRecord {
-            id: random().unwrap(),
+            id: [9; 16],
             tenant: TenantId::parse("acme").unwrap(),
             provider: CredentialId::parse("prv_1").unwrap(),
-            state: random_text().unwrap(),
+            state: match &protocol {
+                LogInProtocol::Oidc(values) => values.state,
+                LogInProtocol::Saml { .. } => LogInValue::random().unwrap(),
+            },
             protocol,
             return_to: format!("https://app.example.com/{}", "a".repeat(1_000)),
             expires_at: NOW.plus(LOG_IN_TIME),
@@ -225,10 +210,7 @@ mod tests {
     }
 
     fn oidc() -> LogInProtocol {
-        LogInProtocol::Oidc {
-            nonce: random_text().unwrap(),
-            verifier: "canary-verifier-canary-verifier-canary-verifier".into(),
-        }
+        LogInProtocol::Oidc(LogInValues::random().unwrap())
     }
 
     #[test]
@@ -236,11 +218,15 @@ mod tests {
         let saml = LogInProtocol::Saml { request_id: "_1".into() };
         for protocol in [oidc(), saml] {
             let record = record(protocol);
-            let name = cookie_name(&record.state).unwrap();
+            let name = record.cookie().unwrap();
             let sealed = record.seal(&peppers(&[7])).unwrap();
             let open = |name: &str, sealed: &str, bytes: &[u8], now| LogInRecord::open(name, sealed, &peppers(bytes), now);
             assert_eq!(open(&name, &sealed, &[7], NOW), Some(record.clone()));
-            assert_eq!(open(&name, &sealed, &[8, 7], NOW), Some(record.clone()), "the pepper was changed meanwhile");
+            assert_eq!(
+                open(&name, &sealed, &[8, 7], NOW),
+                Some(record.clone()),
+                "the pepper was changed meanwhile"
+            );
             assert_eq!(open(&name, &sealed, &[8], NOW), None);
             assert_eq!(open(&name, &sealed, &[7], record.expires_at), None, "its time is over");
             assert_eq!(open(&format!("{LOG_IN_COOKIE}AAAAAAAA"), &sealed, &[7], NOW), None);
@@ -252,15 +238,6 @@ mod tests {
                 assert_eq!(open(&name, bad, &[7], NOW), None, "{bad}");
             }
         }
-    }
-
-    #[test]
-    fn a_state_fits_its_own_record_only() {
-        let record = record(oidc());
-        assert!(record.is_of_state(&record.state));
-        assert!(!record.is_of_state(&record.state[..21]));
-        assert!(!record.is_of_state(&random_text().unwrap()));
-        assert!(!record.is_of_state(""));
     }
 
     #[test]
@@ -276,13 +253,21 @@ mod tests {
         let saml = LogInProtocol::Saml { request_id: "_1".into() };
         for (protocol, same_site) in [(oidc(), "Lax"), (saml, "None")] {
             let record = record(protocol);
-            let name = cookie_name(&record.state).unwrap();
+            let name = record.cookie().unwrap();
             let sealed = record.seal(&peppers(&[7])).unwrap();
             let cookie = set_cookie(&name, &sealed, &record.protocol);
             let wanted = format!("; Path=/; HttpOnly; Secure; SameSite={same_site}; Max-Age=600");
-            assert!(cookie.starts_with("__Host-durward-sign-on-") && cookie.ends_with(&wanted), "{cookie}");
+            assert!(
+                cookie.starts_with("__Host-durward-sign-on-") && cookie.ends_with(&wanted),
+                "{cookie}"
+            );
             assert!(cookie.len() < 4_096, "browsers keep it: {}", cookie.len());
-            assert!(!cookie.contains("canary") && !format!("{record:?}").contains("canary"));
+            let LogInProtocol::Oidc(values) = &record.protocol else { continue };
+            let shown = format!("{record:?}");
+            assert!(
+                !shown.contains(&values.verifier.text()) && !shown.contains(&values.state.text()),
+                "{shown}"
+            );
             assert!(remove_cookie(&name).ends_with("Max-Age=0"));
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::base::ids::TenantId;
+use crate::decide::external::FetchAddresses;
 use crate::decide::return_to::ReturnRules;
 
 use super::served_route::{Extent, Mint};
@@ -17,6 +18,10 @@ pub struct SignOnSettings {
     pub return_to: ReturnRules,
     /// Whom people ask, as pages write it.
     pub contact: String,
+    /// How servers of providers are verified.
+    pub tls: Arc<rustls::ClientConfig>,
+    /// The addresses that they may have.
+    pub addresses: FetchAddresses,
 }
 
 /// One step of single sign-on.
@@ -105,7 +110,10 @@ impl RouteUrl {
     /// The address for a tenant. The id of a tenant consists of characters that stand in a path as themselves.
     #[must_use]
     pub fn of(&self, tenant: &TenantId) -> String {
-        let segments = self.pattern.split('/').map(|segment| if segment.starts_with('{') { tenant.as_str() } else { segment });
+        let segments = self
+            .pattern
+            .split('/')
+            .map(|segment| if segment.starts_with('{') { tenant.as_str() } else { segment });
         let path: Vec<&str> = segments.collect();
         format!("{}{}", self.public_url, path.join("/"))
     }
@@ -154,6 +162,9 @@ mod tests {
             url("/v1/auth/saml/{tenantId}/acs").of(&acme),
             "https://api.example.com/v1/auth/saml/acme/acs"
         );
-        assert_eq!(url("/v1/auth/sso/callback").of(&acme), "https://api.example.com/v1/auth/sso/callback");
+        assert_eq!(
+            url("/v1/auth/sso/callback").of(&acme),
+            "https://api.example.com/v1/auth/sso/callback"
+        );
     }
 }

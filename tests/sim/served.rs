@@ -329,6 +329,7 @@ pub(crate) fn snapshot(surfaces: Vec<durward::decide::surface::Surface>) -> Snap
         peers: PeerPolicy::default(),
         certificates: Vec::new(),
         audit: durward::decide::audit::AuditPolicy::default(),
+        sign_on: None,
     }
 }
 

@@ -45,7 +45,9 @@ impl Builder<'_> {
             );
         }
         let routes = || all_routes(gateway, upstreams);
-        let signs_on = routes().filter_map(|r| r.serve()?.action.as_ref()).any(|action| action.value.finishes_sign_on());
+        let signs_on = routes()
+            .filter_map(|r| r.serve()?.action.as_ref())
+            .any(|action| action.value.finishes_sign_on());
         let accepted = |name: &str| {
             routes()
                 .any(|r| matches!(&r.access, Some(RouteAccess::Surfaces(AccessTable { surfaces, .. })) if surfaces.value.iter().any(|s| s.value == name)))

@@ -164,6 +164,7 @@ impl<'b> Builder<'b> {
             peers,
             certificates,
             audit,
+            sign_on: sign_on.settings,
         };
         let settings = settings?;
         if !self.report.has_errors() {

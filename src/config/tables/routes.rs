@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use crate::base::authority::is_host;
 use crate::config::declare::{DeclaredTable, PartOf, SettingValue, absent, choice, default, duration, required, size, table};
 use crate::config::reader::{RawEntry, Section, shorten};
 use crate::config::report::suggest;
@@ -25,7 +26,6 @@ use super::limits::RateLimitTable;
 use super::serve::{ActionTable, ServeTable};
 use super::sign_on::SignOnInputs;
 use super::sources::Claims;
-use super::upstreams::is_host;
 
 table! {
     /// The most specific route wins, wherever it is written: exact host before wildcard before any, literal segment

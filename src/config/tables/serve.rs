@@ -299,7 +299,12 @@ impl ActionTable {
     pub const fn is_of_sign_on(&self) -> bool {
         matches!(
             self,
-            Self::SsoStart(_) | Self::SsoFinish(_) | Self::SamlFinish(_) | Self::SamlMetadata(_) | Self::SsoLogOut(_) | Self::SsoBackChannel(_)
+            Self::SsoStart(_)
+                | Self::SsoFinish(_)
+                | Self::SamlFinish(_)
+                | Self::SamlMetadata(_)
+                | Self::SsoLogOut(_)
+                | Self::SsoBackChannel(_)
         )
     }
 

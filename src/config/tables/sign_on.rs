@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::declare::{Member, absent, default, form, required, table};
+use crate::config::declare::{Member, absent, default, form, path, required, table};
 use crate::config::reader::shorten;
 use crate::config::report::suggest;
 use crate::config::source::{Located, Span};
 use crate::config::units::{secs, write_duration};
 use crate::decide::cors::PageOrigin;
+use crate::decide::external::FetchAddresses;
 use crate::decide::method::Method;
 use crate::decide::rate::LimitBy;
 use crate::decide::return_to::{MAX_RETURN_RULES, ReturnRule, ReturnRules, is_of_this_machine};
@@ -41,6 +42,11 @@ table! {
         return_to: Vec<Located<String>> = required();
         /// Whom people ask when they cannot sign on, as pages write it.
         contact: Option<Located<String>> = absent("`your administrator`");
+        /// PEM file with the authorities that certificates of providers must come from, for providers of your own network.
+        ca: Option<Located<String>> = absent("the system's authorities"), path();
+        /// Allows providers at private and local addresses. Whoever may set up a provider can then let the gateway ask
+        /// servers of your network.
+        insecure_private_address: bool = default("false");
     }
 }
 
@@ -146,7 +152,7 @@ struct ReachedRoute<'w> {
 /// What the routes of single sign-on know of each other.
 pub(super) struct SignOnInputs<'w> {
     /// Without `[sign_on]`, or where it has mistakes, there is none.
-    settings: Option<Arc<SignOnSettings>>,
+    pub(super) settings: Option<Arc<SignOnSettings>>,
     reached: Vec<ReachedRoute<'w>>,
 }
 
@@ -187,7 +193,11 @@ impl Builder<'_> {
             (Some(_), Some(_)) | (None, None) => {}
         }
         SignOnInputs {
-            settings: gateway.sign_on.as_ref().and_then(|table| self.sign_on_settings(table)).map(Arc::new),
+            settings: gateway
+                .sign_on
+                .as_ref()
+                .and_then(|table| self.sign_on_settings(table))
+                .map(Arc::new),
             reached: reached.collect(),
         }
     }
@@ -217,6 +227,7 @@ impl Builder<'_> {
             }
         });
         let return_to = ReturnRules::new(rules.collect());
+        let tls = self.fetch_tls(table.ca.as_ref(), &table.at);
         let contact = table.contact.as_ref();
         if let Some(text) = contact.filter(|c| c.value.is_empty() || c.value.len() > MAX_CONTACT || c.value.chars().any(char::is_control)) {
             self.report
@@ -226,6 +237,12 @@ impl Builder<'_> {
             public_url: public_url?,
             return_to: return_to?,
             contact: contact.map_or_else(|| "your administrator".to_owned(), |contact| contact.value.clone()),
+            tls: tls?,
+            addresses: if table.insecure_private_address {
+                FetchAddresses::InsecureAny
+            } else {
+                FetchAddresses::Public
+            },
         })
     }
 
@@ -263,9 +280,10 @@ impl Builder<'_> {
         let SignOnPlace { written, at, .. } = place;
         let inputs = shared.sign_on;
         // Every mistake of the route is told, whatever is wrong with `[sign_on]`.
-        let placeholder = || Arc::new(SignOnSettings::placeholder());
-        let settings = inputs.settings.clone().unwrap_or_else(placeholder);
-        let public_url = settings.public_url.clone();
+        let public_url = inputs
+            .settings
+            .as_ref()
+            .map_or_else(String::new, |settings| settings.public_url.clone());
         let step = match action {
             ActionTable::SsoStart(table) => SignOnStep::Start(self.start(shared, in_scope, place, table, &public_url)?),
             ActionTable::SsoFinish(SsoFinishTable { tenant, mint, .. }) => {
@@ -302,6 +320,7 @@ impl Builder<'_> {
             _ => return None,
         };
         self.check_sign_on_route(place, &step, shared.limits);
+        let settings = inputs.settings.clone()?;
         Some(Action::SignOn(Box::new(SignOnRoute { settings, step })))
     }
 
@@ -397,13 +416,19 @@ impl Builder<'_> {
             if segment == "**" || parameter.is_some_and(|name| Some(name) != tenant) {
                 self.report.error(
                     at,
-                    format!("providers are told this address, and nobody knows what stands for `{}`", shorten(segment)),
+                    format!(
+                        "providers are told this address, and nobody knows what stands for `{}`",
+                        shorten(segment)
+                    ),
                     Some("the only parameter may be that of `tenant`".to_owned()),
                 );
             }
         }
         let host = public_url.split_once("://").map_or("", |(_, host)| host);
-        let host = host.rsplit_once(':').map_or(host, |(name, port)| if port.bytes().all(|b| b.is_ascii_digit()) { name } else { host });
+        let host = host.rsplit_once(':').map_or(
+            host,
+            |(name, port)| if port.bytes().all(|b| b.is_ascii_digit()) { name } else { host },
+        );
         let takes = |wanted: &Located<String>| match wanted.value.strip_prefix("*.") {
             Some(parent) => host.strip_suffix(parent).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
             None => wanted.value.eq_ignore_ascii_case(host),
@@ -446,8 +471,7 @@ impl Builder<'_> {
     fn session_of_person(&self, in_scope: &SourceScope<'_>, written: &[MintTable], at: &Span) -> Option<Mint> {
         let (table, more) = written.split_first()?;
         if let Some(extra) = more.first() {
-            self.report
-                .error(&extra.at, "a sign-on makes one session and nothing else", None);
+            self.report.error(&extra.at, "a sign-on makes one session and nothing else", None);
         }
         let mints = self.mints(in_scope, std::slice::from_ref(table));
         let mint = mints.into_iter().next()?;
@@ -475,12 +499,17 @@ impl Builder<'_> {
         }
         let surface = in_scope.surface(mint.surface)?;
         let session = surface.kind.session();
-        let has_cookie = session.and_then(|s| s.minting.as_ref()).is_some_and(|minting| minting.cookie.is_some());
+        let has_cookie = session
+            .and_then(|s| s.minting.as_ref())
+            .is_some_and(|minting| minting.cookie.is_some());
         let own = session.is_some_and(|session| session.record == SessionRecord::Own);
         if !has_cookie || !own {
             self.report.error(
                 table.surface.as_ref().map_or(at, |name| &name.at),
-                format!("`{}` is no surface of sessions with a cookie and with records of their own", surface.name),
+                format!(
+                    "`{}` is no surface of sessions with a cookie and with records of their own",
+                    surface.name
+                ),
                 Some("name one of kind `session_jwt` with `record = \"own\"` whose `carry` names a cookie".to_owned()),
             );
         }
@@ -497,7 +526,11 @@ impl Builder<'_> {
         });
         if !is_only {
             self.report.error(
-                written.methods.as_ref().and_then(|methods| methods.first()).map_or(at, |first| &first.at),
+                written
+                    .methods
+                    .as_ref()
+                    .and_then(|methods| methods.first())
+                    .map_or(at, |first| &first.at),
                 format!("this step is taken with {wanted} alone"),
                 Some(format!("methods = [\"{wanted}\"]")),
             );
@@ -536,24 +569,11 @@ impl Builder<'_> {
                 "nobody is known on a public route: whose session would end?",
                 Some("name the surface of the sessions: access = { surfaces = [\"…\"] }".to_owned()),
             ),
-            Access::Surfaces { .. } if !logs_out => self.report.error(
-                at,
-                "whoever signs on has no session yet",
-                Some("access = \"public\"".to_owned()),
-            ),
+            Access::Surfaces { .. } if !logs_out => {
+                self.report
+                    .error(at, "whoever signs on has no session yet", Some("access = \"public\"".to_owned()))
+            }
             Access::Public | Access::Surfaces { .. } => {}
-        }
-    }
-}
-
-impl SignOnSettings {
-    /// What stands in where `[sign_on]` has a mistake. Nothing is loaded then.
-    fn placeholder() -> Self {
-        let rule = ReturnRule::parse("https://localhost").ok().into_iter().collect();
-        Self {
-            public_url: String::new(),
-            return_to: ReturnRules::new(rule).unwrap_or_default(),
-            contact: String::new(),
         }
     }
 }

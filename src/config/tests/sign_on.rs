@@ -170,37 +170,211 @@ fn each_mistake_of_single_sign_on_is_found_alone_and_in_its_place() {
     let acs = cut("[[routes]]\nname = \"acs\"");
     let section = SIGN_ON.split_once("[surfaces.people]").unwrap().0.to_owned();
     for (from, to, severity, under, message) in [
-        ("\"https://api.example.com\"", "\"api.example.com\"", Error, "\"api.example.com\"", "is not scheme and host"),
-        ("\"https://api.example.com\"", "\"https://api.example.com/v1\"", Error, "\"https://api", "is not scheme and host"),
-        ("\"https://api.example.com\"", "\"https://API.example.com\"", Error, "\"https://API", "is not scheme and host"),
-        ("\"https://api.example.com\"", "\"http://api.example.com\"", Error, "\"http://api", "would pass in the clear"),
-        ("\"https://app.example.com/portal\"", "\"https://*.example.com\"", Error, "\"https://*", "not an origin as browsers write it"),
-        ("\"https://app.example.com/portal\"", "\"http://app.example.com\"", Error, "\"http://app", "`http` is for addresses of this machine"),
-        ("\"https://app.example.com/portal\"", "\"/portal\"", Error, "\"/portal\"", "an address begins with `https://`"),
+        (
+            "\"https://api.example.com\"",
+            "\"api.example.com\"",
+            Error,
+            "\"api.example.com\"",
+            "is not scheme and host",
+        ),
+        (
+            "\"https://api.example.com\"",
+            "\"https://api.example.com/v1\"",
+            Error,
+            "\"https://api",
+            "is not scheme and host",
+        ),
+        (
+            "\"https://api.example.com\"",
+            "\"https://API.example.com\"",
+            Error,
+            "\"https://API",
+            "is not scheme and host",
+        ),
+        (
+            "\"https://api.example.com\"",
+            "\"http://api.example.com\"",
+            Error,
+            "\"http://api",
+            "would pass in the clear",
+        ),
+        (
+            "\"https://app.example.com/portal\"",
+            "\"https://*.example.com\"",
+            Error,
+            "\"https://*",
+            "not an origin as browsers write it",
+        ),
+        (
+            "\"https://app.example.com/portal\"",
+            "\"http://app.example.com\"",
+            Error,
+            "\"http://app",
+            "`http` is for addresses of this machine",
+        ),
+        (
+            "\"https://app.example.com/portal\"",
+            "\"/portal\"",
+            Error,
+            "\"/portal\"",
+            "an address begins with `https://`",
+        ),
         ("\"the service desk\"", "\"\"", Error, "\"\"", "`contact` is one line"),
         (&section, "", Error, "\"sso_start\"", "needs to know the address of the gateway"),
-        ("\"path.tenant\"", "\"path.tennant\"", Error, "\"path.tennant\"", "the path has no parameter `tennant`"),
-        ("\"query.email\"", "\"query.mail\"", Error, "\"query.mail\"", "`tenant` cannot be `query.mail` here"),
-        ("tenant = \"query.email\"", "tenant = \"query.email\"\nfinish = \"fnish\"", Error, "\"fnish\"", "there is no route `fnish` with `serve = \"sso_finish\"`"),
-        ("path = \"/callback\"", "path = \"/callback/{x}\"", Error, "\"/callback/{x}\"", "nobody knows what stands for `{x}`"),
-        ("path = \"/callback\"", "path = \"/callback/**\"", Error, "\"/callback/**\"", "nobody knows what stands for `**`"),
-        ("path = \"/callback\"", "path = \"/callback\"\nhosts = [\"other.example.com\"]", Error, "\"other.example.com\"", "providers send browsers to `api.example.com`, which is no host of this route"),
-        ("parent = \"person\"\nsubject", "parent = \"tenant\"\nsubject", Error, "\"tenant\"", "the session of a sign-on hangs on the person who signs on"),
-        ("surface = \"web\"\nparent = \"person\"\nsubject", "surface = \"plain\"\nparent = \"person\"\nsubject", Error, "\"plain\"", "`plain` is no surface of sessions with a cookie"),
-        ("surface = \"web\"\nparent = \"person\"\nsubject", "surface = \"people\"\nparent = \"person\"\nsubject", Error, "\"people\"", "`people` is no surface of sessions with a cookie"),
-        ("lifetime = \"12h\"", "lifetime = \"31d\"", Error, "\"31d\"", "a session by a sign-on lasts at most 30d"),
-        ("lifetime = \"12h\"", "lifetime = \"12h\"\ngrants = [\"orders:read\"]", Error, "\"orders:read\"", "nobody may do more by a sign-on than the provider's ceiling"),
-        ("mint = [{ surface = \"web\", parent = \"person\" }]", "mint = [{ surface = \"web\", parent = \"person\" }, { surface = \"web\", parent = \"person\" }]", Error, "{ surface", "a sign-on makes one session and nothing else"),
-        ("serve = \"sso_log_out\"", "serve = \"sso_log_out\"\nextent = \"all\"", Error, "\"all\"", "`extent` cannot be `all`"),
-        ("access = { surfaces = [\"web\"] }", "access = \"public\"", Error, "\"sso_log_out\"", "nobody is known on a public route: whose session would end?"),
-        ("access = \"public\"\nserve = \"sso_finish\"", "access = { surfaces = [\"web\"] }\nserve = \"sso_finish\"", Error, "\"sso_finish\"", "whoever signs on has no session yet"),
-        ("methods = [\"GET\"]\npath = \"/sso/{tenant}\"", "methods = [\"POST\"]\npath = \"/sso/{tenant}\"", Error, "\"POST\"", "this step is taken with GET alone"),
-        ("methods = [\"POST\"]\npath = \"/saml/{tenant}/acs\"", "path = \"/saml/{tenant}/acs\"", Error, "\"saml_finish\"", "this step is taken with POST alone"),
-        ("serve = \"sso_finish\"", "serve = \"sso_finish\"\nanswer.body = '{}'", Error, "'{}'", "`answer` has no use here"),
-        ("serve = \"sso_finish\"", "serve = \"sso_finish\"\nbody.x = {}", Error, "x", "`body` has no use here"),
-        ("rate = \"60/1m\"", "rate = \"60/1m\"\n[[routes]]\npath = \"/k\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"api\"] }\nserve = \"mint\"\nmint = [{ surface = \"api\", parent = \"person\" }]\nanswer.body = '{{ credential.key }}'", Error, "\"person\"", "nobody signs on by this route"),
-        ("[[rate_limits]]\nby = \"address\"\nrate = \"60/1m\"", "", Warning, "\"sso_start\"", "anybody may call this, and nothing limits how often an address does"),
-        ("path = \"/callback\"", "path = \"/callback\"\nlimits = []", Warning, "\"sso_finish\"", "anybody may call this, and nothing limits how often an address does"),
+        (
+            "\"path.tenant\"",
+            "\"path.tennant\"",
+            Error,
+            "\"path.tennant\"",
+            "the path has no parameter `tennant`",
+        ),
+        (
+            "\"query.email\"",
+            "\"query.mail\"",
+            Error,
+            "\"query.mail\"",
+            "`tenant` cannot be `query.mail` here",
+        ),
+        (
+            "tenant = \"query.email\"",
+            "tenant = \"query.email\"\nfinish = \"fnish\"",
+            Error,
+            "\"fnish\"",
+            "there is no route `fnish` with `serve = \"sso_finish\"`",
+        ),
+        (
+            "path = \"/callback\"",
+            "path = \"/callback/{x}\"",
+            Error,
+            "\"/callback/{x}\"",
+            "nobody knows what stands for `{x}`",
+        ),
+        (
+            "path = \"/callback\"",
+            "path = \"/callback/**\"",
+            Error,
+            "\"/callback/**\"",
+            "nobody knows what stands for `**`",
+        ),
+        (
+            "path = \"/callback\"",
+            "path = \"/callback\"\nhosts = [\"other.example.com\"]",
+            Error,
+            "\"other.example.com\"",
+            "providers send browsers to `api.example.com`, which is no host of this route",
+        ),
+        (
+            "parent = \"person\"\nsubject",
+            "parent = \"tenant\"\nsubject",
+            Error,
+            "\"tenant\"",
+            "the session of a sign-on hangs on the person who signs on",
+        ),
+        (
+            "surface = \"web\"\nparent = \"person\"\nsubject",
+            "surface = \"plain\"\nparent = \"person\"\nsubject",
+            Error,
+            "\"plain\"",
+            "`plain` is no surface of sessions with a cookie",
+        ),
+        (
+            "surface = \"web\"\nparent = \"person\"\nsubject",
+            "surface = \"people\"\nparent = \"person\"\nsubject",
+            Error,
+            "\"people\"",
+            "`people` is no surface of sessions with a cookie",
+        ),
+        (
+            "lifetime = \"12h\"",
+            "lifetime = \"31d\"",
+            Error,
+            "\"31d\"",
+            "a session by a sign-on lasts at most 30d",
+        ),
+        (
+            "lifetime = \"12h\"",
+            "lifetime = \"12h\"\ngrants = [\"orders:read\"]",
+            Error,
+            "\"orders:read\"",
+            "nobody may do more by a sign-on than the provider's ceiling",
+        ),
+        (
+            "mint = [{ surface = \"web\", parent = \"person\" }]",
+            "mint = [{ surface = \"web\", parent = \"person\" }, { surface = \"web\", parent = \"person\" }]",
+            Error,
+            "{ surface",
+            "a sign-on makes one session and nothing else",
+        ),
+        (
+            "serve = \"sso_log_out\"",
+            "serve = \"sso_log_out\"\nextent = \"all\"",
+            Error,
+            "\"all\"",
+            "`extent` cannot be `all`",
+        ),
+        (
+            "access = { surfaces = [\"web\"] }",
+            "access = \"public\"",
+            Error,
+            "\"sso_log_out\"",
+            "nobody is known on a public route: whose session would end?",
+        ),
+        (
+            "access = \"public\"\nserve = \"sso_finish\"",
+            "access = { surfaces = [\"web\"] }\nserve = \"sso_finish\"",
+            Error,
+            "\"sso_finish\"",
+            "whoever signs on has no session yet",
+        ),
+        (
+            "methods = [\"GET\"]\npath = \"/sso/{tenant}\"",
+            "methods = [\"POST\"]\npath = \"/sso/{tenant}\"",
+            Error,
+            "\"POST\"",
+            "this step is taken with GET alone",
+        ),
+        (
+            "methods = [\"POST\"]\npath = \"/saml/{tenant}/acs\"",
+            "path = \"/saml/{tenant}/acs\"",
+            Error,
+            "\"saml_finish\"",
+            "this step is taken with POST alone",
+        ),
+        (
+            "serve = \"sso_finish\"",
+            "serve = \"sso_finish\"\nanswer.body = '{}'",
+            Error,
+            "'{}'",
+            "`answer` has no use here",
+        ),
+        (
+            "serve = \"sso_finish\"",
+            "serve = \"sso_finish\"\nbody.x = {}",
+            Error,
+            "x",
+            "`body` has no use here",
+        ),
+        (
+            "rate = \"60/1m\"",
+            "rate = \"60/1m\"\n[[routes]]\npath = \"/k\"\nmethods = [\"POST\"]\naccess = { surfaces = [\"api\"] }\nserve = \"mint\"\nmint = [{ surface = \"api\", parent = \"person\" }]\nanswer.body = '{{ credential.key }}'",
+            Error,
+            "\"person\"",
+            "nobody signs on by this route",
+        ),
+        (
+            "[[rate_limits]]\nby = \"address\"\nrate = \"60/1m\"",
+            "",
+            Warning,
+            "\"sso_start\"",
+            "anybody may call this, and nothing limits how often an address does",
+        ),
+        (
+            "path = \"/callback\"",
+            "path = \"/callback\"\nlimits = []",
+            Warning,
+            "\"sso_finish\"",
+            "anybody may call this, and nothing limits how often an address does",
+        ),
         (&finish, "", Warning, "", ""),
         (&acs, "", Error, "\"saml_metadata\"", "no route takes what the provider sends back"),
     ] {
@@ -226,7 +400,11 @@ fn a_start_without_a_way_back_and_a_section_without_routes_are_told() {
     let found_first = found(&format!("{before}[[routes]]\nname = \"leave\"{rest}"));
     let no_way = "no route takes what the provider sends back";
     assert_eq!(found_first.len(), 2, "{found_first:#?}");
-    assert!(found_first.iter().all(|(_, under, message)| under.starts_with("\"sso_start\"") && message == no_way));
+    assert!(
+        found_first
+            .iter()
+            .all(|(_, under, message)| under.starts_with("\"sso_start\"") && message == no_way)
+    );
     let alone = found("[sign_on]\npublic_url = \"https://api.example.com\"\nreturn_to = [\"https://app.example.com\"]\n");
     assert_eq!(alone.len(), 1, "{alone:#?}");
     assert_eq!(alone[0].0, ProblemSeverity::Warning);
@@ -242,7 +420,10 @@ fn two_routes_that_could_be_meant_have_to_be_told_apart() {
                   mint = [{ surface = \"web\", parent = \"person\" }]\n";
     let both = found(&format!("{SIGN_ON}{second}"));
     assert_eq!(both.len(), 2, "both routes that begin a sign-on: {both:#?}");
-    assert!(both.iter().all(|(_, _, message)| message.contains("several routes have `serve = \"sso_finish\"`")));
+    assert!(
+        both.iter()
+            .all(|(_, _, message)| message.contains("several routes have `serve = \"sso_finish\"`"))
+    );
     let named = SIGN_ON
         .replacen("tenant = \"path.tenant\"", "tenant = \"path.tenant\"\nfinish = \"finish2\"", 1)
         .replacen("tenant = \"query.email\"", "tenant = \"query.email\"\nfinish = \"finish\"", 1);

@@ -353,5 +353,6 @@ fn snapshot(served_route: ServedRoute) -> Snapshot {
         peers: PeerPolicy::default(),
         certificates: Vec::new(),
         audit: crate::decide::audit::AuditPolicy::default(),
+        sign_on: None,
     }
 }
