@@ -290,6 +290,7 @@ impl ProviderSettings {
     }
 
     #[must_use]
+    #[allow(dead_code, reason = "the served routes of single sign-on use it")]
     pub const fn oidc(&self) -> Option<&OidcSettings> {
         match &self.protocol {
             ProviderProtocol::Oidc(oidc) => Some(oidc),
@@ -298,6 +299,7 @@ impl ProviderSettings {
     }
 
     #[must_use]
+    #[allow(dead_code, reason = "the served routes of single sign-on use it")]
     pub const fn saml(&self) -> Option<&SamlSettings> {
         match &self.protocol {
             ProviderProtocol::Oidc(_) => None,
@@ -307,6 +309,7 @@ impl ProviderSettings {
 
     /// The claim that identifies a person: `sub`, or in SAML the name id.
     #[must_use]
+    #[allow(dead_code, reason = "the served routes of single sign-on use it")]
     pub fn subject_claim(&self) -> &str {
         let default = match self.protocol {
             ProviderProtocol::Oidc(_) => "sub",
@@ -317,12 +320,14 @@ impl ProviderSettings {
 
     /// The claim with the e-mail address.
     #[must_use]
+    #[allow(dead_code, reason = "the served routes of single sign-on use it")]
     pub fn email_claim(&self) -> &str {
         self.email.as_deref().unwrap_or("email")
     }
 
     /// The claim with the name.
     #[must_use]
+    #[allow(dead_code, reason = "the served routes of single sign-on use it")]
     pub fn name_claim(&self) -> &str {
         let default = match self.protocol {
             ProviderProtocol::Oidc(_) => "name",
@@ -332,18 +337,39 @@ impl ProviderSettings {
     }
 
     #[must_use]
+    #[allow(dead_code, reason = "the served routes of single sign-on use it")]
     pub fn max_session(&self) -> Option<Duration> {
         self.max_session.map(Duration::from_secs)
+    }
+
+    /// The sealed texts, to change them.
+    pub fn sealed_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut String)> {
+        let texts = match &mut self.protocol {
+            ProviderProtocol::Oidc(oidc) => vec![
+                ("client_secret", &mut oidc.client_secret_sealed),
+                ("private_key", &mut oidc.private_key_sealed),
+            ],
+            ProviderProtocol::Saml(saml) => vec![("own_key", &mut saml.own_key_sealed)],
+        };
+        texts.into_iter().filter_map(|(field, text)| Some((field, text.as_mut()?)))
+    }
+
+    /// Removes the sealed texts: a provider that is deleted needs none.
+    pub fn remove_secrets(&mut self) {
+        match &mut self.protocol {
+            ProviderProtocol::Oidc(oidc) => (oidc.client_secret_sealed, oidc.private_key_sealed) = (None, None),
+            ProviderProtocol::Saml(saml) => saml.own_key_sealed = None,
+        }
     }
 
     /// The sealed texts, each with the name of the field that it is sealed for.
     pub fn sealed(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let texts = match &self.protocol {
-            ProviderProtocol::Oidc(oidc) => [
+            ProviderProtocol::Oidc(oidc) => vec![
                 ("client_secret", oidc.client_secret_sealed.as_deref()),
                 ("private_key", oidc.private_key_sealed.as_deref()),
             ],
-            ProviderProtocol::Saml(saml) => [("own_key", saml.own_key_sealed.as_deref()), ("own_key", None)],
+            ProviderProtocol::Saml(saml) => vec![("own_key", saml.own_key_sealed.as_deref())],
         };
         texts.into_iter().filter_map(|(field, text)| Some((field, text?)))
     }

@@ -3,7 +3,7 @@
 use toml::de::DeValue;
 
 use crate::base::ids::SurfaceName;
-use crate::base::principal::RESERVED_SURFACES;
+use crate::base::principal::{RESERVED_SURFACES, SIGN_ON_SURFACE, TENANT_SURFACE};
 use crate::base::scope::Mode;
 use crate::config::declare::{DeclaredTable, Member, Pairs, SettingValue, absent, choice, count, default, required, table, tagged};
 use crate::config::reader::{RawEntry, Section, shorten};
@@ -312,6 +312,15 @@ impl SurfaceKindTable {
     }
 }
 
+/// What a reserved surface is the name of.
+fn whose_records(reserved: &str) -> &'static str {
+    match reserved {
+        TENANT_SURFACE => "tenants' own records",
+        SIGN_ON_SURFACE => "records of sessions at identity providers",
+        _ => "records of identity providers",
+    }
+}
+
 impl Builder<'_> {
     /// Every surface that makes sense, in the order of the configuration. Names are looked up in the
     /// declared list, so that one bad surface does not make its routes look wrong too.
@@ -326,7 +335,7 @@ impl Builder<'_> {
                 if let Some(reserved) = RESERVED_SURFACES.iter().find(|reserved| *reserved == &written.name.value) {
                     self.report.error(
                         &written.name.at,
-                        format!("`{reserved}` is the name of records that durward makes for itself"),
+                        format!("`{reserved}` is the name of {}", whose_records(reserved)),
                         Some("give the surface another name".to_owned()),
                     );
                 }

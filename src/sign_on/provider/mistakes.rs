@@ -356,9 +356,10 @@ fn check_url(text: &str) -> Result<(), &'static str> {
     if text.contains('#') || authority.contains('@') {
         return Err("it has no user and no fragment");
     }
+    let has_port = authority.rsplit(']').next().is_some_and(|rest| rest.contains(':'));
     let readable = text
         .parse::<http::Uri>()
-        .is_ok_and(|uri| uri.host().is_some_and(|host| !host.is_empty()));
+        .is_ok_and(|uri| uri.host().is_some_and(|host| !host.is_empty()) && (!has_port || uri.port_u16().is_some_and(|port| port > 0)));
     if readable {
         Ok(())
     } else {

@@ -8,22 +8,22 @@ pub(in crate::config::tests) const SURFACE_CASES: &[Case] = &[
     Case(
         "[surfaces.tenant]\nkind = \"api_key\"\nprefixes = [\"a_\"]\n",
         "tenant",
-        "`tenant` is the name of records that durward makes for itself",
+        "`tenant` is the name of tenants' own records",
     ),
     Case(
         "[surfaces.provider]\nkind = \"api_key\"\nprefixes = [\"a_\"]\n",
         "provider",
-        "`provider` is the name of records that durward makes for itself",
+        "`provider` is the name of records of identity providers",
     ),
     Case(
         "[surfaces.provider_settings]\nkind = \"account\"\n",
         "provider_settings",
-        "`provider_settings` is the name of records that durward makes for itself",
+        "`provider_settings` is the name of records of identity providers",
     ),
     Case(
         "[surfaces.sign_on]\nkind = \"account\"\n",
         "sign_on",
-        "`sign_on` is the name of records that durward makes for itself",
+        "`sign_on` is the name of records of sessions at identity providers",
     ),
     Case("[surfaces.x]\nkind = \"apikey\"\n", "\"apikey\"", "`kind` cannot be `apikey`"),
     Case(
