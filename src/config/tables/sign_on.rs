@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls_pki_types::CertificateDer;
+
 use crate::config::declare::{Member, absent, default, form, path, required, table};
 use crate::config::reader::shorten;
 use crate::config::report::suggest;
@@ -22,6 +24,7 @@ use crate::snapshot::served_route::{Action, Extent, Mint};
 use crate::snapshot::sign_on_route::{FinishStep, RouteUrl, SamlUrls, SignOnRoute, SignOnSettings, SignOnStep, StartStep, StartTenant};
 
 use super::Builder;
+use super::external::fetch_tls;
 use super::gateway::GatewayTable;
 use super::limits::RateLimitTable;
 use super::mints::{MintTable, ParentValue};
@@ -227,7 +230,11 @@ impl Builder<'_> {
             }
         });
         let return_to = ReturnRules::new(rules.collect());
-        let tls = self.fetch_tls(table.ca.as_ref(), &table.at);
+        let roots = match &table.ca {
+            Some(ca) => self.authorities(Some(ca), &table.at).map(|(roots, _)| roots),
+            None => Some(self.system_roots(&table.at)),
+        };
+        let tls = roots.and_then(fetch_tls);
         let contact = table.contact.as_ref();
         if let Some(text) = contact.filter(|c| c.value.is_empty() || c.value.len() > MAX_CONTACT || c.value.chars().any(char::is_control)) {
             self.report
@@ -244,6 +251,24 @@ impl Builder<'_> {
                 FetchAddresses::Public
             },
         })
+    }
+
+    /// The system's authorities. A gateway without any starts: its providers may all speak SAML.
+    fn system_roots(&self, at: &Span) -> rustls::RootCertStore {
+        let mut roots = rustls::RootCertStore::empty();
+        for der in self.environment.system_authorities() {
+            // Systems ship a few certificates that no verifier takes.
+            let _ = roots.add(CertificateDer::from(der));
+        }
+        if roots.is_empty() {
+            let help = "install ca-certificates, or name a PEM file with `ca`".to_owned();
+            self.report.note(
+                at,
+                "the system has no certificate authorities: no provider of OpenID Connect can be verified",
+                help,
+            );
+        }
+        roots
     }
 
     /// An origin, as browsers write it.

@@ -120,7 +120,8 @@ fn found(text: &str) -> Vec<(ProblemSeverity, String, String)> {
         Ok(loaded) => &loaded.warnings,
         Err(errors) => &errors.problems,
     };
-    let told = problems.iter().map(|located| {
+    let judged = problems.iter().filter(|located| located.problem.weight != ProblemSeverity::Note);
+    let told = judged.map(|located| {
         let text = String::from_utf8(files.files.get(&located.file).cloned().unwrap_or_default()).unwrap();
         let line = text.lines().nth(located.line.saturating_sub(1)).unwrap_or("");
         let under = line.chars().skip(located.column.saturating_sub(1)).collect();

@@ -19,8 +19,8 @@ use provider::FoundProvider;
 mod back_channel;
 mod finish;
 mod log_out;
-mod provider;
-mod session;
+pub(super) mod provider;
+pub(super) mod session;
 mod start;
 
 /// A log-in record that was opened in its browser, and is used up.

@@ -1,0 +1,5 @@
+//! Single sign-on through the real binary.
+
+mod fake;
+mod routes;
+mod site;
