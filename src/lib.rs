@@ -40,6 +40,8 @@ mod resolver;
 #[cfg(not(feature = "internals"))]
 mod server;
 #[cfg(not(feature = "internals"))]
+mod sign_on;
+#[cfg(not(feature = "internals"))]
 mod snapshot;
 #[cfg(not(feature = "internals"))]
 mod store;
@@ -74,6 +76,8 @@ pub mod limit;
 pub mod resolver;
 #[cfg(feature = "internals")]
 pub mod server;
+#[cfg(feature = "internals")]
+pub mod sign_on;
 #[cfg(feature = "internals")]
 pub mod snapshot;
 #[cfg(feature = "internals")]

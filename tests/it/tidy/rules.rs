@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::source::Source;
 
 /// Layers: a module may use itself and what stands in its row. Arrows point down.
-const MAY_USE: [(&str, &str); 17] = [
+const MAY_USE: [(&str, &str); 18] = [
     ("base", ""),
     ("wire", "base"),
     ("decide", "base wire"),
@@ -19,26 +19,27 @@ const MAY_USE: [(&str, &str); 17] = [
     // `issue` runs what the snapshot holds; the snapshot knows nothing of who runs it.
     ("snapshot", "base wire decide telemetry audit store dialect upstream"),
     ("jwks", "base wire decide telemetry snapshot"),
+    ("sign_on", "base wire decide telemetry snapshot jwks"),
     ("resolver", "base wire decide telemetry store snapshot jwks"),
-    ("issue", "base wire decide telemetry audit store dialect snapshot resolver"),
+    ("issue", "base wire decide telemetry audit store dialect snapshot resolver sign_on jwks"),
     (
         "gateway",
-        "base wire decide telemetry audit store dialect upstream snapshot resolver issue limit jwks",
+        "base wire decide telemetry audit store dialect upstream snapshot resolver sign_on issue limit jwks",
     ),
     ("config", "base wire decide telemetry audit store dialect upstream snapshot issue"),
     (
         "server",
-        "base wire decide telemetry audit store dialect upstream snapshot resolver issue limit jwks gateway",
+        "base wire decide telemetry audit store dialect upstream snapshot resolver sign_on issue limit jwks gateway",
     ),
     (
         "admin",
-        "base wire decide telemetry audit store dialect upstream snapshot resolver issue limit jwks gateway config server",
+        "base wire decide telemetry audit store dialect upstream snapshot resolver sign_on issue limit jwks gateway config server",
     ),
 ];
 
 /// Modules that may wait; everything else is a value in, a value out.
-const MAY_AWAIT: [&str; 10] = [
-    "gateway", "jwks", "limit", "resolver", "store", "issue", "upstream", "server", "admin", "cli",
+const MAY_AWAIT: [&str; 11] = [
+    "gateway", "jwks", "limit", "resolver", "sign_on", "store", "issue", "upstream", "server", "admin", "cli",
 ];
 
 /// Every rule over every source.
