@@ -60,6 +60,7 @@ const WAIT: Duration = Duration::from_secs(3);
 #[derive(Debug, Clone)]
 pub struct SamlVerifier {
     program: PathBuf,
+    deadline: Duration,
     processes: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
 }
@@ -70,6 +71,7 @@ impl SamlVerifier {
     pub fn new(program: PathBuf) -> Self {
         Self {
             program,
+            deadline: DEADLINE,
             processes: Arc::new(Semaphore::new(PROCESSES)),
             waiting: Arc::new(AtomicUsize::new(0)),
         }
@@ -79,6 +81,14 @@ impl SamlVerifier {
     #[must_use]
     pub fn of_this_program() -> Self {
         Self::new(PathBuf::from("/proc/self/exe"))
+    }
+
+    /// With another deadline, for tests of it.
+    #[cfg(any(test, feature = "internals"))]
+    #[must_use]
+    pub const fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
     }
 
     /// Has a job done in a process of its own. If the caller breaks off, the process is killed.
@@ -93,10 +103,8 @@ impl SamlVerifier {
         let waiting = WaitingMessage::enter(&self.waiting)?;
         let permit = tokio::time::timeout(WAIT, self.processes.acquire()).await;
         drop(waiting);
-        let _permit = permit
-            .map_err(|_| SamlFault::VerifierBusy)?
-            .map_err(|_| SamlFault::VerifierBusy)?;
-        let answered = tokio::time::timeout(DEADLINE, self.run(&text)).await;
+        let _permit = permit.map_err(|_| SamlFault::VerifierBusy)?.map_err(|_| SamlFault::VerifierBusy)?;
+        let answered = tokio::time::timeout(self.deadline, self.run(&text)).await;
         match answered.unwrap_or(Err(SamlFault::VerifierTimeout))? {
             VerifierAnswer::Refused(fault) => Err(fault),
             answer => Ok(answer),
@@ -281,7 +289,8 @@ fn close_inherited() -> std::io::Result<()> {
 /// Files and other processes are what this system must be able to forbid; the rest is forbidden as far as the kernel knows it.
 /// Without it the process would refuse its job: a process of the same user could read the gateway's memory.
 fn restrict_by_landlock() -> Result<(), SamlFault> {
-    let unable = |error: &dyn std::fmt::Display| SamlFault::NotConfined(format!("Landlock (Linux 5.13 or newer): {}", excerpt(&error.to_string())));
+    let unable =
+        |error: &dyn std::fmt::Display| SamlFault::NotConfined(format!("Landlock (Linux 5.13 or newer): {}", excerpt(&error.to_string())));
     let status = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::from_all(ABI::V1))
@@ -313,6 +322,12 @@ fn attempt(probe: &ProbeJob) -> Vec<String> {
         }
     };
     note("write a file", std::fs::write("/tmp/durward-saml-verifier", "").is_ok());
+    // What changes files without opening them.
+    let (folder, link) = ("/tmp/durward-saml-verifier.folder", "/tmp/durward-saml-verifier.link");
+    note("make a folder", std::fs::create_dir(folder).is_ok());
+    note("make a link", std::os::unix::fs::symlink("/", link).is_ok());
+    let _ = std::fs::remove_dir(folder);
+    let _ = std::fs::remove_file(link);
     note("have an environment", std::env::vars_os().next().is_some());
     note("open a TCP socket", std::net::TcpListener::bind("127.0.0.1:0").is_ok());
     note("open a UDP socket", std::net::UdpSocket::bind("127.0.0.1:0").is_ok());
@@ -322,13 +337,21 @@ fn attempt(probe: &ProbeJob) -> Vec<String> {
         note("connect over TCP", std::net::TcpStream::connect(address).is_ok());
     }
     if let Some(socket) = &probe.socket {
-        note("connect to a socket of the file system", std::os::unix::net::UnixStream::connect(socket).is_ok());
+        note(
+            "connect to a socket of the file system",
+            std::os::unix::net::UnixStream::connect(socket).is_ok(),
+        );
     }
-    note("start a program", std::process::Command::new("/proc/self/exe").arg("--version").spawn().is_ok());
+    note(
+        "start a program",
+        std::process::Command::new("/proc/self/exe").arg("--version").spawn().is_ok(),
+    );
     let raised = Rlimit {
         current: Some(64),
         maximum: Some(64),
     };
     note("raise its limit of descriptors", setrlimit(Resource::Nofile, raised).is_ok());
+    // If it could, this process would be another program now, and there would be no answer.
+    let _ = std::os::unix::process::CommandExt::exec(std::process::Command::new("/proc/self/exe").arg("--version"));
     possible
 }

@@ -86,7 +86,9 @@ pub enum SamlFault {
     EncryptionForm(String),
     #[error("the assertion is encrypted with `{0}`; allowed are AES-GCM, or AES-CBC in a signed response, and RSA-OAEP for the key")]
     EncryptionAlgorithm(String),
-    #[error("the assertion is encrypted with AES-CBC in a response that is not signed; let the identity provider sign the response or use AES-GCM")]
+    #[error(
+        "the assertion is encrypted with AES-CBC in a response that is not signed; let the identity provider sign the response or use AES-GCM"
+    )]
     UnsignedCiphertext,
     #[error("the encrypted assertion cannot be decrypted with our key, or what it holds is not acceptable")]
     Undecryptable,

@@ -73,7 +73,10 @@ impl SpKeyPair {
 
 fn self_signed(private: &[u8], now: UnixMillis) -> Option<CertificateDer<'static>> {
     let pair = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(private), &PKCS_RSA_SHA256).ok()?;
-    let today = jiff::Timestamp::from_millisecond(now.0).ok()?.to_zoned(jiff::tz::TimeZone::UTC).date();
+    let today = jiff::Timestamp::from_millisecond(now.0)
+        .ok()?
+        .to_zoned(jiff::tz::TimeZone::UTC)
+        .date();
     let day = |year: i16| {
         // The 28th stands in every month of every year.
         let day = u8::try_from(today.day().min(28)).ok()?;

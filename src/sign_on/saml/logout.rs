@@ -94,14 +94,22 @@ pub fn judge_logout(claims: &LogoutClaims, rules: &LogoutRules<'_>, now: UnixMil
     }
     let issued_at = UnixMillis(claims.issued_at);
     if issued_at > now.plus(rules.skew) {
-        return Err(SamlFault::NotYetValid(format!("it was made at {}, and here it is {}", utc(issued_at), utc(now))));
+        return Err(SamlFault::NotYetValid(format!(
+            "it was made at {}, and here it is {}",
+            utc(issued_at),
+            utc(now)
+        )));
     }
     let ends_at = claims.not_on_or_after.map_or_else(|| issued_at.plus(MAX_AGE), UnixMillis);
     // However long the provider would have it count, it is kept as used for a bounded time only.
     let ends_at = ends_at.min(issued_at.plus(MAX_AGE));
     let used_until = ends_at.plus(rules.skew);
     if used_until <= now {
-        return Err(SamlFault::Expired(format!("it ended at {}, and here it is {}", utc(ends_at), utc(now))));
+        return Err(SamlFault::Expired(format!(
+            "it ended at {}, and here it is {}",
+            utc(ends_at),
+            utc(now)
+        )));
     }
     Ok(EndedAtProvider {
         request_id: claims.id.clone(),
@@ -121,7 +129,14 @@ pub enum LogoutOutcome {
 
 /// The XML text of a logout response, to be sent by the binding of the request.
 #[must_use]
-pub fn logout_response(id: &MessageId, sp_entity_id: &str, destination: &str, request_id: &str, outcome: LogoutOutcome, now: UnixMillis) -> String {
+pub fn logout_response(
+    id: &MessageId,
+    sp_entity_id: &str,
+    destination: &str,
+    request_id: &str,
+    outcome: LogoutOutcome,
+    now: UnixMillis,
+) -> String {
     let status = match outcome {
         LogoutOutcome::Success => r#"<samlp:StatusCode Value="urn:oasis:names:tc:SAML:2.0:status:Success"/>"#,
         LogoutOutcome::Partial => {

@@ -203,7 +203,9 @@ impl ProviderMetadata {
             return Err(SamlFault::Expired(format!("the metadata counted until {}", utc(UnixMillis(until)))));
         }
         if self.sign_on.is_empty() {
-            return Err(SamlFault::Missing("an address of `SingleSignOnService` for redirect or POST".to_owned()));
+            return Err(SamlFault::Missing(
+                "an address of `SingleSignOnService` for redirect or POST".to_owned(),
+            ));
         }
         let mut warnings = Vec::new();
         let expired = self.certificates.iter().filter(|certificate| certificate.not_after < now.0);

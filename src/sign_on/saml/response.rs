@@ -172,7 +172,9 @@ fn check_destination(claims: &ResponseClaims, rules: &ResponseRules<'_>) -> Resu
 /// What the response says itself about the request. It may be unsigned, so the confirmation is asked too.
 fn check_request(claims: &ResponseClaims, rules: &ResponseRules<'_>) -> Result<(), SamlFault> {
     let confirmed = claims.assertion.confirmations.iter();
-    let mut answers = confirmed.filter_map(|one| one.in_response_to.as_ref()).chain(&claims.in_response_to);
+    let mut answers = confirmed
+        .filter_map(|one| one.in_response_to.as_ref())
+        .chain(&claims.in_response_to);
     match rules.solicitation {
         Solicitation::Request(id) if answers.all(|answered| answered == id) => Ok(()),
         Solicitation::Request(_) => Err(SamlFault::WrongRequest),
@@ -214,12 +216,7 @@ fn check_confirmations(
     Err(first.unwrap_or_else(|| SamlFault::NoConfirmation("there is none".to_owned())))
 }
 
-fn check_confirmation(
-    confirmation: &Confirmation,
-    rules: &ResponseRules<'_>,
-    skew: Duration,
-    now: UnixMillis,
-) -> Result<(), SamlFault> {
+fn check_confirmation(confirmation: &Confirmation, rules: &ResponseRules<'_>, skew: Duration, now: UnixMillis) -> Result<(), SamlFault> {
     match confirmation.recipient.as_deref() {
         Some(recipient) if recipient == rules.acs_url => {}
         Some(other) => return Err(SamlFault::WrongRecipient(excerpt(other))),
@@ -232,7 +229,11 @@ fn check_confirmation(
     if ends_at.plus(skew) <= now {
         return Err(expired(ends_at, now));
     }
-    if let Some(begins_at) = confirmation.not_before.map(UnixMillis).filter(|begins_at| *begins_at > now.plus(skew)) {
+    if let Some(begins_at) = confirmation
+        .not_before
+        .map(UnixMillis)
+        .filter(|begins_at| *begins_at > now.plus(skew))
+    {
         return Err(not_yet(begins_at, now));
     }
     match (rules.solicitation, confirmation.in_response_to.as_deref()) {

@@ -286,7 +286,11 @@ fn check_prefixes(tree: &XmlTree<'_>, node: NodeId) -> Result<(), SamlFault> {
         }
         _ => false,
     };
-    if fits { Ok(()) } else { Err(form("a canonicalisation has unknown parameters")) }
+    if fits {
+        Ok(())
+    } else {
+        Err(form("a canonicalisation has unknown parameters"))
+    }
 }
 
 fn check_hints(tree: &XmlTree<'_>, hints: &[NodeId]) -> Result<(), SamlFault> {

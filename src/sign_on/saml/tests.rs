@@ -9,7 +9,12 @@ use super::verifier::{AssertionEncryption, JobKeys, ResponseClaims, ResponseJob,
 use super::{SamlFault, SpKeyPair};
 use crate::base::clock::UnixMillis;
 
+mod encrypted;
+mod exchange;
 mod forms;
+mod judged;
+mod logout;
+mod metadata;
 mod wrapping;
 
 /// 2026-11-29, 11:00 UTC.

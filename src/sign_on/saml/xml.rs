@@ -66,7 +66,10 @@ impl<'x> XmlTree<'x> {
                 SamlFault::NotXml(excerpt(&why))
             }
         })?;
-        let declared = document.xml_declaration.as_ref().and_then(|declaration| declaration.encoding.as_deref());
+        let declared = document
+            .xml_declaration
+            .as_ref()
+            .and_then(|declaration| declaration.encoding.as_deref());
         if declared.is_some_and(|encoding| !encoding.eq_ignore_ascii_case("utf-8")) {
             return Err(SamlFault::NotXml("its encoding is not UTF-8".to_owned()));
         }
@@ -145,7 +148,11 @@ impl<'x> XmlTree<'x> {
     /// Every element of this local name, in whatever namespace.
     pub(super) fn everywhere<'t>(&'t self, name: &'t str) -> impl Iterator<Item = NodeId> + 't {
         let all = self.document.descendants(self.document.root()).into_iter();
-        all.filter(move |node| self.document.element(*node).is_some_and(|element| &*element.name.local_name == name))
+        all.filter(move |node| {
+            self.document
+                .element(*node)
+                .is_some_and(|element| &*element.name.local_name == name)
+        })
     }
 
     /// An attribute without a namespace.

@@ -21,7 +21,10 @@ const MAY_USE: [(&str, &str); 18] = [
     ("jwks", "base wire decide telemetry snapshot"),
     ("sign_on", "base wire decide telemetry snapshot jwks"),
     ("resolver", "base wire decide telemetry store snapshot jwks"),
-    ("issue", "base wire decide telemetry audit store dialect snapshot resolver sign_on jwks"),
+    (
+        "issue",
+        "base wire decide telemetry audit store dialect snapshot resolver sign_on jwks",
+    ),
     (
         "gateway",
         "base wire decide telemetry audit store dialect upstream snapshot resolver sign_on issue limit jwks",

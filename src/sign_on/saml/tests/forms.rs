@@ -17,7 +17,10 @@ fn ambiguous_xml_is_refused() {
     let begins = |before: &str| format!("{before}{message}");
     let laughs = r#"<!DOCTYPE r [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">]>"#;
     let deep = format!("{}{}", "<saml:Advice>".repeat(40), "</saml:Advice>".repeat(40));
-    let many = format!(r#"<saml:Attribute Name="x"{}/>"#, (0..70).fold(String::new(), |all, n| format!(r#"{all} a{n}="""#)));
+    let many = format!(
+        r#"<saml:Attribute Name="x"{}/>"#,
+        (0..70).fold(String::new(), |all, n| format!(r#"{all} a{n}="""#))
+    );
     let cases: [(&str, String, &str); 16] = [
         ("an entity bomb", begins(laughs), "saml_document_type"),
         (
@@ -27,7 +30,11 @@ fn ambiguous_xml_is_refused() {
         ),
         (
             "a comment in a name",
-            with(&message, ">ada@corp.example</saml:NameID>", ">ada@corp.example<!---->.evil.example</saml:NameID>"),
+            with(
+                &message,
+                ">ada@corp.example</saml:NameID>",
+                ">ada@corp.example<!---->.evil.example</saml:NameID>",
+            ),
             "saml_comment",
         ),
         ("a comment before the root", begins("<!-- -->"), "saml_comment"),
@@ -36,13 +43,17 @@ fn ambiguous_xml_is_refused() {
             with(&message, "<saml:Subject>", "<saml:Subject><?php echo 1 ?>"),
             "saml_processing_instruction",
         ),
+        ("a CDATA section", with(&message, ">staff<", "><![CDATA[staff]]><"), "saml_cdata"),
         (
-            "a CDATA section",
-            with(&message, ">staff<", "><![CDATA[staff]]><"),
-            "saml_cdata",
+            "deep nesting",
+            with(&message, "<samlp:Status>", &format!("{deep}<samlp:Status>")),
+            "saml_too_deep",
         ),
-        ("deep nesting", with(&message, "<samlp:Status>", &format!("{deep}<samlp:Status>")), "saml_too_deep"),
-        ("many attributes", with(&message, "<samlp:Status>", &format!("{many}<samlp:Status>")), "saml_too_many"),
+        (
+            "many attributes",
+            with(&message, "<samlp:Status>", &format!("{many}<samlp:Status>")),
+            "saml_too_many",
+        ),
         (
             "many elements",
             with(&message, "<samlp:Status>", &format!("{}<samlp:Status>", "<saml:X/>".repeat(9_000))),
@@ -63,7 +74,11 @@ fn ambiguous_xml_is_refused() {
             with(&message, r#"ID="_assertion""#, r#"samlp:ID="_other" ID="_assertion""#),
             "saml_duplicate_id",
         ),
-        ("another encoding", begins(r#"<?xml version="1.0" encoding="UTF-7"?>"#), "saml_not_xml"),
+        (
+            "another encoding",
+            begins(r#"<?xml version="1.0" encoding="UTF-7"?>"#),
+            "saml_not_xml",
+        ),
         ("no XML", "SAMLResponse".to_owned(), "saml_not_xml"),
         ("half of it", message[..message.len() / 2].to_owned(), "saml_not_xml"),
         (
@@ -131,11 +146,7 @@ fn only_a_response_with_one_assertion_is_one() {
             ),
             "saml_status",
         ),
-        (
-            "no status",
-            with(&message, cut_status(&message), ""),
-            "saml_missing",
-        ),
+        ("no status", with(&message, cut_status(&message), ""), "saml_missing"),
     ];
     for (name, message, expected) in &cases {
         assert_eq!(refusal(message), *expected, "{name}");
@@ -181,7 +192,10 @@ fn a_provider_may_have_two_certificates_and_an_expired_one_is_named() {
     both.keys = JobKeys::new(&[stranger().certificate(), provider().certificate()], NOW);
     verify_response(&both).unwrap();
     let later = UnixMillis(NOW.0 + 11 * 365 * 86_400_000);
-    for certificates in [vec![provider().certificate()], vec![stranger().certificate(), provider().certificate()]] {
+    for certificates in [
+        vec![provider().certificate()],
+        vec![stranger().certificate(), provider().certificate()],
+    ] {
         both.keys = JobKeys::new(&certificates, later);
         assert_eq!(verify_response(&both).unwrap_err(), SamlFault::CertificateExpired);
     }
@@ -196,10 +210,18 @@ fn a_provider_may_have_two_certificates_and_an_expired_one_is_named() {
 #[test]
 fn what_must_be_signed_is_a_setting() {
     let cases = [
-        (response().with_signed_assertion(provider()), SignedPart::Response, Some("saml_response_unsigned")),
+        (
+            response().with_signed_assertion(provider()),
+            SignedPart::Response,
+            Some("saml_response_unsigned"),
+        ),
         (response().with_signed_assertion(provider()), SignedPart::Assertion, None),
         (response().signed(provider()), SignedPart::Response, None),
-        (response().signed(provider()), SignedPart::Assertion, Some("saml_assertion_unsigned")),
+        (
+            response().signed(provider()),
+            SignedPart::Assertion,
+            Some("saml_assertion_unsigned"),
+        ),
         (response().signed_twice(provider()), SignedPart::Response, None),
         (response().signed_twice(provider()), SignedPart::Assertion, None),
     ];
@@ -212,13 +234,36 @@ fn what_must_be_signed_is_a_setting() {
 #[test]
 fn only_listed_algorithms_are_taken() {
     let message = message();
-    let (sha256, rsa) = ("http://www.w3.org/2001/04/xmlenc#sha256", "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256");
+    let (sha256, rsa) = (
+        "http://www.w3.org/2001/04/xmlenc#sha256",
+        "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256",
+    );
     let cases: [(&str, String, &str); 8] = [
-        ("RSA with SHA-1", with(&message, rsa, "http://www.w3.org/2000/09/xmldsig#rsa-sha1"), "saml_signature_algorithm"),
-        ("SHA-1", with(&message, sha256, "http://www.w3.org/2000/09/xmldsig#sha1"), "saml_signature_algorithm"),
-        ("HMAC", with(&message, rsa, "http://www.w3.org/2001/04/xmldsig-more#hmac-sha256"), "saml_signature_algorithm"),
-        ("DSA", with(&message, rsa, "http://www.w3.org/2009/xmldsig11#dsa-sha256"), "saml_signature_algorithm"),
-        ("MD5", with(&message, sha256, "http://www.w3.org/2001/04/xmldsig-more#md5"), "saml_signature_algorithm"),
+        (
+            "RSA with SHA-1",
+            with(&message, rsa, "http://www.w3.org/2000/09/xmldsig#rsa-sha1"),
+            "saml_signature_algorithm",
+        ),
+        (
+            "SHA-1",
+            with(&message, sha256, "http://www.w3.org/2000/09/xmldsig#sha1"),
+            "saml_signature_algorithm",
+        ),
+        (
+            "HMAC",
+            with(&message, rsa, "http://www.w3.org/2001/04/xmldsig-more#hmac-sha256"),
+            "saml_signature_algorithm",
+        ),
+        (
+            "DSA",
+            with(&message, rsa, "http://www.w3.org/2009/xmldsig11#dsa-sha256"),
+            "saml_signature_algorithm",
+        ),
+        (
+            "MD5",
+            with(&message, sha256, "http://www.w3.org/2001/04/xmldsig-more#md5"),
+            "saml_signature_algorithm",
+        ),
         (
             "XSLT",
             message.replacen(
@@ -251,8 +296,14 @@ fn only_listed_algorithms_are_taken() {
         assert_eq!(refusal(message), *expected, "{name}");
     }
     for (method, digest) in [
-        ("http://www.w3.org/2001/04/xmldsig-more#rsa-sha384", "http://www.w3.org/2001/04/xmldsig-more#sha384"),
-        ("http://www.w3.org/2001/04/xmldsig-more#rsa-sha512", "http://www.w3.org/2001/04/xmlenc#sha512"),
+        (
+            "http://www.w3.org/2001/04/xmldsig-more#rsa-sha384",
+            "http://www.w3.org/2001/04/xmldsig-more#sha384",
+        ),
+        (
+            "http://www.w3.org/2001/04/xmldsig-more#rsa-sha512",
+            "http://www.w3.org/2001/04/xmlenc#sha512",
+        ),
     ] {
         let style = SignatureStyle {
             method,
@@ -286,7 +337,11 @@ fn references_lead_nowhere_but_to_the_enclosing_element() {
     verify(&to("#_assertion")).unwrap();
     let references = cut(&message, "ds:Reference").to_owned();
     let cases: [(&str, String, &str); 7] = [
-        ("two references", with(&message, &references, &format!("{references}{references}")), "saml_signature_form"),
+        (
+            "two references",
+            with(&message, &references, &format!("{references}{references}")),
+            "saml_signature_form",
+        ),
         ("no reference", with(&message, &references, ""), "saml_signature_form"),
         (
             "another attribute in front",
@@ -295,7 +350,11 @@ fn references_lead_nowhere_but_to_the_enclosing_element() {
         ),
         (
             "a manifest",
-            with(&message, "</ds:SignedInfo>", "</ds:SignedInfo><ds:Object><ds:Manifest/></ds:Object>"),
+            with(
+                &message,
+                "</ds:SignedInfo>",
+                "</ds:SignedInfo><ds:Object><ds:Manifest/></ds:Object>",
+            ),
             "saml_signature_form",
         ),
         (
