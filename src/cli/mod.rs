@@ -25,6 +25,7 @@ mod keys;
 mod output;
 mod password;
 mod peppers;
+mod providers;
 mod roles;
 mod serve;
 mod sessions;
@@ -43,6 +44,7 @@ use events::EventArgs;
 use explain::ExplainArgs;
 use keys::KeyCommand;
 use peppers::PepperCommand;
+use providers::ProviderCommand;
 use roles::RoleCommand;
 use sessions::SessionCommand;
 use tenants::TenantCommand;
@@ -97,6 +99,9 @@ pub(crate) enum Command {
     /// Make, list and change roles.
     #[command(subcommand)]
     Roles(RoleCommand),
+    /// Make, list, change and delete the identity providers of tenants, for single sign-on.
+    #[command(subcommand)]
+    Providers(Box<ProviderCommand>),
     /// List sessions, and end them.
     #[command(subcommand)]
     Sessions(SessionCommand),
@@ -164,6 +169,7 @@ fn dispatch(cli: &Cli, printer: &Printer) -> Result<(), Failure> {
         Command::Keys(command) => keys::run(&OperatorClient::of_config(&cli.config)?, command, printer),
         Command::Accounts(command) => accounts::run(&OperatorClient::of_config(&cli.config)?, command, printer),
         Command::Roles(command) => roles::run(&OperatorClient::of_config(&cli.config)?, command, printer),
+        Command::Providers(command) => providers::run(&OperatorClient::of_config(&cli.config)?, command, printer),
         Command::Sessions(command) => sessions::run(&OperatorClient::of_config(&cli.config)?, command, printer),
         Command::Peppers { command } => peppers::run(&OperatorClient::of_config(&cli.config)?, command.as_ref(), printer),
         Command::Gateways => events::gateways(&OperatorClient::of_config(&cli.config)?, printer),

@@ -22,12 +22,15 @@ use super::fields::FieldRule;
 use super::password::{PasswordError, Passwords, Requester};
 use super::throttle::Throttle;
 use super::trail_reader::TrailReader;
+use crate::sign_on::directory::ProviderDirectory;
+use crate::sign_on::oidc_providers::OidcProviders;
 use crate::snapshot::served_route::{Action, ValueSource};
 
 mod accounts;
 mod entries;
 mod mint;
 mod records;
+mod sign_on;
 #[cfg(test)]
 mod tests;
 
@@ -62,6 +65,10 @@ pub struct Engine {
     limits: RecordLimits,
     /// Reads the audit trail, if there is one.
     trail: Option<TrailReader>,
+    /// Which tenant has which identity providers.
+    directory: ProviderDirectory,
+    /// What is known of OpenID Connect providers.
+    oidc: OidcProviders,
 }
 
 impl std::fmt::Debug for Engine {
@@ -82,6 +89,8 @@ impl Engine {
         trail: Option<TrailReader>,
     ) -> Arc<Self> {
         Arc::new(Self {
+            directory: ProviderDirectory::new(store.clone(), clock.clone()),
+            oidc: OidcProviders::new(clock.clone()),
             store,
             peppers,
             clock,
@@ -219,6 +228,7 @@ impl Engine {
                 };
                 self.set_password(call, &change).await
             }
+            Action::SignOn(route) => self.take_sign_on_step(call, route).await,
         }
     }
 
