@@ -10,6 +10,7 @@ pub mod oidc_providers;
 pub mod person;
 pub mod provider;
 pub mod records;
+pub mod saml;
 pub mod seal;
 
 pub use fault::{FaultSide, ProviderPart, ProviderText, SignOnFault};

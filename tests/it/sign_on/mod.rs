@@ -1,5 +1,6 @@
 //! Single sign-on through the real binary.
 
+mod confined;
 mod fake;
 mod routes;
 mod site;
