@@ -225,6 +225,12 @@ faults! {
     /// The path names another tenant than that of the log-in.
     WrongTenant "wrong_tenant" Browser
         "the path names another tenant than the one whose log-in was begun";
+    /// The form has no SAML response.
+    NoSamlResponse "no_saml_response" Browser
+        "the form has no `SAMLResponse`";
+    /// Several providers may begin sign-ons.
+    SeveralMayBegin "several_may_begin" Settings
+        "the response answers no sign-on of this browser, and several SAML providers of the tenant may begin one; allow it to one";
     /// The log-in was begun by another protocol.
     WrongProtocol "wrong_protocol" Browser
         "the answer came by another protocol than that of the provider";
@@ -242,6 +248,9 @@ faults! {
     /// The account surface of the provider is none.
     NoAccountSurface "no_account_surface" Settings
         "the provider's settings name a surface for accounts that is not in the configuration, or not of kind `account`";
+    /// The SAML provider has no address for requests.
+    NoSamlAddress "no_saml_address" Settings
+        "the provider's settings have no address that a browser could be sent to with a request";
     /// A secret of the provider is not there.
     NoSecret "no_secret" Settings
         "the provider has no client secret or key for its way of authentication";
@@ -348,6 +357,10 @@ faults! {
     /// The subject cannot be an identity.
     Subject "subject" Provider
         "the subject is empty, longer than 255 characters, or holds a control character";
+    /// The name id is another one at each sign-on.
+    TransientNameId "transient_name_id" Settings
+        "the provider sends a transient name id, which identifies nobody; let it send a persistent one, or name an attribute with \
+         `--subject-claim`";
     /// No row of the table gives the person a role.
     NoRole "no_role" Person
         "the person has no value that gives a role by the provider's table; add one at the provider, or a row to the table";

@@ -331,12 +331,16 @@ impl Builder<'_> {
             }
             ActionTable::SamlMetadata(SamlMetadataTable { tenant, saml_finish, .. }) => {
                 let tenant = self.path_tenant(in_scope, tenant)?;
-                self.own_url(written, Some(&tenant), &public_url);
+                let own = self.own_url(written, Some(&tenant), &public_url);
                 let finish = self.reached(inputs, Reached::Saml, saml_finish.as_ref(), at, &public_url);
                 if finish.is_none() && saml_finish.is_none() {
                     self.no_finish(at, &[Reached::Saml]);
                 }
-                SignOnStep::SamlMetadata { tenant, finish: finish? }
+                SignOnStep::SamlMetadata {
+                    tenant,
+                    finish: finish?,
+                    own,
+                }
             }
             ActionTable::SsoLogOut(SsoLogOutTable { extent, .. }) => SignOnStep::LogOut { extent: *extent },
             ActionTable::SsoBackChannel(SsoBackChannelTable { tenant, .. }) => SignOnStep::BackChannel {

@@ -20,6 +20,7 @@ mod back_channel;
 mod finish;
 mod log_out;
 pub(super) mod provider;
+mod saml;
 pub(super) mod session;
 mod start;
 
@@ -35,7 +36,8 @@ impl Engine {
         let taken = match &route.step {
             SignOnStep::Start(step) => self.start_sign_on(call, route, step).await,
             SignOnStep::FinishOidc(step) => self.finish_oidc(call, route, step).await,
-            SignOnStep::FinishSaml(_) | SignOnStep::SamlMetadata { .. } => Err(Denial::Internal.into()),
+            SignOnStep::FinishSaml(step) => self.finish_saml(call, route, step).await,
+            SignOnStep::SamlMetadata { tenant, finish, own } => self.saml_metadata(call, tenant, finish, own).await,
             SignOnStep::LogOut { extent } => self.log_out_of_sign_on(call, route, *extent).await,
             SignOnStep::BackChannel { tenant } => self.end_by_back_channel(call, route, tenant).await,
         };
