@@ -1,6 +1,7 @@
-//! Single sign-on through the real binary.
+//! Single sign-on through the real binary, and its parts that need a provider.
 
 mod confined;
 mod fake;
+mod oidc;
 mod routes;
 mod site;
