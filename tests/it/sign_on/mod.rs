@@ -4,4 +4,5 @@ mod confined;
 mod fake;
 mod oidc;
 mod routes;
+mod saml_routes;
 mod site;

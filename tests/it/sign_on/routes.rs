@@ -42,7 +42,9 @@ fn a_person_signs_on_is_used_and_logs_out_on_both_sides() {
         ["__Host-web"],
         "the log-in record is gone"
     );
-    let done = house.entry(&answer)["done"].as_str().unwrap().to_owned();
+    let entry = house.entry(&answer);
+    assert!(!entry.to_string().contains("canary"), "no code on record: {entry}");
+    let done = entry["done"].as_str().unwrap().to_owned();
     assert!(
         done.starts_with("sso_finish people:acc_") && done.contains(" sign_on:sgn_") && done.contains(" web:ses_"),
         "{done}"

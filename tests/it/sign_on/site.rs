@@ -90,6 +90,23 @@ serve = "sso_finish"
 mint = [{ surface = "web", parent = "person", subject = "parent.id", scopes = "person", lifetime = "12h" }]
 
 [[routes]]
+name = "acs"
+methods = ["POST"]
+path = "/saml/{tenant}/acs"
+access = "public"
+serve = "saml_finish"
+tenant = "path.tenant"
+mint = [{ surface = "web", parent = "person", subject = "parent.id", scopes = "person", lifetime = "12h" }]
+
+[[routes]]
+name = "about"
+methods = ["GET"]
+path = "/saml/{tenant}/metadata"
+access = "public"
+serve = "saml_metadata"
+tenant = "path.tenant"
+
+[[routes]]
 name = "leave"
 methods = ["POST"]
 path = "/log-out"
@@ -184,6 +201,33 @@ impl House {
         ];
         args.extend(more);
         let made = run(&self.sites[0].config(), &args, SECRET.as_bytes()).json();
+        made["id"].as_str().unwrap_or_else(|| panic!("{made}")).to_owned()
+    }
+
+    /// Makes a SAML provider of another tenant, whose certificate is this one, and answers its id.
+    pub(super) fn create_saml(&self, tenant: &str, certificate: &[u8], more: &[&str]) -> String {
+        self.gateways[0].run(&["tenants", "create", tenant]);
+        std::fs::write(self.sites[0].folder().join("idp.der"), certificate).unwrap();
+        let file = self.sites[0].folder().join("idp.der");
+        let mut args = vec![
+            "providers",
+            "create",
+            "--tenant",
+            tenant,
+            "--kind",
+            "saml",
+            "--surface",
+            "web",
+            "--account-surface",
+            "people",
+            "--entity-id",
+            durward::sign_on::saml::sample::ENTITY_ID,
+            "--certificate",
+            file.to_str().unwrap(),
+            "--provision",
+        ];
+        args.extend(more);
+        let made = self.gateways[0].json(&args);
         made["id"].as_str().unwrap_or_else(|| panic!("{made}")).to_owned()
     }
 

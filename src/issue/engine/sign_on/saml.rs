@@ -125,7 +125,10 @@ impl Engine {
         let provider = brought.provider;
         let id = provider.record().id.clone();
         let fault = |fault: SamlFault| refused_saml(&fault, &id);
-        let saml = provider.settings.saml().ok_or_else(|| refused(&SignOnFault::WrongProtocol, &provider))?;
+        let saml = provider
+            .settings
+            .saml()
+            .ok_or_else(|| refused(&SignOnFault::WrongProtocol, &provider))?;
         let message = decode_post(message).map_err(fault)?;
         let claims = self.verified_response(&provider, saml, message).await?;
         let rules = ResponseRules {
@@ -179,7 +182,9 @@ impl Engine {
             });
         }
         let rules = &route.settings.return_to;
-        let return_to = relay.filter(|address| rules.admit(address)).map_or_else(|| rules.first(), str::to_owned);
+        let return_to = relay
+            .filter(|address| rules.admit(address))
+            .map_or_else(|| rules.first(), str::to_owned);
         let mut may_begin = self.saml_providers(tenant).await?;
         may_begin.retain(|provider| provider.settings.saml().is_some_and(|saml| saml.idp_initiated));
         match (may_begin.pop(), may_begin.is_empty()) {
@@ -207,7 +212,12 @@ impl Engine {
         Ok(found)
     }
 
-    async fn verified_response(&self, provider: &FoundProvider, saml: &SamlSettings, message: String) -> Result<ResponseClaims, IssueError> {
+    async fn verified_response(
+        &self,
+        provider: &FoundProvider,
+        saml: &SamlSettings,
+        message: String,
+    ) -> Result<ResponseClaims, IssueError> {
         let fault = |fault: SamlFault| refused_saml(&fault, &provider.record().id);
         let decryption_key = match &saml.own_key_sealed {
             Some(_) => Some(self.own_key(provider, saml)?.private_pem().to_string()),
@@ -242,7 +252,13 @@ impl Engine {
     }
 
     /// Tells a provider about us.
-    pub(super) async fn saml_metadata(&self, call: &ServedCall, parameter: &str, finish: &RouteUrl, own: &RouteUrl) -> Result<Issued, IssueError> {
+    pub(super) async fn saml_metadata(
+        &self,
+        call: &ServedCall,
+        parameter: &str,
+        finish: &RouteUrl,
+        own: &RouteUrl,
+    ) -> Result<Issued, IssueError> {
         let tenant = path_tenant(call, parameter)?;
         let named = named_provider(call.query.as_deref())?;
         let mut found = self.saml_providers(&tenant).await?;
@@ -260,7 +276,11 @@ impl Engine {
             logout_url: None,
             certificates: &certificates,
             name_id_format: saml.name_id_format.as_deref(),
-            requests: if saml.sign_requests { RequestSigning::Signed } else { RequestSigning::Unsigned },
+            requests: if saml.sign_requests {
+                RequestSigning::Signed
+            } else {
+                RequestSigning::Unsigned
+            },
         };
         Ok(Issued {
             status: 200,
@@ -308,7 +328,10 @@ fn person_of(proven: &ProvenAssertion, provider: &FoundProvider) -> Result<Signe
 }
 
 fn certificates(saml: &SamlSettings) -> Result<Vec<CertificateDer<'static>>, Denial> {
-    let read = saml.certificates.iter().map(|text| Some(CertificateDer::from(STANDARD.decode(text).ok()?)));
+    let read = saml
+        .certificates
+        .iter()
+        .map(|text| Some(CertificateDer::from(STANDARD.decode(text).ok()?)));
     read.collect::<Option<_>>().ok_or(Denial::CorruptRecord)
 }
 
@@ -317,8 +340,14 @@ fn own_certificate(saml: &SamlSettings) -> Option<CertificateDer<'static>> {
 }
 
 fn named_provider(query: Option<&str>) -> Result<Option<CredentialId>, Denial> {
-    let mut named = query.unwrap_or_default().split('&').filter_map(|pair| pair.strip_prefix("provider="));
-    match named.next().map(|text| decode(text).and_then(|text| CredentialId::parse(&text).ok())) {
+    let mut named = query
+        .unwrap_or_default()
+        .split('&')
+        .filter_map(|pair| pair.strip_prefix("provider="));
+    match named
+        .next()
+        .map(|text| decode(text).and_then(|text| CredentialId::parse(&text).ok()))
+    {
         None => Ok(None),
         Some(Some(id)) => Ok(Some(id)),
         Some(None) => Err(Denial::NotFound),

@@ -409,7 +409,7 @@ fn check_person(found: &StoredFacts, provider: &FoundProvider, begun_at: UnixMil
         CredentialState::Disabled => SignOnFault::PersonDisabled,
         CredentialState::Revoked { .. } => SignOnFault::PersonRevoked,
         // All sessions of the person were ended while the provider answered.
-        CredentialState::Active if record.valid_after.is_some_and(|watermark| watermark > begun_at) => SignOnFault::SessionEnded,
+        CredentialState::Active if record.valid_after.is_some_and(|watermark| watermark >= begun_at) => SignOnFault::SessionEnded,
         CredentialState::Active => {
             return match validity::check_found(record, &found.ancestors, &found.tenant, now) {
                 Ok(()) => Ok(()),
