@@ -292,6 +292,11 @@ pub enum IdKind {
     Account,
     /// A secret that a service signs with.
     Signing,
+    /// An identity provider.
+    Provider,
+    /// A session at an identity provider.
+    #[allow(dead_code, reason = "the served routes of single sign-on use it")]
+    SignOn,
 }
 
 impl IdKind {
@@ -304,6 +309,8 @@ impl IdKind {
             Self::Session => "ses_",
             Self::Account => "acc_",
             Self::Signing => "sig_",
+            Self::Provider => "prv_",
+            Self::SignOn => "sgn_",
         }
     }
 }

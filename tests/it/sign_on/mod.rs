@@ -1,4 +1,12 @@
-//! Single sign-on against real identity providers, in a real browser.
+//! Single sign-on: its parts, its routes through the real binary, and real identity providers in a real browser.
 
+mod confined;
+mod fake;
+mod oidc;
 mod peers;
+mod real_messages;
+mod real_tokens;
+mod routes;
+mod saml_routes;
 mod samples;
+mod site;
