@@ -1,5 +1,6 @@
 //! Single sign-on: its parts, its routes through the real binary, and real identity providers in a real browser.
 
+mod browser;
 mod confined;
 mod fake;
 mod oidc;

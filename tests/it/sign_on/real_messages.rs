@@ -57,7 +57,10 @@ impl RealMessage {
 
     fn keys(&self) -> JobKeys {
         let metadata = self.metadata();
-        let certificates = metadata.certificates.iter().map(|one| CertificateDer::from(STANDARD.decode(&one.der).unwrap()));
+        let certificates = metadata
+            .certificates
+            .iter()
+            .map(|one| CertificateDer::from(STANDARD.decode(&one.der).unwrap()));
         JobKeys::new(&certificates.collect::<Vec<_>>(), self.now)
     }
 

@@ -86,7 +86,10 @@ fn real_providers_say_where_everything_is() {
         let discovery = tokens.sample["discovery"].to_string();
         let metadata = ProviderMetadata::parse(discovery.as_bytes(), tokens.issuer(), FetchSchemes::Https);
         let metadata = metadata.unwrap_or_else(|fault| panic!("{name}: {fault}"));
-        assert!(metadata.userinfo_endpoint.is_some() && metadata.end_session_endpoint.is_some(), "{name}");
+        assert!(
+            metadata.userinfo_endpoint.is_some() && metadata.end_session_endpoint.is_some(),
+            "{name}"
+        );
         let announces = |member: &str| tokens.sample["discovery"][member] == json!(true);
         assert_eq!(metadata.back_channel_log_out, announces("backchannel_logout_supported"), "{name}");
         assert_eq!(

@@ -16,7 +16,7 @@ use super::fake::{CLIENT, FakeProvider, Grant, SECRET, decoded};
 pub(super) const PUBLIC: &str = "https://api.example.com";
 pub(super) const APP: &str = "https://app.example.com/portal";
 
-const UPSTREAM: &str = r#"
+pub(super) const UPSTREAM: &str = r#"
 name = "main"
 endpoints = ["http://{address}"]
 
@@ -36,7 +36,7 @@ methods = ["GET"]
 access = { surfaces = ["pair", "session"] }
 "#;
 
-const TABLES: &str = r#"
+pub(super) const TABLES: &str = r#"
 [sign_on]
 public_url = "https://api.example.com"
 return_to = ["https://app.example.com/portal"]

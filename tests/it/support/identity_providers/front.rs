@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use rustls::ServerConfig;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
@@ -26,11 +25,20 @@ pub(crate) struct Front {
 impl Front {
     /// Listens with a certificate for these names.
     pub(crate) fn of(names: &[&str]) -> Self {
+        Self::start(Some(TlsAcceptor::from(authority().server(names))))
+    }
+
+    /// Passes everything on as it is: the program has TLS itself.
+    pub(crate) fn passing() -> Self {
+        Self::start(None)
+    }
+
+    fn start(acceptor: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         listener.set_nonblocking(true).unwrap();
         let behind = Arc::new(AtomicU16::new(0));
-        let (config, port) = (authority().server(names), behind.clone());
+        let port = behind.clone();
         let (sender, ended) = mpsc::channel();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -38,7 +46,7 @@ impl Front {
                 .enable_all()
                 .build()
                 .unwrap();
-            runtime.spawn(accept(listener, config, port));
+            runtime.spawn(accept(listener, acceptor, port));
             let _ = ended.recv();
             runtime.shutdown_timeout(Duration::ZERO);
         });
@@ -60,20 +68,27 @@ impl Front {
     }
 }
 
-async fn accept(listener: TcpListener, config: Arc<ServerConfig>, behind: Arc<AtomicU16>) {
+async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, behind: Arc<AtomicU16>) {
     let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-    let acceptor = TlsAcceptor::from(config);
     while let Ok((stream, _)) = listener.accept().await {
         // A client that gives up is no failure of the server.
         let (acceptor, behind) = (acceptor.clone(), behind.clone());
-        tokio::spawn(async move { drop(forward(stream, &acceptor, &behind).await) });
+        tokio::spawn(async move {
+            let forwarded = match acceptor {
+                Some(acceptor) => match acceptor.accept(stream).await {
+                    Ok(client) => forward(client, &behind).await,
+                    Err(error) => Err(error),
+                },
+                None => forward(stream, &behind).await,
+            };
+            drop(forwarded);
+        });
     }
 }
 
 /// Connects to the program when the first bytes are there: browsers open connections that they may need later, and a program that
 /// serves one connection at a time would wait for them.
-async fn forward(stream: TcpStream, acceptor: &TlsAcceptor, behind: &AtomicU16) -> io::Result<()> {
-    let mut client = acceptor.accept(stream).await?;
+async fn forward(mut client: impl AsyncRead + AsyncWrite + Unpin, behind: &AtomicU16) -> io::Result<()> {
     let mut first = vec![0; 16 * 1024];
     let length = tokio::time::timeout(PATIENCE, client.read(&mut first)).await??;
     if length == 0 {
