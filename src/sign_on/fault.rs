@@ -6,6 +6,8 @@ use crate::base::credential::TokenFault;
 use crate::decide::external::KeySetError;
 use crate::fetch::{FetchFault, InvalidUrl};
 
+use super::saml::SamlFault;
+
 use super::seal::SealError;
 
 /// Most characters of a provider's own words in one fault.
@@ -106,6 +108,9 @@ macro_rules! faults {
         /// Why a sign-on was refused. Nothing in it is a secret.
         #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
         pub enum SignOnFault {
+            /// A SAML message was refused; the reason has a label and a side of its own.
+            #[error("{0}")]
+            Saml(SamlFault),
             $($(#[$($doc)*])* #[error($text)] $fault $(($($part),+))?,)*
         }
 
@@ -117,6 +122,7 @@ macro_rules! faults {
             #[must_use]
             pub const fn label(&self) -> &'static str {
                 match self {
+                    Self::Saml(fault) => fault.label(),
                     $(Self::$fault { .. } => $label,)*
                 }
             }
@@ -125,6 +131,7 @@ macro_rules! faults {
             #[must_use]
             pub const fn side(&self) -> FaultSide {
                 match self {
+                    Self::Saml(fault) => fault.side(),
                     $(Self::$fault { .. } => FaultSide::$side,)*
                 }
             }
