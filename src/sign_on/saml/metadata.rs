@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 use uppsala::NodeId;
 
 use crate::base::clock::UnixMillis;
+use crate::sign_on::provider::MAX_CERTIFICATES;
 
 use super::assertion::read_time;
 use super::fault::{SamlFault, excerpt};
 use super::request::{escape, utc};
-use super::signature::{MAX_CERTIFICATES, validity};
+use super::signature::validity;
 use super::xml::{Comments, DSIG, METADATA, PROTOCOL, XENC, XmlTree};
 
 /// Endpoints of one service; there is one for each binding.
@@ -49,7 +50,7 @@ pub struct SamlEndpoint {
 
 /// What a provider's metadata say. Times are milliseconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProviderMetadata {
+pub struct IdpMetadata {
     pub entity_id: String,
     pub sign_on: Vec<SamlEndpoint>,
     pub logout: Vec<SamlEndpoint>,
@@ -73,11 +74,11 @@ pub struct MetadataCertificate {
 pub struct MetadataWarnings(pub Vec<String>);
 
 /// Reads a provider's metadata.
-pub(super) fn read_metadata(document: &str) -> Result<ProviderMetadata, SamlFault> {
+pub(super) fn read_metadata(document: &str) -> Result<IdpMetadata, SamlFault> {
     let tree = XmlTree::parse(document, Comments::Allowed)?;
     let entity = entity(&tree)?;
     let descriptor = sign_on_descriptor(&tree, entity)?;
-    Ok(ProviderMetadata {
+    Ok(IdpMetadata {
         entity_id: tree.needed_attribute(entity, "entityID")?.to_owned(),
         sign_on: endpoints(&tree, descriptor, "SingleSignOnService")?,
         logout: endpoints(&tree, descriptor, "SingleLogoutService")?,
@@ -193,7 +194,7 @@ pub fn read_certificate(text: &str) -> Result<MetadataCertificate, SamlFault> {
     })
 }
 
-impl ProviderMetadata {
+impl IdpMetadata {
     /// Whether a provider can be set up by these metadata, and what its administrator must know.
     ///
     /// # Errors
@@ -229,7 +230,7 @@ impl ProviderMetadata {
 pub struct SpMetadata<'m> {
     pub entity_id: &'m str,
     pub acs_url: &'m str,
-    /// Where logout requests arrive, by either binding.
+    /// Where logout requests arrive, by the POST binding.
     pub logout_url: Option<&'m str>,
     /// Our certificates, the current one first; the next one beside it while keys are changed.
     pub certificates: &'m [CertificateDer<'m>],
@@ -258,14 +259,12 @@ impl SpMetadata<'_> {
                 ));
             }
         }
-        for binding in [SamlBinding::Redirect, SamlBinding::Post] {
-            if let Some(url) = self.logout_url {
-                inside.push_str(&format!(
-                    r#"<md:SingleLogoutService Binding="{}" Location="{}"/>"#,
-                    binding.uri(),
-                    escape(url)
-                ));
-            }
+        if let Some(url) = self.logout_url {
+            inside.push_str(&format!(
+                r#"<md:SingleLogoutService Binding="{}" Location="{}"/>"#,
+                SamlBinding::Post.uri(),
+                escape(url)
+            ));
         }
         if let Some(format) = self.name_id_format {
             inside.push_str(&format!("<md:NameIDFormat>{}</md:NameIDFormat>", escape(format)));

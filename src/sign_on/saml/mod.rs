@@ -2,6 +2,7 @@
 
 mod assertion;
 pub mod child;
+pub mod client;
 mod encryption;
 pub mod fault;
 pub mod key_pair;
@@ -20,7 +21,7 @@ pub use assertion::{AssertionClaims, Attribute, Authentication, Confirmation, Na
 pub use child::SamlVerifier;
 pub use fault::SamlFault;
 pub use key_pair::SpKeyPair;
-pub use signature::{MAX_CERTIFICATES, ValidityPeriod, validity};
+pub use signature::{ValidityPeriod, validity};
 pub use xml::MAX_MESSAGE;
 
 #[cfg(test)]

@@ -73,9 +73,9 @@ impl NameId {
 }
 
 impl ProvenAssertion {
-    /// The values of an attribute, by its name or else by its friendly name.
+    /// The values of an attribute, by its name or else by its friendly name; `None` if there is no such attribute.
     #[must_use]
-    pub fn values(&self, name: &str) -> &[String] {
+    pub fn values(&self, name: &str) -> Option<&[String]> {
         let by_name = self.attributes.iter().find(|attribute| attribute.name == name);
         let by_friendly_name = || {
             let mut all = self
@@ -88,7 +88,7 @@ impl ProvenAssertion {
                 _ => None,
             }
         };
-        by_name.or_else(by_friendly_name).map_or(&[], |attribute| &attribute.values)
+        by_name.or_else(by_friendly_name).map(|attribute| attribute.values.as_slice())
     }
 }
 

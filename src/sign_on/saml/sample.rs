@@ -28,6 +28,25 @@ pub struct SampleProvider {
     pub keys: SpKeyPair,
 }
 
+/// A key with a certificate that ends in ten years.
+///
+/// # Panics
+/// The system has no randomness.
+#[must_use]
+#[expect(clippy::expect_used, reason = "only tests call this")]
+pub fn key_pair(now: UnixMillis) -> SpKeyPair {
+    let pair = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).expect("a key");
+    let year = |after: i64| {
+        let time = jiff::Timestamp::from_millisecond(now.0 + after * 366 * 86_400_000).expect("a time");
+        i32::from(time.to_zoned(jiff::tz::TimeZone::UTC).year())
+    };
+    let mut params = rcgen::CertificateParams::default();
+    params.not_before = rcgen::date_time_ymd(year(0), 1, 1);
+    params.not_after = rcgen::date_time_ymd(year(10), 1, 1);
+    let certificate = params.self_signed(&pair).expect("a certificate").der().clone();
+    SpKeyPair::from_parts(pair.serialize_der().into(), certificate)
+}
+
 /// How a signature is made.
 #[derive(Debug, Clone)]
 pub struct SignatureStyle {
@@ -60,11 +79,8 @@ impl SampleProvider {
     /// # Panics
     /// The system has no randomness.
     #[must_use]
-    #[expect(clippy::expect_used, reason = "only tests call this")]
     pub fn new(now: UnixMillis) -> Self {
-        Self {
-            keys: SpKeyPair::generate(now).expect("a key"),
-        }
+        Self { keys: key_pair(now) }
     }
 
     /// The certificate by which others verify.

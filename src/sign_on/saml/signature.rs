@@ -7,12 +7,10 @@ use uppsala::NodeId;
 use x509_cert::der::Decode as _;
 
 use crate::base::clock::UnixMillis;
+use crate::sign_on::provider::MAX_CERTIFICATES;
 
 use super::fault::{SamlFault, excerpt};
 use super::xml::{DSIG, EXC_C14N, XmlTree};
-
-/// Certificates of one provider. A rollover needs two.
-pub const MAX_CERTIFICATES: usize = 8;
 
 const ENVELOPED: &str = "http://www.w3.org/2000/09/xmldsig#enveloped-signature";
 

@@ -4,10 +4,11 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::response::{ResponseRules, Solicitation, judge_response};
-use super::sample::{ACS_URL, ENTITY_ID, REQUEST_ID, SP_ENTITY_ID, SampleProvider, SampleResponse, SignatureStyle};
-use super::verifier::{AssertionEncryption, JobKeys, ResponseClaims, ResponseJob, SignedPart, verify_response};
+use super::sample::{ACS_URL, ENTITY_ID, REQUEST_ID, SP_ENTITY_ID, SampleProvider, SampleResponse, SignatureStyle, key_pair};
+use super::verifier::{JobKeys, ResponseClaims, ResponseJob, verify_response};
 use super::{SamlFault, SpKeyPair};
 use crate::base::clock::UnixMillis;
+use crate::sign_on::provider::{EncryptionDemand, SignedPart};
 
 mod encrypted;
 mod exchange;
@@ -35,7 +36,7 @@ fn stranger() -> &'static SampleProvider {
 /// Our own key.
 fn own_keys() -> &'static SpKeyPair {
     static KEYS: OnceLock<SpKeyPair> = OnceLock::new();
-    KEYS.get_or_init(|| SpKeyPair::generate(NOW).unwrap())
+    KEYS.get_or_init(|| key_pair(NOW))
 }
 
 fn response() -> SampleResponse {
@@ -47,7 +48,7 @@ fn job(message: &str) -> ResponseJob {
         message: message.to_owned(),
         keys: JobKeys::new(&[provider().certificate()], NOW),
         signed: SignedPart::Either,
-        encryption: AssertionEncryption::Optional,
+        encryption: EncryptionDemand::Optional,
         decryption_key: Some(own_keys().private_pem().as_str().to_owned()),
     }
 }

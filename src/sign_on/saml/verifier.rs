@@ -11,40 +11,19 @@ use serde::{Deserialize, Serialize};
 use uppsala::NodeId;
 
 use crate::base::clock::UnixMillis;
+use crate::sign_on::provider::{EncryptionDemand, SignedPart};
 
 use super::assertion::{AssertionClaims, read_assertion, read_version};
 use super::encryption::{self, Ciphertext};
 use super::fault::{SamlFault, excerpt};
 use super::logout::{LogoutClaims, read_logout_request};
-use super::metadata::{ProviderMetadata, read_metadata};
+use super::metadata::{IdpMetadata, read_metadata};
 use super::query::SignedQuery;
 use super::signature::{TrustedCertificates, refuse_signatures_elsewhere, signature_of, verified};
 use super::xml::{ASSERTION, Comments, PROTOCOL, XmlTree};
 
 /// The status of a sign-on that succeeded.
 const SUCCESS: &str = "urn:oasis:names:tc:SAML:2.0:status:Success";
-
-/// Which part of a response must be signed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SignedPart {
-    /// The response as a whole.
-    Response,
-    /// The assertion itself.
-    Assertion,
-    /// One of them.
-    #[default]
-    Either,
-}
-
-/// Whether an assertion must be encrypted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AssertionEncryption {
-    #[default]
-    Optional,
-    Required,
-}
 
 /// What the verifier is asked. It has no `Debug`: it may hold our key.
 #[derive(Serialize, Deserialize)]
@@ -67,7 +46,7 @@ pub struct ResponseJob {
     pub message: String,
     pub keys: JobKeys,
     pub signed: SignedPart,
-    pub encryption: AssertionEncryption,
+    pub encryption: EncryptionDemand,
     /// Our private key in PEM, if assertions may be encrypted for it.
     pub decryption_key: Option<String>,
 }
@@ -116,7 +95,7 @@ pub struct ProbeJob {
 pub enum VerifierAnswer {
     Response(Box<ResponseClaims>),
     LogoutRequest(Box<LogoutClaims>),
-    Metadata(Box<ProviderMetadata>),
+    Metadata(Box<IdpMetadata>),
     /// What the probe could do; empty in a confined process.
     Probe(Vec<String>),
     Refused(SamlFault),
@@ -234,7 +213,7 @@ fn verify_plain(
     assertion: NodeId,
     trusted: &TrustedCertificates,
 ) -> Result<ResponseClaims, SamlFault> {
-    if job.encryption == AssertionEncryption::Required {
+    if job.encryption == EncryptionDemand::Required {
         return Err(SamlFault::NotEncrypted);
     }
     let response = tree.root();

@@ -12,11 +12,11 @@ use std::sync::{OnceLock, mpsc};
 use std::time::Duration;
 
 use durward::base::clock::UnixMillis;
+use durward::sign_on::fault::FaultSide;
+use durward::sign_on::provider::{EncryptionDemand, SignedPart};
 use durward::sign_on::saml::child::SUBCOMMAND;
 use durward::sign_on::saml::sample::{SampleProvider, SampleResponse};
-use durward::sign_on::saml::verifier::{
-    AssertionEncryption, JobKeys, ProbeJob, ResponseJob, SignedPart, VerifierAnswer, VerifierJob, verify_response,
-};
+use durward::sign_on::saml::verifier::{JobKeys, ProbeJob, ResponseJob, VerifierAnswer, VerifierJob, verify_response};
 use durward::sign_on::saml::{SamlFault, SamlVerifier};
 use tempfile::TempDir;
 
@@ -41,7 +41,7 @@ fn response_job(message: String) -> ResponseJob {
         message,
         keys: JobKeys::new(&[provider().certificate()], NOW),
         signed: SignedPart::Either,
-        encryption: AssertionEncryption::Optional,
+        encryption: EncryptionDemand::Optional,
         decryption_key: None,
     }
 }
@@ -183,7 +183,7 @@ fn a_process_that_fails_refuses_its_message_and_no_other() {
         let failed = block_on(verifier.clone().with_deadline(patience).ask(&right_job()));
         let fault = failed.unwrap_err();
         assert_eq!(fault.label(), expected, "{body}");
-        assert!(fault.is_our_failure());
+        assert!(fault.side() == FaultSide::Unavailable);
         let next = block_on(verifier.with_deadline(PATIENCE).ask(&right_job()));
         assert!(is_verified(&next), "after {body}: {next:?}");
     }

@@ -191,13 +191,13 @@ fn only_listed_algorithms_and_forms_are_decrypted() {
 #[test]
 fn encryption_is_a_setting() {
     let plain = ResponseJob {
-        encryption: AssertionEncryption::Required,
+        encryption: EncryptionDemand::Required,
         ..job(&response().with_signed_assertion(provider()))
     };
     assert_eq!(verify_response(&plain).unwrap_err(), SamlFault::NotEncrypted);
     let message = response().around(&ciphertext(GCM));
     let mut required = ResponseJob {
-        encryption: AssertionEncryption::Required,
+        encryption: EncryptionDemand::Required,
         ..job(&message)
     };
     verify_response(&required).unwrap();

@@ -1,10 +1,10 @@
 //! Metadata in and out.
 
 use super::*;
-use crate::sign_on::saml::metadata::{ProviderMetadata, RequestSigning, SamlBinding, SpMetadata, read_certificate, read_metadata};
+use crate::sign_on::saml::metadata::{IdpMetadata, RequestSigning, SamlBinding, SpMetadata, read_certificate, read_metadata};
 use crate::sign_on::saml::sample::metadata;
 
-fn read() -> ProviderMetadata {
+fn read() -> IdpMetadata {
     read_metadata(&metadata(&[provider().certificate(), stranger().certificate()])).unwrap()
 }
 
