@@ -46,8 +46,9 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// Seconds of a processor that a process may use.
 const CPU_SECONDS: u64 = 3;
 
-/// Address space of a process. The tree of a message has at most a hundred times its size.
-const MEMORY: u64 = 1024 * 1024 * 1024;
+/// Address space of a process beyond what it has at its start. The tree of a message has at most a hundred times its size. What
+/// the allocator reserves at the start, a GiB, does not count: the cryptography takes its memory elsewhere.
+const MEMORY: u64 = 512 * 1024 * 1024;
 
 /// Processes at a time. They are busy, not waiting, so more would only make each slower.
 const PROCESSES: usize = 2;
@@ -247,10 +248,13 @@ fn confine() -> Result<(), SamlFault> {
     close_inherited().map_err(|_| unable("descriptors cannot be closed"))?;
     // No core file, no reading of its memory by processes of the same user.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|_| unable("its memory can be read"))?;
+    let memory = address_space()
+        .ok_or_else(|| unable("its memory cannot be measured"))?
+        .saturating_add(MEMORY);
     restrict_by_landlock()?;
     let limits = [
         (Resource::Cpu, CPU_SECONDS),
-        (Resource::As, MEMORY),
+        (Resource::As, memory),
         (Resource::Core, 0),
         (Resource::Fsize, 0),
         (Resource::Nproc, 0),
@@ -269,6 +273,13 @@ fn confine() -> Result<(), SamlFault> {
         inheritable: CapabilitySet::empty(),
     };
     set_capabilities(None, none).map_err(|_| unable("its capabilities stay"))
+}
+
+/// The address space that this process has now, in bytes.
+fn address_space() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"))?;
+    size.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// Closes what the gateway was started with beyond its standard streams. What durward opens itself is closed at the start of
