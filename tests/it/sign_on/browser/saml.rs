@@ -40,13 +40,16 @@ impl House {
         let url = &by_redirect.expect("the redirect binding").url;
         let mut all = vec!["--entity-id", &read.entity_id, "--sso-url", url];
         all.extend(["--certificate", file.to_str().unwrap()]);
+        if let Some(endpoint) = read.logout.first() {
+            all.extend(["--slo-url", &endpoint.url]);
+        }
         all.extend(options);
         self.create_provider("saml", &all, "");
     }
 }
 
 #[test]
-fn who_signs_on_at_pysaml2_has_a_session_on_both_gateways() {
+fn who_signs_on_at_pysaml2_is_logged_out_from_there_on_both_gateways() {
     let house = House::open();
     let provider = SamlProvider::start_with(&json!({}));
     let metadata = read(provider.front(), authority().certificate_der(), provider.host(), "/metadata");
@@ -67,6 +70,17 @@ fn who_signs_on_at_pysaml2_has_a_session_on_both_gateways() {
     house.begin();
     house.browser.submit(&[("login", "ann"), ("password", "anything")]);
     assert_eq!(house.person(), person, "the same person");
+
+    // From there: both gateways refuse, and the provider is told that it has worked.
+    let session = house.session();
+    house.assert_in_force(&session);
+    house.browser.go(&(provider.base() + "/log-out?binding=post"));
+    house.assert_ends(&session);
+    let page = provider.base() + "/slo";
+    until("the provider", PATIENCE, || {
+        house.browser.location().starts_with(&page).then_some(())
+    });
+    assert!(house.browser.text().contains("says True"), "{}", house.browser.text());
 }
 
 #[test]
