@@ -254,8 +254,8 @@ impl Operations {
         merge(&mut patched, &Value::Object(request.settings.clone()));
         let mut settings = read_settings(patched)?;
         self.name_roles(&snapshot, &provider.tenant, &mut settings).await?;
-        self.seal_anew(&provider.id, &mut settings)?;
         self.seal_secrets(&provider.id, &request.secrets, &mut settings)?;
+        self.seal_anew(&provider.id, &mut settings)?;
         let text = judged(&settings, &snapshot)?;
         self.refuse_domains(&provider.tenant, Some(&provider.id), &settings).await?;
         let mut changes = vec![
@@ -467,17 +467,15 @@ impl Operations {
         Ok(())
     }
 
-    /// Seals everything under the first pepper that is sealed under another one.
+    /// Opens everything that is sealed, and seals under the first pepper what is sealed under another one.
     fn seal_anew(&self, id: &CredentialId, settings: &mut ProviderSettings) -> Result<(), OperationError> {
         let first = self.peppers.first().check().mark();
         for (field, text) in settings.sealed_mut() {
-            let mark = mark_of(text);
-            if mark == Some(first) {
-                continue;
-            }
             let plain = open(&self.peppers, &scope(id, field), text)
-                .map_err(|error| OperationError::Conflict(format!("`{field}` cannot be sealed anew: {error}; give it again")))?;
-            *text = self.sealed(id, field, &plain)?;
+                .map_err(|error| OperationError::Conflict(format!("`{field}` cannot be opened: {error}; give it again")))?;
+            if mark_of(text) != Some(first) {
+                *text = self.sealed(id, field, &plain)?;
+            }
         }
         Ok(())
     }

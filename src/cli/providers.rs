@@ -401,7 +401,7 @@ fn roles_patch(args: &SettingsArgs) -> Option<Value> {
         roles.insert("table".into(), rows.iter().map(row).collect());
     }
     put(&mut roles, "default", list(&args.default_roles));
-    (!roles.is_empty()).then(|| Value::Object(roles))
+    (!roles.is_empty()).then_some(Value::Object(roles))
 }
 
 fn oidc_patch(args: &OidcArgs) -> Map<String, Value> {
