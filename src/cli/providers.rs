@@ -24,7 +24,7 @@ use super::wait::ChangeRequest;
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProviderCommand {
     /// Make an identity provider of a tenant. An OpenID Connect client's secret, or its private key, is read from standard input.
-    Create(Box<CreateArgs>),
+    Create(Box<ProviderCreateArgs>),
     /// List identity providers in the order of their ids.
     List {
         /// Only those of this tenant.
@@ -39,7 +39,7 @@ pub(crate) enum ProviderCommand {
         id: String,
     },
     /// Change an identity provider; only the given options change. Its secrets are sealed anew.
-    Update(Box<UpdateArgs>),
+    Update(Box<ProviderUpdateArgs>),
     /// Disable an identity provider, and everybody who signed on through it, until it is enabled again.
     Disable {
         /// The id of the provider.
@@ -72,7 +72,7 @@ pub(crate) enum ProviderKind {
 }
 
 #[derive(Debug, Clone, Args)]
-pub(crate) struct CreateArgs {
+pub(crate) struct ProviderCreateArgs {
     /// The tenant whose people it knows.
     #[arg(long, value_name = "ID")]
     tenant: String,
@@ -95,11 +95,11 @@ pub(crate) struct CreateArgs {
     #[arg(long = "role", value_name = "ROLE")]
     roles: Vec<String>,
     #[command(flatten)]
-    settings: SettingsArgs,
+    settings: ProviderSettingsArgs,
 }
 
 #[derive(Debug, Clone, Args)]
-pub(crate) struct UpdateArgs {
+pub(crate) struct ProviderUpdateArgs {
     /// The id of the provider.
     id: String,
     /// Replaces the scopes that its people may have; may be given several times.
@@ -121,14 +121,14 @@ pub(crate) struct UpdateArgs {
     #[arg(long)]
     new_secret: bool,
     #[command(flatten)]
-    settings: SettingsArgs,
+    settings: ProviderSettingsArgs,
     #[command(flatten)]
     wait: WaitArgs,
 }
 
 /// What both commands may say of the settings.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct SettingsArgs {
+pub(crate) struct ProviderSettingsArgs {
     /// A domain of e-mail addresses whose people belong to it; may be given several times. You say that the tenant owns it.
     #[arg(long = "domain", value_name = "DOMAIN")]
     domains: Vec<String>,
@@ -304,7 +304,7 @@ fn change(
     change.make(body, |out, provider: &ProviderView| show(out, provider))
 }
 
-fn creation(args: &CreateArgs, printer: &Printer) -> Result<CreateProvider, Failure> {
+fn creation(args: &ProviderCreateArgs, printer: &Printer) -> Result<CreateProvider, Failure> {
     let mut settings = patch(&args.settings, args.kind)?;
     for (name, surface) in [("session", &args.surface), ("account", &args.account_surface)] {
         if let Some(surface) = surface {
@@ -325,7 +325,7 @@ fn creation(args: &CreateArgs, printer: &Printer) -> Result<CreateProvider, Fail
 }
 
 /// The kind of a provider and how it authenticates are asked of the gateway, since the options need not repeat them.
-fn update(client: &OperatorClient, args: &UpdateArgs, printer: &Printer) -> Result<UpdateProvider, Failure> {
+fn update(client: &OperatorClient, args: &ProviderUpdateArgs, printer: &Printer) -> Result<UpdateProvider, Failure> {
     let known: ProviderView = client.get(&format!("/v1/providers/{}", path_id(&args.id)?))?;
     let kind = if known.kind == "saml" {
         ProviderKind::Saml
@@ -352,7 +352,7 @@ fn update(client: &OperatorClient, args: &UpdateArgs, printer: &Printer) -> Resu
 }
 
 /// The settings that the options name, as a merge patch.
-fn patch(args: &SettingsArgs, kind: ProviderKind) -> Result<Map<String, Value>, Failure> {
+fn patch(args: &ProviderSettingsArgs, kind: ProviderKind) -> Result<Map<String, Value>, Failure> {
     let (oidc, saml) = (oidc_patch(&args.oidc), saml_patch(&args.saml)?);
     let (own, foreign, name) = match kind {
         ProviderKind::Oidc => (oidc, saml, "oidc"),
@@ -382,7 +382,7 @@ fn patch(args: &SettingsArgs, kind: ProviderKind) -> Result<Map<String, Value>, 
 }
 
 /// Rows of one value are one row.
-fn roles_patch(args: &SettingsArgs) -> Option<Value> {
+fn roles_patch(args: &ProviderSettingsArgs) -> Option<Value> {
     let mut roles = Map::new();
     put(&mut roles, "claim", args.role_claim.as_deref().map(Value::from));
     let mut rows: Vec<(&str, Vec<&str>, Vec<&str>)> = Vec::new();
