@@ -28,6 +28,9 @@ mod decide;
 #[cfg(not(feature = "internals"))]
 mod dialect;
 #[cfg(not(feature = "internals"))]
+#[allow(dead_code, reason = "the routes of single sign-on, which use all of it, follow")]
+mod fetch;
+#[cfg(not(feature = "internals"))]
 mod gateway;
 #[cfg(not(feature = "internals"))]
 mod issue;
@@ -40,6 +43,7 @@ mod resolver;
 #[cfg(not(feature = "internals"))]
 mod server;
 #[cfg(not(feature = "internals"))]
+#[allow(dead_code, unused_imports, reason = "what operators and SAML use follows")]
 mod sign_on;
 #[cfg(not(feature = "internals"))]
 mod snapshot;
@@ -64,6 +68,8 @@ pub mod config;
 pub mod decide;
 #[cfg(feature = "internals")]
 pub mod dialect;
+#[cfg(feature = "internals")]
+pub mod fetch;
 #[cfg(feature = "internals")]
 pub mod gateway;
 #[cfg(feature = "internals")]

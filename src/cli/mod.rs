@@ -49,6 +49,8 @@ use roles::RoleCommand;
 use sessions::SessionCommand;
 use tenants::TenantCommand;
 
+use crate::sign_on::saml;
+
 /// An authentication gateway with a proven revocation bound.
 #[derive(Debug, Parser)]
 #[command(
@@ -131,6 +133,9 @@ pub(crate) enum Command {
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
         listen: SocketAddr,
     },
+    /// Verify one SAML message in a confined process; the gateway starts it.
+    #[command(name = saml::child::SUBCOMMAND, hide = true)]
+    SamlVerifier,
 }
 
 /// Runs a command line (with the program's name first) and answers how the process ends.
@@ -181,6 +186,7 @@ fn dispatch(cli: &Cli, printer: &Printer) -> Result<(), Failure> {
             printer.print(&status, |out| output::status(out, &status))
         }
         Command::SampleUpstream { listen } => demo::sample_upstream::run(*listen),
+        Command::SamlVerifier => saml::child::run().map_err(|error| Failure::new(Exit::Failed, error.to_string())),
     }
 }
 

@@ -389,6 +389,7 @@ pub(super) fn operations() -> (Arc<Memory>, Operations) {
         peers: PeerPolicy::default(),
         certificates: Vec::new(),
         audit: crate::decide::audit::AuditPolicy::default(),
+        sign_on: None,
     };
     let store = Arc::new(Memory::default());
     let now = Now {

@@ -123,6 +123,8 @@ impl Engine {
                     sign_on: None,
                 }))
             }
+            // Such a route is no `mint`.
+            ParentSource::Person => Err(Denial::Internal.into()),
             ParentSource::Minted(index) => Ok(Some(made.get(*index).ok_or(Denial::Internal)?.clone())),
             ParentSource::Record { surface, id } => {
                 let found = self
@@ -158,7 +160,7 @@ impl Engine {
 
     /// Revokes the session whose cookie was replaced. The new session exists already. If the store fails now, the old
     /// session lives until it expires.
-    async fn end_replaced(&self, call: &ServedCall, now: UnixMillis) {
+    pub(super) async fn end_replaced(&self, call: &ServedCall, now: UnixMillis) {
         if let Some(id) = &call.replaced
             && let Err(error) = self.store.change_credential(id.clone(), CredentialChange::Revoke, now).await
         {
@@ -174,7 +176,13 @@ fn stored(made: &[MintedCredential]) -> impl Iterator<Item = &CredentialRecord> 
         .map(|one| &one.record)
 }
 
-fn session_cookie(call: &ServedCall, mints: &[Mint], made: &[MintedCredential], index: usize, now: UnixMillis) -> Result<String, Denial> {
+pub(super) fn session_cookie(
+    call: &ServedCall,
+    mints: &[Mint],
+    made: &[MintedCredential],
+    index: usize,
+    now: UnixMillis,
+) -> Result<String, Denial> {
     let (mint, made) = mints.get(index).zip(made.get(index)).ok_or(Denial::Internal)?;
     let token = made.token.as_ref().ok_or(Denial::Internal)?;
     let minting = call

@@ -34,6 +34,7 @@ use crate::store::embedded::EmbeddedStore;
 
 mod keys;
 mod people;
+mod sign_on;
 mod sign_on_records;
 
 const NOW: UnixMillis = UnixMillis(1_700_000_000_250);
@@ -309,6 +310,7 @@ impl Bench {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             request_id: "r-1".into(),
             hook: Arc::default(),
+            browser: None,
         })
     }
 
@@ -352,5 +354,6 @@ fn snapshot(served_route: ServedRoute) -> Snapshot {
         peers: PeerPolicy::default(),
         certificates: Vec::new(),
         audit: crate::decide::audit::AuditPolicy::default(),
+        sign_on: None,
     }
 }

@@ -1,0 +1,8 @@
+//! Single sign-on through the real binary, and its parts that need a provider.
+
+mod confined;
+mod fake;
+mod oidc;
+mod routes;
+mod saml_routes;
+mod site;
