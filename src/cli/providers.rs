@@ -12,6 +12,7 @@ use rustls_pki_types::pem::PemObject;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
+use crate::admin::provider_test::ProviderTest;
 use crate::admin::providers::{CreateProvider, MAX_SECRET, PlainSecret, ProviderList, ProviderSecrets, ProviderView, UpdateProvider};
 use crate::base::text::parse_duration;
 
@@ -40,6 +41,11 @@ pub(crate) enum ProviderCommand {
     },
     /// Change an identity provider; only the given options change. Its secrets are sealed anew.
     Update(Box<ProviderUpdateArgs>),
+    /// Ask an identity provider what a sign-on would ask, and say everything that is wrong; exit code 1 if something is.
+    Test {
+        /// The id of the provider.
+        id: String,
+    },
     /// Disable an identity provider, and everybody who signed on through it, until it is enabled again.
     Disable {
         /// The id of the provider.
@@ -203,6 +209,10 @@ pub(crate) struct OidcArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "SAML 2.0")]
 pub(crate) struct SamlArgs {
+    /// The provider's metadata, from which everything else is taken that it must say: a file, or an address that the gateway
+    /// fetches once.
+    #[arg(long, value_name = "FILE|URL")]
+    metadata: Option<String>,
     /// The entity id of the provider.
     #[arg(long, value_name = "ID")]
     entity_id: Option<String>,
@@ -273,6 +283,14 @@ pub(crate) fn run(client: &OperatorClient, command: &ProviderCommand, printer: &
             let request = update(client, args, printer)?;
             return change(client, printer, &args.wait, &args.id, "", &request);
         }
+        ProviderCommand::Test { id } => {
+            let test: ProviderTest = client.post(&format!("/v1/providers/{}/test", path_id(id)?), &())?;
+            printer.print(&test, |out| checks(out, &test))?;
+            if test.passed {
+                return Ok(());
+            }
+            return Err(Failure::new(Exit::Failed, "nobody can sign on through this provider"));
+        }
         ProviderCommand::Disable { id, wait } => return change(client, printer, wait, id, "/disable", &()),
         ProviderCommand::Enable { id, wait } => return change(client, printer, wait, id, "/enable", &()),
         ProviderCommand::Delete { id, wait } => return change(client, printer, wait, id, "/delete", &()),
@@ -311,7 +329,10 @@ fn creation(args: &ProviderCreateArgs, printer: &Printer) -> Result<CreateProvid
             settings.insert(name.into(), surface.as_str().into());
         }
     }
+    let metadata = read_metadata(&args.settings.saml, args.kind)?;
     Ok(CreateProvider {
+        metadata: metadata.text,
+        metadata_url: metadata.url,
         tenant: args.tenant.clone(),
         name: args.name.clone(),
         scopes: args.scopes.clone(),
@@ -339,7 +360,10 @@ fn update(client: &OperatorClient, args: &ProviderUpdateArgs, printer: &Printer)
     let auth = known.settings.pointer("/protocol/oidc/auth").and_then(Value::as_str);
     let auth = args.settings.oidc.auth.as_deref().or(auth);
     let replaced = |words: &Vec<String>, removed: bool| (removed || !words.is_empty()).then(|| words.clone());
+    let metadata = read_metadata(&args.settings.saml, kind)?;
     Ok(UpdateProvider {
+        metadata: metadata.text,
+        metadata_url: metadata.url,
         scopes: replaced(&args.scopes, args.no_scopes),
         roles: replaced(&args.roles, args.no_roles),
         settings,
@@ -451,6 +475,45 @@ fn list(words: &[String]) -> Option<Value> {
     (!words.is_empty()).then(|| words.into())
 }
 
+/// Metadata that the options name.
+#[derive(Default)]
+struct MetadataOption {
+    text: Option<String>,
+    url: Option<String>,
+}
+
+/// Longest metadata in a file: with quotes escaped they still fit into a call of the operator API.
+const MAX_METADATA: usize = 48 * 1024;
+
+fn read_metadata(args: &SamlArgs, kind: ProviderKind) -> Result<MetadataOption, Failure> {
+    let Some(metadata) = &args.metadata else {
+        return Ok(MetadataOption::default());
+    };
+    if kind == ProviderKind::Oidc {
+        return Err(Failure::new(
+            Exit::Usage,
+            "metadata are of SAML: a provider of OpenID Connect is found by `--issuer`",
+        ));
+    }
+    if metadata.starts_with("https://") || metadata.starts_with("http://") {
+        return Ok(MetadataOption {
+            url: Some(metadata.clone()),
+            text: None,
+        });
+    }
+    let failed = |why: String| Failure::new(Exit::Usage, format!("{metadata}: {why}"));
+    let text = std::fs::read_to_string(metadata).map_err(|error| failed(error.to_string()))?;
+    if text.len() > MAX_METADATA {
+        return Err(failed(format!(
+            "it has more than {MAX_METADATA} bytes: leave in only this provider, or give the address of the metadata"
+        )));
+    }
+    Ok(MetadataOption {
+        text: Some(text),
+        url: None,
+    })
+}
+
 /// Largest file with certificates.
 const MAX_FILE: u64 = 256 * 1024;
 
@@ -517,6 +580,14 @@ fn read_secret(auth: Option<&str>, printer: &Printer) -> Result<ProviderSecrets,
             ..ProviderSecrets::default()
         }
     })
+}
+
+fn checks(out: &mut dyn io::Write, test: &ProviderTest) -> io::Result<()> {
+    let rows = test
+        .checks
+        .iter()
+        .map(|check| [check.name.clone(), check.outcome.clone(), check.why.clone()]);
+    output::table(out, ["CHECK", "OUTCOME", "WHY"], &rows.collect::<Vec<_>>())
 }
 
 fn table(out: &mut dyn io::Write, list: &ProviderList) -> io::Result<()> {

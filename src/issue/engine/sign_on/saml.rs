@@ -13,15 +13,15 @@ use crate::dialect::page::{Page, PageForm};
 use crate::issue::call::{IssueError, Issued, RefusalCause, ServedCall};
 use crate::issue::engine::{Engine, unavailable};
 use crate::sign_on::client::{open_sealed, person_rules};
-use crate::sign_on::fault::SignOnFault;
+use crate::sign_on::fault::{FaultSide, SignOnFault};
 use crate::sign_on::log_in_record::{LogInProtocol, cookie_name};
 use crate::sign_on::person::{ProviderClaims, ProviderSession, SignedOnPerson};
-use crate::sign_on::provider::{EncryptionDemand, SamlSettings, SignedPart};
+use crate::sign_on::provider::SamlSettings;
 use crate::sign_on::saml::metadata::{RequestSigning, SpMetadata};
 use crate::sign_on::saml::query::QueryMessage;
 use crate::sign_on::saml::request::{AuthnRequest, FreshLogIn, MessageId, post_value, redirect_url};
 use crate::sign_on::saml::response::{ProvenAssertion, ResponseRules, Solicitation, decode_post, judge_response};
-use crate::sign_on::saml::verifier::{self, AssertionEncryption, JobKeys, ResponseClaims, ResponseJob, VerifierAnswer, VerifierJob};
+use crate::sign_on::saml::verifier::{JobKeys, ResponseClaims, ResponseJob, VerifierAnswer, VerifierJob};
 use crate::sign_on::saml::{SamlFault, SpKeyPair};
 use crate::snapshot::sign_on_route::{FinishStep, RouteUrl, SamlUrls, SignOnRoute};
 
@@ -56,14 +56,13 @@ impl ProviderClaims for AssertionPerson<'_> {
     fn text(&self, name: &str) -> Option<String> {
         match (name, self.0.values(name)) {
             ("NameID", _) => Some(self.0.name_id.value.clone()),
-            (_, [one]) => Some(one.clone()),
+            (_, Some([one])) => Some(one.clone()),
             _ => None,
         }
     }
 
     fn texts(&self, name: &str) -> Option<Vec<String>> {
-        let values = self.0.values(name);
-        (!values.is_empty()).then(|| values.to_vec())
+        self.0.values(name).map(<[String]>::to_vec)
     }
 }
 
@@ -226,15 +225,8 @@ impl Engine {
         let job = VerifierJob::Response(ResponseJob {
             message,
             keys: JobKeys::new(&certificates(saml)?, self.clock.now().wall),
-            signed: match saml.want {
-                SignedPart::Response => verifier::SignedPart::Response,
-                SignedPart::Assertion => verifier::SignedPart::Assertion,
-                SignedPart::Either => verifier::SignedPart::Either,
-            },
-            encryption: match saml.encryption {
-                EncryptionDemand::Optional => AssertionEncryption::Optional,
-                EncryptionDemand::Required => AssertionEncryption::Required,
-            },
+            signed: saml.want,
+            encryption: saml.encryption,
             decryption_key,
         });
         match self.saml.ask(&job).await.map_err(fault)? {
@@ -359,7 +351,7 @@ fn refused_saml(fault: &SamlFault, provider: &CredentialId) -> IssueError {
     let denial = match fault {
         SamlFault::VerifierBusy => Denial::Overloaded,
         SamlFault::WrongRequest | SamlFault::Unsolicited | SamlFault::Replayed => Denial::SignOnInvalid,
-        fault if fault.is_our_failure() => Denial::ProviderFailed,
+        fault if fault.side() == FaultSide::Unavailable => Denial::ProviderFailed,
         _ => Denial::SignOnRefused,
     };
     IssueError {
