@@ -7,7 +7,6 @@ use crate::decide::external::KeySetError;
 use crate::fetch::{FetchFault, InvalidUrl};
 
 use super::saml::SamlFault;
-
 use super::seal::SealError;
 
 /// Most characters of a provider's own words in one fault.
@@ -255,9 +254,6 @@ faults! {
     /// The account surface of the provider is none.
     NoAccountSurface "no_account_surface" Settings
         "the provider's settings name a surface for accounts that is not in the configuration, or not of kind `account`";
-    /// The SAML provider has no address for requests.
-    NoSamlAddress "no_saml_address" Settings
-        "the provider's settings have no address that a browser could be sent to with a request";
     /// A secret of the provider is not there.
     NoSecret "no_secret" Settings
         "the provider has no client secret or key for its way of authentication";
@@ -364,10 +360,6 @@ faults! {
     /// The subject cannot be an identity.
     Subject "subject" Provider
         "the subject is empty, longer than 255 characters, or holds a control character";
-    /// The name id is another one at each sign-on.
-    TransientNameId "transient_name_id" Settings
-        "the provider sends a transient name id, which identifies nobody; let it send a persistent one, or name an attribute with \
-         `--subject-claim`";
     /// No row of the table gives the person a role.
     NoRole "no_role" Person
         "the person has no value that gives a role by the provider's table; add one at the provider, or a row to the table";

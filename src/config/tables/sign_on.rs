@@ -79,7 +79,7 @@ table! {
 
 table! {
     /// Takes the response of a SAML provider (assertion consumer service, binding HTTP-POST), makes the session, sets it as
-    /// a cookie, and sends the browser on.
+    /// a cookie, and sends the browser on. It takes the provider's logout requests too (single logout, binding HTTP-POST).
     pub struct SamlFinishTable = "`[[routes]]` with `serve = \"saml_finish\"`" {
         /// Where the path names the tenant.
         tenant: Located<String> = required(), form("`path.<parameter>`");
@@ -627,7 +627,11 @@ pub(super) fn body_of(step: &SignOnStep) -> BodySchema {
     let (max, fields) = match step {
         SignOnStep::FinishSaml(_) => (
             MAX_SAML_BODY,
-            vec![secret("SAMLResponse", MAX_SAML_BODY), secret("RelayState", 1_024)],
+            vec![
+                secret("SAMLResponse", MAX_SAML_BODY),
+                secret("SAMLRequest", MAX_SAML_BODY),
+                secret("RelayState", 1_024),
+            ],
         ),
         SignOnStep::BackChannel { .. } => (MAX_LOG_OUT_BODY, vec![secret("logout_token", MAX_LOG_OUT_BODY)]),
         SignOnStep::LogOut { .. } => (4 * 1024, vec![text("return_to", 1_024)]),

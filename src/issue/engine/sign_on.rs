@@ -11,6 +11,7 @@ use crate::issue::call::{BrowserRequest, IssueError, Issued, RefusalCause, Serve
 use crate::sign_on::fault::{FaultSide, SignOnFault};
 use crate::sign_on::http::ProviderAccess;
 use crate::sign_on::log_in_record::{LogInRecord, cookie_name};
+use crate::sign_on::saml::SamlFault;
 use crate::snapshot::sign_on_route::{SignOnRoute, SignOnSettings, SignOnStep};
 
 use super::{Engine, refused_change};
@@ -139,6 +140,7 @@ fn because(denial: Denial, fault: &SignOnFault, provider: Option<&CredentialId>)
 /// What the caller is told. Which fault it was stands in the log and in the audit trail.
 const fn denial_of(fault: &SignOnFault) -> Denial {
     match (fault, fault.side()) {
+        (SignOnFault::Saml(SamlFault::VerifierBusy), _) => Denial::Overloaded,
         (SignOnFault::NoRole, _) => Denial::NoRole,
         (SignOnFault::Busy, _) => Denial::Overloaded,
         (SignOnFault::NoRandomness, _) => Denial::Internal,

@@ -1,40 +1,32 @@
-//! The steps of SAML 2.0: the request that a browser takes to the provider, the response that it brings back, our metadata.
-
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use rustls_pki_types::CertificateDer;
-use std::time::Duration;
+//! The steps of SAML 2.0: the request that a browser takes to the provider, the response or the logout request that it brings
+//! back, and our metadata.
 
 use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
 use crate::base::ids::{CredentialId, TenantId};
 use crate::base::percent::decode;
 use crate::dialect::page::{Page, PageForm};
-use crate::issue::call::{IssueError, Issued, RefusalCause, ServedCall};
-use crate::issue::engine::{Engine, unavailable};
-use crate::sign_on::client::{open_sealed, person_rules};
-use crate::sign_on::fault::{FaultSide, SignOnFault};
+use crate::issue::call::{IssueError, Issued, ServedCall};
+use crate::issue::engine::{Engine, done, unavailable};
+use crate::sign_on::client::person_rules;
+use crate::sign_on::fault::SignOnFault;
 use crate::sign_on::log_in_record::{LogInProtocol, cookie_name};
-use crate::sign_on::person::{ProviderClaims, ProviderSession, SignedOnPerson};
 use crate::sign_on::provider::SamlSettings;
-use crate::sign_on::saml::metadata::{RequestSigning, SpMetadata};
-use crate::sign_on::saml::query::QueryMessage;
-use crate::sign_on::saml::request::{AuthnRequest, FreshLogIn, MessageId, post_value, redirect_url};
-use crate::sign_on::saml::response::{ProvenAssertion, ResponseRules, Solicitation, decode_post, judge_response};
-use crate::sign_on::saml::verifier::{JobKeys, ResponseClaims, ResponseJob, VerifierAnswer, VerifierJob};
-use crate::sign_on::saml::{SamlFault, SpKeyPair};
+use crate::sign_on::saml::SamlFault;
+use crate::sign_on::saml::client::{LogoutArrival, SamlArrival, SamlClient, SamlDeparture};
+use crate::sign_on::saml::logout::LogoutOutcome;
+use crate::sign_on::saml::request::MessageId;
 use crate::snapshot::sign_on_route::{FinishStep, RouteUrl, SamlUrls, SignOnRoute};
 
 use super::provider::FoundProvider;
 use super::session::ProvenPerson;
-use super::{browser, path_tenant, refused, refused_by, refused_early};
+use super::{because, browser, path_tenant, refused, refused_by, refused_early};
 
-/// Most providers of a tenant that are looked at for the one that may begin sign-ons.
-const MAX_CANDIDATES: usize = 16;
+/// Most providers of a tenant that are looked at for the one whose message it is. Each costs a process.
+const MAX_CANDIDATES: usize = 8;
 
-/// How a browser takes a request to a provider.
-pub(super) enum ProviderRequest {
-    /// It is sent to this address.
+/// How a browser gets to its provider.
+pub(super) enum Departure {
     Redirect(String),
     /// It posts a form. Without a script, people press its button.
     Post(PageForm),
@@ -49,23 +41,6 @@ struct Brought {
     cookie: Option<String>,
 }
 
-/// An assertion as the claims of a person.
-struct AssertionPerson<'a>(&'a ProvenAssertion);
-
-impl ProviderClaims for AssertionPerson<'_> {
-    fn text(&self, name: &str) -> Option<String> {
-        match (name, self.0.values(name)) {
-            ("NameID", _) => Some(self.0.name_id.value.clone()),
-            (_, Some([one])) => Some(one.clone()),
-            _ => None,
-        }
-    }
-
-    fn texts(&self, name: &str) -> Option<Vec<String>> {
-        self.0.values(name).map(<[String]>::to_vec)
-    }
-}
-
 impl Engine {
     /// A request for authentication that is answered under this state, and its id.
     pub(super) fn saml_request(
@@ -75,80 +50,67 @@ impl Engine {
         urls: &SamlUrls,
         state: &str,
         now: UnixMillis,
-    ) -> Result<(ProviderRequest, String), IssueError> {
-        let id = MessageId::generate().map_err(|fault| refused_saml(&fault, &provider.record().id))?;
-        let tenant = &provider.tenant().id;
-        let acs_url = urls.finish.of(tenant);
-        let sp_entity_id = entity_id(saml, &urls.finish, urls.metadata.as_ref(), tenant);
-        let signer = match saml.sign_requests {
-            true => Some(self.own_key(provider, saml)?),
-            false => None,
+    ) -> Result<(Departure, String), IssueError> {
+        let fault = |fault: SignOnFault| refused(&fault, provider);
+        let id = MessageId::generate().map_err(|error| fault(SignOnFault::Saml(error)))?;
+        let client = self
+            .saml_client(provider, saml, &urls.finish, urls.metadata.as_ref())
+            .map_err(fault)?;
+        let departure = match client.begin(&id, state, now).map_err(fault)? {
+            SamlDeparture::Redirect(address) => Departure::Redirect(address),
+            SamlDeparture::Post { url, value } => Departure::Post(PageForm {
+                action: url,
+                fields: vec![("SAMLRequest".to_owned(), value), ("RelayState".to_owned(), state.to_owned())],
+                button: "Continue".to_owned(),
+            }),
         };
-        let fault = |fault: SamlFault| refused_saml(&fault, &provider.record().id);
-        let request = |destination: &str| {
-            let request = AuthnRequest {
-                id: &id,
-                destination,
-                acs_url: &acs_url,
-                sp_entity_id: &sp_entity_id,
-                name_id_format: saml.name_id_format.as_deref(),
-                fresh: FreshLogIn::SessionIsEnough,
-            };
-            request.xml(now)
-        };
-        let way = match (&saml.sso_redirect_url, &saml.sso_post_url) {
-            (Some(url), _) => {
-                let address = redirect_url(url, QueryMessage::Request, &request(url), Some(state), signer.as_ref());
-                ProviderRequest::Redirect(address.map_err(fault)?)
-            }
-            (None, Some(url)) => {
-                let value = post_value(&request(url), &id, signer.as_ref()).map_err(fault)?;
-                ProviderRequest::Post(PageForm {
-                    action: url.clone(),
-                    fields: vec![("SAMLRequest".to_owned(), value), ("RelayState".to_owned(), state.to_owned())],
-                    button: "Continue".to_owned(),
-                })
-            }
-            (None, None) => return Err(refused(&SignOnFault::NoSamlAddress, provider)),
-        };
-        Ok((way, id.to_string()))
+        Ok((departure, id.to_string()))
     }
 
-    /// Takes the response of a SAML provider. It is verified in a confined process, and its assertion is used once.
+    fn saml_client(
+        &self,
+        provider: &FoundProvider,
+        saml: &SamlSettings,
+        finish: &RouteUrl,
+        metadata: Option<&RouteUrl>,
+    ) -> Result<SamlClient, SignOnFault> {
+        let tenant = &provider.tenant().id;
+        let metadata = metadata.map(|url| url.of(tenant));
+        SamlClient::new(&provider.record().id, saml, &self.peppers, finish.of(tenant), metadata)
+    }
+
+    /// Takes the response of a SAML provider, or its logout request. Either is verified in a confined process, and used once.
     pub(super) async fn finish_saml(&self, call: &ServedCall, route: &SignOnRoute, step: &FinishStep) -> Result<Issued, IssueError> {
         let tenant = path_tenant(call, step.tenant.as_deref().ok_or(Denial::Internal)?)?;
-        let field = call.body.text("SAMLResponse");
-        let message = field.ok_or_else(|| refused_early(&SignOnFault::NoSamlResponse))?;
+        if let Some(request) = call.body.text("SAMLRequest") {
+            return self.end_by_saml(call, step, &tenant, request).await;
+        }
+        let response = call.body.text("SAMLResponse");
+        let response = response.ok_or_else(|| refused_early(&SignOnFault::NoSamlResponse))?;
         let begun_at = self.time().await?;
         let brought = self.brought(call, route, &tenant).await?;
         let provider = brought.provider;
         let id = provider.record().id.clone();
-        let fault = |fault: SamlFault| refused_saml(&fault, &id);
-        let saml = provider
-            .settings
-            .saml()
-            .ok_or_else(|| refused(&SignOnFault::WrongProtocol, &provider))?;
-        let message = decode_post(message).map_err(fault)?;
-        let claims = self.verified_response(&provider, saml, message).await?;
-        let rules = ResponseRules {
-            entity_id: &saml.entity_id,
-            sp_entity_id: &entity_id(saml, &step.url, step.metadata.as_ref(), &tenant),
-            acs_url: &step.url.of(&tenant),
-            solicitation: match &brought.request_id {
-                Some(request) => Solicitation::Request(request),
-                None if saml.idp_initiated => Solicitation::ProviderMayBegin,
-                None => Solicitation::Needed,
-            },
-            skew: Duration::from_secs(saml.skew),
+        let fault = |fault: SignOnFault| refused_by(&fault, &id);
+        let saml = provider.settings.saml().ok_or_else(|| fault(SignOnFault::WrongProtocol))?;
+        let client = self
+            .saml_client(&provider, saml, &step.url, step.metadata.as_ref())
+            .map_err(fault)?;
+        let arrival = SamlArrival {
+            response,
+            request_id: brought.request_id.as_deref(),
         };
-        let proven = judge_response(&claims, &rules, self.clock.now().wall).map_err(fault)?;
+        let rules = person_rules(&provider.settings);
+        let proven = client
+            .finish(&self.saml, arrival, &rules, self.clock.now().wall)
+            .await
+            .map_err(fault)?;
         let used = [id.as_str(), "\0", &proven.assertion_id].concat();
         if !self.take_once("assertion", used.as_bytes(), proven.used_until).await? {
-            return Err(fault(SamlFault::Replayed));
+            return Err(fault(SignOnFault::Saml(SamlFault::Replayed)));
         }
-        let person = person_of(&proven, &provider).map_err(|fault| refused_by(&fault, &id))?;
         let proven = ProvenPerson {
-            person,
+            person: proven.person,
             provider,
             begun_at,
             return_to: brought.return_to,
@@ -173,6 +135,9 @@ impl Engine {
                 return Err(fault(SignOnFault::WrongProtocol));
             };
             let provider = self.find_provider(&record.provider, self.clock.now().wall).await?;
+            if provider.tenant().id != *tenant {
+                return Err(Denial::CorruptRecord.into());
+            }
             return Ok(Brought {
                 provider,
                 request_id: Some(request_id.clone()),
@@ -204,43 +169,62 @@ impl Engine {
         let mut found = Vec::new();
         for listed in listed.iter().filter(|listed| listed.kind == "saml").take(MAX_CANDIDATES) {
             // One that has ended since is left out.
-            if let Ok(provider) = self.find_provider(&listed.id, self.clock.now().wall).await {
+            if let Ok(provider) = self.find_provider(&listed.id, self.clock.now().wall).await
+                && provider.tenant().id == *tenant
+            {
                 found.push(provider);
             }
         }
         Ok(found)
     }
 
-    async fn verified_response(
-        &self,
-        provider: &FoundProvider,
-        saml: &SamlSettings,
-        message: String,
-    ) -> Result<ResponseClaims, IssueError> {
-        let fault = |fault: SamlFault| refused_saml(&fault, &provider.record().id);
-        let decryption_key = match &saml.own_key_sealed {
-            Some(_) => Some(self.own_key(provider, saml)?.private_pem().to_string()),
-            None => None,
-        };
-        let job = VerifierJob::Response(ResponseJob {
-            message,
-            keys: JobKeys::new(&certificates(saml)?, self.clock.now().wall),
-            signed: saml.want,
-            encryption: saml.encryption,
-            decryption_key,
-        });
-        match self.saml.ask(&job).await.map_err(fault)? {
-            VerifierAnswer::Response(claims) => Ok(*claims),
-            _ => Err(fault(SamlFault::VerifierFailed("it answered something else".to_owned()))),
+    /// Ends what a logout request of a provider names, and sends the browser back with our answer.
+    async fn end_by_saml(&self, call: &ServedCall, step: &FinishStep, tenant: &TenantId, request: &str) -> Result<Issued, IssueError> {
+        let mut last = because(Denial::NotFound, &SignOnFault::NoProvider, None);
+        for provider in self.saml_providers(tenant).await? {
+            let id = provider.record().id.clone();
+            let fault = |fault: SignOnFault| refused_by(&fault, &id);
+            let Some(saml) = provider.settings.saml() else { continue };
+            let client = self
+                .saml_client(&provider, saml, &step.url, step.metadata.as_ref())
+                .map_err(fault)?;
+            let now = self.clock.now().wall;
+            let url = step.url.of(tenant);
+            let ended = match client.logout(&self.saml, LogoutArrival::Posted(request), &url, now).await {
+                Ok(ended) => ended,
+                // Signed by another one's certificate, or said by another one: the next may be the one.
+                Err(refusal @ SignOnFault::Saml(SamlFault::SignatureWrong | SamlFault::WrongIssuer(_))) => {
+                    last = fault(refusal);
+                    continue;
+                }
+                Err(refusal) => return Err(fault(refusal)),
+            };
+            let used = [id.as_str(), "\0", &ended.request_id].concat();
+            if !self.take_once("logout request", used.as_bytes(), ended.used_until).await? {
+                return Err(fault(SignOnFault::Saml(SamlFault::Replayed)));
+            }
+            let mut records = Vec::new();
+            for session in &ended.session_indexes {
+                records.extend(self.end_session_of_provider(&provider, session).await?);
+            }
+            if ended.session_indexes.is_empty() {
+                records = self.end_sessions_of_person(&provider, &ended.name_id.value).await?;
+            }
+            let relay = call.body.text("RelayState");
+            let answer = client.answer_logout(&ended.request_id, LogoutOutcome::Success, relay, now);
+            let (status, fields) = match answer.map_err(fault)? {
+                Some(address) => (303, vec![("Location".to_owned(), address)]),
+                None => (204, Vec::new()),
+            };
+            return Ok(Issued {
+                status,
+                fields,
+                body: None,
+                done: done("saml_log_out", std::iter::once(provider.record()).chain(&records)),
+                notification: None,
+            });
         }
-    }
-
-    /// Our own key for this provider.
-    fn own_key(&self, provider: &FoundProvider, saml: &SamlSettings) -> Result<SpKeyPair, IssueError> {
-        let fault = |fault: SignOnFault| refused(&fault, provider);
-        let private = open_sealed(&provider.record().id, "own_key", saml.own_key_sealed.as_deref(), &self.peppers).map_err(fault)?;
-        let certificate = own_certificate(saml).ok_or_else(|| fault(SignOnFault::NoSecret))?;
-        Ok(SpKeyPair::from_parts(private, certificate))
+        Err(last)
     }
 
     /// Tells a provider about us.
@@ -258,33 +242,22 @@ impl Engine {
             found.retain(|provider| provider.record().id == *named);
         }
         let (Some(provider), true) = (found.pop(), found.is_empty()) else {
-            return Err(super::because(Denial::NotFound, &SignOnFault::NoProvider, None));
+            return Err(because(Denial::NotFound, &SignOnFault::NoProvider, None));
         };
         let saml = provider.settings.saml().ok_or(Denial::Internal)?;
-        let certificates: Vec<CertificateDer<'static>> = own_certificate(saml).into_iter().collect();
-        let metadata = SpMetadata {
-            entity_id: &entity_id(saml, finish, Some(own), &tenant),
-            acs_url: &finish.of(&tenant),
-            logout_url: None,
-            certificates: &certificates,
-            name_id_format: saml.name_id_format.as_deref(),
-            requests: if saml.sign_requests {
-                RequestSigning::Signed
-            } else {
-                RequestSigning::Unsigned
-            },
-        };
+        let client = self.saml_client(&provider, saml, finish, Some(own));
+        let client = client.map_err(|fault| refused(&fault, &provider))?;
         Ok(Issued {
             status: 200,
             fields: vec![("Content-Type".to_owned(), "application/samlmetadata+xml".to_owned())],
-            body: Some(metadata.xml().into_bytes()),
+            body: Some(client.metadata(Some(&finish.of(&tenant))).into_bytes()),
             done: format!("saml_metadata provider:{}", provider.record().id),
             notification: None,
         })
     }
 }
 
-/// The answer that lets a browser post a request to its provider.
+/// The page that lets a browser post a request to its provider.
 pub(super) fn post_page(form: PageForm) -> Result<(Vec<(String, String)>, Vec<u8>), Denial> {
     let page = Page {
         title: "Sign in",
@@ -297,40 +270,7 @@ pub(super) fn post_page(form: PageForm) -> Result<(Vec<(String, String)>, Vec<u8
     Ok((fields.collect(), rendered.body.to_vec()))
 }
 
-/// Our name for this provider: that of its settings, else the address of our metadata, else that of the finish.
-fn entity_id(saml: &SamlSettings, finish: &RouteUrl, metadata: Option<&RouteUrl>, tenant: &TenantId) -> String {
-    let address = || metadata.unwrap_or(finish).of(tenant);
-    saml.sp_entity_id.clone().unwrap_or_else(address)
-}
-
-fn person_of(proven: &ProvenAssertion, provider: &FoundProvider) -> Result<SignedOnPerson, SignOnFault> {
-    let rules = person_rules(&provider.settings);
-    let claims = AssertionPerson(proven);
-    if rules.subject == "NameID" && proven.name_id.is_transient() {
-        return Err(SignOnFault::TransientNameId);
-    }
-    let missing = || SignOnFault::MissingClaim(crate::sign_on::fault::ProviderText::of(&rules.subject));
-    let subject = claims.text(&rules.subject).ok_or_else(missing)?;
-    let session = ProviderSession {
-        id: proven.session_index.clone(),
-        ends_at: proven.session_ends_at,
-        auth_time: Some(proven.authenticated_at),
-    };
-    SignedOnPerson::of(&subject, &claims, &rules, session)
-}
-
-fn certificates(saml: &SamlSettings) -> Result<Vec<CertificateDer<'static>>, Denial> {
-    let read = saml
-        .certificates
-        .iter()
-        .map(|text| Some(CertificateDer::from(STANDARD.decode(text).ok()?)));
-    read.collect::<Option<_>>().ok_or(Denial::CorruptRecord)
-}
-
-fn own_certificate(saml: &SamlSettings) -> Option<CertificateDer<'static>> {
-    Some(CertificateDer::from(STANDARD.decode(saml.own_certificate.as_ref()?).ok()?))
-}
-
+/// The provider that a query names.
 fn named_provider(query: Option<&str>) -> Result<Option<CredentialId>, Denial> {
     let mut named = query
         .unwrap_or_default()
@@ -343,23 +283,5 @@ fn named_provider(query: Option<&str>) -> Result<Option<CredentialId>, Denial> {
         None => Ok(None),
         Some(Some(id)) => Ok(Some(id)),
         Some(None) => Err(Denial::NotFound),
-    }
-}
-
-/// The refusal of a message of a SAML provider.
-fn refused_saml(fault: &SamlFault, provider: &CredentialId) -> IssueError {
-    let denial = match fault {
-        SamlFault::VerifierBusy => Denial::Overloaded,
-        SamlFault::WrongRequest | SamlFault::Unsolicited | SamlFault::Replayed => Denial::SignOnInvalid,
-        fault if fault.side() == FaultSide::Unavailable => Denial::ProviderFailed,
-        _ => Denial::SignOnRefused,
-    };
-    IssueError {
-        cause: Some(Box::new(RefusalCause {
-            label: fault.label(),
-            words: fault.to_string(),
-            provider: Some(provider.clone()),
-        })),
-        ..denial.into()
     }
 }

@@ -21,7 +21,7 @@ use crate::sign_on::provider::ProviderProtocol;
 use crate::snapshot::sign_on_route::{SignOnRoute, StartStep, StartTenant};
 
 use super::provider::FoundProvider;
-use super::saml::{ProviderRequest, post_page};
+use super::saml::{Departure, post_page};
 use super::{access, because, browser, path_tenant, refused, refused_early};
 
 /// Longest value of a parameter that is read.
@@ -163,7 +163,7 @@ impl Engine {
                 };
                 let location = self.oidc.begin(log_in, beginning.email.as_deref()).await.map_err(fault)?;
                 let record = record(LogInProtocol::Oidc(values), &values).map_err(fault)?;
-                (ProviderRequest::Redirect(location), record)
+                (Departure::Redirect(location), record)
             }
             (ProviderProtocol::Saml(saml), _, Some(urls)) => {
                 let (way, request_id) = self.saml_request(&provider, saml, urls, &values.state.text(), now)?;
@@ -180,7 +180,7 @@ impl Engine {
         call: &ServedCall,
         provider: &FoundProvider,
         record: &LogInRecord,
-        way: ProviderRequest,
+        way: Departure,
     ) -> Result<Issued, IssueError> {
         let name = record.cookie().ok_or(Denial::Internal)?;
         let sealed = record.seal(&self.peppers).map_err(|fault| refused(&fault, provider))?;
@@ -188,8 +188,8 @@ impl Engine {
         cookies.push(set_cookie(&name, &sealed, &record.protocol));
         let cookies = cookies.into_iter().map(|cookie| ("Set-Cookie".to_owned(), cookie));
         let (status, fields, body) = match way {
-            ProviderRequest::Redirect(location) => (303, vec![("Location".to_owned(), location)], None),
-            ProviderRequest::Post(form) => {
+            Departure::Redirect(location) => (303, vec![("Location".to_owned(), location)], None),
+            Departure::Post(form) => {
                 let (fields, body) = post_page(form)?;
                 (200, fields, Some(body))
             }
