@@ -6,3 +6,4 @@ mod oidc;
 mod routes;
 mod saml_routes;
 mod site;
+mod tested;
