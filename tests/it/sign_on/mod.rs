@@ -11,3 +11,4 @@ mod routes;
 mod saml_routes;
 mod samples;
 mod site;
+mod tested;
