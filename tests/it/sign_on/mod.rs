@@ -2,6 +2,7 @@
 
 mod browser;
 mod confined;
+mod documented;
 mod fake;
 mod oidc;
 mod peers;

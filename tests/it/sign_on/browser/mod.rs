@@ -95,13 +95,15 @@ impl House {
         self.sites.iter().map(|site| site.read("cert.pem")).collect()
     }
 
-    /// Makes a provider of the tenant that makes accounts; its secret is on standard input.
-    fn create_provider(&self, kind: &str, options: &[&str], secret: &str) -> String {
+    /// Makes a provider of the tenant that makes accounts, by this secret, and tests it.
+    fn create_provider(&self, kind: &str, options: &[&str], secret: &str) {
         let mut arguments = vec!["providers", "create", "--tenant", "acme", "--kind", kind];
         arguments.extend(["--surface", "web", "--account-surface", "people", "--provision", "--json"]);
         arguments.extend(options);
         let made = run(&self.sites[0].config(), &arguments, secret.as_bytes()).json();
-        made["id"].as_str().unwrap_or_else(|| panic!("{made}")).to_owned()
+        let id = made["id"].as_str().unwrap_or_else(|| panic!("{made}"));
+        let tested = self.gateways[0].json(&["providers", "test", id]);
+        assert_eq!(tested["passed"], true, "{tested}");
     }
 
     /// The browser begins a sign-on, and is at the provider afterwards.

@@ -1,9 +1,5 @@
 //! SAML 2.0.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use durward::sign_on::saml::metadata::SamlBinding;
-use durward::sign_on::saml::verifier::{VerifierAnswer, VerifierJob, answer};
 use serde_json::json;
 
 use super::{HOST, House};
@@ -28,20 +24,15 @@ impl House {
         read(&self.public, &self.sites[0].root, HOST, "/saml/acme/metadata")
     }
 
-    /// Makes a provider by what its metadata say.
+    /// Makes a provider by its metadata (a file's text, or an address), and tests it.
     fn create_saml_provider(&self, metadata: &str, options: &[&str]) {
-        let document = metadata.to_owned();
-        let VerifierAnswer::Metadata(read) = answer(&VerifierJob::Metadata { document }) else {
-            panic!("{metadata}");
-        };
-        let file = self.sites[0].folder().join("idp.der");
-        std::fs::write(&file, STANDARD.decode(&read.certificates[0].der).unwrap()).unwrap();
-        let by_redirect = read.sign_on.iter().find(|endpoint| endpoint.binding == SamlBinding::Redirect);
-        let url = &by_redirect.expect("the redirect binding").url;
-        let mut all = vec!["--entity-id", &read.entity_id, "--sso-url", url];
-        all.extend(["--certificate", file.to_str().unwrap()]);
-        if let Some(endpoint) = read.logout.first() {
-            all.extend(["--slo-url", &endpoint.url]);
+        let file = self.sites[0].folder().join("metadata.xml");
+        let mut all = vec!["--metadata"];
+        if metadata.starts_with("https://") {
+            all.push(metadata);
+        } else {
+            std::fs::write(&file, metadata).unwrap();
+            all.push(file.to_str().unwrap());
         }
         all.extend(options);
         self.create_provider("saml", &all, "");
@@ -87,8 +78,7 @@ fn who_signs_on_at_pysaml2_is_logged_out_from_there_on_both_gateways() {
 fn who_signs_on_at_lemonldap_by_saml_has_a_session_with_encryption_and_without() {
     let house = House::open();
     let mut portal = LemonLdap::start(&[]);
-    let metadata = read(portal.front(), authority().certificate_der(), "localhost", "/saml/metadata");
-    house.create_saml_provider(&metadata, &["--sign-requests"]);
+    house.create_saml_provider(&portal.entity_id(), &[]);
     let ours = house.our_metadata();
     let mut people = Vec::new();
     for encrypt in [Encrypt::Nothing, Encrypt::Assertion] {
