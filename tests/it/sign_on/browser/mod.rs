@@ -4,6 +4,7 @@ mod openid;
 mod saml;
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 use super::site::{TABLES, UPSTREAM};
 use crate::support::gateway::{Gateway, run};
@@ -41,6 +42,8 @@ struct House {
     browser: Browser,
     _upstream: Upstream,
     _redis: RedisServer,
+    /// The pepper is in it.
+    _folder: TempDir,
 }
 
 impl House {
@@ -76,6 +79,7 @@ impl House {
             browser: Browser::start(),
             _upstream: upstream,
             _redis: redis,
+            _folder: folder,
         };
         house.lead_to(0);
         house
@@ -95,8 +99,8 @@ impl House {
         self.sites.iter().map(|site| site.read("cert.pem")).collect()
     }
 
-    /// Makes a provider of the tenant that makes accounts, by this secret, and tests it.
-    fn create_provider(&self, kind: &str, options: &[&str], secret: &str) {
+    /// Makes a provider of the tenant that makes accounts, by this secret, and tests it. Answers its id.
+    fn create_provider(&self, kind: &str, options: &[&str], secret: &str) -> String {
         let mut arguments = vec!["providers", "create", "--tenant", "acme", "--kind", kind];
         arguments.extend(["--surface", "web", "--account-surface", "people", "--provision", "--json"]);
         arguments.extend(options);
@@ -104,6 +108,7 @@ impl House {
         let id = made["id"].as_str().unwrap_or_else(|| panic!("{made}"));
         let tested = self.gateways[0].json(&["providers", "test", id]);
         assert_eq!(tested["passed"], true, "{tested}");
+        id.to_owned()
     }
 
     /// The browser begins a sign-on, and is at the provider afterwards.

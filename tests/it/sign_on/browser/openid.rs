@@ -1,6 +1,6 @@
 //! OpenID Connect.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::House;
 use crate::support::identity_providers::{LemonLdap, OidcProvider, RelyingParty};
@@ -8,8 +8,8 @@ use crate::support::wait::{PATIENCE, until};
 
 const SECRET: &str = "canary-client-secret-0123456789";
 
-/// `oidc-provider` for the gateways, which know it.
-fn oidc_provider(house: &House) -> OidcProvider {
+/// `oidc-provider` for the gateways, which know it by more options than these.
+fn oidc_provider(house: &House, settings: &Value, options: &[&str]) -> OidcProvider {
     let clients = json!([{
         "client_id": "durward",
         "client_secret": SECRET,
@@ -20,15 +20,17 @@ fn oidc_provider(house: &House) -> OidcProvider {
     }]);
     let roots = house.roots();
     let roots: Vec<&str> = roots.iter().map(String::as_str).collect();
-    let provider = OidcProvider::start_with(&clients, &json!({}), &roots);
-    house.create_provider("oidc", &["--issuer", &provider.issuer(), "--client-id", "durward"], SECRET);
+    let provider = OidcProvider::start_with(&clients, settings, &roots);
+    let issuer = provider.issuer();
+    let all = [&["--issuer", &issuer, "--client-id", "durward"][..], options].concat();
+    house.create_provider("oidc", &all, SECRET);
     provider
 }
 
 #[test]
 fn who_signs_on_at_oidc_provider_is_logged_out_from_both_sides() {
     let house = House::open();
-    let provider = oidc_provider(&house);
+    let provider = oidc_provider(&house, &json!({}), &[]);
     house.begin();
     house.browser.submit(&[("login", "ann"), ("password", "anything")]);
     let person = house.person();
@@ -62,7 +64,7 @@ fn who_signs_on_at_oidc_provider_is_logged_out_from_both_sides() {
 #[test]
 fn who_leaves_oidc_provider_while_a_second_browser_stays_takes_nobody_along() {
     let house = House::open();
-    let provider = oidc_provider(&house);
+    let provider = oidc_provider(&house, &json!({}), &[]);
     house.begin();
     house.browser.submit(&[("login", "ann"), ("password", "anything")]);
     let first = (house.person(), house.session());
@@ -75,6 +77,34 @@ fn who_leaves_oidc_provider_while_a_second_browser_stays_takes_nobody_along() {
     house.assert_ends(&first.1);
     other.go(&house.url("/v1/me"));
     assert!(other.text().contains(&first.0), "another session at the provider: {}", other.text());
+}
+
+/// Groups stand in userinfo only, as large providers have it.
+#[test]
+fn who_has_no_role_by_the_provider_is_told_whom_to_ask() {
+    let house = House::open();
+    let roles = [
+        "--role",
+        "admin",
+        "--role-claim",
+        "groups",
+        "--map-role",
+        "admins=admin",
+        "--userinfo",
+    ];
+    let provider = oidc_provider(&house, &json!({ "conformIdTokenClaims": true }), &roles);
+    house.begin();
+    house.browser.submit(&[("login", "bob"), ("password", "anything")]);
+    let refused = house.browser.text();
+    assert!(refused.contains("the service desk"), "{refused}");
+    let cookies = house.browser.cookies();
+    assert!(cookies.iter().all(|cookie| cookie["name"] != "__Host-web"), "{cookies:?}");
+
+    // The provider gives the role, and the same person tries again.
+    provider.set_people(&json!({ "bob": { "name": "Bob Bell", "groups": ["admins"] } }));
+    house.browser.go(&house.url("/sso/acme"));
+    house.person();
+    house.assert_in_force(&house.session());
 }
 
 #[test]

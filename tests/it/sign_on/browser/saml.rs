@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::{HOST, House};
+use crate::sign_on::peers::encoded;
 use crate::support::identity_providers::{Encrypt, Front, LemonLdap, SamlProvider, authority};
 use crate::support::raw::Client;
 use crate::support::wait::{PATIENCE, until};
@@ -25,7 +26,7 @@ impl House {
     }
 
     /// Makes a provider by its metadata (a file's text, or an address), and tests it.
-    fn create_saml_provider(&self, metadata: &str, options: &[&str]) {
+    fn create_saml_provider(&self, metadata: &str, options: &[&str]) -> String {
         let file = self.sites[0].folder().join("metadata.xml");
         let mut all = vec!["--metadata"];
         if metadata.starts_with("https://") {
@@ -35,7 +36,7 @@ impl House {
             all.push(file.to_str().unwrap());
         }
         all.extend(options);
-        self.create_provider("saml", &all, "");
+        self.create_provider("saml", &all, "")
     }
 }
 
@@ -72,6 +73,56 @@ fn who_signs_on_at_pysaml2_is_logged_out_from_there_on_both_gateways() {
         house.browser.location().starts_with(&page).then_some(())
     });
     assert!(house.browser.text().contains("says True"), "{}", house.browser.text());
+}
+
+/// Without a script: a page with a button takes our request to the provider.
+#[test]
+fn requests_by_post_are_taken_along_by_a_button() {
+    let house = House::open();
+    let provider = SamlProvider::start_with(&json!({ "sign": "response" }));
+    let certificate = house.sites[0].folder().join("idp.pem");
+    std::fs::write(&certificate, &provider.pair().certificate).unwrap();
+    let (entity_id, url) = (provider.base() + "/metadata", provider.base() + "/sso");
+    let options = [
+        "--entity-id",
+        &entity_id,
+        "--sso-post-url",
+        &url,
+        "--sign-requests",
+        "--want",
+        "response",
+    ];
+    let certificate = ["--certificate", certificate.to_str().unwrap()];
+    house.create_provider("saml", &[&options[..], &certificate].concat(), "");
+    provider.set_service_provider(&house.our_metadata());
+    house.browser.go(&house.url("/sso/acme"));
+    house.browser.submit(&[]);
+    house.browser.submit(&[("login", "ann"), ("password", "anything")]);
+    house.person();
+    house.assert_in_force(&house.session());
+}
+
+#[test]
+fn a_provider_begins_a_sign_on_only_where_it_may() {
+    let house = House::open();
+    let provider = SamlProvider::start_with(&json!({}));
+    let metadata = read(provider.front(), authority().certificate_der(), provider.host(), "/metadata");
+    let id = house.create_saml_provider(&metadata, &[]);
+    provider.set_service_provider(&house.our_metadata());
+    let ours: String = encoded(&house.url("/saml/acme/metadata"));
+    let begin = format!("{}/unsolicited?sp={ours}", provider.base());
+    house.browser.go(&begin);
+    house.browser.submit(&[("login", "ann"), ("password", "anything")]);
+    until("our page", PATIENCE, || {
+        (house.browser.location() == house.url("/saml/acme/acs")).then_some(())
+    });
+    assert!(house.browser.cookies().is_empty(), "{}", house.browser.text());
+
+    house.gateways[0].json(&["providers", "update", &id, "--idp-initiated"]);
+    house.browser.go(&begin);
+    house.browser.submit(&[("login", "ann"), ("password", "anything")]);
+    house.person();
+    house.assert_in_force(&house.session());
 }
 
 #[test]
