@@ -29,7 +29,7 @@ static TEMPLATE: LazyLock<Environment<'static>> = LazyLock::new(|| {
 
 /// A page.
 #[derive(Debug, Clone, Default)]
-pub struct Page<'p> {
+pub struct HtmlPage<'p> {
     pub title: &'p str,
     /// Its paragraphs.
     pub lines: Vec<String>,
@@ -65,7 +65,7 @@ pub struct RenderedPage {
     pub fields: Vec<(&'static str, String)>,
 }
 
-impl Page<'_> {
+impl HtmlPage<'_> {
     /// Writes the page.
     ///
     /// # Errors
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn every_value_is_written_as_text_of_the_page() {
         let hostile = r#""><script>alert(1)</script><a href='x"#;
-        let page = Page {
+        let page = HtmlPage {
             title: hostile,
             lines: vec![hostile.to_owned()],
             choices: vec![PageChoice {
@@ -218,10 +218,10 @@ mod tests {
 
     #[test]
     fn a_page_loads_nothing_and_needs_no_script() {
-        let page = Page {
+        let page = HtmlPage {
             title: "Sign in",
             lines: Vec::new(),
-            ..Page::default()
+            ..HtmlPage::default()
         };
         let page = page.render().unwrap();
         let (body, policy) = (text(&page), field(&page, "Content-Security-Policy"));
@@ -253,11 +253,11 @@ mod tests {
     #[test]
     fn a_person_without_a_role_is_told_whom_to_ask() {
         let (title, lines) = refusal_words(Denial::NoRole, "the service desk (desk@acme.example)");
-        let page = Page {
+        let page = HtmlPage {
             title,
             lines,
             request_id: Some("req-1"),
-            ..Page::default()
+            ..HtmlPage::default()
         };
         let body = text(&page.render().unwrap());
         assert!(body.contains("You have no role here"), "{body}");

@@ -8,7 +8,7 @@ use crate::base::ids::{CredentialId, TenantId};
 use crate::base::login::is_email;
 use crate::base::percent::{decode, push_query};
 use crate::decide::accept::AnswerForm;
-use crate::dialect::page::{Page, PageChoice};
+use crate::dialect::page::{HtmlPage, PageChoice};
 use crate::issue::call::{BrowserRequest, IssueError, Issued, ServedCall};
 use crate::issue::engine::{Engine, unavailable};
 use crate::sign_on::client::oidc_client;
@@ -242,11 +242,11 @@ fn choose(call: &ServedCall, beginning: &Beginning<'_>, offered: &[ListedProvide
                 name: provider.name.clone(),
                 url: address(provider),
             });
-            let page = Page {
+            let page = HtmlPage {
                 title: "Sign in",
                 lines: vec!["Choose how you sign in.".to_owned()],
                 choices: choices.collect(),
-                ..Page::default()
+                ..HtmlPage::default()
             };
             let rendered = page.render()?;
             let fields = rendered.fields.into_iter().map(|(name, value)| (name.to_owned(), value));
