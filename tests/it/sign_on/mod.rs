@@ -1,3 +1,4 @@
 //! Single sign-on.
 
 mod confined;
+mod saml_client;
