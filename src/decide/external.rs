@@ -104,7 +104,7 @@ impl<T: Into<Unproven>> From<T> for Unverified<'_> {
 }
 
 /// The parts of a signed token, before any of it is verified.
-pub(crate) struct SignedToken<'t> {
+pub(crate) struct TokenParts<'t> {
     pub(crate) algorithm: String,
     kid: Option<String>,
     token_type: Option<String>,
@@ -127,7 +127,7 @@ impl ExternalRules {
         if token.len() > self.max_token {
             return Err(TokenFault::TooLong.into());
         }
-        let parts = SignedToken::of(token)?;
+        let parts = TokenParts::of(token)?;
         let claims = JsonObject::parse(&parts.payload)?;
         let issuer = self.find_issuer(&claims).ok_or(TokenFault::UnknownIssuer)?;
         if !issuer.takes_type(parts.token_type()) {
@@ -299,7 +299,7 @@ impl ExternalIssuer {
     }
 }
 
-impl<'t> SignedToken<'t> {
+impl<'t> TokenParts<'t> {
     /// Splits a compact serialisation into its parts (RFC 7515, section 7.1). [`UNSUPPORTED`] members are refused.
     pub(crate) fn of(token: &'t [u8]) -> Result<Self, TokenFault> {
         let (header, payload, signature) = split(token).ok_or(TokenFault::Form)?;

@@ -290,7 +290,8 @@ fn page_of(snapshot: &Snapshot, route: Option<&Route>, denial: Denial, head: &Re
     if !sign_on.step.is_seen_by_people() || AnswerForm::preferred(&head.fields) != AnswerForm::Html {
         return None;
     }
-    let (title, lines) = refusal_words(denial, &sign_on.settings.contact);
+    let settings = snapshot.sign_on.as_deref()?;
+    let (title, lines) = refusal_words(denial, &settings.contact);
     let page = Page {
         title,
         lines,

@@ -24,6 +24,7 @@ use super::throttle::Throttle;
 use super::trail_reader::TrailReader;
 use crate::sign_on::directory::ProviderDirectory;
 use crate::sign_on::oidc_providers::OidcProviders;
+use crate::sign_on::saml::SamlVerifier;
 use crate::snapshot::served_route::{Action, ValueSource};
 
 mod accounts;
@@ -69,6 +70,8 @@ pub struct Engine {
     directory: ProviderDirectory,
     /// What is known of OpenID Connect providers.
     oidc: OidcProviders,
+    /// Verifies messages of SAML providers in processes of their own.
+    saml: SamlVerifier,
 }
 
 impl std::fmt::Debug for Engine {
@@ -91,6 +94,7 @@ impl Engine {
         Arc::new(Self {
             directory: ProviderDirectory::new(store.clone(), clock.clone()),
             oidc: OidcProviders::new(clock.clone()),
+            saml: SamlVerifier::of_this_program(),
             store,
             peppers,
             clock,

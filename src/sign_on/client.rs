@@ -24,15 +24,13 @@ pub fn open_sealed(
     field: &str,
     sealed: Option<&str>,
     peppers: &Peppers,
-) -> Result<Zeroizing<String>, SignOnFault> {
+) -> Result<Zeroizing<Vec<u8>>, SignOnFault> {
     let scope = SealScope {
         purpose: SealPurpose::ProviderSecret,
         owner: provider.as_str(),
         field,
     };
-    let opened = open(peppers, &scope, sealed.ok_or(SignOnFault::NoSecret)?).map_err(SignOnFault::Sealed)?;
-    let text = std::str::from_utf8(&opened).map_err(|_| SignOnFault::NoSecret)?;
-    Ok(Zeroizing::new(text.to_owned()))
+    open(peppers, &scope, sealed.ok_or(SignOnFault::NoSecret)?).map_err(SignOnFault::Sealed)
 }
 
 /// Our client of an OpenID Connect provider.
@@ -40,13 +38,17 @@ pub fn open_sealed(
 /// # Errors
 /// [`SignOnFault`] for a secret that cannot be opened, and for a key that is none.
 pub fn oidc_client(provider: &CredentialId, oidc: &OidcSettings, peppers: &Peppers) -> Result<OidcClient, SignOnFault> {
-    let secret = || open_sealed(provider, "client_secret", oidc.client_secret_sealed.as_deref(), peppers);
+    let secret = || -> Result<Zeroizing<String>, SignOnFault> {
+        let opened = open_sealed(provider, "client_secret", oidc.client_secret_sealed.as_deref(), peppers)?;
+        let text = std::str::from_utf8(&opened).map_err(|_| SignOnFault::ClientText)?;
+        Ok(Zeroizing::new(text.to_owned()))
+    };
     let authentication = match oidc.auth {
         ClientAuthMethod::ClientSecretBasic => ClientAuthentication::SecretBasic(secret()?),
         ClientAuthMethod::ClientSecretPost => ClientAuthentication::SecretPost(secret()?),
         ClientAuthMethod::PrivateKeyJwt => {
-            let pem = open_sealed(provider, "private_key", oidc.private_key_sealed.as_deref(), peppers)?;
-            ClientAuthentication::PrivateKeyJwt(ClientKey::from_pem(&pem)?)
+            let der = open_sealed(provider, "private_key", oidc.private_key_sealed.as_deref(), peppers)?;
+            ClientAuthentication::PrivateKeyJwt(ClientKey::from_der(&der)?)
         }
     };
     Ok(OidcClient {

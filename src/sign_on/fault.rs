@@ -7,7 +7,6 @@ use crate::decide::external::KeySetError;
 use crate::fetch::{FetchFault, InvalidUrl};
 
 use super::saml::SamlFault;
-
 use super::seal::SealError;
 
 /// Most characters of a provider's own words in one fault.
@@ -232,6 +231,12 @@ faults! {
     /// The path names another tenant than that of the log-in.
     WrongTenant "wrong_tenant" Browser
         "the path names another tenant than the one whose log-in was begun";
+    /// The form has no SAML response.
+    NoSamlResponse "no_saml_response" Browser
+        "the form has no `SAMLResponse`";
+    /// Several providers may begin sign-ons.
+    SeveralMayBegin "several_may_begin" Settings
+        "the response answers no sign-on of this browser, and several SAML providers of the tenant may begin one; allow it to one";
     /// The log-in was begun by another protocol.
     WrongProtocol "wrong_protocol" Browser
         "the answer came by another protocol than that of the provider";

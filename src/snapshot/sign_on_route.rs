@@ -46,6 +46,8 @@ pub enum SignOnStep {
         tenant: String,
         /// Where responses are sent.
         finish: RouteUrl,
+        /// The address of this route, which is our name.
+        own: RouteUrl,
     },
     /// Ends the caller's session here, and sends the browser to the provider, which ends its own.
     LogOut { extent: Extent },

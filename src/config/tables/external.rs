@@ -290,13 +290,13 @@ impl Builder<'_> {
                 None,
             );
         }
-        let tls = self.fetch_tls(written.ca.as_ref(), &url.at)?;
+        let (roots, _) = self.authorities(written.ca.as_ref(), &url.at)?;
         let trust = written.ca.as_ref().and_then(|ca| self.read_file(ca, "the authorities' file"));
         Some(KeyUrl {
             host,
             port,
             target: target.to_owned(),
-            tls,
+            tls: fetch_tls(roots)?,
             trust: Self::digest(trust.as_ref().map_or(&b"system"[..], |pem| pem)),
             addresses: if written.insecure_private_address.as_ref().is_some_and(|flag| flag.value) {
                 FetchAddresses::InsecureAny
@@ -307,18 +307,6 @@ impl Builder<'_> {
             refresh: written.refresh.value,
             keep: written.keep.value,
         })
-    }
-
-    /// How servers of issuers and identity providers are verified.
-    pub(super) fn fetch_tls(&self, ca: Option<&Located<String>>, at: &Span) -> Option<Arc<rustls::ClientConfig>> {
-        let (roots, _) = self.authorities(ca, at)?;
-        let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .ok()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Some(Arc::new(tls))
     }
 
     fn issuer_tenants(&self, written: &IssuerTable) -> Option<Tenants> {
@@ -378,4 +366,15 @@ pub(in crate::config) fn keep_keys(snapshot: &mut Snapshot, current: &Snapshot) 
             }
         }
     }
+}
+
+/// How servers of issuers and identity providers are verified.
+pub(super) fn fetch_tls(roots: rustls::RootCertStore) -> Option<Arc<rustls::ClientConfig>> {
+    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .ok()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Some(Arc::new(tls))
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls_pki_types::CertificateDer;
+
 use crate::config::declare::{Member, absent, default, form, path, required, table};
 use crate::config::reader::shorten;
 use crate::config::report::suggest;
@@ -22,6 +24,7 @@ use crate::snapshot::served_route::{Action, Extent, Mint};
 use crate::snapshot::sign_on_route::{FinishStep, RouteUrl, SamlUrls, SignOnRoute, SignOnSettings, SignOnStep, StartStep, StartTenant};
 
 use super::Builder;
+use super::external::fetch_tls;
 use super::gateway::GatewayTable;
 use super::limits::RateLimitTable;
 use super::mints::{MintTable, ParentValue};
@@ -76,7 +79,7 @@ table! {
 
 table! {
     /// Takes the response of a SAML provider (assertion consumer service, binding HTTP-POST), makes the session, sets it as
-    /// a cookie, and sends the browser on.
+    /// a cookie, and sends the browser on. It takes the provider's logout requests too (single logout, binding HTTP-POST).
     pub struct SamlFinishTable = "`[[routes]]` with `serve = \"saml_finish\"`" {
         /// Where the path names the tenant.
         tenant: Located<String> = required(), form("`path.<parameter>`");
@@ -227,7 +230,11 @@ impl Builder<'_> {
             }
         });
         let return_to = ReturnRules::new(rules.collect());
-        let tls = self.fetch_tls(table.ca.as_ref(), &table.at);
+        let roots = match &table.ca {
+            Some(ca) => self.authorities(Some(ca), &table.at).map(|(roots, _)| roots),
+            None => Some(self.system_roots(&table.at)),
+        };
+        let tls = roots.and_then(fetch_tls);
         let contact = table.contact.as_ref();
         if let Some(text) = contact.filter(|c| c.value.is_empty() || c.value.len() > MAX_CONTACT || c.value.chars().any(char::is_control)) {
             self.report
@@ -244,6 +251,24 @@ impl Builder<'_> {
                 FetchAddresses::Public
             },
         })
+    }
+
+    /// The system's authorities. A gateway without any starts: its providers may all speak SAML.
+    fn system_roots(&self, at: &Span) -> rustls::RootCertStore {
+        let mut roots = rustls::RootCertStore::empty();
+        for der in self.environment.system_authorities() {
+            // Systems ship a few certificates that no verifier takes.
+            let _ = roots.add(CertificateDer::from(der));
+        }
+        if roots.is_empty() {
+            let help = "install ca-certificates, or name a PEM file with `ca`".to_owned();
+            self.report.note(
+                at,
+                "the system has no certificate authorities: no provider of OpenID Connect can be verified",
+                help,
+            );
+        }
+        roots
     }
 
     /// An origin, as browsers write it.
@@ -306,12 +331,16 @@ impl Builder<'_> {
             }
             ActionTable::SamlMetadata(SamlMetadataTable { tenant, saml_finish, .. }) => {
                 let tenant = self.path_tenant(in_scope, tenant)?;
-                self.own_url(written, Some(&tenant), &public_url);
+                let own = self.own_url(written, Some(&tenant), &public_url);
                 let finish = self.reached(inputs, Reached::Saml, saml_finish.as_ref(), at, &public_url);
                 if finish.is_none() && saml_finish.is_none() {
                     self.no_finish(at, &[Reached::Saml]);
                 }
-                SignOnStep::SamlMetadata { tenant, finish: finish? }
+                SignOnStep::SamlMetadata {
+                    tenant,
+                    finish: finish?,
+                    own,
+                }
             }
             ActionTable::SsoLogOut(SsoLogOutTable { extent, .. }) => SignOnStep::LogOut { extent: *extent },
             ActionTable::SsoBackChannel(SsoBackChannelTable { tenant, .. }) => SignOnStep::BackChannel {
@@ -598,7 +627,11 @@ pub(super) fn body_of(step: &SignOnStep) -> BodySchema {
     let (max, fields) = match step {
         SignOnStep::FinishSaml(_) => (
             MAX_SAML_BODY,
-            vec![secret("SAMLResponse", MAX_SAML_BODY), secret("RelayState", 1_024)],
+            vec![
+                secret("SAMLResponse", MAX_SAML_BODY),
+                secret("SAMLRequest", MAX_SAML_BODY),
+                secret("RelayState", 1_024),
+            ],
         ),
         SignOnStep::BackChannel { .. } => (MAX_LOG_OUT_BODY, vec![secret("logout_token", MAX_LOG_OUT_BODY)]),
         SignOnStep::LogOut { .. } => (4 * 1024, vec![text("return_to", 1_024)]),

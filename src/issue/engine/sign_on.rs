@@ -11,6 +11,7 @@ use crate::issue::call::{BrowserRequest, IssueError, Issued, RefusalCause, Serve
 use crate::sign_on::fault::{FaultSide, SignOnFault};
 use crate::sign_on::http::ProviderAccess;
 use crate::sign_on::log_in_record::{LogInRecord, cookie_name};
+use crate::sign_on::saml::SamlFault;
 use crate::snapshot::sign_on_route::{SignOnRoute, SignOnSettings, SignOnStep};
 
 use super::{Engine, refused_change};
@@ -19,8 +20,9 @@ use provider::FoundProvider;
 mod back_channel;
 mod finish;
 mod log_out;
-mod provider;
-mod session;
+pub(super) mod provider;
+mod saml;
+pub(super) mod session;
 mod start;
 
 /// A log-in record that was opened in its browser, and is used up.
@@ -35,7 +37,8 @@ impl Engine {
         let taken = match &route.step {
             SignOnStep::Start(step) => self.start_sign_on(call, route, step).await,
             SignOnStep::FinishOidc(step) => self.finish_oidc(call, route, step).await,
-            SignOnStep::FinishSaml(_) | SignOnStep::SamlMetadata { .. } => Err(Denial::Internal.into()),
+            SignOnStep::FinishSaml(step) => self.finish_saml(call, route, step).await,
+            SignOnStep::SamlMetadata { tenant, finish, own } => self.saml_metadata(call, tenant, finish, own).await,
             SignOnStep::LogOut { extent } => self.log_out_of_sign_on(call, route, *extent).await,
             SignOnStep::BackChannel { tenant } => self.end_by_back_channel(call, route, tenant).await,
         };
@@ -137,6 +140,7 @@ fn because(denial: Denial, fault: &SignOnFault, provider: Option<&CredentialId>)
 /// What the caller is told. Which fault it was stands in the log and in the audit trail.
 const fn denial_of(fault: &SignOnFault) -> Denial {
     match (fault, fault.side()) {
+        (SignOnFault::Saml(SamlFault::VerifierBusy), _) => Denial::Overloaded,
         (SignOnFault::NoRole, _) => Denial::NoRole,
         (SignOnFault::Busy, _) => Denial::Overloaded,
         (SignOnFault::NoRandomness, _) => Denial::Internal,

@@ -34,6 +34,7 @@ use crate::store::embedded::EmbeddedStore;
 
 mod keys;
 mod people;
+mod sign_on;
 mod sign_on_records;
 
 const NOW: UnixMillis = UnixMillis(1_700_000_000_250);

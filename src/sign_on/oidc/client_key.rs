@@ -48,7 +48,14 @@ impl ClientKey {
     /// [`SignOnFault::ClientKey`].
     pub fn from_pem(pem: &str) -> Result<Self, SignOnFault> {
         let der = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| SignOnFault::ClientKey)?;
-        let der = der.secret_pkcs8_der();
+        Self::from_der(der.secret_pkcs8_der())
+    }
+
+    /// Reads a PKCS#8 key in DER.
+    ///
+    /// # Errors
+    /// [`SignOnFault::ClientKey`].
+    pub fn from_der(der: &[u8]) -> Result<Self, SignOnFault> {
         let pair = if let Ok(pair) = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der) {
             SigningPair::Ec(Box::new(pair))
         } else if let Ok(pair) = Ed25519KeyPair::from_pkcs8(der) {

@@ -140,7 +140,7 @@ fn check_party(claims: &JsonObject<'_>, client_id: &str) -> Result<(), SignOnFau
 
 fn check_nonce(claims: &JsonObject<'_>, nonce: &LogInValue) -> Result<(), SignOnFault> {
     match claims.find("nonce") {
-        None => Err(SignOnFault::NoNonce),
+        None | Some(JsonValue::Null) => Err(SignOnFault::NoNonce),
         Some(value) if value.text().is_some_and(|text| nonce.is(text)) => Ok(()),
         Some(_) => Err(SignOnFault::WrongNonce),
     }

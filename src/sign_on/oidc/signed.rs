@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::base::clock::UnixMillis;
 use crate::base::credential::TokenFault;
-use crate::decide::external::{KeySet, SignedToken, is_type};
+use crate::decide::external::{KeySet, TokenParts, is_type};
 use crate::decide::token::claims::{check_audience, read_time};
 use crate::decide::token::json::{JsonObject, JsonValue};
 use crate::sign_on::fault::{Ago, Ahead, ProviderText, SignOnFault};
@@ -39,7 +39,7 @@ pub(super) fn verify(token: &str, keys: &KeySet, types: &[&str]) -> Result<Verif
     if token.ends_with('.') {
         return Err(SignOnFault::Unsigned);
     }
-    let parts = SignedToken::of(token.as_bytes()).map_err(SignOnFault::Token)?;
+    let parts = TokenParts::of(token.as_bytes()).map_err(SignOnFault::Token)?;
     if parts.algorithm.eq_ignore_ascii_case("none") {
         return Err(SignOnFault::Unsigned);
     }

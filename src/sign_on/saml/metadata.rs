@@ -230,7 +230,7 @@ impl IdpMetadata {
 pub struct SpMetadata<'m> {
     pub entity_id: &'m str,
     pub acs_url: &'m str,
-    /// Where logout requests arrive, by either binding.
+    /// Where logout requests arrive, by the POST binding.
     pub logout_url: Option<&'m str>,
     /// Our certificates, the current one first; the next one beside it while keys are changed.
     pub certificates: &'m [CertificateDer<'m>],
@@ -259,14 +259,12 @@ impl SpMetadata<'_> {
                 ));
             }
         }
-        for binding in [SamlBinding::Redirect, SamlBinding::Post] {
-            if let Some(url) = self.logout_url {
-                inside.push_str(&format!(
-                    r#"<md:SingleLogoutService Binding="{}" Location="{}"/>"#,
-                    binding.uri(),
-                    escape(url)
-                ));
-            }
+        if let Some(url) = self.logout_url {
+            inside.push_str(&format!(
+                r#"<md:SingleLogoutService Binding="{}" Location="{}"/>"#,
+                SamlBinding::Post.uri(),
+                escape(url)
+            ));
         }
         if let Some(format) = self.name_id_format {
             inside.push_str(&format!("<md:NameIDFormat>{}</md:NameIDFormat>", escape(format)));

@@ -1,4 +1,9 @@
-//! Single sign-on.
+//! Single sign-on through the real binary, and its parts that need a provider.
 
 mod confined;
+mod fake;
+mod oidc;
+mod routes;
 mod saml_client;
+mod saml_routes;
+mod site;

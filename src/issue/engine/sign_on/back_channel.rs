@@ -26,7 +26,12 @@ const MAX_WRITES: usize = 10;
 
 impl Engine {
     /// Ends what a logout token names. Every refusal is a 400, as the protocol has it (section 2.8).
-    pub(super) async fn end_by_back_channel(&self, call: &ServedCall, route: &SignOnRoute, parameter: &str) -> Result<Issued, IssueError> {
+    pub(in crate::issue::engine) async fn end_by_back_channel(
+        &self,
+        call: &ServedCall,
+        route: &SignOnRoute,
+        parameter: &str,
+    ) -> Result<Issued, IssueError> {
         let tenant = path_tenant(call, parameter)?;
         let token = call
             .body
@@ -83,7 +88,11 @@ impl Engine {
 
     /// Ends everything below a session at the provider. A session that is not known yet is noted as ended, so that a sign-on that
     /// is on its way comes too late.
-    async fn end_session_of_provider(&self, provider: &FoundProvider, session: &str) -> Result<Vec<CredentialRecord>, IssueError> {
+    pub(in crate::issue::engine) async fn end_session_of_provider(
+        &self,
+        provider: &FoundProvider,
+        session: &str,
+    ) -> Result<Vec<CredentialRecord>, IssueError> {
         for _ in 0..MAX_WRITES {
             let now = self.time().await?;
             let [this, last] = periods(now);
@@ -119,7 +128,11 @@ impl Engine {
     }
 
     /// Ends all sessions of a person. A person who has never signed on here has none.
-    async fn end_sessions_of_person(&self, provider: &FoundProvider, subject: &str) -> Result<Vec<CredentialRecord>, IssueError> {
+    pub(in crate::issue::engine) async fn end_sessions_of_person(
+        &self,
+        provider: &FoundProvider,
+        subject: &str,
+    ) -> Result<Vec<CredentialRecord>, IssueError> {
         let account = SurfaceName::parse(&provider.settings.account).map_err(|_| Denial::Internal)?;
         let Some(found) = self.find_person(provider, &account, subject).await? else {
             return Ok(Vec::new());

@@ -15,30 +15,30 @@ use crate::store::{RestsOn, StoredFacts};
 use super::refused_by;
 
 /// A provider that is in force, with its settings. All of it was read in one step.
-pub(super) struct FoundProvider {
+pub(in crate::issue::engine) struct FoundProvider {
     /// The record of the settings. The provider's own record stands above it.
     facts: StoredFacts,
     record: CredentialRecord,
-    pub(super) settings: ProviderSettings,
+    pub(in crate::issue::engine) settings: ProviderSettings,
 }
 
 impl FoundProvider {
     /// The provider's own record.
-    pub(super) const fn record(&self) -> &CredentialRecord {
+    pub(in crate::issue::engine) const fn record(&self) -> &CredentialRecord {
         &self.record
     }
 
-    pub(super) const fn tenant(&self) -> &TenantRecord {
+    pub(in crate::issue::engine) const fn tenant(&self) -> &TenantRecord {
         &self.facts.tenant
     }
 
     /// What a change rests on that was judged by this provider and these settings.
-    pub(super) fn rests_on(&self) -> RestsOn {
+    pub(in crate::issue::engine) fn rests_on(&self) -> RestsOn {
         RestsOn::found(&self.facts)
     }
 
     /// Whether provider, settings and tenant are the ones that were read before.
-    pub(super) fn is_unchanged_since(&self, before: &Self) -> bool {
+    pub(in crate::issue::engine) fn is_unchanged_since(&self, before: &Self) -> bool {
         let epochs = |found: &Self| (found.record.epoch, found.facts.credential.epoch, found.facts.tenant.epoch);
         self.record.id == before.record.id && epochs(self) == epochs(before)
     }
@@ -47,7 +47,7 @@ impl FoundProvider {
 impl Engine {
     /// Reads a provider and its settings from the store. A provider that was ended is refused, and one that never was looks
     /// the same.
-    pub(super) async fn find_provider(&self, id: &CredentialId, now: UnixMillis) -> Result<FoundProvider, IssueError> {
+    pub(in crate::issue::engine) async fn find_provider(&self, id: &CredentialId, now: UnixMillis) -> Result<FoundProvider, IssueError> {
         let fingerprint = settings_fingerprint(id).ok_or(Denial::Internal)?;
         let facts = self.find_facts(fingerprint).await?;
         let Some((facts, record)) = facts.and_then(|facts| Some((facts.clone(), facts.ancestors.into_iter().next()?))) else {

@@ -45,16 +45,16 @@ const PERIOD: Duration = Duration::from_secs(30 * 86_400);
 const MAX_NOTES: usize = 16;
 
 /// A person whom a provider has proven.
-pub(super) struct ProvenPerson {
-    pub(super) person: SignedOnPerson,
+pub(in crate::issue::engine) struct ProvenPerson {
+    pub(in crate::issue::engine) person: SignedOnPerson,
     /// The provider as the proof was judged by it.
-    pub(super) provider: FoundProvider,
+    pub(in crate::issue::engine) provider: FoundProvider,
     /// The store's time before the provider was asked. What ends the person's sessions after it ends this sign-on too.
-    pub(super) begun_at: UnixMillis,
+    pub(in crate::issue::engine) begun_at: UnixMillis,
     /// Where the browser goes. It was checked.
-    pub(super) return_to: String,
+    pub(in crate::issue::engine) return_to: String,
     /// The cookie of the log-in record, which is removed.
-    pub(super) cookie: Option<String>,
+    pub(in crate::issue::engine) cookie: Option<String>,
 }
 
 /// The person's record as the sign-on leaves it, and what it may do.
@@ -84,7 +84,12 @@ impl NotedSession {
 impl Engine {
     /// Gives a proven person a session. If something that the sign-on rests on changes before it is written, it is judged
     /// again from the start.
-    pub(super) async fn sign_person_on(&self, call: &ServedCall, step: &FinishStep, proven: &ProvenPerson) -> Result<Issued, IssueError> {
+    pub(in crate::issue::engine) async fn sign_person_on(
+        &self,
+        call: &ServedCall,
+        step: &FinishStep,
+        proven: &ProvenPerson,
+    ) -> Result<Issued, IssueError> {
         for _ in 0..MAX_WRITES {
             match self.try_sign_on(call, step, proven).await {
                 // Two tabs of one new person make the same record: one of them finds it now.
@@ -181,7 +186,7 @@ impl Engine {
     }
 
     /// The person whom the provider knows by this subject, under any pepper.
-    pub(super) async fn find_person(
+    pub(in crate::issue::engine) async fn find_person(
         &self,
         provider: &FoundProvider,
         account: &SurfaceName,
@@ -291,7 +296,12 @@ impl Engine {
     }
 
     /// The notes of a session at the provider in one period, the first one first.
-    pub(super) async fn find_noted(&self, provider: &FoundProvider, session: &str, period: i64) -> Result<Vec<StoredFacts>, IssueError> {
+    pub(in crate::issue::engine) async fn find_noted(
+        &self,
+        provider: &FoundProvider,
+        session: &str,
+        period: i64,
+    ) -> Result<Vec<StoredFacts>, IssueError> {
         let mut notes = Vec::new();
         while notes.len() < MAX_NOTES {
             let mut found = None;
@@ -310,27 +320,27 @@ impl Engine {
         Ok(notes)
     }
 
-    pub(super) async fn find_facts(&self, fingerprint: Fingerprint) -> Result<Option<StoredFacts>, IssueError> {
+    pub(in crate::issue::engine) async fn find_facts(&self, fingerprint: Fingerprint) -> Result<Option<StoredFacts>, IssueError> {
         let reply = self.store.find(fingerprint).await.map_err(|error| unavailable(&error))?;
         Ok(reply.facts)
     }
 }
 
 /// This period and the one before, by number.
-pub(super) fn periods(now: UnixMillis) -> [i64; 2] {
+pub(in crate::issue::engine) fn periods(now: UnixMillis) -> [i64; 2] {
     let length = i64::try_from(PERIOD.as_millis()).unwrap_or(i64::MAX);
     let this = now.0.div_euclid(length);
     [this, this.saturating_sub(1)]
 }
 
 /// When a note of this period is not needed any more: at the end of the next one.
-pub(super) fn end_of_note(period: i64) -> UnixMillis {
+pub(in crate::issue::engine) fn end_of_note(period: i64) -> UnixMillis {
     let length = i64::try_from(PERIOD.as_millis()).unwrap_or(i64::MAX);
     UnixMillis(period.saturating_add(2).saturating_mul(length))
 }
 
 /// What finds one of the notes of a session at a provider in one period.
-pub(super) fn noted_fingerprint(
+pub(in crate::issue::engine) fn noted_fingerprint(
     pepper: &Pepper,
     provider: &FoundProvider,
     session: &str,
@@ -341,7 +351,7 @@ pub(super) fn noted_fingerprint(
 }
 
 /// A new note of a session at a provider; found by its id alone where the provider names no session.
-pub(super) fn new_sign_on(
+pub(in crate::issue::engine) fn new_sign_on(
     provider: &FoundProvider,
     parent: &CredentialRecord,
     fingerprint: Option<Fingerprint>,
@@ -399,7 +409,7 @@ fn check_person(found: &StoredFacts, provider: &FoundProvider, begun_at: UnixMil
         CredentialState::Disabled => SignOnFault::PersonDisabled,
         CredentialState::Revoked { .. } => SignOnFault::PersonRevoked,
         // All sessions of the person were ended while the provider answered.
-        CredentialState::Active if record.valid_after.is_some_and(|watermark| watermark > begun_at) => SignOnFault::SessionEnded,
+        CredentialState::Active if record.valid_after.is_some_and(|watermark| watermark >= begun_at) => SignOnFault::SessionEnded,
         CredentialState::Active => {
             return match validity::check_found(record, &found.ancestors, &found.tenant, now) {
                 Ok(()) => Ok(()),

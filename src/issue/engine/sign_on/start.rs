@@ -21,6 +21,7 @@ use crate::sign_on::provider::ProviderProtocol;
 use crate::snapshot::sign_on_route::{SignOnRoute, StartStep, StartTenant};
 
 use super::provider::FoundProvider;
+use super::saml::{Departure, post_page};
 use super::{access, because, browser, path_tenant, refused, refused_early};
 
 /// Longest value of a parameter that is read.
@@ -151,8 +152,8 @@ impl Engine {
             })
         };
         let values = LogInValues::random().map_err(fault)?;
-        let (location, record) = match (&provider.settings.protocol, &beginning.step.oidc) {
-            (ProviderProtocol::Oidc(oidc), Some(finish)) => {
+        let (way, record) = match (&provider.settings.protocol, &beginning.step.oidc, &beginning.step.saml) {
+            (ProviderProtocol::Oidc(oidc), Some(finish), _) => {
                 let client = oidc_client(&provider.record().id, oidc, &self.peppers).map_err(fault)?;
                 let log_in = OidcLogIn {
                     client: &client,
@@ -161,11 +162,16 @@ impl Engine {
                     access: &access(&beginning.route.settings),
                 };
                 let location = self.oidc.begin(log_in, beginning.email.as_deref()).await.map_err(fault)?;
-                (location, record(LogInProtocol::Oidc(values), &values).map_err(fault)?)
+                let record = record(LogInProtocol::Oidc(values), &values).map_err(fault)?;
+                (Departure::Redirect(location), record)
+            }
+            (ProviderProtocol::Saml(saml), _, Some(urls)) => {
+                let (way, request_id) = self.saml_request(&provider, saml, urls, &values.state.text(), now)?;
+                (way, record(LogInProtocol::Saml { request_id }, &values).map_err(fault)?)
             }
             _ => return Err(because(Denial::NotFound, &SignOnFault::NoProvider, None)),
         };
-        self.send_to_provider(call, &provider, &record, location)
+        self.send_to_provider(call, &provider, &record, way)
     }
 
     /// The answer that sends a browser to its provider, with the log-in record in a cookie.
@@ -174,17 +180,24 @@ impl Engine {
         call: &ServedCall,
         provider: &FoundProvider,
         record: &LogInRecord,
-        location: String,
+        way: Departure,
     ) -> Result<Issued, IssueError> {
         let name = record.cookie().ok_or(Denial::Internal)?;
         let sealed = record.seal(&self.peppers).map_err(|fault| refused(&fault, provider))?;
         let mut cookies = self.forgotten(browser(call)?);
         cookies.push(set_cookie(&name, &sealed, &record.protocol));
         let cookies = cookies.into_iter().map(|cookie| ("Set-Cookie".to_owned(), cookie));
+        let (status, fields, body) = match way {
+            Departure::Redirect(location) => (303, vec![("Location".to_owned(), location)], None),
+            Departure::Post(form) => {
+                let (fields, body) = post_page(form)?;
+                (200, fields, Some(body))
+            }
+        };
         Ok(Issued {
-            status: 303,
-            fields: [("Location".to_owned(), location)].into_iter().chain(cookies).collect(),
-            body: None,
+            status,
+            fields: fields.into_iter().chain(cookies).collect(),
+            body,
             done: format!("sso_start provider:{}", provider.record().id),
             notification: None,
         })
