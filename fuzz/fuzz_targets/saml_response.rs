@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use durward::base::clock::UnixMillis;
 use durward::sign_on::provider::{EncryptionDemand, SignedPart};
-use durward::sign_on::saml::AssertionClaims;
+use durward::sign_on::saml::assertion::AssertionClaims;
 use durward::sign_on::saml::sample::{SampleProvider, SampleResponse, SignatureStyle, encrypted};
 use durward::sign_on::saml::verifier::{JobKeys, ResponseJob, verify_response};
 use libfuzzer_sys::fuzz_target;

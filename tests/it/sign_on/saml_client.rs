@@ -9,11 +9,11 @@ use durward::sign_on::fault::SignOnFault;
 use durward::sign_on::person::{PersonRules, RoleRow, RoleRules};
 use durward::sign_on::provider::{EncryptionDemand, SamlSettings, SignedPart};
 use durward::sign_on::saml::client::{LogoutArrival, NAME_ID_CLAIM, ProvenBySaml, SamlArrival, SamlClient, SamlDeparture};
-use durward::sign_on::saml::logout::LogoutOutcome;
+use durward::sign_on::saml::key_pair::SpKeyPair;
 use durward::sign_on::saml::query::{QueryMessage, inflate};
 use durward::sign_on::saml::request::{MessageId, redirect_url};
 use durward::sign_on::saml::sample::{ACS_URL, ENTITY_ID, SP_ENTITY_ID, SampleProvider, SampleResponse, encrypted, key_pair};
-use durward::sign_on::saml::{SamlFault, SamlVerifier, SpKeyPair};
+use durward::sign_on::saml::{SamlFault, SamlVerifier};
 use durward::sign_on::seal::{SealPurpose, SealScope, seal};
 
 use super::confined::{block_on, durward, provider};
@@ -204,13 +204,10 @@ fn a_logout_request_says_what_has_ended_and_is_answered() {
     let unsigned = STANDARD.encode(&request);
     let refused = block_on(client.logout(&verifier, LogoutArrival::Posted(&unsigned), url, NOW));
     assert_eq!(refused.unwrap_err().label(), "saml_unsigned");
-    let answer = client
-        .answer_logout("_logout", LogoutOutcome::Success, Some("relay"), NOW)
-        .unwrap()
-        .unwrap();
+    let answer = client.answer_logout("_logout", Some("relay"), NOW).unwrap().unwrap();
     assert!(answer.starts_with("https://idp.example/slo?SAMLResponse=") && answer.contains("&Signature="));
     let mut silent = settings(&key_pair(NOW));
     silent.slo_url = None;
-    let none = client_of(&silent).answer_logout("_logout", LogoutOutcome::Partial, None, NOW);
+    let none = client_of(&silent).answer_logout("_logout", None, NOW);
     assert_eq!(none.unwrap(), None);
 }
