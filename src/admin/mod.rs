@@ -28,6 +28,7 @@ pub mod import;
 pub mod keys;
 pub mod peppers;
 pub mod probes;
+pub mod provider_test;
 pub mod providers;
 pub mod readiness;
 pub mod receipts;

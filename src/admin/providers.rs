@@ -4,15 +4,20 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::base::fingerprint::{Fingerprint, sha256};
 use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, CredentialState};
 use crate::decide::surface::{SessionRecord, SurfaceKind};
+use crate::fetch::FetchSchemes;
 use crate::sign_on::directory::{ListedProvider, MAX_PROVIDERS, list_providers};
+use crate::sign_on::http::{ProviderAccess, ProviderClient};
 use crate::sign_on::provider::{ProviderProtocol, ProviderSettings, SETTINGS_VERSION};
 use crate::sign_on::records::{NewProvider, new_provider_id, provider_records, settings_fingerprint, settings_id};
+use crate::sign_on::saml::SamlVerifier;
+use crate::sign_on::saml::metadata::{SamlBinding, SamlEndpoint};
+use crate::sign_on::saml::verifier::{VerifierAnswer, VerifierJob};
 use crate::sign_on::seal::{SealPurpose, SealScope, mark_of, open, seal};
 use crate::snapshot::Snapshot;
 use crate::store::{CredentialChange, NewRecords, RestsOn, StoredFacts};
@@ -20,7 +25,7 @@ use crate::store::{CredentialChange, NewRecords, RestsOn, StoredFacts};
 use super::Operations;
 use super::error::OperationError;
 use super::receipts::Doubtful;
-use super::saml_key::make_key;
+use super::saml_key::{make_key, private_key_of};
 use super::surfaces::find_surface_of;
 use super::text::{PAGE, parse_id, parse_name, parse_scopes, parse_tenant, printable, role_words, scope_words, state_word, write};
 
@@ -41,6 +46,12 @@ pub struct CreateProvider {
     pub roles: Vec<String>,
     /// The settings without secrets, in the form of [`ProviderSettings`]. Roles in it may be named by id or name.
     pub settings: Map<String, Value>,
+    /// SAML metadata of the provider, from which addresses and certificates are taken. What the settings say comes before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<String>,
+    /// Where the gateway fetches such metadata, once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata_url: Option<String>,
     pub secrets: ProviderSecrets,
 }
 
@@ -57,6 +68,12 @@ pub struct UpdateProvider {
     /// What changes in the settings, as a merge patch (RFC 7396).
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub settings: Map<String, Value>,
+    /// SAML metadata of the provider, from which addresses and certificates are taken. What the settings say comes before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<String>,
+    /// Where the gateway fetches such metadata, once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata_url: Option<String>,
     pub secrets: ProviderSecrets,
 }
 
@@ -171,7 +188,13 @@ impl Operations {
         self.check_first_pepper().await?;
         let now = self.store.time().await?;
         let id = new_provider_id(now).map_err(|error| OperationError::Unavailable(error.to_string()))?;
-        let mut settings = self.completed(&snapshot, request.settings.clone())?;
+        let read = self
+            .read_metadata(&snapshot, request.metadata.as_deref(), request.metadata_url.as_deref())
+            .await?;
+        let mut wanted = Value::Object(read.settings);
+        refuse_sealed(&Value::Object(request.settings.clone()))?;
+        merge(&mut wanted, &Value::Object(request.settings.clone()));
+        let mut settings = completed(&snapshot, wanted)?;
         self.name_roles(&snapshot, &tenant, &mut settings).await?;
         if let ProviderProtocol::Saml(saml) = &mut settings.protocol {
             let own = make_key(id.as_str()).await?;
@@ -197,7 +220,7 @@ impl Operations {
         };
         self.store.create(new, now).await?;
         tracing::info!(provider = %id, %tenant, kind = settings.kind(), "identity provider created");
-        self.show_provider(id.as_str()).await
+        self.show_with(id.as_str(), read.warnings).await
     }
 
     /// Lists the identity providers, of one tenant if it is given.
@@ -233,6 +256,13 @@ impl Operations {
         self.view_provider(&found.provider, &found.settings)
     }
 
+    /// The same with what its metadata warn of.
+    async fn show_with(&self, id: &str, warnings: Vec<String>) -> Result<ProviderView, OperationError> {
+        let mut view = self.show_provider(id).await?;
+        view.warnings.extend(warnings);
+        Ok(view)
+    }
+
     /// Changes the settings, the secrets or the ceiling of a provider. All secrets are sealed anew under the first pepper.
     ///
     /// # Errors
@@ -250,12 +280,16 @@ impl Operations {
         self.check_first_pepper().await?;
         let before = ProviderSettings::of_record(&stored)?;
         let mut patched = serde_json::to_value(&before).unwrap_or_default();
+        let read = self
+            .read_metadata(&snapshot, request.metadata.as_deref(), request.metadata_url.as_deref())
+            .await?;
+        merge(&mut patched, &Value::Object(read.settings));
         refuse_sealed(&Value::Object(request.settings.clone()))?;
         merge(&mut patched, &Value::Object(request.settings.clone()));
         let mut settings = read_settings(patched)?;
         self.name_roles(&snapshot, &provider.tenant, &mut settings).await?;
-        self.seal_anew(&provider.id, &mut settings)?;
         self.seal_secrets(&provider.id, &request.secrets, &mut settings)?;
+        self.seal_anew(&provider.id, &mut settings)?;
         let text = judged(&settings, &snapshot)?;
         self.refuse_domains(&provider.tenant, Some(&provider.id), &settings).await?;
         let mut changes = vec![
@@ -272,7 +306,7 @@ impl Operations {
         }
         self.change_both(changes, rests_on).await?;
         tracing::info!(provider = %provider.id, "identity provider changed");
-        self.show_provider(id).await
+        self.show_with(id, read.warnings).await
     }
 
     /// Disables or enables a provider, and with it everybody who signed on through it.
@@ -333,6 +367,12 @@ impl Operations {
         })
     }
 
+    /// A provider's own record, and the record with its settings.
+    pub(super) async fn read_provider(&self, id: &str) -> Result<(CredentialRecord, CredentialRecord), OperationError> {
+        let found = self.find_provider(id).await?;
+        Ok((found.provider, found.settings))
+    }
+
     fn view_provider(&self, provider: &CredentialRecord, settings: &CredentialRecord) -> Result<ProviderView, OperationError> {
         let own = ProviderSettings::of_record(settings)?;
         let under = own.mistakes_under(&self.snapshot.load());
@@ -365,23 +405,54 @@ impl Operations {
 }
 
 impl Operations {
-    /// The settings of a new provider, with what the operator need not say.
-    fn completed(&self, snapshot: &Snapshot, mut settings: Map<String, Value>) -> Result<ProviderSettings, OperationError> {
-        refuse_sealed(&Value::Object(settings.clone()))?;
-        settings.entry("version").or_insert_with(|| SETTINGS_VERSION.into());
-        if !settings.contains_key("session") {
-            let fits = |kind: &SurfaceKind| {
-                let session = kind.session();
-                session.is_some_and(|session| session.record == SessionRecord::Own && session.minting.is_some())
-            };
-            let surface = find_surface_of(snapshot, "sessions", fits, None)?;
-            settings.insert("session".into(), surface.name.as_str().into());
+    /// What SAML metadata say of the settings. A confined process reads them, as it reads everything that providers send.
+    async fn read_metadata(&self, snapshot: &Snapshot, text: Option<&str>, url: Option<&str>) -> Result<ReadMetadata, OperationError> {
+        let document = match (text, url) {
+            (None, None) => return Ok(ReadMetadata::default()),
+            (Some(text), None) => text.to_owned(),
+            (None, Some(url)) => fetch_metadata(snapshot, url).await?,
+            (Some(_), Some(_)) => {
+                return Err(OperationError::Usage(
+                    "metadata are given as a text or as an address, not as both".into(),
+                ));
+            }
+        };
+        let unusable = |why: &dyn fmt::Display| OperationError::Usage(format!("the metadata cannot be used: {why}"));
+        let answer = SamlVerifier::of_this_program().ask(&VerifierJob::Metadata { document }).await;
+        let VerifierAnswer::Metadata(metadata) = answer.map_err(|fault| unusable(&fault))? else {
+            return Err(unusable(&"they were not read"));
+        };
+        let now = self.clock.now().wall;
+        let warnings = metadata.judge(now).map_err(|fault| unusable(&fault))?;
+        let address = |binding: SamlBinding, endpoints: &[SamlEndpoint]| {
+            let endpoint = endpoints.iter().find(|endpoint| endpoint.binding == binding);
+            endpoint.map(|endpoint| Value::from(endpoint.url.as_str()))
+        };
+        // What has expired verifies nothing, and would take the room of what follows.
+        let certificates = metadata.certificates.iter().filter(|certificate| certificate.not_after >= now.0);
+        let mut saml = Map::new();
+        saml.insert("entity_id".into(), metadata.entity_id.as_str().into());
+        saml.insert(
+            "certificates".into(),
+            certificates.map(|certificate| Value::from(certificate.der.as_str())).collect(),
+        );
+        let log_out = address(SamlBinding::Redirect, &metadata.logout).or_else(|| address(SamlBinding::Post, &metadata.logout));
+        for (name, url) in [
+            ("sso_redirect_url", address(SamlBinding::Redirect, &metadata.sign_on)),
+            ("sso_post_url", address(SamlBinding::Post, &metadata.sign_on)),
+            ("slo_url", log_out),
+        ] {
+            // What the metadata do not name any more is removed.
+            saml.insert(name.into(), url.unwrap_or(Value::Null));
         }
-        if !settings.contains_key("account") {
-            let surface = find_surface_of(snapshot, "accounts", |kind| matches!(kind, SurfaceKind::Account(_)), None)?;
-            settings.insert("account".into(), surface.name.as_str().into());
+        if metadata.wants_signed_requests {
+            saml.insert("sign_requests".into(), true.into());
         }
-        read_settings(Value::Object(settings))
+        let protocol = Map::from_iter([("saml".to_owned(), Value::Object(saml))]);
+        Ok(ReadMetadata {
+            settings: Map::from_iter([("protocol".to_owned(), Value::Object(protocol))]),
+            warnings: warnings.0,
+        })
     }
 
     /// Puts the ids of roles in the place of their names.
@@ -450,8 +521,8 @@ impl Operations {
                 )));
             }
             let plain = match field {
-                "private_key" => super::saml_key::private_key_of(&secret.0)?,
-                _ => zeroize::Zeroizing::new(secret.0.as_bytes().to_vec()),
+                "private_key" => private_key_of(&secret.0)?,
+                _ => Zeroizing::new(secret.0.as_bytes().to_vec()),
             };
             let sealed = self.sealed(id, field, &plain)?;
             let ProviderProtocol::Oidc(oidc) = &mut settings.protocol else {
@@ -467,17 +538,15 @@ impl Operations {
         Ok(())
     }
 
-    /// Seals everything under the first pepper that is sealed under another one.
+    /// Opens everything that is sealed, and seals under the first pepper what is sealed under another one.
     fn seal_anew(&self, id: &CredentialId, settings: &mut ProviderSettings) -> Result<(), OperationError> {
         let first = self.peppers.first().check().mark();
         for (field, text) in settings.sealed_mut() {
-            let mark = mark_of(text);
-            if mark == Some(first) {
-                continue;
-            }
             let plain = open(&self.peppers, &scope(id, field), text)
-                .map_err(|error| OperationError::Conflict(format!("`{field}` cannot be sealed anew: {error}; give it again")))?;
-            *text = self.sealed(id, field, &plain)?;
+                .map_err(|error| OperationError::Conflict(format!("`{field}` cannot be opened: {error}; give it again")))?;
+            if mark_of(text) != Some(first) {
+                *text = self.sealed(id, field, &plain)?;
+            }
         }
         Ok(())
     }
@@ -543,6 +612,50 @@ fn flatten(path: &str, value: &Value, lines: &mut Vec<Value>) {
         Value::String(text) => lines.push(format!("{path}={text}").chars().take(MAX_TRAIL_LINE).collect::<String>().into()),
         other => lines.push(format!("{path}={other}").into()),
     }
+}
+
+/// What SAML metadata say of the settings, and what their administrator must know.
+#[derive(Default)]
+struct ReadMetadata {
+    settings: Map<String, Value>,
+    warnings: Vec<String>,
+}
+
+/// Fetches metadata as the gateway fetches everything of providers: from an address that `[sign_on]` permits.
+async fn fetch_metadata(snapshot: &Snapshot, url: &str) -> Result<String, OperationError> {
+    let settings = snapshot
+        .sign_on
+        .as_ref()
+        .ok_or_else(|| OperationError::Usage("without `[sign_on]` in the configuration nothing is fetched: give a file".into()))?;
+    let access = ProviderAccess {
+        tls: settings.tls.clone(),
+        addresses: settings.addresses,
+        schemes: FetchSchemes::Https,
+    };
+    let fetched = ProviderClient::default().saml_metadata(url, &access).await;
+    let bytes = fetched.map_err(|fault| OperationError::Usage(fault.to_string()))?;
+    String::from_utf8(bytes.to_vec()).map_err(|_| OperationError::Usage("the metadata are no UTF-8".into()))
+}
+
+/// The settings of a new provider, with what the operator need not say.
+fn completed(snapshot: &Snapshot, mut settings: Value) -> Result<ProviderSettings, OperationError> {
+    let is_session = |kind: &SurfaceKind| {
+        let session = kind.session();
+        session.is_some_and(|session| session.record == SessionRecord::Own && session.minting.is_some())
+    };
+    let is_account = |kind: &SurfaceKind| matches!(kind, SurfaceKind::Account(_));
+    if let Some(members) = settings.as_object_mut() {
+        members.entry("version").or_insert_with(|| SETTINGS_VERSION.into());
+        let surfaces: [(&str, &str, fn(&SurfaceKind) -> bool); 2] =
+            [("session", "sessions", is_session), ("account", "accounts", is_account)];
+        for (member, what, fits) in surfaces {
+            if !members.contains_key(member) {
+                let surface = find_surface_of(snapshot, what, fits, None)?;
+                members.insert(member.to_owned(), surface.name.as_str().into());
+            }
+        }
+    }
+    read_settings(settings)
 }
 
 fn scope<'s>(provider: &'s CredentialId, field: &'s str) -> SealScope<'s> {

@@ -142,6 +142,7 @@ async fn operate_providers(operations: &Operations, call: &AdminCall, path: &[&s
             let (about, request) = (ChangeSubject::credential(id)?, parse_secret(call)?);
             change(operations, query, &about, operations.update_provider(id, &request)).await
         }
+        [id, "test"] if post => done(&operations.test_provider(id).await?),
         [id, "delete"] if post => {
             let about = ChangeSubject::credential(id)?;
             change(operations, query, &about, operations.delete_provider(id)).await

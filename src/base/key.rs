@@ -295,7 +295,6 @@ pub enum IdKind {
     /// An identity provider.
     Provider,
     /// A session at an identity provider.
-    #[allow(dead_code, reason = "the served routes of single sign-on use it")]
     SignOn,
 }
 

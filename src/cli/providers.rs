@@ -12,6 +12,7 @@ use rustls_pki_types::pem::PemObject;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
+use crate::admin::provider_test::ProviderTest;
 use crate::admin::providers::{CreateProvider, MAX_SECRET, PlainSecret, ProviderList, ProviderSecrets, ProviderView, UpdateProvider};
 use crate::base::text::parse_duration;
 
@@ -24,7 +25,7 @@ use super::wait::ChangeRequest;
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProviderCommand {
     /// Make an identity provider of a tenant. An OpenID Connect client's secret, or its private key, is read from standard input.
-    Create(Box<CreateArgs>),
+    Create(Box<ProviderCreateArgs>),
     /// List identity providers in the order of their ids.
     List {
         /// Only those of this tenant.
@@ -39,7 +40,12 @@ pub(crate) enum ProviderCommand {
         id: String,
     },
     /// Change an identity provider; only the given options change. Its secrets are sealed anew.
-    Update(Box<UpdateArgs>),
+    Update(Box<ProviderUpdateArgs>),
+    /// Ask an identity provider what a sign-on would ask, and say everything that is wrong; exit code 1 if something is.
+    Test {
+        /// The id of the provider.
+        id: String,
+    },
     /// Disable an identity provider, and everybody who signed on through it, until it is enabled again.
     Disable {
         /// The id of the provider.
@@ -72,7 +78,7 @@ pub(crate) enum ProviderKind {
 }
 
 #[derive(Debug, Clone, Args)]
-pub(crate) struct CreateArgs {
+pub(crate) struct ProviderCreateArgs {
     /// The tenant whose people it knows.
     #[arg(long, value_name = "ID")]
     tenant: String,
@@ -95,11 +101,11 @@ pub(crate) struct CreateArgs {
     #[arg(long = "role", value_name = "ROLE")]
     roles: Vec<String>,
     #[command(flatten)]
-    settings: SettingsArgs,
+    settings: ProviderSettingsArgs,
 }
 
 #[derive(Debug, Clone, Args)]
-pub(crate) struct UpdateArgs {
+pub(crate) struct ProviderUpdateArgs {
     /// The id of the provider.
     id: String,
     /// Replaces the scopes that its people may have; may be given several times.
@@ -121,14 +127,14 @@ pub(crate) struct UpdateArgs {
     #[arg(long)]
     new_secret: bool,
     #[command(flatten)]
-    settings: SettingsArgs,
+    settings: ProviderSettingsArgs,
     #[command(flatten)]
     wait: WaitArgs,
 }
 
 /// What both commands may say of the settings.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct SettingsArgs {
+pub(crate) struct ProviderSettingsArgs {
     /// A domain of e-mail addresses whose people belong to it; may be given several times. You say that the tenant owns it.
     #[arg(long = "domain", value_name = "DOMAIN")]
     domains: Vec<String>,
@@ -203,6 +209,10 @@ pub(crate) struct OidcArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "SAML 2.0")]
 pub(crate) struct SamlArgs {
+    /// The provider's metadata, from which everything else is taken that it must say: a file, or an address that the gateway
+    /// fetches once.
+    #[arg(long, value_name = "FILE|URL")]
+    metadata: Option<String>,
     /// The entity id of the provider.
     #[arg(long, value_name = "ID")]
     entity_id: Option<String>,
@@ -273,6 +283,14 @@ pub(crate) fn run(client: &OperatorClient, command: &ProviderCommand, printer: &
             let request = update(client, args, printer)?;
             return change(client, printer, &args.wait, &args.id, "", &request);
         }
+        ProviderCommand::Test { id } => {
+            let test: ProviderTest = client.post(&format!("/v1/providers/{}/test", path_id(id)?), &())?;
+            printer.print(&test, |out| checks(out, &test))?;
+            if test.passed {
+                return Ok(());
+            }
+            return Err(Failure::new(Exit::Failed, "nobody can sign on through this provider"));
+        }
         ProviderCommand::Disable { id, wait } => return change(client, printer, wait, id, "/disable", &()),
         ProviderCommand::Enable { id, wait } => return change(client, printer, wait, id, "/enable", &()),
         ProviderCommand::Delete { id, wait } => return change(client, printer, wait, id, "/delete", &()),
@@ -304,14 +322,17 @@ fn change(
     change.make(body, |out, provider: &ProviderView| show(out, provider))
 }
 
-fn creation(args: &CreateArgs, printer: &Printer) -> Result<CreateProvider, Failure> {
+fn creation(args: &ProviderCreateArgs, printer: &Printer) -> Result<CreateProvider, Failure> {
     let mut settings = patch(&args.settings, args.kind)?;
     for (name, surface) in [("session", &args.surface), ("account", &args.account_surface)] {
         if let Some(surface) = surface {
             settings.insert(name.into(), surface.as_str().into());
         }
     }
+    let metadata = read_metadata(&args.settings.saml, args.kind)?;
     Ok(CreateProvider {
+        metadata: metadata.text,
+        metadata_url: metadata.url,
         tenant: args.tenant.clone(),
         name: args.name.clone(),
         scopes: args.scopes.clone(),
@@ -325,7 +346,7 @@ fn creation(args: &CreateArgs, printer: &Printer) -> Result<CreateProvider, Fail
 }
 
 /// The kind of a provider and how it authenticates are asked of the gateway, since the options need not repeat them.
-fn update(client: &OperatorClient, args: &UpdateArgs, printer: &Printer) -> Result<UpdateProvider, Failure> {
+fn update(client: &OperatorClient, args: &ProviderUpdateArgs, printer: &Printer) -> Result<UpdateProvider, Failure> {
     let known: ProviderView = client.get(&format!("/v1/providers/{}", path_id(&args.id)?))?;
     let kind = if known.kind == "saml" {
         ProviderKind::Saml
@@ -339,7 +360,10 @@ fn update(client: &OperatorClient, args: &UpdateArgs, printer: &Printer) -> Resu
     let auth = known.settings.pointer("/protocol/oidc/auth").and_then(Value::as_str);
     let auth = args.settings.oidc.auth.as_deref().or(auth);
     let replaced = |words: &Vec<String>, removed: bool| (removed || !words.is_empty()).then(|| words.clone());
+    let metadata = read_metadata(&args.settings.saml, kind)?;
     Ok(UpdateProvider {
+        metadata: metadata.text,
+        metadata_url: metadata.url,
         scopes: replaced(&args.scopes, args.no_scopes),
         roles: replaced(&args.roles, args.no_roles),
         settings,
@@ -352,7 +376,7 @@ fn update(client: &OperatorClient, args: &UpdateArgs, printer: &Printer) -> Resu
 }
 
 /// The settings that the options name, as a merge patch.
-fn patch(args: &SettingsArgs, kind: ProviderKind) -> Result<Map<String, Value>, Failure> {
+fn patch(args: &ProviderSettingsArgs, kind: ProviderKind) -> Result<Map<String, Value>, Failure> {
     let (oidc, saml) = (oidc_patch(&args.oidc), saml_patch(&args.saml)?);
     let (own, foreign, name) = match kind {
         ProviderKind::Oidc => (oidc, saml, "oidc"),
@@ -382,7 +406,7 @@ fn patch(args: &SettingsArgs, kind: ProviderKind) -> Result<Map<String, Value>, 
 }
 
 /// Rows of one value are one row.
-fn roles_patch(args: &SettingsArgs) -> Option<Value> {
+fn roles_patch(args: &ProviderSettingsArgs) -> Option<Value> {
     let mut roles = Map::new();
     put(&mut roles, "claim", args.role_claim.as_deref().map(Value::from));
     let mut rows: Vec<(&str, Vec<&str>, Vec<&str>)> = Vec::new();
@@ -401,7 +425,7 @@ fn roles_patch(args: &SettingsArgs) -> Option<Value> {
         roles.insert("table".into(), rows.iter().map(row).collect());
     }
     put(&mut roles, "default", list(&args.default_roles));
-    (!roles.is_empty()).then(|| Value::Object(roles))
+    (!roles.is_empty()).then_some(Value::Object(roles))
 }
 
 fn oidc_patch(args: &OidcArgs) -> Map<String, Value> {
@@ -449,6 +473,45 @@ fn put(patch: &mut Map<String, Value>, name: &str, value: Option<Value>) {
 
 fn list(words: &[String]) -> Option<Value> {
     (!words.is_empty()).then(|| words.into())
+}
+
+/// Metadata that the options name.
+#[derive(Default)]
+struct MetadataOption {
+    text: Option<String>,
+    url: Option<String>,
+}
+
+/// Longest metadata in a file: with quotes escaped they still fit into a call of the operator API.
+const MAX_METADATA: usize = 48 * 1024;
+
+fn read_metadata(args: &SamlArgs, kind: ProviderKind) -> Result<MetadataOption, Failure> {
+    let Some(metadata) = &args.metadata else {
+        return Ok(MetadataOption::default());
+    };
+    if kind == ProviderKind::Oidc {
+        return Err(Failure::new(
+            Exit::Usage,
+            "metadata are of SAML: a provider of OpenID Connect is found by `--issuer`",
+        ));
+    }
+    if metadata.starts_with("https://") || metadata.starts_with("http://") {
+        return Ok(MetadataOption {
+            url: Some(metadata.clone()),
+            text: None,
+        });
+    }
+    let failed = |why: String| Failure::new(Exit::Usage, format!("{metadata}: {why}"));
+    let text = std::fs::read_to_string(metadata).map_err(|error| failed(error.to_string()))?;
+    if text.len() > MAX_METADATA {
+        return Err(failed(format!(
+            "it has more than {MAX_METADATA} bytes: leave in only this provider, or give the address of the metadata"
+        )));
+    }
+    Ok(MetadataOption {
+        text: Some(text),
+        url: None,
+    })
 }
 
 /// Largest file with certificates.
@@ -517,6 +580,14 @@ fn read_secret(auth: Option<&str>, printer: &Printer) -> Result<ProviderSecrets,
             ..ProviderSecrets::default()
         }
     })
+}
+
+fn checks(out: &mut dyn io::Write, test: &ProviderTest) -> io::Result<()> {
+    let rows = test
+        .checks
+        .iter()
+        .map(|check| [check.name.clone(), check.outcome.clone(), check.why.clone()]);
+    output::table(out, ["CHECK", "OUTCOME", "WHY"], &rows.collect::<Vec<_>>())
 }
 
 fn table(out: &mut dyn io::Write, list: &ProviderList) -> io::Result<()> {

@@ -290,7 +290,6 @@ impl ProviderSettings {
     }
 
     #[must_use]
-    #[allow(dead_code, reason = "the served routes of single sign-on use it")]
     pub const fn oidc(&self) -> Option<&OidcSettings> {
         match &self.protocol {
             ProviderProtocol::Oidc(oidc) => Some(oidc),
@@ -299,7 +298,6 @@ impl ProviderSettings {
     }
 
     #[must_use]
-    #[allow(dead_code, reason = "the served routes of single sign-on use it")]
     pub const fn saml(&self) -> Option<&SamlSettings> {
         match &self.protocol {
             ProviderProtocol::Oidc(_) => None,
@@ -309,7 +307,6 @@ impl ProviderSettings {
 
     /// The claim that identifies a person: `sub`, or in SAML the name id.
     #[must_use]
-    #[allow(dead_code, reason = "the served routes of single sign-on use it")]
     pub fn subject_claim(&self) -> &str {
         let default = match self.protocol {
             ProviderProtocol::Oidc(_) => "sub",
@@ -320,14 +317,12 @@ impl ProviderSettings {
 
     /// The claim with the e-mail address.
     #[must_use]
-    #[allow(dead_code, reason = "the served routes of single sign-on use it")]
     pub fn email_claim(&self) -> &str {
         self.email.as_deref().unwrap_or("email")
     }
 
     /// The claim with the name.
     #[must_use]
-    #[allow(dead_code, reason = "the served routes of single sign-on use it")]
     pub fn name_claim(&self) -> &str {
         let default = match self.protocol {
             ProviderProtocol::Oidc(_) => "name",
@@ -337,7 +332,6 @@ impl ProviderSettings {
     }
 
     #[must_use]
-    #[allow(dead_code, reason = "the served routes of single sign-on use it")]
     pub fn max_session(&self) -> Option<Duration> {
         self.max_session.map(Duration::from_secs)
     }

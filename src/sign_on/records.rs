@@ -103,7 +103,6 @@ pub fn provider_records(new: NewProvider) -> Option<[CredentialRecord; 2]> {
 /// What finds the account of a person on a surface of accounts: the provider, and the subject by which the provider knows the
 /// person. The prefix keeps it apart from everything that a log-in name becomes.
 #[must_use]
-#[allow(dead_code, reason = "the served routes of single sign-on use it")]
 pub fn person_fingerprint(pepper: &Pepper, account: &SurfaceName, provider: &CredentialId, subject: &str) -> Fingerprint {
     let text = ["sso\0", provider.as_str(), "\0", subject].concat();
     pepper.fingerprint(account, CredentialPart::Key, text.as_bytes())
@@ -111,7 +110,6 @@ pub fn person_fingerprint(pepper: &Pepper, account: &SurfaceName, provider: &Cre
 
 /// What finds the sign-on of a session at a provider, by `sid` or `SessionIndex`.
 #[must_use]
-#[allow(dead_code, reason = "the served routes of single sign-on use it")]
 pub fn sign_on_fingerprint(pepper: &Pepper, provider: &CredentialId, session: &str) -> Option<Fingerprint> {
     let surface = SurfaceName::parse(SIGN_ON_SURFACE).ok()?;
     let text = [provider.as_str(), "\0", session].concat();

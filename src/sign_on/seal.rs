@@ -24,7 +24,6 @@ pub enum SealPurpose {
     /// A secret in the settings of an identity provider.
     ProviderSecret,
     /// The log-in that a browser has begun, in its cookie.
-    #[allow(dead_code, reason = "the served routes of single sign-on use it")]
     LogIn,
 }
 

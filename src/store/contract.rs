@@ -212,7 +212,6 @@ pub trait RecordStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`ChangeError::Full`] when [`MAX_MARKS`](super::MAX_MARKS) are kept.
-    #[allow(dead_code, reason = "the served routes of single sign-on use it")]
     fn take_once(&self, mark: Fingerprint, until: UnixMillis) -> BoxFuture<'_, Result<bool, ChangeError>>;
 
     /// Deletes those of these credentials that ended by themselves before `before` (expired, or not used for too long), with

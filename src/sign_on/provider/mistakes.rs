@@ -36,7 +36,7 @@ impl ProviderSettings {
     #[must_use]
     pub fn mistakes(&self) -> Vec<SettingsMistake> {
         let mut judge = SettingsJudge::default();
-        judge.common(self);
+        judge.both_kinds(self);
         match &self.protocol {
             ProviderProtocol::Oidc(oidc) => judge.oidc(oidc),
             ProviderProtocol::Saml(saml) => judge.saml(saml),
@@ -94,7 +94,7 @@ impl SettingsJudge {
         });
     }
 
-    fn common(&mut self, settings: &ProviderSettings) {
+    fn both_kinds(&mut self, settings: &ProviderSettings) {
         if settings.version != SETTINGS_VERSION {
             self.note("version", format!("it is {SETTINGS_VERSION}"));
         }

@@ -7,6 +7,8 @@ mod disk;
 mod drill;
 mod operator;
 mod people;
+mod provider_test;
+mod providers;
 mod receipts;
 mod registrations;
 mod replicas;

@@ -5,5 +5,6 @@ mod fake;
 mod geldstuck;
 mod oidc;
 mod routes;
+mod saml_client;
 mod saml_routes;
 mod site;

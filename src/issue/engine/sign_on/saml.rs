@@ -14,7 +14,6 @@ use crate::sign_on::log_in_record::{LogInProtocol, cookie_name};
 use crate::sign_on::provider::SamlSettings;
 use crate::sign_on::saml::SamlFault;
 use crate::sign_on::saml::client::{LogoutArrival, SamlArrival, SamlClient, SamlDeparture};
-use crate::sign_on::saml::logout::LogoutOutcome;
 use crate::sign_on::saml::request::MessageId;
 use crate::snapshot::sign_on_route::{FinishStep, RouteUrl, SamlUrls, SignOnRoute};
 
@@ -211,7 +210,7 @@ impl Engine {
                 records = self.end_sessions_of_person(&provider, &ended.name_id.value).await?;
             }
             let relay = call.body.text("RelayState");
-            let answer = client.answer_logout(&ended.request_id, LogoutOutcome::Success, relay, now);
+            let answer = client.answer_logout(&ended.request_id, relay, now);
             let (status, fields) = match answer.map_err(fault)? {
                 Some(address) => (303, vec![("Location".to_owned(), address)]),
                 None => (204, Vec::new()),
