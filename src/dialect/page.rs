@@ -62,7 +62,7 @@ pub struct PageForm {
 pub struct RenderedPage {
     pub body: Bytes,
     /// Header fields of every page, `Content-Type` among them.
-    pub fields: Vec<(&'static str, String)>,
+    pub fields: Vec<(String, String)>,
 }
 
 impl HtmlPage<'_> {
@@ -97,7 +97,7 @@ impl HtmlPage<'_> {
         let target = self.form.as_ref().map_or("'none'", |form| form_target(&form.action));
         Ok(RenderedPage {
             body: text.into(),
-            fields: vec![
+            fields: [
                 ("Content-Type", "text/html; charset=utf-8".to_owned()),
                 ("Content-Security-Policy", policy(target)),
                 ("X-Content-Type-Options", "nosniff".to_owned()),
@@ -105,7 +105,9 @@ impl HtmlPage<'_> {
                 // The address of the page may hold a code of the provider.
                 ("Referrer-Policy", "no-referrer".to_owned()),
                 ("Cross-Origin-Opener-Policy", "same-origin".to_owned()),
-            ],
+            ]
+            .map(|(name, value)| (name.to_owned(), value))
+            .to_vec(),
         })
     }
 }
@@ -187,7 +189,7 @@ mod tests {
     }
 
     fn field<'p>(page: &'p RenderedPage, name: &str) -> &'p str {
-        page.fields.iter().find(|(own, _)| *own == name).map_or("", |(_, value)| value)
+        page.fields.iter().find(|(own, _)| own == name).map_or("", |(_, value)| value)
     }
 
     #[test]

@@ -190,8 +190,8 @@ impl Engine {
         let (status, fields, body) = match way {
             Departure::Redirect(location) => (303, vec![("Location".to_owned(), location)], None),
             Departure::Post(form) => {
-                let (fields, body) = post_page(form)?;
-                (200, fields, Some(body))
+                let page = post_page(form)?;
+                (200, page.fields, Some(page.body.to_vec()))
             }
         };
         Ok(Issued {
@@ -249,8 +249,7 @@ fn choose(call: &ServedCall, beginning: &Beginning<'_>, offered: &[ListedProvide
                 ..HtmlPage::default()
             };
             let rendered = page.render()?;
-            let fields = rendered.fields.into_iter().map(|(name, value)| (name.to_owned(), value));
-            (fields.collect(), rendered.body.to_vec())
+            (rendered.fields, rendered.body.to_vec())
         }
         AnswerForm::Json => {
             let listed = offered.iter().map(
