@@ -2,8 +2,10 @@
 
 mod confined;
 mod fake;
+mod geldstuck;
 mod oidc;
 mod routes;
+mod saml_client;
 mod saml_routes;
 mod site;
 mod tested;
