@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use crate::base::clock::UnixMillis;
 use crate::base::ids::{CredentialId, TenantId};
 use crate::base::principal::{CredentialRecord, CredentialState};
-use crate::fetch::FetchSchemes;
 use crate::sign_on::client::{oidc_client, open_sealed};
 use crate::sign_on::directory::list_providers;
 use crate::sign_on::http::{ProviderAccess, ProviderClient};
@@ -128,11 +127,7 @@ impl Operations {
             }
         };
         let Some(settings) = &snapshot.sign_on else { return };
-        let access = ProviderAccess {
-            tls: settings.tls.clone(),
-            addresses: settings.addresses,
-            schemes: FetchSchemes::Https,
-        };
+        let access = ProviderAccess::over_https(settings.tls.clone(), settings.addresses);
         let Some(client) = client else { return };
         let Some(redirect_uri) = callback(snapshot, tenant) else {
             return report.failed(

@@ -17,10 +17,10 @@ use crate::sign_on::seal::{SealPurpose, SealScope, open};
 use super::child::SamlVerifier;
 use super::fault::SamlFault;
 use super::key_pair::SpKeyPair;
-use super::logout::{EndedAtProvider, LogoutOutcome, LogoutRules, judge_logout, logout_response};
+use super::logout::{EndedAtProvider, LogoutRules, judge_logout, logout_response};
 use super::metadata::{RequestSigning, SpMetadata};
 use super::query::{QueryMessage, RedirectQuery};
-use super::request::{AuthnRequest, FreshLogIn, MessageId, post_value, redirect_url};
+use super::request::{AuthnRequest, MessageId, post_value, redirect_url};
 use super::response::{ProvenAssertion, ResponseRules, Solicitation, decode_post, judge_response};
 use super::verifier::{JobKeys, LogoutJob, LogoutMessage, ResponseJob, VerifierAnswer, VerifierJob};
 
@@ -114,12 +114,6 @@ impl SamlClient {
         })
     }
 
-    /// Our name at this provider.
-    #[must_use]
-    pub fn sp_entity_id(&self) -> &str {
-        &self.sp_entity_id
-    }
-
     /// Sends a browser to the provider. `state` comes back as `RelayState`.
     ///
     /// # Errors
@@ -132,7 +126,6 @@ impl SamlClient {
             acs_url: &self.acs_url,
             sp_entity_id: &self.sp_entity_id,
             name_id_format: self.settings.name_id_format.as_deref(),
-            fresh: FreshLogIn::SessionIsEnough,
         };
         match (&self.settings.sso_redirect_url, &self.settings.sso_post_url) {
             (Some(url), _) => {
@@ -229,18 +222,12 @@ impl SamlClient {
     ///
     /// # Errors
     /// The key cannot sign.
-    pub fn answer_logout(
-        &self,
-        request_id: &str,
-        outcome: LogoutOutcome,
-        relay_state: Option<&str>,
-        now: UnixMillis,
-    ) -> Result<Option<String>, SignOnFault> {
+    pub fn answer_logout(&self, request_id: &str, relay_state: Option<&str>, now: UnixMillis) -> Result<Option<String>, SignOnFault> {
         let Some(url) = self.settings.slo_url.as_deref() else {
             return Ok(None);
         };
         let id = MessageId::generate().map_err(SignOnFault::Saml)?;
-        let xml = logout_response(&id, &self.sp_entity_id, url, request_id, outcome, now);
+        let xml = logout_response(&id, &self.sp_entity_id, url, request_id, now);
         // Providers want this one signed whatever requests are (SAML profiles, section 4.4.4.2).
         let address = redirect_url(url, QueryMessage::Response, &xml, relay_state, self.own.as_ref()).map_err(SignOnFault::Saml)?;
         Ok(Some(address))

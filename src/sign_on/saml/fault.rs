@@ -18,6 +18,7 @@ macro_rules! faults {
 
         impl SamlFault {
             /// Every label, once.
+            #[cfg(any(test, feature = "internals"))]
             pub const LABELS: &'static [&'static str] = &[$($label,)*];
 
             /// The stable word of logs and of the audit trail.

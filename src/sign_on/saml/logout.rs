@@ -119,32 +119,11 @@ pub fn judge_logout(claims: &LogoutClaims, rules: &LogoutRules<'_>, now: UnixMil
     })
 }
 
-/// How a logout ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogoutOutcome {
-    Success,
-    /// Not every session could be ended.
-    Partial,
-}
-
-/// The XML text of a logout response, to be sent by the binding of the request.
+/// The XML text of a logout response that says that every session ended, to be sent to `destination`.
 #[must_use]
-pub fn logout_response(
-    id: &MessageId,
-    sp_entity_id: &str,
-    destination: &str,
-    request_id: &str,
-    outcome: LogoutOutcome,
-    now: UnixMillis,
-) -> String {
-    let status = match outcome {
-        LogoutOutcome::Success => r#"<samlp:StatusCode Value="urn:oasis:names:tc:SAML:2.0:status:Success"/>"#,
-        LogoutOutcome::Partial => {
-            r#"<samlp:StatusCode Value="urn:oasis:names:tc:SAML:2.0:status:Responder"><samlp:StatusCode Value="urn:oasis:names:tc:SAML:2.0:status:PartialLogout"/></samlp:StatusCode>"#
-        }
-    };
+pub fn logout_response(id: &MessageId, sp_entity_id: &str, destination: &str, request_id: &str, now: UnixMillis) -> String {
     format!(
-        r#"<samlp:LogoutResponse xmlns:samlp="{PROTOCOL}" xmlns:saml="{ASSERTION}" ID="{id}" Version="2.0" IssueInstant="{}" Destination="{}" InResponseTo="{}"><saml:Issuer>{}</saml:Issuer><samlp:Status>{status}</samlp:Status></samlp:LogoutResponse>"#,
+        r#"<samlp:LogoutResponse xmlns:samlp="{PROTOCOL}" xmlns:saml="{ASSERTION}" ID="{id}" Version="2.0" IssueInstant="{}" Destination="{}" InResponseTo="{}"><saml:Issuer>{}</saml:Issuer><samlp:Status><samlp:StatusCode Value="urn:oasis:names:tc:SAML:2.0:status:Success"/></samlp:Status></samlp:LogoutResponse>"#,
         utc(now),
         escape(destination),
         escape(request_id),

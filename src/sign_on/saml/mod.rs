@@ -1,6 +1,6 @@
 //! SAML 2.0 as a service provider. What providers and browsers send is read in a confined process only ([`child`]).
 
-mod assertion;
+pub mod assertion;
 pub mod child;
 pub mod client;
 mod encryption;
@@ -17,12 +17,8 @@ mod signature;
 pub mod verifier;
 mod xml;
 
-pub use assertion::{AssertionClaims, Attribute, Authentication, Confirmation, NameId};
 pub use child::SamlVerifier;
 pub use fault::SamlFault;
-pub use key_pair::SpKeyPair;
-pub use signature::{ValidityPeriod, validity};
-pub use xml::MAX_MESSAGE;
 
 #[cfg(test)]
 mod tests;

@@ -17,7 +17,7 @@ use super::xml::MAX_MESSAGE;
 const DEFLATE: &str = "urn:oasis:names:tc:SAML:2.0:bindings:URL-Encoding:DEFLATE";
 
 /// Longest state of the other side that comes back unchanged (SAML bindings, section 3.4.3).
-pub const MAX_RELAY_STATE: usize = 80;
+const MAX_RELAY_STATE: usize = 80;
 
 /// Which of the two messages a query carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -57,31 +57,17 @@ pub struct AuthnRequest<'r> {
     pub acs_url: &'r str,
     pub sp_entity_id: &'r str,
     pub name_id_format: Option<&'r str>,
-    /// Whether the person must log in anew.
-    pub fresh: FreshLogIn,
-}
-
-/// Whether a session at the provider is enough.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum FreshLogIn {
-    #[default]
-    SessionIsEnough,
-    Demanded,
 }
 
 impl AuthnRequest<'_> {
     /// The XML text.
     #[must_use]
     pub fn xml(&self, now: UnixMillis) -> String {
-        let force = match self.fresh {
-            FreshLogIn::SessionIsEnough => "",
-            FreshLogIn::Demanded => r#" ForceAuthn="true""#,
-        };
         let policy = self.name_id_format.map_or_else(String::new, |format| {
             format!(r#"<samlp:NameIDPolicy Format="{}" AllowCreate="true"/>"#, escape(format))
         });
         format!(
-            r#"<samlp:AuthnRequest xmlns:samlp="{PROTOCOL}" xmlns:saml="{ASSERTION}" ID="{}" Version="2.0" IssueInstant="{}" Destination="{}" AssertionConsumerServiceURL="{}" ProtocolBinding="{POST_BINDING}"{force}><saml:Issuer>{}</saml:Issuer>{policy}</samlp:AuthnRequest>"#,
+            r#"<samlp:AuthnRequest xmlns:samlp="{PROTOCOL}" xmlns:saml="{ASSERTION}" ID="{}" Version="2.0" IssueInstant="{}" Destination="{}" AssertionConsumerServiceURL="{}" ProtocolBinding="{POST_BINDING}"><saml:Issuer>{}</saml:Issuer>{policy}</samlp:AuthnRequest>"#,
             self.id,
             utc(now),
             escape(self.destination),
@@ -127,22 +113,6 @@ pub fn post_value(xml: &str, id: &MessageId, signer: Option<&SpKeyPair>) -> Resu
         Some(signer) => Ok(STANDARD.encode(signed_xml(xml, id.as_str(), signer)?)),
         None => Ok(STANDARD.encode(xml)),
     }
-}
-
-/// A page that posts a message to the provider: by itself where scripts run, by its button where they do not. `nonce` is that
-/// of the page's content security policy.
-#[must_use]
-pub fn post_page(destination: &str, carries: QueryMessage, value: &str, relay_state: Option<&str>, nonce: &str) -> String {
-    let state = relay_state.map_or_else(String::new, |state| {
-        format!(r#"<input type="hidden" name="RelayState" value="{}">"#, escape(state))
-    });
-    format!(
-        r#"<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Signing on</title></head><body><form method="post" action="{}"><input type="hidden" name="{}" value="{}">{state}<p>You are being taken to your organisation's sign-on page.</p><button type="submit">Continue</button></form><script nonce="{}">document.forms[0].submit()</script></body></html>"#,
-        escape(destination),
-        carries.parameter(),
-        escape(value),
-        escape(nonce),
-    )
 }
 
 fn sign_octets(octets: &[u8], signer: &SpKeyPair) -> Result<Vec<u8>, SamlFault> {

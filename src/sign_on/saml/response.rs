@@ -14,10 +14,7 @@ use super::verifier::ResponseClaims;
 use super::xml::MAX_MESSAGE;
 
 /// Largest tolerated difference of clocks. More than this is a clock to be mended.
-pub const MAX_SKEW: Duration = Duration::from_secs(300);
-
-/// The default: clocks that are kept by NTP differ by far less.
-pub const DEFAULT_SKEW: Duration = Duration::from_secs(60);
+const MAX_SKEW: Duration = Duration::from_secs(300);
 
 /// How long an assertion counts after it was made, whatever it says itself. It bounds how long its id is kept as used.
 const MAX_AGE: Duration = Duration::from_secs(12 * 3600);

@@ -11,7 +11,7 @@ use rustls_pki_types::CertificateDer;
 
 use crate::base::clock::UnixMillis;
 
-use super::SpKeyPair;
+use super::key_pair::SpKeyPair;
 use super::request::{escape, utc};
 
 /// The entity ID of the provider.

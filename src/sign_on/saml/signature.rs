@@ -46,18 +46,15 @@ pub(super) struct TrustedCertificates {
 
 /// When a certificate is in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ValidityPeriod {
+pub(super) struct ValidityPeriod {
     /// The first moment.
-    pub not_before: UnixMillis,
+    pub(super) not_before: UnixMillis,
     /// The last moment.
-    pub not_after: UnixMillis,
+    pub(super) not_after: UnixMillis,
 }
 
-/// When a certificate is in force.
-///
-/// # Errors
-/// [`SamlFault::NoCertificate`], if it is no X.509 certificate.
-pub fn validity(certificate: &CertificateDer<'_>) -> Result<ValidityPeriod, SamlFault> {
+/// Reads when a certificate is in force.
+pub(super) fn validity(certificate: &CertificateDer<'_>) -> Result<ValidityPeriod, SamlFault> {
     let wrong = || SamlFault::NoCertificate("it is not X.509 in DER".to_owned());
     let certificate = x509_cert::Certificate::from_der(certificate).map_err(|_| wrong())?;
     let millis = |time: x509_cert::time::Time| i64::try_from(time.to_unix_duration().as_millis()).map_err(|_| wrong());

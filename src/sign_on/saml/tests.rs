@@ -3,10 +3,11 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use super::SamlFault;
+use super::key_pair::SpKeyPair;
 use super::response::{ResponseRules, Solicitation, judge_response};
 use super::sample::{ACS_URL, ENTITY_ID, REQUEST_ID, SP_ENTITY_ID, SampleProvider, SampleResponse, SignatureStyle, key_pair};
 use super::verifier::{JobKeys, ResponseClaims, ResponseJob, verify_response};
-use super::{SamlFault, SpKeyPair};
 use crate::base::clock::UnixMillis;
 use crate::sign_on::provider::{EncryptionDemand, SignedPart};
 

@@ -7,7 +7,7 @@ use uppsala::{Document, Element, NodeId, NodeKind, Parser};
 use super::fault::{SamlFault, excerpt};
 
 /// Largest message. A response with 250 groups and two signatures has about 60 KiB.
-pub const MAX_MESSAGE: usize = 256 * 1024;
+pub(super) const MAX_MESSAGE: usize = 256 * 1024;
 
 /// Deepest nesting of elements. An encrypted assertion with the certificates of its keys nests 12 deep.
 const MAX_DEPTH: u32 = 32;

@@ -27,12 +27,12 @@ const NOW: UnixMillis = UnixMillis(1_795_950_000_000);
 /// Short against what a test waits, long against what a healthy process needs.
 const SOON: Duration = Duration::from_millis(300);
 
-fn provider() -> &'static SampleProvider {
+pub(super) fn provider() -> &'static SampleProvider {
     static PROVIDER: OnceLock<SampleProvider> = OnceLock::new();
     PROVIDER.get_or_init(|| SampleProvider::new(NOW))
 }
 
-fn durward() -> PathBuf {
+pub(super) fn durward() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_durward"))
 }
 
@@ -50,7 +50,7 @@ fn right_job() -> VerifierJob {
     VerifierJob::Response(response_job(SampleResponse::new(NOW).with_signed_assertion(provider())))
 }
 
-fn block_on<F: Future>(future: F) -> F::Output {
+pub(super) fn block_on<F: Future>(future: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(future)
 }

@@ -46,7 +46,7 @@ mint = [{ surface = "visit", parent = "person", subject = "parent.id", scopes = 
 struct Bench {
     _upstream: Upstream,
     site: Site,
-    gateway: Gateway,
+    _gateway: Gateway,
     /// A provider over TLS that gives one answer to every question.
     server: JwksServer,
 }
@@ -66,7 +66,7 @@ impl Bench {
         Self {
             _upstream: upstream,
             site,
-            gateway,
+            _gateway: gateway,
             server,
         }
     }
