@@ -9,13 +9,16 @@ use durward::sign_on::provider::{EncryptionDemand, SignedPart};
 use durward::sign_on::saml::logout::{LogoutRules, judge_logout};
 use durward::sign_on::saml::metadata::{IdpMetadata, SamlBinding};
 use durward::sign_on::saml::query::{QueryMessage, RedirectQuery};
-use durward::sign_on::saml::response::{DEFAULT_SKEW, ProvenAssertion, ResponseRules, Solicitation, decode_post, judge_response};
+use durward::sign_on::saml::response::{ProvenAssertion, ResponseRules, Solicitation, decode_post, judge_response};
 use durward::sign_on::saml::verifier::{JobKeys, LogoutJob, LogoutMessage, ResponseJob, VerifierAnswer, VerifierJob, answer};
 use durward::sign_on::saml::{SamlFault, SamlVerifier};
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 
 use super::samples::read;
+
+/// The difference of clocks that a provider is granted.
+const SKEW: Duration = Duration::from_secs(60);
 
 const RESPONSES: [&str; 6] = [
     "pysaml2-assertion-signed",
@@ -91,7 +94,7 @@ impl RealMessage {
             sp_entity_id: audience,
             acs_url: self.text("acs_url"),
             solicitation: request.map_or(Solicitation::ProviderMayBegin, Solicitation::Request),
-            skew: DEFAULT_SKEW,
+            skew: SKEW,
         };
         judge_response(&claims, &rules, now)
     }
@@ -189,7 +192,7 @@ fn a_real_logout_request_names_the_session() {
     let rules = LogoutRules {
         entity_id: &entity_id,
         url: message.text("slo_url"),
-        skew: DEFAULT_SKEW,
+        skew: SKEW,
     };
     let ended = judge_logout(&claims, &rules, message.now).unwrap();
     let expected = &message.sample["expected"];
