@@ -95,6 +95,9 @@ fn who_has_no_role_by_the_provider_is_told_whom_to_ask() {
     let provider = oidc_provider(&house, &json!({ "conformIdTokenClaims": true }), &roles);
     house.begin();
     house.browser.submit(&[("login", "bob"), ("password", "anything")]);
+    until("our page", PATIENCE, || {
+        house.browser.location().starts_with(&house.url("/callback")).then_some(())
+    });
     let refused = house.browser.text();
     assert!(refused.contains("the service desk"), "{refused}");
     let cookies = house.browser.cookies();
