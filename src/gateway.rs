@@ -18,6 +18,7 @@ use crate::decide::peer::ClientOrigin;
 use crate::decide::route::{Destination, Route, RouteIndex, Trailers, Upgrade, UpstreamIndex};
 use crate::decide::target::RequestTarget;
 use crate::decide::upgrade::Handshake;
+use crate::issue::call::RefusalCause;
 use crate::snapshot::Snapshot;
 use crate::upstream::quota::QuotaKey;
 use crate::upstream::{Forwarded, Outgoing, Unanswered};
@@ -105,6 +106,8 @@ struct RequestRefusal {
     details: Option<Box<FieldErrors>>,
     /// Seconds until another try makes sense, where a limit knows.
     retry_after: Option<u64>,
+    /// What exactly was wrong with a sign-on.
+    cause: Option<Box<RefusalCause>>,
 }
 
 impl From<Denial> for RequestRefusal {
@@ -115,6 +118,7 @@ impl From<Denial> for RequestRefusal {
             allowed: 0,
             details: None,
             retry_after: None,
+            cause: None,
         }
     }
 }

@@ -28,6 +28,9 @@ mod decide;
 #[cfg(not(feature = "internals"))]
 mod dialect;
 #[cfg(not(feature = "internals"))]
+#[allow(dead_code, reason = "the routes of single sign-on, which use all of it, follow")]
+mod fetch;
+#[cfg(not(feature = "internals"))]
 mod gateway;
 #[cfg(not(feature = "internals"))]
 mod issue;
@@ -39,6 +42,9 @@ mod limit;
 mod resolver;
 #[cfg(not(feature = "internals"))]
 mod server;
+#[cfg(not(feature = "internals"))]
+#[allow(dead_code, unused_imports, reason = "what operators and SAML use follows")]
+mod sign_on;
 #[cfg(not(feature = "internals"))]
 mod snapshot;
 #[cfg(not(feature = "internals"))]
@@ -63,6 +69,8 @@ pub mod decide;
 #[cfg(feature = "internals")]
 pub mod dialect;
 #[cfg(feature = "internals")]
+pub mod fetch;
+#[cfg(feature = "internals")]
 pub mod gateway;
 #[cfg(feature = "internals")]
 pub mod issue;
@@ -74,6 +82,8 @@ pub mod limit;
 pub mod resolver;
 #[cfg(feature = "internals")]
 pub mod server;
+#[cfg(feature = "internals")]
+pub mod sign_on;
 #[cfg(feature = "internals")]
 pub mod snapshot;
 #[cfg(feature = "internals")]

@@ -23,8 +23,10 @@ use crate::upstream::spec::UpstreamSpec;
 
 pub mod body_schema;
 pub mod served_route;
+pub mod sign_on_route;
 
 use served_route::ServedRoute;
+use sign_on_route::SignOnSettings;
 
 /// What a reload replaces as a whole. Indices point into the lists of the same snapshot.
 #[derive(Debug)]
@@ -52,6 +54,8 @@ pub struct Snapshot {
     pub certificates: Vec<Option<Arc<CertificateSet>>>,
     /// What the audit trail shows of requests.
     pub audit: AuditPolicy,
+    /// What routes of single sign-on share, and how identity providers are reached.
+    pub sign_on: Option<Arc<SignOnSettings>>,
 }
 
 /// The certificates of one listener.

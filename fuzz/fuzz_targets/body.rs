@@ -4,9 +4,9 @@
 use std::sync::OnceLock;
 
 use durward::base::denial::{MAX_FIELD_ERRORS, MAX_FIELD_NAME};
-use durward::issue::body::{ParsedBody, MAX_ITEMS, MAX_MEMBERS, BodyMember};
+use durward::issue::body::{BodyMember, MAX_ITEMS, MAX_MEMBERS, ParsedBody};
 use durward::issue::fields::CheckedBody;
-use durward::snapshot::body_schema::{BodySchema, FieldSpec, FieldKind, FieldMessages, FieldPresence, TextFormat};
+use durward::snapshot::body_schema::{BodySchema, FieldKind, FieldMessages, FieldPresence, FieldSpec, TextFormat};
 use libfuzzer_sys::fuzz_target;
 
 const MAX: usize = 12;

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use durward::config::{Purpose, RenderStyle, InMemory, load_from};
+use durward::config::{InMemory, Purpose, RenderStyle, load_from};
 use libfuzzer_sys::fuzz_target;
 
 /// Stands between `gateway.toml` and the upstream file in an input.

@@ -24,7 +24,10 @@ fuzz_target!(|query: &str| {
     assert!(page.filters.len() <= FILTERS.len());
     assert!(page.filters.iter().all(|(_, value)| value.len() <= 255));
     let link = page.link("next");
-    let next = link.strip_prefix("<?").and_then(|link| link.strip_suffix(">; rel=\"next\"")).expect("a link");
+    let next = link
+        .strip_prefix("<?")
+        .and_then(|link| link.strip_suffix(">; rel=\"next\""))
+        .expect("a link");
     let (again, same) = parse(Some(next), None).expect("its own link");
     assert_eq!((again.limit, again.filters, same), (page.limit, page.filters, filter));
 });

@@ -12,8 +12,8 @@ use durward::base::key::{MAX_KEY_LEN, checksum_holds};
 use durward::base::scope::Mode;
 use durward::decide::extract::{Extracted, extract};
 use durward::decide::surface::{
-    ApiKeySurface, BasicSurface, Carrier, DEFAULT_RANDOM, HalfCarriers, KeyOrigin, KeyPairSurface, KeyPrefix, BasicPassword, SessionSurface, SessionRecord, Surface, SurfaceIndex,
-    SurfaceKind,
+    ApiKeySurface, BasicPassword, BasicSurface, Carrier, DEFAULT_RANDOM, HalfCarriers, KeyOrigin, KeyPairSurface, KeyPrefix, SessionRecord,
+    SessionSurface, Surface, SurfaceIndex, SurfaceKind,
 };
 use durward::decide::token::{MAX_TOKEN_LEN, TokenKeys, TokenRules, is_token_shaped};
 use durward::wire::fields::Fields;

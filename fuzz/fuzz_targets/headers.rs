@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use durward::base::clock::{BootMillis, UnixMillis};
 use durward::base::fingerprint::Fingerprint;
 use durward::base::ids::{CredentialId, SurfaceName, TenantId};
-use durward::base::principal::{CredentialRecord, Facts, IdentityLines, Position, Principal, Reading, CredentialState, TenantRecord};
+use durward::base::principal::{CredentialRecord, CredentialState, Facts, IdentityLines, Position, Principal, Reading, TenantRecord};
 use durward::base::scope::{Scope, ScopeSet};
 use durward::decide::headers::{HeaderPolicy, IdentityNames, OutgoingHead, UriScheme};
 use durward::decide::method::Method;

@@ -2,7 +2,7 @@
 #![no_main]
 
 use durward::wire::framing::Framing;
-use durward::wire::head::{RequestKind, MAX_RESPONSE_FIELDS, MAX_RESPONSE_HEAD, ParseStatus, ResponseError, ResponseHead};
+use durward::wire::head::{MAX_RESPONSE_FIELDS, MAX_RESPONSE_HEAD, ParseStatus, RequestKind, ResponseError, ResponseHead};
 use libfuzzer_sys::fuzz_target;
 
 fn parse(data: &[u8]) -> Result<(ResponseHead, ParseStatus), ResponseError> {

@@ -1,7 +1,7 @@
 //! Whatever either side sends through a tunnel: however it is cut, the same bytes pass, and nothing behind a Close or garbage.
 #![no_main]
 
-use durward::wire::websocket::{Extensions, FrameCheck, Frames, FrameSender};
+use durward::wire::websocket::{Extensions, FrameCheck, FrameSender, Frames};
 use libfuzzer_sys::fuzz_target;
 
 /// Feeds `bytes` in pieces, and lets pieces of them pass; how many passed, what was found at last, and how

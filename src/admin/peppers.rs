@@ -9,6 +9,8 @@ use crate::base::fingerprint::PepperMark;
 use crate::base::key::{IdKind, mint_id};
 use crate::base::login::login_fingerprint;
 use crate::base::principal::{CredentialRecord, CredentialState};
+use crate::sign_on::provider::ProviderSettings;
+use crate::sign_on::seal::mark_of;
 use crate::store::{ChangeError, CredentialFilter, ListedPepper, MAX_LIST, PepperList, UnderPepper, pepper_of};
 
 use super::Operations;
@@ -42,6 +44,9 @@ pub struct PepperView {
     pub credentials: u64,
     /// Accounts, which move by themselves (`durward peppers move`).
     pub accounts: u64,
+    /// Identity providers with a secret that is sealed under it. `durward peppers move` seals them anew.
+    #[serde(default)]
+    pub providers: u64,
     /// How many of both do not expire.
     pub lasting: u64,
     /// When the last of the others expires, RFC 3339.
@@ -56,6 +61,9 @@ pub struct PepperView {
 pub struct MovedAccounts {
     /// Accounts that moved to the first pepper.
     pub moved: u64,
+    /// Identity providers whose secrets were sealed anew under the first pepper.
+    #[serde(default)]
+    pub resealed: u64,
     /// Ids of accounts that could not be moved, since another account has their address already.
     pub taken: Vec<String>,
     /// Where the next call begins (`after`); none when all accounts were looked at.
@@ -67,19 +75,26 @@ pub struct MovedAccounts {
 struct PepperUse {
     credentials: u64,
     accounts: u64,
+    providers: u64,
     lasting: u64,
     latest: Option<i64>,
 }
 
 impl PepperUse {
     const fn all(&self) -> u64 {
-        self.credentials + self.accounts
+        self.credentials + self.accounts + self.providers
+    }
+
+    /// Notes a provider with secrets that are sealed under the pepper.
+    const fn note_provider(&mut self) {
+        self.providers += 1;
+        self.lasting += 1;
     }
 
     fn note(&mut self, record: &CredentialRecord) {
         match record.login() {
-            Some(_) => self.accounts += 1,
-            None => self.credentials += 1,
+            Some(_) if !record.is_person_of_provider() => self.accounts += 1,
+            _ => self.credentials += 1,
         }
         match record.expires_at {
             Some(end) => self.latest = self.latest.max(Some(end.0)),
@@ -109,6 +124,11 @@ impl Operations {
                 !matches!(record.state, CredentialState::Revoked { .. }) && record.expires_at.is_none_or(|end| now < end)
             };
             for record in page.iter().filter(in_force) {
+                for mark in seals_of(record) {
+                    let place = list.listed().iter().position(|listed| listed.check.mark() == mark);
+                    let uses = place.and_then(|place| uses.get_mut(place));
+                    uses.unwrap_or(&mut unlisted).note_provider();
+                }
                 let Some(mark) = pepper_of(record, oldest) else { continue };
                 let place = list.listed().iter().position(|listed| listed.check.mark() == mark);
                 let uses = place.and_then(|place| uses.get_mut(place));
@@ -198,7 +218,13 @@ impl Operations {
     }
 
     async fn move_account(&self, record: &CredentialRecord, result: &mut MovedAccounts) -> Result<(), OperationError> {
-        let Some(login) = record.login().filter(|_| record.needs_pepper()) else {
+        if record.is_provider_settings() && !matches!(record.state, CredentialState::Revoked { .. }) {
+            result.resealed += u64::from(self.reseal_provider(record).await?);
+            return Ok(());
+        }
+        // A person of an identity provider is not found by the address, and moves at the next sign-on.
+        let by_login = record.needs_pepper() && !record.is_person_of_provider();
+        let Some(login) = record.login().filter(|_| by_login) else {
             return Ok(());
         };
         let fingerprint = login_fingerprint(self.peppers.first(), &record.surface, login);
@@ -244,11 +270,15 @@ impl Operations {
             }
         };
         let used = uses.peppers.iter().find(|view| view.mark == mark);
-        if let Some(view) = used.filter(|view| view.credentials + view.accounts > 0) {
+        if let Some(view) = used.filter(|view| view.credentials + view.accounts + view.providers > 0) {
             self.replace_peppers(&leaving, &stays).await?;
+            let providers = match view.providers {
+                0 => String::new(),
+                count => format!(", and secrets of {count} identity providers"),
+            };
             return Err(OperationError::Conflict(format!(
-                "{} keys and {} accounts in force depend on pepper {mark}: rotate or revoke the keys (`durward keys list --pepper {mark}`), \
-                 move the accounts (`durward peppers move`)",
+                "{} keys and {} accounts in force{providers} depend on pepper {mark}: rotate or revoke the keys \
+                 (`durward keys list --pepper {mark}`), move the rest (`durward peppers move`)",
                 view.credentials, view.accounts
             )));
         }
@@ -283,6 +313,21 @@ fn find_listed<'l>(list: &'l PepperList, mark: &str) -> Result<&'l ListedPepper,
     listed.ok_or_else(|| OperationError::NotFound(format!("the store has no pepper {mark}; `durward peppers` lists them")))
 }
 
+/// The peppers that the secrets in these settings are sealed under, each once. Settings that cannot be read count under none:
+/// nobody can open what is in them.
+fn seals_of(record: &CredentialRecord) -> Vec<PepperMark> {
+    if !record.is_provider_settings() {
+        return Vec::new();
+    }
+    let Ok(settings) = ProviderSettings::of_record(record) else {
+        return Vec::new();
+    };
+    let mut marks: Vec<PepperMark> = settings.sealed().filter_map(|(_, text)| mark_of(text)).collect();
+    marks.sort_unstable();
+    marks.dedup();
+    marks
+}
+
 fn view(listed: &ListedPepper, uses: PepperUse, first: bool) -> PepperView {
     let latest = uses.latest.map(|end| write(crate::base::clock::UnixMillis(end)));
     let droppable = match (first, uses.all(), uses.lasting) {
@@ -297,6 +342,7 @@ fn view(listed: &ListedPepper, uses: PepperUse, first: bool) -> PepperView {
         leaving: listed.leaving.is_some(),
         credentials: uses.credentials,
         accounts: uses.accounts,
+        providers: uses.providers,
         lasting: uses.lasting,
         latest_expiry: latest,
         droppable,

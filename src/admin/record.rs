@@ -325,8 +325,14 @@ impl Operations {
     async fn describe(&self, target: &ActionTarget) -> Option<TargetState> {
         match target {
             ActionTarget::Credential(id) => {
-                let found = self.store.find_credential(parse_id(id).ok()?).await.ok()?;
-                found.as_ref().map(credential_state)
+                let found = self.store.find_credential(parse_id(id).ok()?).await.ok()??;
+                let mut state = credential_state(&found);
+                if found.is_provider()
+                    && let Some(settings) = self.settings_for_trail(&found).await
+                {
+                    state.members.insert("settings".into(), settings.into());
+                }
+                Some(state)
             }
             ActionTarget::Tenant(id) => {
                 let found = self.store.find_tenant(parse_tenant(id).ok()?).await.ok()?;

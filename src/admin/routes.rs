@@ -43,6 +43,7 @@ pub(super) async fn operate(operations: &Operations, call: &AdminCall, who: Acto
     match path.as_slice() {
         ["v1", "accounts", rest @ ..] => operate_accounts(operations, call, rest, &query).await,
         ["v1", "roles", rest @ ..] => operate_roles(operations, call, rest, &query).await,
+        ["v1", "providers", rest @ ..] => operate_providers(operations, call, rest, &query).await,
         ["v1", "peppers", rest @ ..] => operate_peppers(operations, call, rest, &query).await,
         ["v1", "sessions", rest @ ..] => operate_sessions(operations, call, rest, query).await,
         ["v1", "reload"] if call.method == Method::POST => done(&operations.reload(who).await?),
@@ -121,6 +122,34 @@ async fn operate_accounts(operations: &Operations, call: &AdminCall, path: &[&st
         [id, verb] if post && let Some(new_state) = change_of(verb) => {
             let about = ChangeSubject::credential(id)?;
             change(operations, query, &about, operations.change_account(id, new_state)).await
+        }
+        _ => Ok(no_such_path(call)),
+    }
+}
+
+async fn operate_providers(operations: &Operations, call: &AdminCall, path: &[&str], query: &Query) -> Result<AdminReply, OperationError> {
+    let get = call.method == Method::GET;
+    let post = call.method == Method::POST;
+    match path {
+        [] if get => done(
+            &operations
+                .list_providers(query.tenant.as_deref(), query.after.as_deref(), query.limit)
+                .await?,
+        ),
+        [] if post => done(&operations.create_provider(&parse_secret(call)?).await?),
+        [id] if get => done(&operations.show_provider(id).await?),
+        [id] if post => {
+            let (about, request) = (ChangeSubject::credential(id)?, parse_secret(call)?);
+            change(operations, query, &about, operations.update_provider(id, &request)).await
+        }
+        [id, "test"] if post => done(&operations.test_provider(id).await?),
+        [id, "delete"] if post => {
+            let about = ChangeSubject::credential(id)?;
+            change(operations, query, &about, operations.delete_provider(id)).await
+        }
+        [id, verb @ ("disable" | "enable")] if post && let Some(new_state) = change_of(verb) => {
+            let about = ChangeSubject::credential(id)?;
+            change(operations, query, &about, operations.change_provider(id, new_state)).await
         }
         _ => Ok(no_such_path(call)),
     }

@@ -162,15 +162,16 @@ impl Operations {
         Ok(SessionList { sessions, next })
     }
 
-    /// Whether a record is a session, and not a key or an account. Sessions are records with a parent, records that expire when
-    /// they are idle, and all records of a surface of sessions.
+    /// Whether a record is a session, and not a key or an account. Sessions are records with a parent (sign-ons too, but not the
+    /// people of identity providers), records that expire when they are idle, and all records of a surface of sessions.
     fn is_session(&self, record: &CredentialRecord) -> bool {
         let of_sessions = || {
             let snapshot = self.snapshot.load();
             let surface = snapshot.surfaces.iter().find(|surface| surface.name == record.surface);
             surface.is_some_and(|surface| surface.kind.session().is_some())
         };
-        record.parent().is_some() || record.idle().is_some() || of_sessions()
+        let is_other = record.is_person_of_provider() || record.is_provider_settings() || record.is_provider();
+        !is_other && (record.parent().is_some() || record.idle().is_some() || of_sessions())
     }
 
     /// How long a session lives, by its own end and by those of its parents.

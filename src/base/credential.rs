@@ -142,6 +142,45 @@ faults! {
     NoLongerTrusted "no_longer_trusted";
 }
 
+impl fmt::Display for TokenFault {
+    /// In words for whoever configures an issuer. Nothing of the token stands in them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooLong => "it is too large",
+            Self::Form => "it is not a signed JWT of three parts; an encrypted token is not taken",
+            Self::Json => "it is not one JSON object",
+            Self::TooDeep => "its objects and lists are nested too deep",
+            Self::RepeatedMember => "a member stands twice in it",
+            Self::UnsupportedHeader => "its header has `crit`, `b64`, `zip` or `enc`",
+            Self::MalformedHeader => "`alg`, `kid` or `typ` of its header is missing or not a text",
+            Self::WrongType => "its `typ` is that of another kind of token",
+            Self::UnknownIssuer => "`iss` is missing, or of no known issuer",
+            Self::NoKeys => "no key is published that can be used: RSA of 2048 to 4096 bits, P-256, P-384, Ed25519",
+            Self::UnknownKey => "no published key has its `kid`",
+            Self::AmbiguousKey => "it names no `kid`, and too many published keys could be meant",
+            Self::WrongAlgorithm => "its `alg` is not that of the key",
+            Self::BadSignature => "its signature is not that of the published key",
+            Self::NoExpiry => "`exp` is missing",
+            Self::MalformedTime => "`exp`, `nbf`, `iat` or `auth_time` is not a number of seconds",
+            Self::NotYetValid => "`nbf` is in the future",
+            Self::IssuedInFuture => "`iat` is in the future",
+            Self::NoIssueTime => "`iat` is missing",
+            Self::NoAudience => "`aud` is missing",
+            Self::WrongAudience => "`aud` is another audience",
+            Self::RequiredClaim => "a required claim is missing or has another value",
+            Self::NoSubject => "the claim with the subject is missing",
+            Self::MalformedSubject => "its subject is not a text of 1 to 255 characters without control characters",
+            Self::NoTenant => "the claim with the tenant is missing",
+            Self::MalformedTenant => "its tenant is not the id of one",
+            Self::ForeignTenant => "its issuer does not speak for the tenant",
+            Self::MalformedScopes => "its scopes are neither a text nor a list",
+            Self::WrongKind => "it is of another kind of session",
+            Self::NoRecord => "it names no record",
+            Self::NoLongerTrusted => "its key or its surface has changed",
+        })
+    }
+}
+
 /// Why a credential was not accepted.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

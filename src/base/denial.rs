@@ -20,6 +20,8 @@ pub enum Denial {
     AmbiguousCredentials,
     /// The body of a served route is not the JSON that the route needs.
     InvalidBody,
+    /// A sign-on that was begun in another browser, finished already, or took too long.
+    SignOnInvalid,
     /// The client was too slow to send its request.
     RequestTimeout,
     /// The body is larger than the route allows.
@@ -79,6 +81,10 @@ pub enum Denial {
     ForeignTenant,
     /// The service that the hook of a served route asked refused the call.
     RefusedByService,
+    /// What the identity provider sent proves nobody, or nobody who may sign on here.
+    SignOnRefused,
+    /// The provider has proven a person who has no role here.
+    NoRole,
     /// A cookie credential on a changing method, without proof that the request is of the same origin.
     CrossSite,
     /// A browser asks for a page whose origin is not listed.
@@ -102,6 +108,8 @@ pub enum Denial {
     UpstreamTimeout,
     /// The upstream's answer was not HTTP.
     UpstreamInvalid,
+    /// The identity provider could not be reached, or its answer could not be read.
+    ProviderFailed,
     /// A defect in the gateway; this request ends, the process goes on.
     Internal,
 }
@@ -148,6 +156,7 @@ table! {
     ForgedHeader "forged_header" 400 "forged_header" Warn "A protected header was sent in disguise.";
     AmbiguousCredentials "ambiguous_credentials" 400 "ambiguous_credentials" Warn "More than one credential was presented.";
     InvalidBody "invalid_body" 400 "invalid_body" Info "The request body is not valid JSON.";
+    SignOnInvalid "sign_on_invalid" 400 "sign_on_invalid" Info "This sign-on cannot go on. Please begin it again.";
     RequestTimeout "request_timeout" 408 "request_timeout" Info "The request was not received in time.";
     BodyTooLarge "body_too_large" 413 "body_too_large" Info "The request body is too large.";
     TargetTooLong "target_too_long" 414 "target_too_long" Info "The request target is too long.";
@@ -179,6 +188,8 @@ table! {
     InsufficientScope "insufficient_scope" 403 "insufficient_scope" Info "The credential lacks a scope this call needs.";
     ForeignTenant "foreign_tenant" 403 "foreign_tenant" Warn "Another tenant's data cannot be reached.";
     RefusedByService "refused_by_service" 403 "refused" Info "The service behind refused this.";
+    SignOnRefused "sign_on_refused" 403 "sign_on_refused" Warn "The sign-on was refused.";
+    NoRole "no_role" 403 "no_role" Info "The person has no role here.";
     CrossSite "cross_site" 403 "cross_site_request" Warn "The request may come from another site.";
     CorsOrigin "cors_origin" 403 "cors_refused" Info "Pages of this origin may not call here.";
     CorsMethod "cors_method" 403 "cors_refused" Info "Pages may not use this method here.";
@@ -191,6 +202,7 @@ table! {
     UpstreamUnreachable "upstream_unreachable" 502 "upstream_unreachable" Error "The service behind could not be reached.";
     UpstreamTimeout "upstream_timeout" 504 "upstream_timeout" Error "The service behind did not answer in time.";
     UpstreamInvalid "upstream_invalid" 502 "upstream_invalid" Error "The service behind gave an invalid answer.";
+    ProviderFailed "provider_failed" 502 "provider_failed" Error "The identity provider could not be reached.";
     Internal "internal" 500 "internal" Error "Something went wrong.";
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 
 use aws_lc_rs::{digest, hmac};
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 use super::ids::{CredentialId, MAX_ID_LEN, SurfaceName, TenantId};
 
@@ -126,6 +127,8 @@ pub struct Pepper {
     signing: hmac::Key,
     /// Marks values of the configuration. It is a key of its own, since these marks lie beside the audit trail.
     settings: hmac::Key,
+    /// Derives the keys that seal texts ([`sealing_key`](Self::sealing_key)).
+    sealing: hmac::Key,
 }
 
 impl Pepper {
@@ -137,11 +140,13 @@ impl Pepper {
             let marks = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, b"durward key mac").as_ref());
             let signing = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, b"durward signing secrets").as_ref());
             let settings = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, b"durward settings").as_ref());
+            let sealing = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, b"durward sealing").as_ref());
             Self {
                 key,
                 marks,
                 signing,
                 settings,
+                sealing,
             }
         })
     }
@@ -184,6 +189,15 @@ impl Pepper {
         let mut secret = [0; 32];
         secret.copy_from_slice(context.sign().as_ref());
         secret
+    }
+
+    /// The key that seals texts for this purpose (AES-256-GCM). Each purpose has a key of its own, so that a text that was sealed
+    /// for one never opens for another.
+    #[must_use]
+    pub fn sealing_key(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
+        let mut key = Zeroizing::new([0; 32]);
+        key.copy_from_slice(hmac::sign(&self.sealing, purpose.as_bytes()).as_ref());
+        key
     }
 
     /// A mark of the value of one key of the configuration. Who does not know the pepper cannot try values. The name of a key
@@ -432,6 +446,18 @@ mod tests {
         assert_eq!(Fingerprint::from_hex(&f.to_hex()), Some(f));
         assert_eq!(Fingerprint::from_hex("00"), None);
         assert_eq!(Fingerprint::from_hex(&"G".repeat(64)), None);
+    }
+
+    /// What was sealed must open in every later version: values of another implementation.
+    #[test]
+    fn a_sealing_key_is_of_one_pepper_and_one_purpose() {
+        let key = |byte: u8, purpose: &str| *Pepper::new(&[byte; 32]).unwrap().sealing_key(purpose);
+        assert_eq!(
+            Fingerprint::from_bytes(key(7, "provider secrets")).to_hex(),
+            "3cc23846cb4ded573cdcf3d339aa272fad143f7785ebeeff5ba6bc76fe1bd375"
+        );
+        assert_ne!(key(7, "provider secrets"), key(8, "provider secrets"));
+        assert_ne!(key(7, "provider secrets"), key(7, "log-ins"));
     }
 
     #[test]

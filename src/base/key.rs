@@ -292,6 +292,10 @@ pub enum IdKind {
     Account,
     /// A secret that a service signs with.
     Signing,
+    /// An identity provider.
+    Provider,
+    /// A session at an identity provider.
+    SignOn,
 }
 
 impl IdKind {
@@ -304,6 +308,8 @@ impl IdKind {
             Self::Session => "ses_",
             Self::Account => "acc_",
             Self::Signing => "sig_",
+            Self::Provider => "prv_",
+            Self::SignOn => "sgn_",
         }
     }
 }

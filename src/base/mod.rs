@@ -1,5 +1,6 @@
 //! The vocabulary of the domain. No I/O except the clock, which is read here and nowhere else.
 
+pub mod authority;
 pub mod clock;
 pub mod credential;
 pub mod denial;

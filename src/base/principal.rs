@@ -11,9 +11,10 @@ mod claims;
 mod records;
 mod roles;
 
-pub use claims::{ClaimValue, RecordClaims};
+pub use claims::{ClaimValue, MAX_CLAIMS, RecordClaims};
 pub use records::{
-    CredentialRecord, CredentialState, Extras, IdleTimeout, MAX_ANCESTORS, Parent, PasswordHash, TENANT_SURFACE, TenantRecord,
+    CredentialRecord, CredentialState, Extras, IdleTimeout, MAX_ANCESTORS, MAX_SETTINGS, PROVIDER_SETTINGS_SURFACE, PROVIDER_SURFACE,
+    Parent, PasswordHash, RESERVED_SURFACES, SIGN_ON_SURFACE, TENANT_SURFACE, TenantRecord,
 };
 pub use roles::{MAX_ROLES, RoleRecord, Roles};
 
@@ -75,6 +76,14 @@ impl Facts {
             self.credential.extras.is_some(),
         );
         std::hint::black_box((texts, records));
+    }
+
+    /// The record that the credential hangs on, with the records above it. For a session by sign-on this is the person:
+    /// a sign-on stands for nobody and is passed through.
+    #[must_use]
+    pub fn hangs_on(&self) -> Option<(&CredentialRecord, &[CredentialRecord])> {
+        let passed = self.ancestors.iter().take_while(|record| record.is_sign_on()).count();
+        self.ancestors.get(passed..)?.split_first()
     }
 
     /// Whether both hold the same records, whenever they were read.

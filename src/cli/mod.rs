@@ -25,6 +25,7 @@ mod keys;
 mod output;
 mod password;
 mod peppers;
+mod providers;
 mod roles;
 mod serve;
 mod sessions;
@@ -43,9 +44,12 @@ use events::EventArgs;
 use explain::ExplainArgs;
 use keys::KeyCommand;
 use peppers::PepperCommand;
+use providers::ProviderCommand;
 use roles::RoleCommand;
 use sessions::SessionCommand;
 use tenants::TenantCommand;
+
+use crate::sign_on::saml;
 
 /// An authentication gateway with a proven revocation bound.
 #[derive(Debug, Parser)]
@@ -95,6 +99,9 @@ pub(crate) enum Command {
     /// Make, list and change roles.
     #[command(subcommand)]
     Roles(RoleCommand),
+    /// Make, list, change and delete the identity providers of tenants, for single sign-on.
+    #[command(subcommand)]
+    Providers(Box<ProviderCommand>),
     /// List sessions, and end them.
     #[command(subcommand)]
     Sessions(SessionCommand),
@@ -126,6 +133,9 @@ pub(crate) enum Command {
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
         listen: SocketAddr,
     },
+    /// Verify one SAML message in a confined process; the gateway starts it.
+    #[command(name = saml::child::SUBCOMMAND, hide = true)]
+    SamlVerifier,
 }
 
 /// Runs a command line (with the program's name first) and answers how the process ends.
@@ -159,6 +169,7 @@ fn dispatch(cli: &Cli, printer: &Printer) -> Result<(), Failure> {
         Command::Keys(command) => keys::run(&OperatorClient::of_config(&cli.config)?, command, printer),
         Command::Accounts(command) => accounts::run(&OperatorClient::of_config(&cli.config)?, command, printer),
         Command::Roles(command) => roles::run(&OperatorClient::of_config(&cli.config)?, command, printer),
+        Command::Providers(command) => providers::run(&OperatorClient::of_config(&cli.config)?, command, printer),
         Command::Sessions(command) => sessions::run(&OperatorClient::of_config(&cli.config)?, command, printer),
         Command::Peppers { command } => peppers::run(&OperatorClient::of_config(&cli.config)?, command.as_ref(), printer),
         Command::Gateways => events::gateways(&OperatorClient::of_config(&cli.config)?, printer),
@@ -175,6 +186,7 @@ fn dispatch(cli: &Cli, printer: &Printer) -> Result<(), Failure> {
             printer.print(&status, |out| output::status(out, &status))
         }
         Command::SampleUpstream { listen } => demo::sample_upstream::run(*listen),
+        Command::SamlVerifier => saml::child::run().map_err(|error| Failure::new(Exit::Failed, error.to_string())),
     }
 }
 

@@ -39,6 +39,7 @@ fn move_all(client: &OperatorClient, printer: &Printer) -> Result<(), Failure> {
         let query = after.map(|after| format!("?after={after}")).unwrap_or_default();
         let part: MovedAccounts = client.post(&format!("/v1/peppers/move{query}"), &())?;
         all.moved += part.moved;
+        all.resealed += part.resealed;
         all.taken.extend(part.taken);
         all.next = part.next;
         if all.next.is_none() {
@@ -47,6 +48,13 @@ fn move_all(client: &OperatorClient, printer: &Printer) -> Result<(), Failure> {
     }
     printer.print(&all, |out| {
         writeln!(out, "{} accounts moved to the first pepper", all.moved)?;
+        if all.resealed > 0 {
+            writeln!(
+                out,
+                "secrets of {} identity providers are sealed under the first pepper",
+                all.resealed
+            )?;
+        }
         let mut taken = all.taken.iter();
         taken.try_for_each(|id| writeln!(out, "{id} stays: another account has its address"))
     })?;
@@ -65,11 +73,12 @@ fn table(out: &mut dyn io::Write, uses: &PepperUses) -> io::Result<()> {
             view.mark.clone(),
             view.credentials.to_string(),
             view.accounts.to_string(),
+            view.providers.to_string(),
             ends(view),
             when(view),
         ]
     });
-    let heads = ["PEPPER", "KEYS", "ACCOUNTS", "LAST ONE ENDS", "CAN BE DROPPED"];
+    let heads = ["PEPPER", "KEYS", "ACCOUNTS", "PROVIDERS", "LAST ONE ENDS", "CAN BE DROPPED"];
     output::table(out, heads, &rows.collect::<Vec<_>>())?;
     if uses.unlisted > 0 {
         writeln!(
@@ -96,10 +105,13 @@ fn when(view: &PepperView) -> String {
         _ if view.first => "no: new credentials are made under it".into(),
         Some("now") => format!("now: durward peppers drop {mark}"),
         Some(end) => format!("at {end}, or when they are rotated: durward keys list --pepper {mark}"),
-        None if view.credentials == 0 => "when the accounts are moved: durward peppers move".into(),
-        None if view.accounts == 0 => format!("when {} keys are rotated: durward keys list --pepper {mark}", view.credentials),
+        None if view.credentials == 0 && view.providers == 0 => "when the accounts are moved: durward peppers move".into(),
+        None if view.credentials == 0 => "when accounts and providers' secrets are moved: durward peppers move".into(),
+        None if view.accounts + view.providers == 0 => {
+            format!("when {} keys are rotated: durward keys list --pepper {mark}", view.credentials)
+        }
         None => format!(
-            "when {} keys are rotated (durward keys list --pepper {mark}) and the accounts moved (durward peppers move)",
+            "when {} keys are rotated (durward keys list --pepper {mark}) and the rest moved (durward peppers move)",
             view.credentials
         ),
     }

@@ -17,6 +17,7 @@ use crate::snapshot::LogFormat;
 use crate::telemetry::diagnostics::{Diagnostics, DiagnosticsFormat};
 
 mod chores;
+mod confinement;
 mod identity;
 mod metrics;
 
@@ -62,6 +63,7 @@ pub(crate) fn start(config: &Path, lines: AccessLines, printer: &Printer) -> Res
     let control = control_runtime().map_err(failed)?;
     let started = control.block_on(async {
         survive_long_files()?;
+        confinement::check(&loaded).await?;
         Process::start(loaded, &diagnostics.panics(), lines).await
     });
     match started {

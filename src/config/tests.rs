@@ -19,6 +19,7 @@ mod limits;
 mod log_in;
 mod mistakes;
 mod secrets;
+mod sign_on;
 mod store;
 mod surfaces;
 

@@ -103,13 +103,13 @@ impl<T: Into<Unproven>> From<T> for Unverified<'_> {
     }
 }
 
-/// The parts of a token, before any of it is verified.
-struct TokenParts<'t> {
-    algorithm: String,
+/// The parts of a signed token, before any of it is verified.
+pub(crate) struct TokenParts<'t> {
+    pub(crate) algorithm: String,
     kid: Option<String>,
     token_type: Option<String>,
     signed: &'t [u8],
-    payload: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
     signature: Vec<u8>,
 }
 
@@ -130,19 +130,16 @@ impl ExternalRules {
         let parts = TokenParts::of(token)?;
         let claims = JsonObject::parse(&parts.payload)?;
         let issuer = self.find_issuer(&claims).ok_or(TokenFault::UnknownIssuer)?;
-        if !issuer.takes_type(parts.token_type.as_deref()) {
+        if !issuer.takes_type(parts.token_type()) {
             return Err(TokenFault::WrongType.into());
         }
         let Some(set) = issuer.keys.usable(now.boot) else {
             return Err(issuer.want_key(TokenFault::NoKeys));
         };
-        let mut keys = match set.find(parts.kid.as_deref(), &parts.algorithm) {
-            Ok(keys) => keys,
-            Err(KeyMiss::UnknownKid) if issuer.keys.url().is_some() => return Err(issuer.want_key(TokenFault::UnknownKey)),
-            Err(miss) => return Err(miss.fault().into()),
+        let mark = match parts.find_key(&set) {
+            Err(TokenFault::UnknownKey) if issuer.keys.url().is_some() => return Err(issuer.want_key(TokenFault::UnknownKey)),
+            found => found?,
         };
-        let key = keys.find(|key| key.verifies(parts.signed, &parts.signature));
-        let mark = key.ok_or(TokenFault::BadSignature)?.mark();
         let claims = self.read_claims(issuer, mark, &claims, now.wall)?;
         if now.wall >= claims.expires_at.plus(self.skew()) {
             return Err(Denial::ExpiredCredential.into());
@@ -235,6 +232,13 @@ impl ExternalRules {
     }
 }
 
+/// Whether a `typ` is this type: media types may stand without `application/`, in any case (RFC 7515, section 4.1.9).
+pub(crate) fn is_type(named: &str, expected: &str) -> bool {
+    let prefixed = named.get(..12).is_some_and(|begin| begin.eq_ignore_ascii_case("application/"));
+    let short = if prefixed { &named[12..] } else { named };
+    short.eq_ignore_ascii_case(expected)
+}
+
 /// Whether a claim is this text, or a number or truth value in this notation.
 fn says(value: &JsonValue<'_>, wanted: &str) -> bool {
     match value {
@@ -264,15 +268,9 @@ impl ExternalIssuer {
     }
 
     fn takes_type(&self, named_type: Option<&str>) -> bool {
-        // RFC 7515, section 4.1.9: media types without `application/`, in any case.
-        let is = |named_type: &str, expected: &str| {
-            let short = named_type.get(..12).filter(|begin| begin.eq_ignore_ascii_case("application/"));
-            let named_type = short.map_or(named_type, |begin| &named_type[begin.len()..]);
-            named_type.eq_ignore_ascii_case(expected)
-        };
         match &self.token_type {
-            Some(wanted) => named_type.is_some_and(|named_type| is(named_type, wanted)),
-            None => named_type.is_none_or(|named_type| USUAL_TYPES.iter().any(|usual| is(named_type, usual))),
+            Some(wanted) => named_type.is_some_and(|named_type| is_type(named_type, wanted)),
+            None => named_type.is_none_or(|named_type| USUAL_TYPES.iter().any(|usual| is_type(named_type, usual))),
         }
     }
 
@@ -303,7 +301,7 @@ impl ExternalIssuer {
 
 impl<'t> TokenParts<'t> {
     /// Splits a compact serialisation into its parts (RFC 7515, section 7.1). [`UNSUPPORTED`] members are refused.
-    fn of(token: &'t [u8]) -> Result<Self, TokenFault> {
+    pub(crate) fn of(token: &'t [u8]) -> Result<Self, TokenFault> {
         let (header, payload, signature) = split(token).ok_or(TokenFault::Form)?;
         let decode = |part: &[u8]| URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenFault::Form);
         let json = decode(header)?;
@@ -332,5 +330,20 @@ impl<'t> TokenParts<'t> {
             payload: decode(payload)?,
             signature,
         })
+    }
+
+    /// The `typ` of the header.
+    pub(crate) fn token_type(&self) -> Option<&str> {
+        self.token_type.as_deref()
+    }
+
+    /// The key of the set that has signed the token.
+    ///
+    /// # Errors
+    /// [`TokenFault::UnknownKey`] for a `kid` that no key has; a newer set may have it. Other faults are final.
+    pub(crate) fn find_key(&self, set: &KeySet) -> Result<KeyMark, TokenFault> {
+        let mut keys = set.find(self.kid.as_deref(), &self.algorithm).map_err(KeyMiss::fault)?;
+        let key = keys.find(|key| key.verifies(self.signed, &self.signature));
+        Ok(key.ok_or(TokenFault::BadSignature)?.mark())
     }
 }

@@ -330,6 +330,16 @@ fn find_cookie<'h>(fields: &'h Fields, name: &str) -> Result<Option<&'h [u8]>, D
     Ok(found)
 }
 
+/// The cookies whose names begin with `prefix`, with their values, as many as a browser keeps. A name with white space
+/// before its `=` is none: the service behind might read it as another one.
+pub fn cookies_beginning<'h>(fields: &'h Fields, prefix: &'h str) -> impl Iterator<Item = (&'h [u8], &'h [u8])> {
+    each_cookie(fields).take(MAX_COOKIES).filter_map(move |cookie| {
+        let at = memchr::memchr(b'=', cookie)?;
+        let (name, value) = (cookie.get(..at)?, cookie.get(at + 1..)?);
+        (name.starts_with(prefix.as_bytes()) && trim(name) == name).then_some((name, value))
+    })
+}
+
 /// Every cookie pair, without the white space (SP and HTAB) around it.
 fn each_cookie(fields: &Fields) -> impl Iterator<Item = &[u8]> {
     fields

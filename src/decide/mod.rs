@@ -1,5 +1,6 @@
 //! Pure decisions: facts and `now` in, a value out. No I/O, no clock, no `.await`.
 
+pub mod accept;
 pub mod audit;
 pub mod authorize;
 pub mod cors;
@@ -11,6 +12,7 @@ pub mod kinds;
 pub mod method;
 pub mod peer;
 pub mod rate;
+pub mod return_to;
 pub mod route;
 #[cfg(test)]
 pub(crate) mod samples;

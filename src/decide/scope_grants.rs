@@ -37,7 +37,7 @@ impl ScopeGrants {
     /// The scopes that the record of these facts may use now:
     ///
     /// - its own scopes, and those of its roles as they are now,
-    /// - reduced to the effective scopes of each record above it,
+    /// - reduced to the effective scopes of each record above it (those of a sign-on are those of its person),
     /// - and the scopes that the route which made it gave by `grants`, which no parent bounds.
     ///
     /// `None` if these are exactly the record's own scopes, as for every record without roles and parent.
@@ -61,15 +61,19 @@ impl ScopeGrants {
         stored: &[RoleRecord],
     ) -> Cow<'r, ScopeSet> {
         let own = self.own_grant(record, stored);
-        if record.parent().is_none() {
+        if record.parent().is_none() && !record.is_sign_on() {
             return own;
         }
-        // At most three records stand above a record, which bounds the recursion. If the parent that a record names
-        // is missing, it has no scopes.
+        // At most MAX_ANCESTORS records stand above a record, which bounds the recursion. If the parent that a record
+        // names is missing, it has no scopes.
         let bound = match above.split_first() {
             Some((parent, above)) => self.effective_scopes_of(parent, above, stored),
             None => Cow::default(),
         };
+        // A sign-on is the person's session elsewhere and has no scopes of its own.
+        if record.is_sign_on() {
+            return bound;
+        }
         if bound.covers(&own) {
             return own;
         }

@@ -16,8 +16,8 @@ use crate::base::principal::{KeyMark, TokenClaims};
 
 use super::surface::MAX_SKEW;
 
-pub(super) mod claims;
-pub(super) mod json;
+pub(crate) mod claims;
+pub(crate) mod json;
 #[cfg(test)]
 mod tests;
 

@@ -6,10 +6,12 @@ use crate::base::denial::{DENIALS, Denial, FieldErrors};
 use crate::decide::method::Method;
 
 pub mod answer;
+pub mod page;
 pub mod pieces;
 pub mod spec;
 pub mod template;
 
+use page::RenderedPage;
 use pieces::{Detailed, Piece, splice};
 use spec::DialectSpec;
 
@@ -84,6 +86,21 @@ pub struct Refusal {
     /// Further fields (`WWW-Authenticate`, `Retry-After`, `Cache-Control`, configured ones).
     pub fields: Vec<(Bytes, Bytes)>,
     pub body: Bytes,
+}
+
+impl Refusal {
+    /// Shows this page in the place of the body, with the same status.
+    pub fn show(&mut self, page: RenderedPage) {
+        self.body = page.body;
+        for (name, value) in page.fields {
+            if name == "Content-Type" {
+                self.content_type = value.into();
+            } else {
+                self.fields.retain(|(own, _)| !own.eq_ignore_ascii_case(name.as_bytes()));
+                self.fields.push((name.into(), value.into()));
+            }
+        }
+    }
 }
 
 impl Dialect {

@@ -59,7 +59,8 @@ pub(super) fn refresh(
         return;
     };
     // If signing fails, the next request tries again. The present token still works.
-    let (record, parent) = (&principal.facts.credential, principal.facts.ancestors.first());
+    // The `sub` of a session names the person, and never the sign-on that the session hangs on.
+    let (record, parent) = (&principal.facts.credential, principal.facts.hangs_on().map(|(parent, _)| parent));
     let Ok(Some(renewed)) = renew(rules, record, parent, claims.expires_at, end) else {
         return;
     };

@@ -7,9 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::base::denial::Denial;
+use crate::decide::accept::AnswerForm;
 use crate::decide::method::Method;
-use crate::decide::route::{Access, Route, Trailers};
+use crate::decide::route::{Access, Destination, Route, Trailers};
 use crate::dialect::RefusalContext;
+use crate::dialect::page::{HtmlPage, RenderedPage, refusal_words};
 use crate::issue::call::Issued;
 use crate::limit;
 use crate::snapshot::Snapshot;
@@ -226,8 +228,14 @@ pub(super) fn refusal<B>(
         details: refused.details.as_deref(),
         retry_after: refused.retry_after,
     };
-    let refusal = dialect.render(refused.denial, &refusal_context);
+    let mut refusal = dialect.render(refused.denial, &refusal_context);
+    if let Some(page) = page_of(snapshot, route, refused.denial, head, access.request_id()) {
+        refusal.show(page);
+    }
     access.note_denial(refused.denial);
+    if let Some(cause) = &refused.cause {
+        access.note_cause(cause);
+    }
     access.note_status(refusal.status);
     let mut fields = Fields::default();
     fields.push(b"Content-Type", &refusal.content_type);
@@ -273,12 +281,33 @@ pub(super) fn refusal<B>(
     }
 }
 
+/// The page for a refusal that people see: of a step of single sign-on, in a browser.
+fn page_of(snapshot: &Snapshot, route: Option<&Route>, denial: Denial, head: &RequestHead, request_id: &str) -> Option<RenderedPage> {
+    let Some(Destination::Served(index)) = route.map(|route| route.destination) else {
+        return None;
+    };
+    let sign_on = snapshot.served_routes.get(index.0)?.action.sign_on()?;
+    if !sign_on.step.is_seen_by_people() || AnswerForm::preferred(&head.fields) != AnswerForm::Html {
+        return None;
+    }
+    let settings = snapshot.sign_on.as_deref()?;
+    let (title, lines) = refusal_words(denial, &settings.contact);
+    let page = HtmlPage {
+        title,
+        lines,
+        request_id: Some(request_id),
+        ..HtmlPage::default()
+    };
+    page.render().ok()
+}
+
 /// Answers a request of a served route. No cache may store the response.
 pub(super) fn issued<B>(mut access: AccessRecord, examined: &Examined<'_>, issued: Issued) -> GatewayResponse<B> {
     access.note_status(issued.status);
     access.note_done(&issued.done);
     let mut fields = Fields::default();
-    if issued.body.is_some() {
+    let has_type = issued.fields.iter().any(|(name, _)| name == "Content-Type");
+    if issued.body.is_some() && !has_type {
         fields.push(b"Content-Type", b"application/json");
     }
     fields.push(b"Cache-Control", b"no-store");

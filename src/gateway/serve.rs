@@ -10,16 +10,18 @@ use crate::base::credential::Credential;
 use crate::base::denial::Denial;
 use crate::base::ids::CredentialId;
 use crate::base::scope::Mode;
+use crate::decide::accept::AnswerForm;
 use crate::decide::authorize::{AccessRequest, Carried, Permit, Reauthorization, authorize, ends_at, reauthorize};
-use crate::decide::extract::{Extracted, extract, extract_pair};
+use crate::decide::extract::{Extracted, cookies_beginning, extract, extract_pair};
 use crate::decide::method::Method;
 use crate::decide::route::{Access, Route, ServedRouteIndex};
 use crate::decide::surface::{AccountFields, BodyField, Carry, SessionRecord, Surface, SurfaceIndex};
 use crate::issue::body::{Media, ParsedBody, check_media_type};
-use crate::issue::call::{AdmittedCaller, IssueError, Issued, PathValues, ServedCall};
+use crate::issue::call::{AdmittedCaller, BrowserRequest, IssueError, Issued, PathValues, ServedCall};
 use crate::issue::fields::CheckedBody;
 use crate::issue::form;
 use crate::resolver::Resolved;
+use crate::sign_on::log_in_record::LOG_IN_COOKIE;
 use crate::snapshot::body_schema::{BodySchema, Forms, UnreadableBody};
 use crate::snapshot::served_route::{Action, Hook, ServedRoute, When};
 use crate::wire::body::{BodyError, Chunk, RequestBody};
@@ -37,6 +39,7 @@ impl From<IssueError> for RequestRefusal {
     fn from(stop: IssueError) -> Self {
         Self {
             details: stop.details,
+            cause: stop.cause,
             // Rounded up, so that a client that waits this long is not refused again.
             retry_after: stop.retry_after.map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
             ..Self::from(stop.denial)
@@ -196,6 +199,10 @@ async fn admit<B: RequestBody + Unpin>(
         // A page of another site can send such requests without proof. The configuration refuses such routes.
         return Err(Denial::MethodNotAllowed.into());
     }
+    if method == Method::Head && served_route.action.sign_on().is_some() {
+        // A sign-on goes on by a request for its answer, and not by one that only asks about it.
+        return Err(Denial::MethodNotAllowed.into());
+    }
     let Some((index, surface)) = body_surface(&snapshot.surfaces, route) else {
         let permit = permit(context, examined, access).await?;
         return Ok((permit, read_checked(context, served_route, body).await?));
@@ -239,10 +246,8 @@ fn make_call(
 ) -> ServedCall {
     let snapshot = &context.view.snapshot;
     let caller = permit.principal().zip(access.surface());
-    let replaced = snapshot
-        .served_routes
-        .get(input.served_route.0)
-        .and_then(|served_route| replaced_session(context, served_route, access));
+    let served_route = snapshot.served_routes.get(input.served_route.0);
+    let replaced = served_route.and_then(|served_route| replaced_session(context, served_route, access));
     ServedCall {
         snapshot: snapshot.clone(),
         served_route: input.served_route,
@@ -258,6 +263,7 @@ fn make_call(
         address: examined.origin.client,
         request_id: access.request_id().to_owned(),
         hook: input.hook_values.clone(),
+        browser: served_route.and_then(|served_route| browser_request(context, served_route)),
     }
 }
 
@@ -404,17 +410,32 @@ fn decide(
     Ok(permit)
 }
 
+/// What a step of single sign-on reads of the request besides.
+fn browser_request(context: RequestContext<'_>, served_route: &ServedRoute) -> Option<Box<BrowserRequest>> {
+    served_route.action.sign_on()?;
+    let fields = &context.head.fields;
+    let kept = cookies_beginning(fields, LOG_IN_COOKIE).filter_map(|(name, value)| {
+        let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(str::to_owned);
+        text(name).zip(text(value))
+    });
+    Some(Box::new(BrowserRequest {
+        log_in_records: kept.collect(),
+        form: AnswerForm::preferred(fields),
+    }))
+}
+
 /// The session whose cookie is about to be replaced by a new one, if it is valid and has a record of its own.
 fn replaced_session(context: RequestContext<'_>, served_route: &ServedRoute, access: &AccessRecord) -> Option<CredentialId> {
-    let Action::Mint {
-        mints,
-        cookie: Some(cookie),
-        ..
-    } = &served_route.action
-    else {
-        return None;
+    let index = match &served_route.action {
+        Action::Mint {
+            mints,
+            cookie: Some(cookie),
+            ..
+        } => mints.get(*cookie)?.surface,
+        // The session of a sign-on is always set as a cookie.
+        Action::SignOn(route) => route.step.mints().first()?.surface,
+        _ => return None,
     };
-    let index = mints.get(*cookie)?.surface;
     let surfaces = &context.view.snapshot.surfaces;
     let session = surfaces.get(index.0)?.kind.session().filter(|s| s.record == SessionRecord::Own)?;
     let extracted: Extracted<'_> = extract(&context.head.fields, surfaces, &[index]).ok()?;

@@ -9,6 +9,7 @@ use crate::base::denial::{Denial, FieldErrors};
 use crate::base::ids::CredentialId;
 use crate::base::principal::{ClaimValue, CredentialRecord, Principal};
 use crate::base::scope::ScopeSet;
+use crate::decide::accept::AnswerForm;
 use crate::decide::route::ServedRouteIndex;
 use crate::decide::surface::{Surface, SurfaceIndex};
 use crate::snapshot::Snapshot;
@@ -21,7 +22,7 @@ use super::throttle::TooManyAttempts;
 use crate::snapshot::served_route::{RecordFact, ServedRoute, TextOrList, ValueSource};
 
 /// A call whose caller was admitted and whose body fits the schema.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ServedCall {
     /// The configuration that the call is judged by.
     pub snapshot: Arc<Snapshot>,
@@ -41,6 +42,25 @@ pub struct ServedCall {
     /// The answer of the service that the hook asked before the step; `null` without a hook, or if the service could
     /// not answer.
     pub hook: Arc<serde_json::Value>,
+    /// What a step of single sign-on reads of the request besides; `None` for other actions.
+    pub browser: Option<Box<BrowserRequest>>,
+}
+
+/// What a step of single sign-on reads of a browser's request besides its query and its body.
+#[derive(Clone, Default)]
+pub struct BrowserRequest {
+    /// Log-in records that the browser keeps: the names of their cookies, and their sealed values.
+    pub log_in_records: Vec<(String, String)>,
+    /// Whether people or programs read the answer.
+    pub form: AnswerForm,
+}
+
+impl std::fmt::Debug for BrowserRequest {
+    /// Shows no cookie's value.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<&str> = self.log_in_records.iter().map(|(name, _)| name.as_str()).collect();
+        write!(f, "BrowserRequest({names:?}, {:?})", self.form)
+    }
 }
 
 /// The caller as `authorize` admitted it.
@@ -56,7 +76,7 @@ pub struct AdmittedCaller {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Issued {
     pub status: u16,
-    /// Header fields besides `Content-Type` and `Cache-Control`.
+    /// Header fields besides `Cache-Control`, and besides `Content-Type` if the body is JSON.
     pub fields: Vec<(String, String)>,
     pub body: Option<Vec<u8>>,
     /// The action and the records it concerned, for the access line. It never holds a secret.
@@ -84,6 +104,19 @@ pub struct IssueError {
     /// Whether facts that the call rests on changed before its write. When it is judged again, the call may succeed,
     /// or be refused for another reason.
     pub stale: bool,
+    /// What exactly was wrong with a sign-on.
+    pub cause: Option<Box<RefusalCause>>,
+}
+
+/// Why exactly a sign-on was refused. It holds no secret, and the caller is not told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusalCause {
+    /// The word in logs and in the audit trail.
+    pub label: &'static str,
+    /// A sentence that an administrator can act on.
+    pub words: String,
+    /// The identity provider, if it is known.
+    pub provider: Option<CredentialId>,
 }
 
 impl From<Denial> for IssueError {
@@ -93,6 +126,7 @@ impl From<Denial> for IssueError {
             details: None,
             retry_after: None,
             stale: false,
+            cause: None,
         }
     }
 }
@@ -236,8 +270,10 @@ impl AdmittedCaller {
         match fact {
             RecordFact::Scopes => Some(list(self.scopes())),
             RecordFact::Subject => self.principal.subject().map(|s| TextOrList::Text(s.as_str().to_owned())),
+            // An identity provider has a name too, which is no name of a person.
             RecordFact::Login | RecordFact::Name | RecordFact::Claim(_) => std::iter::once(&facts.credential)
                 .chain(&facts.ancestors)
+                .filter(|record| !record.is_provider())
                 .find_map(|record| record_fact(record, fact)),
             RecordFact::Id | RecordFact::Tenant | RecordFact::Mode => record_fact(&facts.credential, fact),
         }

@@ -22,12 +22,16 @@ use super::fields::FieldRule;
 use super::password::{PasswordError, Passwords, Requester};
 use super::throttle::Throttle;
 use super::trail_reader::TrailReader;
+use crate::sign_on::directory::ProviderDirectory;
+use crate::sign_on::oidc_providers::OidcProviders;
+use crate::sign_on::saml::SamlVerifier;
 use crate::snapshot::served_route::{Action, ValueSource};
 
 mod accounts;
 mod entries;
 mod mint;
 mod records;
+mod sign_on;
 #[cfg(test)]
 mod tests;
 
@@ -62,6 +66,12 @@ pub struct Engine {
     limits: RecordLimits,
     /// Reads the audit trail, if there is one.
     trail: Option<TrailReader>,
+    /// Which tenant has which identity providers.
+    directory: ProviderDirectory,
+    /// What is known of OpenID Connect providers.
+    oidc: OidcProviders,
+    /// Verifies messages of SAML providers in processes of their own.
+    saml: SamlVerifier,
 }
 
 impl std::fmt::Debug for Engine {
@@ -82,6 +92,9 @@ impl Engine {
         trail: Option<TrailReader>,
     ) -> Arc<Self> {
         Arc::new(Self {
+            directory: ProviderDirectory::new(store.clone(), clock.clone()),
+            oidc: OidcProviders::new(clock.clone()),
+            saml: SamlVerifier::of_this_program(),
             store,
             peppers,
             clock,
@@ -219,6 +232,7 @@ impl Engine {
                 };
                 self.set_password(call, &change).await
             }
+            Action::SignOn(route) => self.take_sign_on_step(call, route).await,
         }
     }
 

@@ -44,6 +44,9 @@ pub struct ParentRecord {
     pub record: CredentialRecord,
     /// The scopes that the parent may use now.
     pub may: ScopeSet,
+    /// The sign-on of the person `record`, if the new record hangs on it. The new record ends with both, and says of itself
+    /// what it says of a person's record.
+    pub sign_on: Option<CredentialRecord>,
 }
 
 /// Whether the record of a new credential is stored.
@@ -96,8 +99,9 @@ pub fn make(call: &ServedCall, mint: &Mint, ready: MintInputs<'_>) -> Result<Min
     let fingerprint = login
         .as_ref()
         .map_or(blank.fingerprint, |login| login_fingerprint(ready.pepper, &surface.name, login));
+    let sign_on = ready.parent.and_then(|base| base.sign_on.as_ref());
     let extras = Extras {
-        parent: parent.map(|parent| Parent {
+        parent: sign_on.or(parent).map(|parent| Parent {
             surface: parent.surface.clone(),
             id: parent.id.clone(),
         }),
@@ -111,6 +115,7 @@ pub fn make(call: &ServedCall, mint: &Mint, ready: MintInputs<'_>) -> Result<Min
         password: ready.password,
         granted: parent.map(|_| scopes.intersection(&mint.grants)),
         description: find_line(call, mint.description.as_ref(), parent, MAX_DESCRIPTION)?,
+        settings: None,
     };
     let lifetime = find_lifetime(call, &mint.lifetime)?.or_else(|| token_lifetime(surface));
     let record = CredentialRecord {
@@ -119,7 +124,11 @@ pub fn make(call: &ServedCall, mint: &Mint, ready: MintInputs<'_>) -> Result<Min
         mode,
         scopes,
         name: find_line(call, mint.name.as_ref(), parent, MAX_NAME)?,
-        expires_at: end_of(ready.now, lifetime, parent.and_then(|parent| parent.expires_at)),
+        expires_at: end_of(
+            ready.now,
+            lifetime,
+            parent.into_iter().chain(sign_on).filter_map(|above| above.expires_at).min(),
+        ),
         extras: extras.boxed(),
         ..blank
     };

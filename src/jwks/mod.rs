@@ -14,8 +14,8 @@ use crate::decide::rate::{Rate, RateVerdict, Window};
 use crate::snapshot::{SharedSnapshot, Snapshot};
 
 mod fetch;
-mod guard;
 
+pub use fetch::KEY_SET_ANSWER;
 use fetch::{FetchError, fetch};
 
 /// Fetches, and look-ups of names, at a time.

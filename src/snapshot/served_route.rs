@@ -13,6 +13,7 @@ use crate::decide::surface::SurfaceIndex;
 use crate::dialect::answer::AnswerTemplate;
 
 use super::body_schema::BodySchema;
+use super::sign_on_route::SignOnRoute;
 
 /// A served route: it reads a body, acts, and answers.
 #[derive(Debug)]
@@ -90,6 +91,8 @@ pub enum Action {
         /// Scopes that the account may hold although the caller lacks them.
         grants: ScopeSet,
     },
+    /// A step of single sign-on.
+    SignOn(Box<SignOnRoute>),
 }
 
 impl Action {
@@ -97,6 +100,7 @@ impl Action {
     pub fn mints(&self) -> &[Mint] {
         match self {
             Self::Mint { mints, .. } => mints,
+            Self::SignOn(route) => route.step.mints(),
             Self::List { .. }
             | Self::Revoke { .. }
             | Self::Rotate { .. }
@@ -110,9 +114,30 @@ impl Action {
     }
 
     /// Whether the action changes anything. If it does, the route needs a method that may change something.
+    ///
+    /// A sign-on is begun and finished by a GET of the browser. What it changes is bound to that browser by a cookie
+    /// of its own, so that no page of another site can finish one (docs/threats.md B4).
     #[must_use]
-    pub const fn changes(&self) -> bool {
-        !matches!(self, Self::List { .. } | Self::ListRoles | Self::ListScopes | Self::Audit)
+    pub fn changes(&self) -> bool {
+        match self {
+            Self::List { .. } | Self::ListRoles | Self::ListScopes | Self::Audit => false,
+            Self::SignOn(route) => route.step.method() != "GET",
+            Self::Mint { .. }
+            | Self::Revoke { .. }
+            | Self::Rotate { .. }
+            | Self::SetRoles { .. }
+            | Self::LogOut { .. }
+            | Self::SetPassword { .. } => true,
+        }
+    }
+
+    /// The step of single sign-on, if it is one.
+    #[must_use]
+    pub fn sign_on(&self) -> Option<&SignOnRoute> {
+        match self {
+            Self::SignOn(route) => Some(route),
+            _ => None,
+        }
     }
 }
 
@@ -201,6 +226,8 @@ pub enum ParentSource {
     Caller,
     /// The parent of the caller's record.
     CallersParent,
+    /// The person who signs on.
+    Person,
     /// A record that this call made before: an index into the mints, smaller than the own one.
     Minted(usize),
     /// A record of the caller's tenant that is in force; otherwise 404 `not_found`.
@@ -277,7 +304,7 @@ pub enum Sessions {
 /// The answer to a successful action. `Cache-Control: no-store` is always added.
 #[derive(Debug)]
 pub struct AnswerSpec {
-    /// The status: 200, 201, 202 or 204.
+    /// The status: 200, 201, 202 or 204. A step of single sign-on chooses its own.
     pub status: u16,
     /// The body; `None`, and always with 204: no body. It is rendered before anything is stored, so that an answer
     /// that cannot be rendered makes nothing.

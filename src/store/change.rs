@@ -1,12 +1,16 @@
 //! What a change does to a record: one pure rule that every store applies, so that they cannot differ.
 
+use std::sync::Arc;
+
 use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{CredentialId, RoleId, TenantId, is_valid_id};
 use crate::base::principal::{CredentialRecord, CredentialState, MAX_ANCESTORS, MAX_ROLES, Parent, RoleRecord, TenantRecord};
 
 use super::codec::CodecError;
-use super::{ChangeError, CredentialChange, EventSubject, MAX_NEW, NewRecords, RecordLimits, RoleChange, StoreError, TenantState};
+use super::{
+    ChangeError, CredentialChange, EventSubject, MAX_MARKS, MAX_NEW, NewRecords, RecordLimits, RoleChange, StoreError, TenantState,
+};
 
 #[cfg(test)]
 mod tests;
@@ -73,11 +77,35 @@ pub(super) fn change_credential(
             }
             changed.extras_mut().roles = roles;
         }
+        (CredentialChange::SetScopes(scopes), _) => {
+            if !has_changing_scopes(record) {
+                return Err(ChangeError::Conflict(format!(
+                    "the scopes of the credential {} do not change: only those of identity providers and of their people do",
+                    record.id
+                )));
+            }
+            if *scopes == record.scopes {
+                return Ok(ChangeOutcome::Unchanged);
+            }
+            changed.scopes = scopes.clone();
+        }
         (CredentialChange::SetPassword(hash), _) => changed.extras_mut().password = Some(hash.clone()),
+        (CredentialChange::SetSettings(settings), _) => {
+            if record.settings() == Some(settings) {
+                return Ok(ChangeOutcome::Unchanged);
+            }
+            // The codec refuses settings on any other record, and settings that are too long.
+            changed.extras_mut().settings = Some(Arc::clone(settings));
+        }
     }
     changed.extras = changed.extras.and_then(|extras| extras.boxed());
     changed.epoch = next_epoch(record.epoch)?;
     Ok(ChangeOutcome::Changed(changed))
+}
+
+/// Whether the scopes of a record may be replaced. A key has for life the scopes that it was made with.
+pub(super) fn has_changing_scopes(record: &CredentialRecord) -> bool {
+    record.is_provider() || record.is_person_of_provider()
 }
 
 /// Makes a tenant active or inactive.
@@ -359,6 +387,13 @@ pub(super) fn too_many_credentials(tenant: &TenantId, limits: Option<RecordLimit
     let most = limits.map_or(0, |limits| limits.credentials);
     ChangeError::Full(format!(
         "the tenant {tenant} has {most} credentials, which is the most (`[limits] credentials`)"
+    ))
+}
+
+/// There are as many marks as may be.
+pub(super) fn too_many_marks() -> ChangeError {
+    ChangeError::Full(format!(
+        "{MAX_MARKS} marks of things that may be used once are kept, which is the most; they end by themselves"
     ))
 }
 

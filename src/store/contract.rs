@@ -203,6 +203,17 @@ pub trait RecordStore: Send + Sync + 'static {
     /// again, and [`Idle::last_used`](crate::base::principal::IdleTimeout::last_used) tells it.
     fn touch(&self, used: Vec<(CredentialId, UnixMillis)>) -> BoxFuture<'_, Result<(), StoreError>>;
 
+    /// Takes a mark: `true` for the first who takes it, over all gateways, and `false` for everybody else. It is for what may be used
+    /// once, such as a log-in that was begun or the id of an assertion.
+    ///
+    /// The mark is kept until `until`, by the store's clock at most [`MAX_MARK_AGE`](super::MAX_MARK_AGE) from now on, and for
+    /// [`MARK_GRACE`](super::MARK_GRACE) longer. Then it may be forgotten, and be taken again. An answer of `true` is as durable as an
+    /// acknowledged change. After an error nobody knows who has the mark, and what it marks is not to be used. Makes no event.
+    ///
+    /// # Errors
+    /// [`ChangeError::Full`] when [`MAX_MARKS`](super::MAX_MARKS) are kept.
+    fn take_once(&self, mark: Fingerprint, until: UnixMillis) -> BoxFuture<'_, Result<bool, ChangeError>>;
+
     /// Deletes those of these credentials that ended by themselves before `before` (expired, or not used for too long), with
     /// an event for each. Answers how many. They are absent from then on. The caller makes sure that no record hangs on them
     /// ([`sweep`](super::sweep)). Takes at most [`MAX_FORGOTTEN`](super::MAX_FORGOTTEN) ids; unknown ids and credentials

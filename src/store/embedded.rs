@@ -326,6 +326,10 @@ impl RecordStore for EmbeddedStore {
         self.change(SpaceNeed::Little, move |tables| tables.forget(&ids, before))
     }
 
+    fn take_once(&self, mark: Fingerprint, until: UnixMillis) -> BoxFuture<'_, Result<bool, ChangeError>> {
+        self.change(SpaceNeed::NewRecords, move |tables| tables.take_once(&mark, until))
+    }
+
     fn peppers(&self) -> BoxFuture<'_, Result<PepperList, StoreError>> {
         self.read_transaction(tables::read_peppers)
     }

@@ -2,6 +2,8 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::Fingerprint;
@@ -116,6 +118,17 @@ pub const MAX_TENANT_ROLES: usize = 200;
 /// Most last uses written in one step.
 pub const MAX_TOUCHED: usize = 500;
 
+/// Most marks of things that may be used once ([`RecordStore::take_once`]): 430 log-ins that are begun in a second, for ten minutes
+/// each. They are about 80 MiB in Redis.
+pub const MAX_MARKS: u64 = 262_144;
+
+/// Longest time for which a mark is kept, but for the grace.
+pub const MAX_MARK_AGE: Duration = Duration::from_secs(24 * 3_600);
+
+/// How much longer than asked for a mark is kept. As far may the clock of a gateway be behind that of the store without letting
+/// a mark end while the gateway still takes what it marks.
+pub const MARK_GRACE: Duration = Duration::from_secs(300);
+
 /// Most credentials forgotten in one step.
 pub const MAX_FORGOTTEN: usize = 100;
 
@@ -134,7 +147,12 @@ pub enum CredentialChange {
     /// Ends everything that hangs on it and was made before the step of this change, by the store's time.
     EndIssued,
     SetRoles(Vec<RoleId>),
+    /// Replaces the scopes of an identity provider, or of a person who signs on through one. The scopes of other records stay
+    /// what they were made with.
+    SetScopes(ScopeSet),
     SetPassword(PasswordHash),
+    /// Replaces the settings of an identity provider, on the record that holds them.
+    SetSettings(Arc<str>),
 }
 
 /// A change of a role of the store.

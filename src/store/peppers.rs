@@ -206,7 +206,7 @@ pub(super) fn stamp(mut new: NewRecords, mark: PepperMark) -> NewRecords {
 /// An account as it is when it is found by this fingerprint, made under the pepper of this mark.
 ///
 /// # Errors
-/// [`ChangeError::Conflict`] for what is not found by a log-in name.
+/// [`ChangeError::Conflict`] for what is found neither by a log-in name nor by what an identity provider says of a person.
 pub(super) fn moved(
     record: &CredentialRecord,
     fingerprint: Fingerprint,
@@ -215,8 +215,12 @@ pub(super) fn moved(
     if record.fingerprint == fingerprint {
         return Ok(ChangeOutcome::Unchanged);
     }
-    if record.login().is_none() || !record.needs_pepper() {
-        let message = format!("the credential {} is not found by a log-in name", record.id);
+    let is_findable = record.login().is_some() || record.is_person_of_provider();
+    if !is_findable || !record.needs_pepper() {
+        let message = format!(
+            "the credential {} is found neither by a log-in name nor by an identity provider",
+            record.id
+        );
         return Err(ChangeError::Conflict(message));
     }
     // A revoked one moves too, and stays revoked: its address stays taken.

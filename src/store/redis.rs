@@ -384,6 +384,11 @@ impl RecordStore for RedisStore {
         self.run(async move { call.forget(&ids, before).await })
     }
 
+    fn take_once(&self, mark: Fingerprint, until: UnixMillis) -> BoxFuture<'_, Result<bool, ChangeError>> {
+        let call = self.call();
+        self.run(async move { call.take_once(&mark, until).await })
+    }
+
     fn peppers(&self) -> BoxFuture<'_, Result<PepperList, StoreError>> {
         let call = self.call();
         self.run(async move { call.peppers().await })

@@ -19,6 +19,7 @@ mod issuers;
 mod ops;
 mod served;
 mod server;
+mod sign_on;
 mod store;
 mod support;
 mod tidy;

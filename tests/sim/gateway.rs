@@ -10,6 +10,7 @@ use durward::admin::OperationError;
 use durward::admin::receipts::{ChangeSubject, Confirmation};
 use durward::base::clock::{BootMillis, Clock, Now, UnixMillis};
 use durward::base::denial::Denial;
+use durward::base::fingerprint::Fingerprint;
 use durward::base::ids::CredentialId;
 use durward::store::redis::{RedisEnvironment, WaitReplicas};
 use durward::store::{FactStore, RecordStore};
@@ -82,6 +83,11 @@ pub(crate) enum Report {
         at: u64,
         answered: u64,
         outcome: Result<Confirmation<Made>, OperationError>,
+    },
+    /// A mark was asked for: whether this gateway was the first who took it; nothing if nobody knows.
+    Marked {
+        mark: u8,
+        first: Option<bool>,
     },
     /// An operator's change is over.
     Changed {
@@ -299,6 +305,17 @@ impl Gateway {
             });
         });
         true
+    }
+
+    /// Takes the mark of this number at this gateway, now; nothing while it is starting.
+    pub(crate) fn take_mark(&self, mark: u8) {
+        let Some(parts) = self.parts.borrow().clone() else { return };
+        let (reports, clock) = (Rc::clone(&self.reports), Arc::clone(&self.clock));
+        self.runtime.spawn_local(async move {
+            let until = clock.now().wall.plus(Duration::from_secs(600));
+            let taken = parts.store.take_once(Fingerprint::from_bytes([mark; 32]), until).await;
+            reports.borrow_mut().push(Report::Marked { mark, first: taken.ok() });
+        });
     }
 
     /// Makes everybody of the cast.

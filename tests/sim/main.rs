@@ -25,6 +25,7 @@ mod chance;
 mod cluster;
 mod database;
 mod directed;
+mod directed_marks;
 mod directed_receipts;
 mod failover;
 mod faults;

@@ -246,6 +246,7 @@ impl Desk<'_> {
             path: PathValues::read("/keys/{id}", &format!("/keys/{}", ask.target.as_deref().unwrap_or("-"))),
             body: Arc::new(checked.unwrap()),
             replaced: None,
+            browser: None,
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             request_id: ask.name(),
             hook: Arc::default(),
@@ -328,6 +329,7 @@ pub(crate) fn snapshot(surfaces: Vec<durward::decide::surface::Surface>) -> Snap
         peers: PeerPolicy::default(),
         certificates: Vec::new(),
         audit: durward::decide::audit::AuditPolicy::default(),
+        sign_on: None,
     }
 }
 

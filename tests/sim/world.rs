@@ -91,6 +91,8 @@ pub(crate) struct World {
     pub(crate) operated: BTreeMap<u64, Operated>,
     /// What callers present, by their number: those of the cast, then those that were made.
     pub(crate) texts: Vec<Rc<str>>,
+    /// Which gateway asked for which mark, and whether it was the first.
+    pub(crate) marked: Vec<(usize, u8, Option<bool>)>,
     prepared: bool,
     /// Whether it tells what happens.
     loud: bool,
@@ -136,6 +138,7 @@ impl World {
             older_written: 0,
             spare: None,
             operated: BTreeMap::new(),
+            marked: Vec::new(),
             prepared: false,
             story: Vec::new(),
             loud: std::env::var_os("DURWARD_SIM_LOUD").is_some(),
@@ -220,6 +223,7 @@ impl World {
             match report {
                 Report::Answered(answer) => self.judge(g, &answer),
                 Report::Prepared => self.prepared = true,
+                Report::Marked { mark, first } => self.marked.push((g, mark, first)),
                 Report::Served {
                     number,
                     there,

@@ -106,7 +106,9 @@ fn apply(record: &mut CredentialRecord, change: CredentialChange, now: UnixMilli
         CredentialChange::ValidAfter(at) => record.valid_after = Some(at),
         CredentialChange::EndIssued => record.valid_after = Some(now),
         CredentialChange::SetRoles(roles) => record.extras_mut().roles = roles,
+        CredentialChange::SetScopes(scopes) => record.scopes = scopes,
         CredentialChange::SetPassword(hash) => record.extras_mut().password = Some(hash),
+        CredentialChange::SetSettings(settings) => record.extras_mut().settings = Some(settings),
     }
     Ok(())
 }
@@ -229,6 +231,10 @@ impl RecordStore for Memory {
 
     fn touch(&self, _: Vec<(CredentialId, UnixMillis)>) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async { Ok(()) })
+    }
+
+    fn take_once(&self, _: Fingerprint, _: UnixMillis) -> BoxFuture<'_, Result<bool, ChangeError>> {
+        Box::pin(async { Err(ChangeError::Conflict("no operation takes marks".into())) })
     }
 
     fn create_role(&self, role: RoleRecord) -> BoxFuture<'_, Result<RoleRecord, ChangeError>> {
@@ -383,6 +389,7 @@ pub(super) fn operations() -> (Arc<Memory>, Operations) {
         peers: PeerPolicy::default(),
         certificates: Vec::new(),
         audit: crate::decide::audit::AuditPolicy::default(),
+        sign_on: None,
     };
     let store = Arc::new(Memory::default());
     let now = Now {

@@ -110,6 +110,13 @@ fn ids_of_one_kind_are_in_order_the_newest_first() {
 }
 
 #[test]
+fn the_id_of_a_provider_or_a_sign_on_shows_what_it_is() {
+    let id = |kind| mint_id(kind, UnixMillis(1)).unwrap().as_str().to_owned();
+    assert!(id(IdKind::Provider).starts_with("prv_"));
+    assert!(id(IdKind::SignOn).starts_with("sgn_"));
+}
+
+#[test]
 fn digits_of_generated_keys_are_not_skewed() {
     let mut counts = [0_u32; 256];
     for _ in 0..500 {

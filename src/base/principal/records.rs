@@ -13,13 +13,30 @@ use crate::base::scope::{Mode, ScopeSet};
 
 use super::claims::RecordClaims;
 
-/// Most records above one record. A session on an access token on a key has two above it; one more leaves room. Every
-/// look-up reads all of them.
-pub const MAX_ANCESTORS: usize = 3;
+/// Most records above one record. A key that a person made who signed on has four above it: the person's session, the
+/// sign-on, the person and the identity provider. Every look-up reads all of them.
+pub const MAX_ANCESTORS: usize = 4;
 
 /// The surface of the records that stand for tenants ([`CredentialRecord::of_tenant`]). No configured surface may
 /// have this name.
 pub const TENANT_SURFACE: &str = "tenant";
+
+/// The surface of identity providers' records. The scopes and roles of a provider bound everybody who signs on through it.
+pub const PROVIDER_SURFACE: &str = "provider";
+
+/// The surface of the records that hold providers' settings. They are apart from the providers' own records, since every
+/// look-up of a session reads the latter.
+pub const PROVIDER_SETTINGS_SURFACE: &str = "provider_settings";
+
+/// The surface of sign-ons: sessions at an identity provider, on which our sessions hang.
+pub const SIGN_ON_SURFACE: &str = "sign_on";
+
+/// The surfaces of records that durward makes for itself. No configured surface may have one of these names.
+pub const RESERVED_SURFACES: [&str; 4] = [TENANT_SURFACE, PROVIDER_SURFACE, PROVIDER_SETTINGS_SURFACE, SIGN_ON_SURFACE];
+
+/// Longest settings of an identity provider, in bytes. With the rest of their record they stay below the largest record
+/// that stores take (`store::codec::MAX_RECORD_BYTES`). Four certificates and a table of two hundred roles need half of it.
+pub const MAX_SETTINGS: usize = 24 * 1024;
 
 /// The state of a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +117,9 @@ pub struct Extras {
     pub granted: Option<ScopeSet>,
     /// The description by its maker; never a header.
     pub description: Option<String>,
+    /// The settings of an identity provider as JSON, at most [`MAX_SETTINGS`] bytes. Secrets in it are sealed
+    /// (`sign_on::seal`). Only records of [`PROVIDER_SETTINGS_SURFACE`] have it.
+    pub settings: Option<Arc<str>>,
 }
 
 impl Extras {
@@ -207,11 +227,39 @@ impl CredentialRecord {
         self.surface.as_str() == TENANT_SURFACE
     }
 
+    /// Whether the record is that of an identity provider.
+    #[must_use]
+    pub fn is_provider(&self) -> bool {
+        self.surface.as_str() == PROVIDER_SURFACE
+    }
+
+    /// Whether the record holds the settings of an identity provider.
+    #[must_use]
+    pub fn is_provider_settings(&self) -> bool {
+        self.surface.as_str() == PROVIDER_SETTINGS_SURFACE
+    }
+
+    /// Whether the record is a session at an identity provider. Where the record that a session hangs on means the
+    /// person, sign-ons are passed through ([`Facts::hangs_on`](super::Facts::hangs_on)).
+    #[must_use]
+    pub fn is_sign_on(&self) -> bool {
+        self.surface.as_str() == SIGN_ON_SURFACE
+    }
+
+    /// Whether the record is the account of a person of an identity provider. Such a person is found by what the provider
+    /// says, and not by a log-in name.
+    #[must_use]
+    pub fn is_person_of_provider(&self) -> bool {
+        let hangs_on_provider = self.parent().is_some_and(|parent| parent.surface.as_str() == PROVIDER_SURFACE);
+        hangs_on_provider && !self.is_provider_settings() && !self.is_sign_on()
+    }
+
     /// Whether a pepper is needed to find the record or to derive its secret. None is needed for a record that only
-    /// its id finds, and for the record of a tenant.
+    /// an id finds, and for the record of a tenant.
     #[must_use]
     pub fn needs_pepper(&self) -> bool {
-        let by_id = self.fingerprint == Fingerprint::of_id(&self.surface, &self.id);
+        // The settings of a provider are found by the id of the provider.
+        let by_id = self.fingerprint == Fingerprint::of_id(&self.surface, &self.id) || self.is_provider_settings();
         !self.is_of_tenant() && (!by_id || self.secret_fingerprint.is_some())
     }
 
@@ -247,6 +295,12 @@ impl CredentialRecord {
     #[must_use]
     pub fn login(&self) -> Option<&str> {
         self.extras.as_ref()?.login.as_deref()
+    }
+
+    /// The settings of an identity provider, as JSON.
+    #[must_use]
+    pub fn settings(&self) -> Option<&Arc<str>> {
+        self.extras.as_ref()?.settings.as_ref()
     }
 
     /// The description by its maker.

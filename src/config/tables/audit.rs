@@ -723,6 +723,7 @@ fn shows_secrets(action: &Action) -> bool {
         | Action::ListScopes
         | Action::Audit
         | Action::LogOut { .. }
-        | Action::SetPassword { .. } => false,
+        | Action::SetPassword { .. }
+        | Action::SignOn(_) => false,
     }
 }

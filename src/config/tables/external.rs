@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rustls::crypto::aws_lc_rs;
 
+use crate::base::authority::split_authority;
 use crate::base::ids::{SurfaceName, TenantId};
 use crate::base::principal::TENANT_SURFACE;
 use crate::base::scope::{Scope, ScopeSet};
@@ -21,7 +22,6 @@ use crate::snapshot::Snapshot;
 
 use super::Builder;
 use super::surfaces::{KeyCarriers, SurfaceTable, claim_headers};
-use super::upstreams::split_authority;
 
 table! {
     /// A token that another issuer has signed, see [tokens of other issuers](#tokens-of-other-issuers).
@@ -292,17 +292,11 @@ impl Builder<'_> {
         }
         let (roots, _) = self.authorities(written.ca.as_ref(), &url.at)?;
         let trust = written.ca.as_ref().and_then(|ca| self.read_file(ca, "the authorities' file"));
-        let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .ok()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         Some(KeyUrl {
             host,
             port,
             target: target.to_owned(),
-            tls: Arc::new(tls),
+            tls: fetch_tls(roots)?,
             trust: Self::digest(trust.as_ref().map_or(&b"system"[..], |pem| pem)),
             addresses: if written.insecure_private_address.as_ref().is_some_and(|flag| flag.value) {
                 FetchAddresses::InsecureAny
@@ -372,4 +366,15 @@ pub(in crate::config) fn keep_keys(snapshot: &mut Snapshot, current: &Snapshot) 
             }
         }
     }
+}
+
+/// How servers of issuers and identity providers are verified.
+pub(super) fn fetch_tls(roots: rustls::RootCertStore) -> Option<Arc<rustls::ClientConfig>> {
+    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .ok()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Some(Arc::new(tls))
 }

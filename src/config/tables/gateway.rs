@@ -23,6 +23,7 @@ use super::listeners::{ListenerTable, is_loopback};
 use super::names::folded;
 use super::roles::RoleTable;
 use super::routes::RouteTable;
+use super::sign_on::SignOnTable;
 use super::store::StoreTable;
 use super::surfaces::SurfaceTable;
 
@@ -53,6 +54,8 @@ table! {
         log_in: LogInTable = absent("the defaults below");
         /// How many passwords of sign-ups are hashed at a time.
         sign_up: HashingLimits = absent("the defaults below");
+        /// Single sign-on at the identity providers of tenants.
+        sign_on: Option<SignOnTable> = absent("there are no routes of single sign-on");
         /// Rate limits of every route that has no `limits` of its own, counted for each route apart. On public routes
         /// those by `credential` and `tenant` do not count.
         rate_limits: Vec<RateLimitTable> = absent("none");

@@ -14,7 +14,7 @@ use super::gateway::GatewayTable;
 use super::routes::{AccessTable, RouteAccess, RouteTable};
 use super::serve::ServeTable;
 use super::store::StoreKindTable;
-use super::surfaces::SurfaceTable;
+use super::surfaces::{SurfaceKindTable, SurfaceTable};
 use super::upstreams::UpstreamTable;
 use super::{Builder, all_routes};
 
@@ -45,6 +45,9 @@ impl Builder<'_> {
             );
         }
         let routes = || all_routes(gateway, upstreams);
+        let signs_on = routes()
+            .filter_map(|r| r.serve()?.action.as_ref())
+            .any(|action| action.value.finishes_sign_on());
         let accepted = |name: &str| {
             routes()
                 .any(|r| matches!(&r.access, Some(RouteAccess::Surfaces(AccessTable { surfaces, .. })) if surfaces.value.iter().any(|s| s.value == name)))
@@ -52,7 +55,9 @@ impl Builder<'_> {
         for surface in &gateway.surfaces {
             let name = surface.name.value.as_str();
             let served = routes().filter_map(|r| r.serve()).any(|serve| is_served(serve, name));
-            if !accepted(name) && !served && !gateway.surfaces.iter().any(|s| hangs_on(s, name)) {
+            // The people of providers are records of an account surface that a provider in the store names.
+            let is_of_people = signs_on && matches!(surface.kind, SurfaceKindTable::Account(_));
+            if !accepted(name) && !served && !is_of_people && !gateway.surfaces.iter().any(|s| hangs_on(s, name)) {
                 self.report.warning(
                     &surface.name.at,
                     format!("no route accepts the surface `{name}`"),

@@ -8,14 +8,14 @@ use crate::base::scope::{Mode, ScopeSet};
 use crate::config::declare::{DeclaredTable, Pairs, SettingValue, absent, duration, required, table};
 use crate::config::reader::{RawEntry, shorten};
 use crate::config::schema::ValueKind;
-use crate::config::source::Located;
+use crate::config::source::{Located, Span};
 use crate::config::units::{secs, write_duration};
 use crate::decide::surface::{Minting, Recipe, SessionRecord, SessionSurface, Surface, SurfaceIndex};
 use crate::dialect::answer::MAX_MINTED;
 use crate::snapshot::served_route::{Mint, MintLifetime, ModeSource, ParentSource, ScopeSource, ValueSource};
 
 use super::Builder;
-use super::sources::{FieldRequirement, ParentPresence, SOURCE_FORMS, SourceScope};
+use super::sources::{FieldRequirement, ParentPresence, PersonPresence, SOURCE_FORMS, SourceScope};
 
 /// Longest life of anything a route makes: ten years. What should live longer has no `lifetime`.
 const LONGEST: Duration = secs(3_653 * 86_400);
@@ -28,7 +28,8 @@ table! {
         surface: Option<Located<String>> = required();
         /// What it hangs on: when the parent ends, it ends, and scopes that the parent loses, it loses. With `tenant` (or
         /// `none`) it hangs on its tenant alone. It is then given scopes that its caller holds when it is made, or that
-        /// `grants` names, and keeps them: the end, rotation or narrowing of its caller does not affect it.
+        /// `grants` names, and keeps them: the end, rotation or narrowing of its caller does not affect it. `person`, on routes that
+        /// finish a sign-on: the person who signs on.
         parent: Option<Located<ParentValue>> = absent("`tenant`");
         /// Who acts by it.
         subject: Option<Located<ValueSource>> = absent("none");
@@ -83,6 +84,8 @@ pub enum ParentValue {
     Caller,
     /// `caller.parent`
     CallersParent,
+    /// `person`
+    Person,
     /// `minted.<number>`
     Minted(usize),
     Record(ParentTable),
@@ -90,7 +93,7 @@ pub enum ParentValue {
 
 impl SettingValue for ParentValue {
     const KIND: ValueKind = ValueKind::Either(
-        "`tenant`, `caller`, `caller.parent`, `minted.<number>` (from 0), or a table",
+        "`tenant`, `caller`, `caller.parent`, `person`, `minted.<number>` (from 0), or a table",
         &[ValueKind::Text, ValueKind::Table(ParentTable::schema)],
     );
 
@@ -100,6 +103,7 @@ impl SettingValue for ParentValue {
                 "tenant" | "none" => Some(Self::None),
                 "caller" => Some(Self::Caller),
                 "caller.parent" => Some(Self::CallersParent),
+                "person" => Some(Self::Person),
                 text => match text.strip_prefix("minted.").and_then(|n| n.parse().ok()) {
                     Some(number) => Some(Self::Minted(number)),
                     None => entry.wrong(),
@@ -145,16 +149,22 @@ impl SettingValue for ModeValue {
 pub enum ScopesValue {
     /// `caller`
     Caller,
+    /// `person`
+    Person,
     Fixed(Vec<Located<String>>),
     From(ValueSource),
 }
 
 impl SettingValue for ScopesValue {
-    const KIND: ValueKind = ValueKind::Either("`caller` (all of the caller's), a source, or a list of scopes", SOURCE_FORMS);
+    const KIND: ValueKind = ValueKind::Either(
+        "`caller` (all of the caller's), `person` (all of the person's who signs on), a source, or a list of scopes",
+        SOURCE_FORMS,
+    );
 
     fn parse(entry: &RawEntry<'_>) -> Option<Self> {
         match entry.value {
             DeValue::String(text) if text == "caller" => Some(Self::Caller),
+            DeValue::String(text) if text == "person" => Some(Self::Person),
             DeValue::Array(_) => Vec::parse(entry).map(Self::Fixed),
             _ => ValueSource::parse(entry).map(Self::From),
         }
@@ -239,6 +249,10 @@ impl Builder<'_> {
             }
             ParentValue::Caller => ParentSource::Caller,
             ParentValue::CallersParent => ParentSource::CallersParent,
+            ParentValue::Person => {
+                self.check_person(in_scope, &parent.at);
+                ParentSource::Person
+            }
             ParentValue::Minted(number) => {
                 if *number >= earlier.len() {
                     self.report.error(
@@ -259,6 +273,17 @@ impl Builder<'_> {
                 }
                 found.map_or(ParentSource::None, |surface| ParentSource::Record { surface, id })
             }
+        }
+    }
+
+    /// Only where a sign-on is finished there is a person who signs on.
+    fn check_person(&self, in_scope: &SourceScope<'_>, at: &Span) {
+        if in_scope.person == PersonPresence::Absent {
+            self.report.error(
+                at,
+                "nobody signs on by this route",
+                Some("`person` belongs to routes with `serve = \"sso_finish\"` or `serve = \"saml_finish\"`".to_owned()),
+            );
         }
     }
 
@@ -341,6 +366,8 @@ impl Builder<'_> {
             Some(ParentValue::Minted(number)) => earlier.get(*number).is_none_or(|s| s.is_none_or(|s| s == records)),
             Some(ParentValue::Record(parent)) => parent.surface.value == records,
             Some(ParentValue::CallersParent) => true,
+            // Such a session has a record of its own, which is checked where the route is built.
+            Some(ParentValue::Person) => true,
         };
         if !fits {
             self.report.error(
@@ -419,6 +446,10 @@ impl Builder<'_> {
                 }
                 ScopeSource::Caller
             }
+            ScopesValue::Person => {
+                self.check_person(in_scope, &scopes.at);
+                ScopeSource::Caller
+            }
             ScopesValue::Fixed(list) => {
                 let fixed: ScopeSet = self.scopes(list);
                 self.check_fixed(in_scope, list, &written.grants);
@@ -437,7 +468,8 @@ impl Builder<'_> {
 
     /// On a public route nobody holds a scope: what is given there must be granted.
     pub(super) fn check_fixed(&self, in_scope: &SourceScope<'_>, list: &[Located<String>], grants: &[Located<String>]) {
-        if in_scope.has_caller() {
+        // Whoever signs on is given a session as a caller is, within what the person may do.
+        if in_scope.has_caller() || in_scope.person == PersonPresence::SignsOn {
             return;
         }
         if let Some(scope) = list.iter().find(|s| !grants.iter().any(|g| g.value == s.value)) {

@@ -36,6 +36,7 @@ mod roles;
 mod routes;
 mod serve;
 mod sessions;
+mod sign_on;
 mod sources;
 mod store;
 mod surfaces;
@@ -116,6 +117,7 @@ impl<'b> Builder<'b> {
         let written: Vec<&RouteTable> = all_routes(gateway, upstreams).collect();
         let claims = self.known_claims(gateway, &written);
         let upstream_names: Vec<String> = upstreams.iter().map(|(path, one)| name_of(path, one)).collect();
+        let sign_on = self.sign_on(gateway, &written);
         let shared = RouteInputs {
             surfaces: &surfaces,
             dialects: &dialects,
@@ -124,6 +126,7 @@ impl<'b> Builder<'b> {
             limits: &gateway.rate_limits,
             upstreams: &upstream_names,
             has_trail: gateway.audit.is_some(),
+            sign_on: &sign_on,
         };
         let (specs, mut routes) = self.upstreams(upstreams, &shared);
         routes.extend(self.served(&gateway.routes, &shared));
@@ -161,6 +164,7 @@ impl<'b> Builder<'b> {
             peers,
             certificates,
             audit,
+            sign_on: sign_on.settings,
         };
         let settings = settings?;
         if !self.report.has_errors() {

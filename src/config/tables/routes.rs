@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use crate::base::authority::is_host;
 use crate::config::declare::{DeclaredTable, PartOf, SettingValue, absent, choice, default, duration, required, size, table};
 use crate::config::reader::{RawEntry, Section, shorten};
 use crate::config::report::suggest;
@@ -23,8 +24,8 @@ use super::audit::RouteAuditKey;
 use super::cors::RouteCors;
 use super::limits::RateLimitTable;
 use super::serve::{ActionTable, ServeTable};
+use super::sign_on::SignOnInputs;
 use super::sources::Claims;
-use super::upstreams::is_host;
 
 table! {
     /// The most specific route wins, wherever it is written: exact host before wildcard before any, literal segment
@@ -247,6 +248,8 @@ pub(super) struct RouteInputs<'c> {
     pub(super) upstreams: &'c [String],
     /// Whether an audit trail is kept.
     pub(super) has_trail: bool,
+    /// What routes of single sign-on share.
+    pub(super) sign_on: &'c SignOnInputs<'c>,
 }
 
 /// What routes of one file share.

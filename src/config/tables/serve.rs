@@ -26,6 +26,9 @@ use super::body::FieldTable;
 use super::hooks::{HookTable, hook_names, is_of_hook};
 use super::mints::MintTable;
 use super::routes::{AccessTable, RouteAccess, RouteInputs, RouteTable};
+use super::sign_on::{
+    SamlFinishTable, SamlMetadataTable, SignOnPlace, SsoBackChannelTable, SsoFinishTable, SsoLogOutTable, SsoStartTable, body_of,
+};
 use super::sources::{FieldRequirement, ParentPresence, SourceScope};
 
 table! {
@@ -56,7 +59,7 @@ table! {
 
 tagged! {
     /// What the gateway does itself, without a service: makes credentials, lists, ends or rotates them, sets or lists
-    /// roles, lists scopes, lists audit entries, logs out, sets a password.
+    /// roles, lists scopes, lists audit entries, logs out, sets a password, takes a step of single sign-on.
     pub enum ActionTable by "serve" = absent("the request is forwarded") => {
         Mint(MintActionTable) = "mint", "a route with `serve = \"mint\"`";
         List(ListTable) = "list", "a route with `serve = \"list\"`";
@@ -68,6 +71,12 @@ tagged! {
         Audit(ServeAuditTable) = "audit", "a route with `serve = \"audit\"`";
         LogOut(LogOutTable) = "log_out", "a route with `serve = \"log_out\"`";
         SetPassword(SetPasswordTable) = "set_password", "a route with `serve = \"set_password\"`";
+        SsoStart(SsoStartTable) = "sso_start", "a route with `serve = \"sso_start\"`";
+        SsoFinish(SsoFinishTable) = "sso_finish", "a route with `serve = \"sso_finish\"`";
+        SamlFinish(SamlFinishTable) = "saml_finish", "a route with `serve = \"saml_finish\"`";
+        SamlMetadata(SamlMetadataTable) = "saml_metadata", "a route with `serve = \"saml_metadata\"`";
+        SsoLogOut(SsoLogOutTable) = "sso_log_out", "a route with `serve = \"sso_log_out\"`";
+        SsoBackChannel(SsoBackChannelTable) = "sso_back_channel", "a route with `serve = \"sso_back_channel\"`";
     }
 }
 
@@ -256,6 +265,8 @@ impl ServeTable {
     pub fn mints(&self) -> &[MintTable] {
         match self.action.as_ref().map(|action| &action.value) {
             Some(ActionTable::Mint(mint)) => &mint.mint,
+            Some(ActionTable::SsoFinish(finish)) => &finish.mint,
+            Some(ActionTable::SamlFinish(finish)) => &finish.mint,
             _ => &[],
         }
     }
@@ -272,8 +283,34 @@ impl ServeTable {
             | ActionTable::ListRoles(_)
             | ActionTable::ListScopes(_)
             | ActionTable::Audit(_)
-            | ActionTable::LogOut(_) => None,
+            | ActionTable::LogOut(_)
+            | ActionTable::SsoStart(_)
+            | ActionTable::SsoFinish(_)
+            | ActionTable::SamlFinish(_)
+            | ActionTable::SamlMetadata(_)
+            | ActionTable::SsoLogOut(_)
+            | ActionTable::SsoBackChannel(_) => None,
         }
+    }
+}
+
+impl ActionTable {
+    /// Whether it is a step of single sign-on.
+    pub const fn is_of_sign_on(&self) -> bool {
+        matches!(
+            self,
+            Self::SsoStart(_)
+                | Self::SsoFinish(_)
+                | Self::SamlFinish(_)
+                | Self::SamlMetadata(_)
+                | Self::SsoLogOut(_)
+                | Self::SsoBackChannel(_)
+        )
+    }
+
+    /// Whether a person signs on by it.
+    pub const fn finishes_sign_on(&self) -> bool {
+        matches!(self, Self::SsoFinish(_) | Self::SamlFinish(_))
     }
 }
 
@@ -295,7 +332,19 @@ impl Builder<'_> {
         self.check_served(shared, &in_scope, access, written, serve);
         self.check_messages(serve);
         // Without an action there is a mistake in its keys, which was reported.
-        let Some(action) = serve.action.as_ref().and_then(|action| self.action(&in_scope, action)) else {
+        let built = serve.action.as_ref().and_then(|action| {
+            let place = SignOnPlace {
+                written,
+                serve,
+                at: &action.at,
+            };
+            if action.value.is_of_sign_on() {
+                self.sign_on_step(shared, &in_scope, place, &action.value)
+            } else {
+                self.action(&in_scope, action)
+            }
+        });
+        let Some(action) = built else {
             return Destination::Served(ServedRouteIndex(0));
         };
         let hook = self.hook(shared, upstream, &in_scope, serve, &action);
@@ -303,7 +352,10 @@ impl Builder<'_> {
         let answer = self.answer(&in_scope, serve, &action);
         // What no template speaks of is not read.
         let hook = hook.map(|hook| self.used_hook(hook, serve, &answer));
-        let body = self.body_schema(&mut in_scope, written, serve);
+        let body = match action.sign_on() {
+            Some(route) => body_of(&route.step),
+            None => self.body_schema(&mut in_scope, written, serve),
+        };
         let mut served_routes = self.served_routes.borrow_mut();
         served_routes.push(ServedRoute {
             action,
@@ -377,6 +429,9 @@ impl Builder<'_> {
         let Some(action) = &serve.action else { return };
         if let ActionTable::Audit(_) = action.value {
             self.check_served_audit(shared, &action.at, written);
+        }
+        if action.value.is_of_sign_on() {
+            return self.check_sign_on_access(access, &action.at, &action.value);
         }
         let new_tenant = match &action.value {
             ActionTable::Mint(mint) => mint.tenant.as_ref().filter(|tenant| tenant.value == "new"),
@@ -469,6 +524,13 @@ impl Builder<'_> {
                 extent: self.extent(in_scope, log_out.extent, &table.at),
             },
             ActionTable::SetPassword(password) => self.set_password(in_scope, password, &table.at)?,
+            // Built where the routes of single sign-on are.
+            ActionTable::SsoStart(_)
+            | ActionTable::SsoFinish(_)
+            | ActionTable::SamlFinish(_)
+            | ActionTable::SamlMetadata(_)
+            | ActionTable::SsoLogOut(_)
+            | ActionTable::SsoBackChannel(_) => return None,
         })
     }
 
@@ -665,7 +727,7 @@ fn says_something(in_scope: &SourceScope<'_>, action: &Action) -> bool {
     match action {
         Action::Mint { mints, cookie, .. } => cookie.is_none() && mints.iter().any(shown),
         Action::List { .. } | Action::ListRoles | Action::ListScopes | Action::Audit | Action::Rotate { .. } => true,
-        Action::Revoke { .. } | Action::SetRoles { .. } | Action::LogOut { .. } | Action::SetPassword { .. } => false,
+        Action::Revoke { .. } | Action::SetRoles { .. } | Action::LogOut { .. } | Action::SetPassword { .. } | Action::SignOn(_) => false,
     }
 }
 
@@ -678,7 +740,7 @@ pub(super) fn answer_names(in_scope: &SourceScope<'_>, action: &Action) -> Answe
         Action::List { surface, .. } => (AnswerSubject::Credentials, vec![*surface]),
         Action::ListRoles | Action::ListScopes => (AnswerSubject::Names, Vec::new()),
         Action::Audit => (AnswerSubject::Entries, Vec::new()),
-        Action::LogOut { .. } | Action::SetPassword { .. } => (AnswerSubject::None, Vec::new()),
+        Action::LogOut { .. } | Action::SetPassword { .. } | Action::SignOn(_) => (AnswerSubject::None, Vec::new()),
     };
     let claims = surfaces
         .iter()

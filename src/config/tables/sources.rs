@@ -100,6 +100,7 @@ pub(super) struct SourceScope<'s> {
     pub(super) accepted: &'s [SurfaceIndex],
     pub(super) params: Vec<String>,
     pub(super) fields: Vec<FieldSpec>,
+    pub(super) person: PersonPresence,
 }
 
 impl<'s> SourceScope<'s> {
@@ -117,6 +118,10 @@ impl<'s> SourceScope<'s> {
                 .filter_map(|s| Some(s.strip_prefix('{')?.strip_suffix('}')?.to_owned()))
                 .collect(),
             fields: Vec::new(),
+            person: match written.serve().and_then(|serve| serve.action.as_ref()) {
+                Some(action) if action.value.finishes_sign_on() => PersonPresence::SignsOn,
+                _ => PersonPresence::Absent,
+            },
         }
     }
 
@@ -146,6 +151,13 @@ impl<'s> SourceScope<'s> {
         let all: BTreeSet<&String> = self.callers().flat_map(|s| self.claims_of(s)).collect();
         all.into_iter().cloned().collect()
     }
+}
+
+/// Whether somebody signs on by a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PersonPresence {
+    Absent,
+    SignsOn,
 }
 
 /// Whether a source may speak of a parent.

@@ -3,7 +3,7 @@
 use toml::de::DeValue;
 
 use crate::base::ids::SurfaceName;
-use crate::base::principal::TENANT_SURFACE;
+use crate::base::principal::{RESERVED_SURFACES, SIGN_ON_SURFACE, TENANT_SURFACE};
 use crate::base::scope::Mode;
 use crate::config::declare::{DeclaredTable, Member, Pairs, SettingValue, absent, choice, count, default, required, table, tagged};
 use crate::config::reader::{RawEntry, Section, shorten};
@@ -312,6 +312,15 @@ impl SurfaceKindTable {
     }
 }
 
+/// What a reserved surface is the name of.
+fn whose_records(reserved: &str) -> &'static str {
+    match reserved {
+        TENANT_SURFACE => "tenants' own records",
+        SIGN_ON_SURFACE => "records of sessions at identity providers",
+        _ => "records of identity providers",
+    }
+}
+
 impl Builder<'_> {
     /// Every surface that makes sense, in the order of the configuration. Names are looked up in the
     /// declared list, so that one bad surface does not make its routes look wrong too.
@@ -323,11 +332,11 @@ impl Builder<'_> {
             .iter()
             .filter_map(|written| {
                 self.check_name(&written.name, "a surface");
-                if written.name.value == TENANT_SURFACE {
+                if let Some(reserved) = RESERVED_SURFACES.iter().find(|reserved| *reserved == &written.name.value) {
                     self.report.error(
                         &written.name.at,
-                        format!("`{TENANT_SURFACE}` is the name of tenants' own records"),
-                        None,
+                        format!("`{reserved}` is the name of {}", whose_records(reserved)),
+                        Some("give the surface another name".to_owned()),
                     );
                 }
                 let Some(kind) = self.surface_kind(written, gateway, &mut owners) else {

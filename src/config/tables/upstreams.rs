@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 
+use crate::base::authority::split_authority;
 use crate::config::declare::{absent, count, default, duration, required, size, table};
 use crate::config::reader::shorten;
 use crate::config::source::Located;
@@ -240,43 +241,4 @@ impl Builder<'_> {
 pub(super) fn name_of(path: &Path, written: &UpstreamTable) -> String {
     let of_file = || path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     written.name.as_ref().map_or_else(of_file, |name| name.value.clone())
-}
-
-/// Host (without brackets) and port of an authority.
-pub(super) fn split_authority(authority: &str, default: u16) -> Option<(String, u16)> {
-    if let Some(rest) = authority.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']')?;
-        host.parse::<std::net::Ipv6Addr>().ok()?;
-        let port = match rest.strip_prefix(':') {
-            Some(port) => parse_port(port)?,
-            None if rest.is_empty() => default,
-            None => return None,
-        };
-        return Some((host.to_owned(), port));
-    }
-    let (host, port) = match authority.split_once(':') {
-        Some((host, port)) => (host, parse_port(port)?),
-        None => (authority, default),
-    };
-    is_host(host).then(|| (host.to_ascii_lowercase(), port))
-}
-
-fn parse_port(text: &str) -> Option<u16> {
-    text.bytes()
-        .all(|b| b.is_ascii_digit())
-        .then(|| text.parse().ok())
-        .flatten()
-        .filter(|p| *p != 0)
-}
-
-/// Whether a text is a host name or IPv4 address: labels of letters, digits, `-` and `_`.
-pub(super) fn is_host(host: &str) -> bool {
-    !host.is_empty()
-        && host.len() <= 253
-        && host.split('.').all(|label| {
-            (1..=63).contains(&label.len())
-                && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-        })
 }

@@ -110,6 +110,10 @@ impl Check {
             | Denial::Taken
             | Denial::TooManyCredentials
             | Denial::RefusedByService
+            | Denial::SignOnInvalid
+            | Denial::SignOnRefused
+            | Denial::NoRole
+            | Denial::ProviderFailed
             | Denial::NotRecordable
             | Denial::Overloaded
             | Denial::UpstreamUnreachable

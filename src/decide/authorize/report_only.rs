@@ -53,6 +53,10 @@ pub const fn is_reported_only(denial: Denial) -> bool {
         | Denial::Taken
         | Denial::TooManyCredentials
         | Denial::RefusedByService
+        | Denial::SignOnInvalid
+        | Denial::SignOnRefused
+        | Denial::NoRole
+        | Denial::ProviderFailed
         | Denial::CorsOrigin
         | Denial::CorsMethod
         | Denial::CorsHeader

@@ -95,6 +95,59 @@ fn a_role_that_is_narrowed_or_gone_takes_its_scopes_from_whoever_hangs_on_its_ho
     assert_eq!(may(&configured, &chain, &[]), "write", "a role of the configuration");
 }
 
+/// The same record on another surface.
+fn on(surface: &str, mut record: CredentialRecord) -> CredentialRecord {
+    record.surface = crate::base::ids::SurfaceName::parse(surface).unwrap();
+    record
+}
+
+#[test]
+fn a_sign_on_is_passed_through_and_its_provider_is_the_ceiling() {
+    let chain = |sign_on: &str, person: &str, provider: &str| {
+        [
+            record("session", "read write", Some("sign-on"), Some(""), &[]),
+            on("sign_on", record("sign-on", sign_on, Some("person"), Some(""), &[])),
+            record("person", person, Some("provider"), Some(""), &["clerk"]),
+            on("provider", record("provider", provider, None, None, &[])),
+        ]
+    };
+    let nothing = ScopeGrants::default();
+    for (sign_on, person, provider, expected) in [
+        ("", "read write", "read write", "read write"),
+        ("", "read write", "read", "read"),
+        ("", "read", "read write", "read"),
+        ("", "read write", "", ""),
+        // Scopes of a sign-on itself mean nothing.
+        ("read write", "", "read write", ""),
+    ] {
+        assert_eq!(
+            may(&nothing, &chain(sign_on, person, provider), &[]),
+            expected,
+            "{sign_on:?} {person:?} {provider:?}"
+        );
+    }
+    let stored = [role("clerk", "write")];
+    assert_eq!(
+        may(&nothing, &chain("", "read", "read write"), &stored),
+        "read write",
+        "roles of the person"
+    );
+    assert_eq!(
+        may(&nothing, &chain("", "read", "read"), &stored),
+        "read",
+        "never above the ceiling"
+    );
+    let whole = chain("read", "read", "read");
+    assert_eq!(
+        may(&nothing, &whole[1..], &[]),
+        "read",
+        "the sign-on itself may what its person may"
+    );
+    assert_eq!(may(&nothing, &whole[..2], &[]), "", "without the person it may nothing");
+    let alone = [on("sign_on", record("sign-on", "read", None, None, &[]))];
+    assert_eq!(may(&nothing, &alone, &[]), "");
+}
+
 #[test]
 fn what_the_route_granted_is_the_records_own_and_nothing_else_is() {
     let chain = [

@@ -19,7 +19,7 @@ const MAX_AUDIENCES: usize = 64;
 const MAX_TIME: i64 = 253_402_300_799;
 
 /// A `NumericDate` (RFC 7519, section 2) in range, whole or with a fraction.
-pub(in crate::decide) fn read_time(value: &JsonValue<'_>) -> Result<UnixMillis, TokenFault> {
+pub(crate) fn read_time(value: &JsonValue<'_>) -> Result<UnixMillis, TokenFault> {
     match value {
         JsonValue::Integer(seconds) if (0..=MAX_TIME).contains(seconds) => Ok(UnixMillis(seconds * 1000)),
         #[expect(
@@ -52,7 +52,7 @@ pub(in crate::decide) fn read_times(
 
 /// Checks that a token is for this audience: the claim is this text, or a list of at most [`MAX_AUDIENCES`] texts
 /// that contains it.
-pub(in crate::decide) fn check_audience(value: Option<&JsonValue<'_>>, audience: &str) -> Result<(), TokenFault> {
+pub(crate) fn check_audience(value: Option<&JsonValue<'_>>, audience: &str) -> Result<(), TokenFault> {
     let named = match value {
         None => return Err(TokenFault::NoAudience),
         Some(JsonValue::Text(text)) => text == audience,

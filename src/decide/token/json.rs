@@ -18,14 +18,14 @@ pub(in crate::decide) const MAX_DEPTH: u32 = 32;
 const FEW: usize = 16;
 
 /// The members of one JSON object, in order, each name once.
-pub(in crate::decide) struct JsonObject<'t>(Vec<JsonMember<'t>>);
+pub(crate) struct JsonObject<'t>(Vec<JsonMember<'t>>);
 
 /// A name and its value.
-pub(in crate::decide) type JsonMember<'t> = (Cow<'t, str>, JsonValue<'t>);
+pub(crate) type JsonMember<'t> = (Cow<'t, str>, JsonValue<'t>);
 
 /// A JSON value that borrows its texts from the token where they have no escapes.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::decide) enum JsonValue<'t> {
+pub(crate) enum JsonValue<'t> {
     Null,
     Bool(bool),
     Text(Cow<'t, str>),
@@ -43,7 +43,7 @@ impl<'t> JsonObject<'t> {
     /// # Errors
     /// [`TokenFault::Json`] for any other value, and if something follows the object; [`TokenFault::RepeatedMember`],
     /// [`TokenFault::TooDeep`].
-    pub(in crate::decide) fn parse(json: &'t [u8]) -> Result<Self, TokenFault> {
+    pub(crate) fn parse(json: &'t [u8]) -> Result<Self, TokenFault> {
         let fault = Cell::new(TokenFault::Json);
         let mut input = serde_json::Deserializer::from_slice(json);
         let seed = Seed {
@@ -57,7 +57,7 @@ impl<'t> JsonObject<'t> {
     }
 
     /// The value of a member.
-    pub(in crate::decide) fn find(&self, name: &str) -> Option<&JsonValue<'t>> {
+    pub(crate) fn find(&self, name: &str) -> Option<&JsonValue<'t>> {
         find(&self.0, name)
     }
 
@@ -65,7 +65,7 @@ impl<'t> JsonObject<'t> {
     /// (`https://example.com/roles`, `custom:tenant`). If there is none, a name that begins with `/` is a JSON
     /// Pointer (RFC 6901: `/kubernetes.io/namespace`), and a name with dots is a path of members
     /// (`realm_access.roles`).
-    pub(in crate::decide) fn find_claim(&self, name: &str) -> Option<&JsonValue<'t>> {
+    pub(crate) fn find_claim(&self, name: &str) -> Option<&JsonValue<'t>> {
         if let Some(value) = self.find(name) {
             return Some(value);
         }
@@ -105,7 +105,7 @@ fn unescape(step: &str) -> Cow<'_, str> {
 
 impl JsonValue<'_> {
     /// The text, if it is one.
-    pub(in crate::decide) fn text(&self) -> Option<&str> {
+    pub(crate) fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
             _ => None,

@@ -14,6 +14,7 @@ use crate::decide::peer::ClientOrigin;
 use crate::decide::route::{RouteIndex, UpstreamIndex};
 use crate::decide::surface::SurfaceIndex;
 use crate::decide::target::RequestTarget;
+use crate::issue::call::RefusalCause;
 use crate::limit::LimitVerdict;
 use crate::upstream::AttemptTrace;
 use crate::wire::fields::Fields;
@@ -179,6 +180,17 @@ impl AccessRecord {
     pub(in crate::gateway) fn note_unproven(&mut self, why: Unproven) -> Denial {
         self.note(|record| record.cause = why.cause);
         why.denial
+    }
+
+    /// Notes what exactly was wrong with a sign-on.
+    pub(in crate::gateway) fn note_cause(&mut self, cause: &RefusalCause) {
+        self.note(|record| {
+            record.cause = Some(cause.label);
+            if let Some(provider) = &cause.provider {
+                record.done.push_str("refused provider:");
+                record.done.push_str(provider.as_str());
+            }
+        });
     }
 
     /// The request would be refused for this reason, and is forwarded all the same, since its route only reports.

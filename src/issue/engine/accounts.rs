@@ -38,7 +38,8 @@ impl Engine {
         let now = self.time().await?;
         let caller = call.caller()?;
         let surface = call.surface(caller.surface)?;
-        let hangs_on = caller.principal.facts.ancestors.first();
+        // The person, also for a session that hangs on a sign-on.
+        let hangs_on = caller.principal.facts.hangs_on().map(|(record, _)| record);
         let has_records = surface.has_records();
         if caller.record().is_of_tenant() {
             // A token of another issuer cannot be ended here, and no log-out ends a tenant.

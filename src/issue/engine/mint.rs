@@ -51,6 +51,7 @@ impl Engine {
             bases.push(ParentRecord {
                 may: one.record.scopes.union(&role_scopes),
                 record: one.record.clone(),
+                sign_on: None,
             });
             made.push(one);
         }
@@ -108,17 +109,22 @@ impl Engine {
                 Ok(Some(ParentRecord {
                     record: caller.record().clone(),
                     may: caller.principal.record_scopes().clone(),
+                    sign_on: None,
                 }))
             }
             ParentSource::CallersParent => {
                 let facts = &call.caller()?.principal.facts;
-                let (parent, above) = facts.ancestors.split_first().ok_or(Denial::NotFound)?;
+                // What hangs on the person outlives a sign-on, as it outlives a session.
+                let (parent, above) = facts.hangs_on().ok_or(Denial::NotFound)?;
                 let may = call.snapshot.scope_grants.effective_scopes_of(parent, above, &facts.roles);
                 Ok(Some(ParentRecord {
                     may: may.into_owned(),
                     record: parent.clone(),
+                    sign_on: None,
                 }))
             }
+            // Such a route is no `mint`.
+            ParentSource::Person => Err(Denial::Internal.into()),
             ParentSource::Minted(index) => Ok(Some(made.get(*index).ok_or(Denial::Internal)?.clone())),
             ParentSource::Record { surface, id } => {
                 let found = self
@@ -136,6 +142,7 @@ impl Engine {
                 Ok(Some(ParentRecord {
                     may: may_do(call, &found),
                     record: found.credential,
+                    sign_on: None,
                 }))
             }
         }
@@ -153,7 +160,7 @@ impl Engine {
 
     /// Revokes the session whose cookie was replaced. The new session exists already. If the store fails now, the old
     /// session lives until it expires.
-    async fn end_replaced(&self, call: &ServedCall, now: UnixMillis) {
+    pub(super) async fn end_replaced(&self, call: &ServedCall, now: UnixMillis) {
         if let Some(id) = &call.replaced
             && let Err(error) = self.store.change_credential(id.clone(), CredentialChange::Revoke, now).await
         {
@@ -169,7 +176,13 @@ fn stored(made: &[MintedCredential]) -> impl Iterator<Item = &CredentialRecord> 
         .map(|one| &one.record)
 }
 
-fn session_cookie(call: &ServedCall, mints: &[Mint], made: &[MintedCredential], index: usize, now: UnixMillis) -> Result<String, Denial> {
+pub(super) fn session_cookie(
+    call: &ServedCall,
+    mints: &[Mint],
+    made: &[MintedCredential],
+    index: usize,
+    now: UnixMillis,
+) -> Result<String, Denial> {
     let (mint, made) = mints.get(index).zip(made.get(index)).ok_or(Denial::Internal)?;
     let token = made.token.as_ref().ok_or(Denial::Internal)?;
     let minting = call

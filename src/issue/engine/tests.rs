@@ -34,6 +34,8 @@ use crate::store::embedded::EmbeddedStore;
 
 mod keys;
 mod people;
+mod sign_on;
+mod sign_on_records;
 
 const NOW: UnixMillis = UnixMillis(1_700_000_000_250);
 const LIMITS: RecordLimits = RecordLimits {
@@ -253,6 +255,13 @@ impl Bench {
 
     /// The same with a query.
     async fn run_with(&self, action: Action, asking: Asking<'_>, query: Option<&str>) -> Result<(Issued, Json), IssueError> {
+        let call = self.call(action, asking, query).await?;
+        let issued = self.engine.serve(call).await?;
+        let told = serde_json::from_slice(issued.body.as_deref().unwrap()).unwrap();
+        Ok((issued, told))
+    }
+
+    async fn call(&self, action: Action, asking: Asking<'_>, query: Option<&str>) -> Result<ServedCall, IssueError> {
         let names = AnswerNames {
             subject: AnswerSubject::Credential,
             caller: CallerPresence::Present,
@@ -290,7 +299,7 @@ impl Bench {
                 ends_at: record.expires_at,
             }),
         };
-        let call = ServedCall {
+        Ok(ServedCall {
             snapshot: Arc::new(snapshot(served_route)),
             served_route: ServedRouteIndex(0),
             caller,
@@ -301,10 +310,8 @@ impl Bench {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             request_id: "r-1".into(),
             hook: Arc::default(),
-        };
-        let issued = self.engine.serve(call).await?;
-        let told = serde_json::from_slice(issued.body.as_deref().unwrap()).unwrap();
-        Ok((issued, told))
+            browser: None,
+        })
     }
 
     /// How many records the store has on a surface.
@@ -347,5 +354,6 @@ fn snapshot(served_route: ServedRoute) -> Snapshot {
         peers: PeerPolicy::default(),
         certificates: Vec::new(),
         audit: crate::decide::audit::AuditPolicy::default(),
+        sign_on: None,
     }
 }

@@ -83,6 +83,10 @@ impl RecordStore for Uses {
         Box::pin(async { Err(gone().into()) })
     }
 
+    fn take_once(&self, _: Fingerprint, _: UnixMillis) -> BoxFuture<'_, Result<bool, ChangeError>> {
+        Box::pin(async { Err(gone().into()) })
+    }
+
     fn create_role(&self, _: RoleRecord) -> BoxFuture<'_, Result<RoleRecord, ChangeError>> {
         Box::pin(async { Err(gone().into()) })
     }

@@ -1,6 +1,8 @@
 //! Holds the rules of changes: what each does, and what none may do.
 
 use super::*;
+use crate::base::ids::SurfaceName;
+use crate::base::scope::ScopeSet;
 use crate::store::codec::tests::sample;
 
 const NOW: UnixMillis = UnixMillis(1_000);
@@ -72,4 +74,43 @@ fn an_expiry_only_comes_nearer() {
         };
         assert_eq!(expires, Some(UnixMillis(kept)));
     }
+}
+
+#[test]
+fn only_settings_take_settings_and_only_providers_and_their_people_take_scopes() {
+    let scopes = CredentialChange::SetScopes(ScopeSet::default());
+    let of = |surface: &str, parent: Option<&str>| {
+        let mut record = sample();
+        record.surface = SurfaceName::parse(surface).unwrap();
+        record.extras_mut().parent = parent.map(|parent| Parent {
+            surface: SurfaceName::parse(parent).unwrap(),
+            id: CredentialId::parse("above").unwrap(),
+        });
+        record
+    };
+    for (record, taken) in [
+        (of("provider", None), true),
+        (of("account", Some("provider")), true),
+        (of("account", None), false),
+        (of("account", Some("api")), false),
+        (of("provider_settings", Some("provider")), false),
+        (of("sign_on", Some("account")), false),
+        // The tombstone of a session that no record has hangs on the provider itself.
+        (of("sign_on", Some("provider")), false),
+        (of("session", Some("sign_on")), false),
+    ] {
+        let changed = change_credential(&record, &scopes, AT);
+        assert_eq!(matches!(changed, Ok(ChangeOutcome::Changed(_))), taken, "{}", record.surface);
+        assert_eq!(matches!(changed, Err(ChangeError::Conflict(_))), !taken, "{}", record.surface);
+    }
+    let mut settings = of("provider_settings", Some("provider"));
+    settings.extras_mut().settings = Some("{}".into());
+    let same = CredentialChange::SetSettings("{}".into());
+    assert_eq!(change_credential(&settings, &same, AT).unwrap(), ChangeOutcome::Unchanged);
+    let other = CredentialChange::SetSettings("{\"a\":1}".into());
+    let ChangeOutcome::Changed(changed) = change_credential(&settings, &other, AT).unwrap() else {
+        panic!("they are others")
+    };
+    assert_eq!(changed.settings().map(|text| &**text), Some("{\"a\":1}"));
+    assert_eq!(changed.epoch, settings.epoch + 1);
 }

@@ -1,6 +1,7 @@
 //! Credential records as bytes.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,7 @@ use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::{Fingerprint, PepperMark};
 use crate::base::ids::{CredentialId, RoleId, Subject, SurfaceName, TenantId};
 use crate::base::principal::{
-    ClaimValue, CredentialRecord, CredentialState, Extras, IdleTimeout, MAX_ROLES, Parent, PasswordHash, RecordClaims,
+    ClaimValue, CredentialRecord, CredentialState, Extras, IdleTimeout, MAX_ROLES, MAX_SETTINGS, Parent, PasswordHash, RecordClaims,
 };
 use crate::base::scope::Mode;
 
@@ -137,6 +138,7 @@ fn wire_extras(extras: &Extras) -> WireExtras<'_> {
         password: extras.password.as_ref().map(|hash| hash.expose().into()),
         granted: extras.granted.as_ref().map(words_of),
         description: extras.description.as_deref().map(Cow::from),
+        settings: extras.settings.as_deref().map(Cow::from),
     }
 }
 
@@ -169,6 +171,7 @@ fn extras_of(wire: WireExtras<'_>) -> Result<Extras, CodecError> {
         password: optional("password", wire.password, PasswordHash::parse)?,
         granted: wire.granted.as_deref().map(scopes_of).transpose()?,
         description: wire.description.map(Cow::into_owned),
+        settings: wire.settings.map(Arc::from),
     })
 }
 
@@ -191,6 +194,14 @@ fn check_texts(record: &CredentialRecord) -> Result<(), CodecError> {
     }
     if record.roles().len() > MAX_ROLES {
         return Err(CodecError::Field("roles"));
+    }
+    // JSON without control characters, on records that hold settings and on no other.
+    let fits_surface = match record.settings() {
+        Some(text) => record.is_provider_settings() && fits(text, MAX_SETTINGS),
+        None => !record.is_provider_settings(),
+    };
+    if !fits_surface {
+        return Err(CodecError::Field("settings"));
     }
     Ok(())
 }
@@ -257,6 +268,8 @@ struct WireExtras<'a> {
     granted: Option<Vec<Cow<'a, str>>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     description: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    settings: Option<Cow<'a, str>>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -95,6 +95,7 @@ prop_compose! {
             password: password.map(|hash| PasswordHash::parse(&hash).unwrap()),
             granted: granted.map(|words| words.iter().map(|word| Scope::parse(word).unwrap()).collect()),
             description,
+            settings: None,
         }
     }
 }

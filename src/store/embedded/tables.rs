@@ -29,6 +29,10 @@ const TENANTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tenants"
 /// A file from before this table was kept still opens: children are counted from then on, a tenant's credentials
 /// when the first one is made.
 const SIZES: TableDefinition<'_, &str, u64> = TableDefinition::new("sizes");
+/// Marks of what may be used once, and the time until which each is kept.
+const MARKS: TableDefinition<'_, &[u8; 32], i64> = TableDefinition::new("marks");
+/// The same marks by that time.
+const MARK_ENDS: TableDefinition<'_, (i64, &[u8; 32]), ()> = TableDefinition::new("mark_ends");
 /// The last events by position.
 const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("events");
 /// When they were made. Beside them, so that a file from before this table was kept still opens; its
@@ -44,6 +48,9 @@ const OF_TENANT: char = '=';
 
 /// Version of the tables' layout; that of the records is inside them.
 const FORMAT: &str = "2";
+
+/// Most marks that one call removes. A call adds one, so removal keeps up.
+const MARKS_SWEPT: usize = 16;
 
 /// Events kept, for `durward events`; nobody replays them. 10,000 are about 2 MiB.
 const EVENTS_KEPT: u64 = 10_000;

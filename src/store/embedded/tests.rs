@@ -4,10 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::base::clock::{ManualClock, Now};
 use crate::base::fingerprint::PepperCheck;
 use crate::base::ids::SurfaceName;
 use crate::base::principal::CredentialState;
 use crate::base::scope::{Mode, Scope};
+use crate::store::MARK_GRACE;
 use fake_disk::{CHANGING, DiskCall, FakeDisk};
 
 mod fake_disk;
@@ -84,6 +86,40 @@ async fn until_well(store: &EmbeddedStore) {
     while store.writes().unwrap().refused.is_some() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
+}
+
+#[test]
+fn marks_whose_time_is_over_are_removed_and_a_clock_that_goes_back_frees_none() {
+    run(async {
+        let disk = FakeDisk::new();
+        let clock = Arc::new(ManualClock::new(Now {
+            wall: NOW,
+            boot: BootMillis(0),
+        }));
+        let pauses = (Duration::from_millis(2), Duration::from_millis(10));
+        let path = Path::new("state/durward.redb");
+        let store = EmbeddedStore::open_on(Box::new(disk.clone()), path, &PEPPERS, clock.clone(), pauses).unwrap();
+        store.create_tenant(TenantId::parse("acme").unwrap(), NOW).await.unwrap();
+        let minute = NOW.plus(Duration::from_secs(60));
+        let take = |name: &'static str| store.take_once(fingerprint(name), minute);
+        assert!(take("mark").await.unwrap());
+        clock.advance(Duration::from_secs(60) + MARK_GRACE - Duration::from_millis(1));
+        assert!(take("another").await.unwrap());
+        assert!(!take("mark").await.unwrap(), "it is kept for the grace");
+        clock.advance(Duration::from_millis(1));
+        assert!(!take("mark").await.unwrap(), "until it is removed, it is taken");
+        assert!(take("third").await.unwrap());
+        assert!(take("mark").await.unwrap(), "the third call has removed it");
+        store.create_credential(record("key")).await.unwrap();
+        clock.step_wall(UnixMillis(0));
+        assert!(!take("another").await.unwrap());
+        drop(store);
+        let again = open(&disk.after_power_cut());
+        assert!(
+            !again.take_once(fingerprint("mark"), minute).await.unwrap(),
+            "a mark that was acknowledged is on the disk"
+        );
+    });
 }
 
 #[test]

@@ -10,11 +10,11 @@ use crate::base::principal::CredentialRecord;
 use crate::store::peppers::{PepperAdmission, PepperList};
 use crate::store::redis::operations::FindReply;
 use crate::store::redis::topology::{RedisConnection, Replication, RetryRead, StoreFault};
-use crate::store::{MAX_TENANT_ROLES, StoreError, change};
+use crate::store::{MARK_GRACE, MAX_MARK_AGE, MAX_MARKS, MAX_TENANT_ROLES, StoreError, change};
 
 pub(crate) use catalogue::{
-    ADMIT, ANNOUNCE, ChangeCall, ChangeRefusal, ChangeReply, CreateCall, CredentialWrite, EVENTS, EXCHANGE_CHECKPOINTS, NewCredential,
-    RECEIPTS, RecordKind, Scripts, StoredRecord, StreamHead, WITHDRAW,
+    ADMIT, ANNOUNCE, ChangeCall, ChangeRefusal, ChangeReply, CreateCall, CredentialWrite, EVENTS, EXCHANGE_CHECKPOINTS, MarkReply,
+    NewCredential, RECEIPTS, RecordKind, Scripts, StoredRecord, StreamHead, WITHDRAW,
 };
 use catalogue::{FORMAT, hashes};
 pub(crate) use rights::{Rights, script};
@@ -170,6 +170,29 @@ impl Scripts {
             call.arg(credential.parent.as_ref().map_or("", CredentialId::as_str));
         }
         written(run(wire, &call).await?)
+    }
+
+    /// Takes a mark that may be taken once.
+    pub(crate) async fn take_once(&self, wire: &RedisConnection, mark: &Fingerprint, until: UnixMillis) -> Result<MarkReply, StoreFault> {
+        let mut call = self.take_once.key(&self.keys.meta);
+        call.key(&self.keys.marks)
+            .key(&self.keys.mark_ends)
+            .arg(&self.peppers)
+            .arg(mark.to_hex())
+            .arg(until.0)
+            .arg(MAX_MARKS)
+            .arg(MAX_MARK_AGE.as_millis())
+            .arg(MARK_GRACE.as_millis());
+        let (taken, word): (String, String) = run(wire, &call).await?;
+        if taken != mark.to_hex() {
+            return Err(StoreFault::swapped());
+        }
+        match word.as_str() {
+            "first" => Ok(MarkReply::First),
+            "taken" => Ok(MarkReply::Taken),
+            "full" => Ok(MarkReply::Full),
+            _ => Err(StoreFault::malformed()),
+        }
     }
 
     /// Notes when credentials were last used.

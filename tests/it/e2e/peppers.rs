@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::gateway::Gateway;
+use crate::support::gateway::{Gateway, run};
 use crate::support::raw::Response;
 use crate::support::redis::RedisServer;
 use crate::support::site::{Plan, Site, Store};
@@ -56,6 +56,13 @@ impl House {
             }
         }
         plan.store_lines += "max_age = \"1s\"\nabsent_age = \"1s\"\n";
+        // For identity providers.
+        std::fs::write(self.folder.path().join("visit"), "secret-of-a-test-0123456789abcdef0123456789").unwrap();
+        plan.tables = format!(
+            "[surfaces.people]\nkind = \"account\"\n[surfaces.visit]\nkind = \"session_jwt\"\ntoken_kind = \"visit\"\n\
+             record = \"own\"\nlifetime = \"2h\"\ncarry = [\"header:X-Visit\"]\nsecrets = \"file:{}\"\n",
+            self.folder.path().join("visit").display()
+        );
         let site = Site::of(&plan, self.upstream.address);
         self.give(&site, peppers);
         site
@@ -185,6 +192,71 @@ fn rotates(redis: Option<RedisServer>) {
 #[test]
 fn a_pepper_takes_the_place_of_another_in_a_file() {
     rotates(None);
+}
+
+/// The secret of an identity provider is sealed under a pepper, and is carried to another one.
+fn reseals(redis: Option<RedisServer>) {
+    let house = House::over(redis);
+    let site = house.site(&["old"]);
+    let gateway = Gateway::start(&site);
+    gateway.json(&["tenants", "create", "acme"]);
+    let create = [
+        "--json",
+        "providers",
+        "create",
+        "--tenant",
+        "acme",
+        "--kind",
+        "oidc",
+        "--issuer",
+        "https://login.acme.example",
+        "--client-id",
+        "client",
+    ];
+    let made = run(&site.config(), &create, b"client-secret");
+    assert_eq!(made.code, 0, "{made:?}");
+    let id = text(&made.json(), "id");
+    let under = |gateway: &Gateway| {
+        let shown = gateway.json(&["providers", "show", &id]);
+        assert!(shown.get("warnings").is_none(), "{shown}");
+        text(&shown["settings"]["protocol"]["oidc"], "client_secret_sealed")
+    };
+    let [only] = &peppers(&gateway)[..] else { panic!("one pepper") };
+    let first = text(only, "mark");
+    assert_eq!((&only["providers"], &only["credentials"]), (&json!(1), &json!(0)));
+    assert_eq!(under(&gateway), format!("sealed under pepper {first}"));
+
+    let gateway = house.restart(gateway, &site, &["new", "old"]);
+    let kept = gateway.run(&["peppers", "drop", &first]);
+    assert!(
+        kept.code == 1 && kept.stderr.contains("secrets of 1 identity providers"),
+        "{kept:?}"
+    );
+    let (_, new) = key(&gateway);
+    let moved = gateway.json(&["peppers", "move"]);
+    assert_eq!((&moved["resealed"], &moved["moved"]), (&json!(1), &json!(0)), "{moved}");
+    assert_eq!(gateway.json(&["peppers", "move"])["resealed"], json!(0), "once is enough");
+    let [before, after] = &peppers(&gateway)[..] else {
+        panic!("two peppers")
+    };
+    assert_eq!((&before["providers"], &before["droppable"]), (&json!(0), &json!("now")));
+    assert_eq!(under(&gateway), format!("sealed under pepper {}", text(after, "mark")));
+    gateway.json(&["peppers", "drop", &first]);
+    let gateway = house.restart(gateway, &site, &["new"]);
+    assert_eq!(ask(&gateway, &new).status, 200);
+    under(&gateway);
+    // It still opens: a change seals everything anew, and would say if it did not.
+    gateway.json(&["providers", "update", &id, "--prompt", "login"]);
+}
+
+#[test]
+fn a_providers_secret_is_sealed_anew_in_a_file() {
+    reseals(None);
+}
+
+#[test]
+fn a_providers_secret_is_sealed_anew_in_redis() {
+    reseals(Some(RedisServer::start()));
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod disk;
 mod drill;
 mod operator;
 mod people;
+mod providers;
 mod receipts;
 mod registrations;
 mod replicas;

@@ -7,7 +7,7 @@ use durward::base::clock::UnixMillis;
 use durward::base::denial::Denial;
 use durward::base::fingerprint::Fingerprint;
 use durward::base::ids::{RoleId, Subject};
-use durward::base::principal::{ClaimValue, CredentialRecord, Facts, IdleTimeout, Parent, PasswordHash, RecordClaims};
+use durward::base::principal::{ClaimValue, CredentialRecord, Facts, IdleTimeout, MAX_ANCESTORS, Parent, PasswordHash, RecordClaims};
 use durward::decide::validity;
 use durward::store::{ChangeError, CredentialChange, EventSubject, NewRecords, TenantState};
 
@@ -187,11 +187,14 @@ async fn nothing_hangs_on_what_is_revoked_missing_or_another_tenants(fixture: Fi
 async fn a_chain_has_an_end(fixture: Fixture) {
     tree(&fixture).await;
     fixture.store.create_credential(child("third", "session", "acme")).await.unwrap();
-    becomes(&fixture, "third", Ok(())).await;
-    let refused = fixture.store.create_credential(child("fourth", "third", "acme")).await;
+    fixture.store.create_credential(child("fourth", "third", "acme")).await.unwrap();
+    becomes(&fixture, "fourth", Ok(())).await;
+    let above = fixture.facts(fingerprint("fourth")).await.unwrap().expect("it was made").ancestors;
+    assert_eq!(above.len(), MAX_ANCESTORS, "the longest chain is read whole");
+    let refused = fixture.store.create_credential(child("fifth", "fourth", "acme")).await;
     assert!(matches!(refused, Err(ChangeError::Conflict(_))), "{refused:?}");
     let together = NewRecords {
-        credentials: vec![child("a", "session", "acme"), child("b", "a", "acme")],
+        credentials: vec![child("a", "session", "acme"), child("b", "a", "acme"), child("c", "b", "acme")],
         ..NewRecords::default()
     };
     let refused = fixture.store.create(together, NOW).await;

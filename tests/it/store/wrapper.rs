@@ -209,6 +209,10 @@ impl RecordStore for Wrapper {
         self.inner.touch(used)
     }
 
+    fn take_once(&self, mark: Fingerprint, until: UnixMillis) -> BoxFuture<'_, Result<bool, ChangeError>> {
+        self.inner.take_once(mark, until)
+    }
+
     fn create_role(&self, role: RoleRecord) -> BoxFuture<'_, Result<RoleRecord, ChangeError>> {
         self.inner.create_role(role)
     }

@@ -4,6 +4,7 @@ pub(crate) mod canary;
 pub(crate) mod fault_proxy;
 pub(crate) mod frames;
 pub(crate) mod gateway;
+pub(crate) mod identity_providers;
 pub(crate) mod issuer;
 pub(crate) mod jwks_server;
 pub(crate) mod leaks;

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 
 use super::raw::Client;
-use super::wait::PATIENCE;
+use super::wait::{PATIENCE, until};
 
 /// A browser with an empty profile. Every host name leads to this machine, and certificates are not
 /// verified.
@@ -92,6 +92,50 @@ impl Browser {
     /// Runs a script in the page; it calls the last of its `arguments` with its result.
     pub(crate) fn run(&self, script: &str, arguments: &[Value]) -> Value {
         self.command("POST", "execute/async", &json!({ "script": script, "args": arguments }))
+    }
+
+    /// Where it is.
+    pub(crate) fn location(&self) -> String {
+        let url = self.command("GET", "url", &Value::Null);
+        url.as_str().expect("a URL").to_owned()
+    }
+
+    /// The text of the page.
+    pub(crate) fn text(&self) -> String {
+        // Not by `run`: a page that is left before its script ends would be waited for.
+        let script = json!({ "script": "return document.documentElement.innerText", "args": [] });
+        let text = self.command("POST", "execute/sync", &script);
+        text.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Whether the page has an element of this CSS selector.
+    pub(crate) fn has(&self, selector: &str) -> bool {
+        !self.elements(selector).is_empty()
+    }
+
+    /// Types into the fields of a form by their names, and presses its first button.
+    pub(crate) fn submit(&self, fields: &[(&str, &str)]) {
+        for (name, value) in fields {
+            let field = self.element(&format!("[name='{name}']"));
+            self.command("POST", &format!("element/{field}/clear"), &json!({}));
+            self.command("POST", &format!("element/{field}/value"), &json!({ "text": value }));
+        }
+        let button = self.element("button[type=submit], form button");
+        self.command("POST", &format!("element/{button}/click"), &json!({}));
+    }
+
+    /// The first element of this CSS selector. It is waited for, since a form or a page may still be on its way.
+    fn element(&self, selector: &str) -> String {
+        until(selector, PATIENCE, || {
+            let element = self.elements(selector).into_iter().next()?;
+            let id = element.as_object().and_then(|members| members.values().next());
+            Some(id.and_then(Value::as_str).expect("an element").to_owned())
+        })
+    }
+
+    fn elements(&self, selector: &str) -> Vec<Value> {
+        let found = self.command("POST", "elements", &json!({ "using": "css selector", "value": selector }));
+        found.as_array().cloned().unwrap_or_default()
     }
 
     /// The cookies that the page's own requests carry, those included that it cannot read itself.

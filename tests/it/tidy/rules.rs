@@ -6,39 +6,46 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::source::Source;
 
 /// Layers: a module may use itself and what stands in its row. Arrows point down.
-const MAY_USE: [(&str, &str); 17] = [
+const MAY_USE: [(&str, &str); 19] = [
     ("base", ""),
     ("wire", "base"),
     ("decide", "base wire"),
     ("telemetry", "base wire decide"),
     ("audit", "base wire decide telemetry"),
+    // What asks servers of others: key sets and identity providers.
+    ("fetch", "base decide"),
     ("store", "base wire decide telemetry"),
     ("dialect", "base wire decide telemetry"),
     ("upstream", "base wire decide telemetry"),
     ("limit", "base wire decide telemetry store"),
     // `issue` runs what the snapshot holds; the snapshot knows nothing of who runs it.
-    ("snapshot", "base wire decide telemetry audit store dialect upstream"),
-    ("jwks", "base wire decide telemetry snapshot"),
+    ("snapshot", "base wire decide telemetry audit store fetch dialect upstream"),
+    ("jwks", "base wire decide telemetry fetch snapshot"),
+    // Single sign-on may keep and read providers; what follows from a sign-on is for `issue`.
+    ("sign_on", "base wire decide telemetry store fetch snapshot jwks"),
     ("resolver", "base wire decide telemetry store snapshot jwks"),
-    ("issue", "base wire decide telemetry audit store dialect snapshot resolver"),
+    ("issue", "base wire decide telemetry audit store dialect snapshot resolver sign_on"),
     (
         "gateway",
-        "base wire decide telemetry audit store dialect upstream snapshot resolver issue limit jwks",
+        "base wire decide telemetry audit store dialect upstream snapshot resolver issue sign_on limit jwks",
     ),
-    ("config", "base wire decide telemetry audit store dialect upstream snapshot issue"),
+    (
+        "config",
+        "base wire decide telemetry audit store fetch dialect upstream snapshot issue sign_on",
+    ),
     (
         "server",
-        "base wire decide telemetry audit store dialect upstream snapshot resolver issue limit jwks gateway",
+        "base wire decide telemetry audit store dialect upstream snapshot resolver issue sign_on limit jwks gateway",
     ),
     (
         "admin",
-        "base wire decide telemetry audit store dialect upstream snapshot resolver issue limit jwks gateway config server",
+        "base wire decide telemetry audit store dialect upstream snapshot resolver issue sign_on limit jwks gateway config server",
     ),
 ];
 
 /// Modules that may wait; everything else is a value in, a value out.
-const MAY_AWAIT: [&str; 10] = [
-    "gateway", "jwks", "limit", "resolver", "store", "issue", "upstream", "server", "admin", "cli",
+const MAY_AWAIT: [&str; 12] = [
+    "gateway", "fetch", "jwks", "limit", "resolver", "sign_on", "store", "issue", "upstream", "server", "admin", "cli",
 ];
 
 /// Every rule over every source.

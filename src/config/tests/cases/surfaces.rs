@@ -5,6 +5,26 @@ use super::Case;
 /// Mistakes in `[surfaces.*]`.
 pub(in crate::config::tests) const SURFACE_CASES: &[Case] = &[
     Case("[surfaces.x]\n", "x]", "`kind` is missing"),
+    Case(
+        "[surfaces.tenant]\nkind = \"api_key\"\nprefixes = [\"a_\"]\n",
+        "tenant",
+        "`tenant` is the name of tenants' own records",
+    ),
+    Case(
+        "[surfaces.provider]\nkind = \"api_key\"\nprefixes = [\"a_\"]\n",
+        "provider",
+        "`provider` is the name of records of identity providers",
+    ),
+    Case(
+        "[surfaces.provider_settings]\nkind = \"account\"\n",
+        "provider_settings",
+        "`provider_settings` is the name of records of identity providers",
+    ),
+    Case(
+        "[surfaces.sign_on]\nkind = \"account\"\n",
+        "sign_on",
+        "`sign_on` is the name of records of sessions at identity providers",
+    ),
     Case("[surfaces.x]\nkind = \"apikey\"\n", "\"apikey\"", "`kind` cannot be `apikey`"),
     Case(
         "[surfaces.x]\nkind = \"api_key\"\n",

@@ -1,6 +1,6 @@
 //! What is written in one transaction of the embedded store.
 
-use redb::{ReadableTable, Table, WriteTransaction};
+use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 
 use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::{Fingerprint, PepperMark};
@@ -11,13 +11,14 @@ use crate::store::peppers::{PepperList, move_event, moved};
 use crate::store::rests_on::{RestsOn, check_epoch};
 use crate::store::sweep::natural_end;
 use crate::store::{
-    ChangeError, CredentialChange, Event, EventSubject, MAX_FORGOTTEN, MAX_TENANT_ROLES, MAX_TOUCHED, NewRecords, RecordLimits, RoleChange,
-    StoreError, TenantState, codec,
+    ChangeError, CredentialChange, Event, EventSubject, MARK_GRACE, MAX_FORGOTTEN, MAX_MARK_AGE, MAX_MARKS, MAX_TENANT_ROLES, MAX_TOUCHED,
+    NewRecords, RecordLimits, RoleChange, StoreError, TenantState, codec,
 };
 
 use super::{
-    COUNTERS, CREDENTIALS, CREDENTIALS_OF, EVENT_TIMES, EVENTS, EVENTS_KEPT, FINGERPRINTS, LAST_USED, META, OF_TENANT, ROLES, ROLES_OF,
-    SIZES, TENANTS, ancestors_at, clock_in, credential_at, failed, ids_of, position_in, role_at, tenant_at, text_of,
+    COUNTERS, CREDENTIALS, CREDENTIALS_OF, EVENT_TIMES, EVENTS, EVENTS_KEPT, FINGERPRINTS, LAST_USED, MARK_ENDS, MARKS, MARKS_SWEPT, META,
+    OF_TENANT, ROLES, ROLES_OF, SIZES, TENANTS, ancestors_at, clock_in, credential_at, failed, ids_of, position_in, role_at, tenant_at,
+    text_of,
 };
 
 /// What a transaction came to.
@@ -299,6 +300,39 @@ impl<'t> WriteTables<'t> {
             }
         }
         Ok(())
+    }
+
+    /// Takes a mark; answers whether nobody had it. Removes some marks whose time is over.
+    pub(in crate::store::embedded) fn take_once(&mut self, mark: &Fingerprint, until: UnixMillis) -> Result<bool, ChangeError> {
+        let mut marks = self.transaction.open_table(MARKS).map_err(|e| failed(e.into()))?;
+        if marks.get(mark.as_bytes()).map_err(|e| failed(e.into()))?.is_some() {
+            return Ok(false);
+        }
+        let mut ends = self.transaction.open_table(MARK_ENDS).map_err(|e| failed(e.into()))?;
+        let now = self.clock.max(self.machine);
+        let mut over: Vec<(i64, [u8; 32])> = Vec::new();
+        for entry in ends
+            .range(..=(now.0, &[u8::MAX; 32]))
+            .map_err(|e| failed(e.into()))?
+            .take(MARKS_SWEPT)
+        {
+            let (key, _) = entry.map_err(|e| failed(e.into()))?;
+            let (end, old) = key.value();
+            over.push((end, *old));
+        }
+        let kept = marks.len().map_err(|e| failed(e.into()))?.saturating_sub(over.len() as u64);
+        if kept >= MAX_MARKS {
+            return Err(change::too_many_marks());
+        }
+        self.writes += 1;
+        for (end, old) in &over {
+            ends.remove((*end, old)).map_err(|e| failed(e.into()))?;
+            marks.remove(old).map_err(|e| failed(e.into()))?;
+        }
+        let end = until.clamp(now, now.plus(MAX_MARK_AGE)).plus(MARK_GRACE).0;
+        marks.insert(mark.as_bytes(), end).map_err(|e| failed(e.into()))?;
+        ends.insert((end, mark.as_bytes()), ()).map_err(|e| failed(e.into()))?;
+        Ok(true)
     }
 
     /// Forgets credentials that ended by themselves before `before`.

@@ -12,7 +12,7 @@ use crate::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
 use crate::store::change::{self, ChangeOutcome};
 use crate::store::events::ReaderState;
 use crate::store::peppers::{PepperAdmission, PepperList, move_event, moved};
-use crate::store::redis::scripts::{ChangeCall, ChangeRefusal, ChangeReply, RecordKind};
+use crate::store::redis::scripts::{ChangeCall, ChangeRefusal, ChangeReply, MarkReply, RecordKind};
 use crate::store::redis::stream::{Ending, RecordRef};
 use crate::store::redis::topology::{LiveLink, WaitReplicas};
 use crate::store::sweep::natural_end;
@@ -250,6 +250,18 @@ impl StoreCall {
 }
 
 impl StoreCall {
+    /// Takes a mark. Whoever is the first can rely on it as on an acknowledged change: the replicas have the mark, and the server
+    /// that has taken it still is the primary. Of any failure in between it is not known who has the mark, so nobody uses it.
+    pub(crate) async fn take_once(&self, mark: &Fingerprint, until: UnixMillis) -> Result<bool, ChangeError> {
+        let live = self.changer().map_err(nothing_written)?;
+        let taken = self.shared.scripts.take_once(&live.wire, mark, until).await;
+        match self.settle_change(&live, taken)? {
+            MarkReply::First => self.wait_until_kept(&live).await.map(|()| true),
+            MarkReply::Taken => Ok(false),
+            MarkReply::Full => Err(change::too_many_marks()),
+        }
+    }
+
     pub(crate) async fn peppers(&self) -> Result<PepperList, StoreError> {
         let live = self.writer()?;
         let read = self.shared.scripts.read_peppers(&live.wire).await;

@@ -76,6 +76,9 @@ async fn restore_credential(call: &StoreCall, id: &crate::base::ids::CredentialI
     if restricted.roles() != record.roles() {
         changes.push(CredentialChange::SetRoles(restricted.roles().to_vec()));
     }
+    if restricted.scopes != record.scopes {
+        changes.push(CredentialChange::SetScopes(restricted.scopes.clone()));
+    }
     // Last, because a revoked record takes no other change.
     let mut now = UnixMillis(0);
     match restricted.state {

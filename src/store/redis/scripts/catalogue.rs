@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! {durward}:meta      hash   format; pepper and dropped, lists of peppers; history; position; link, the last of the chain;
-//!                            how many credentials, tenants, fingerprints, roles; used, 1 if `u` has entries;
+//!                            how many credentials, tenants, fingerprints, roles, marks; used, 1 if `u` has entries;
 //!                            list, a copy of the first entry of `g`;
 //!                            clock, the latest time in milliseconds at which anything was made
 //! {durward}:c         hash   credential id -> record
@@ -15,6 +15,8 @@
 //! {durward}:u         hash   credential id -> when a sliding one was last used
 //! {durward}:f         hash   fingerprint -> "credential-id tenant-id", or "= tenant-id"
 //! {durward}:n         hash   credential id -> how many credentials hang on it
+//! {durward}:o         hash   mark that is taken once -> time in milliseconds until which it is kept
+//! {durward}:oe        zset   "<that time in 15 digits>:<mark>", all scores 0: the first ones end first
 //! {durward}:ids       zset   credential ids, all scores 0
 //! {durward}:ids:<t>   zset   those of tenant t
 //! {durward}:tids      zset   tenant ids
@@ -59,6 +61,8 @@ pub(crate) struct Keys {
     pub(crate) role_ids: String,
     pub(crate) tenant_ids: String,
     pub(crate) gateways: String,
+    pub(crate) marks: String,
+    pub(crate) mark_ends: String,
     pub(crate) events: String,
     pub(crate) prefix: String,
 }
@@ -78,6 +82,8 @@ impl Keys {
             role_ids: key("rids"),
             tenant_ids: key("tids"),
             gateways: key("g"),
+            marks: key("o"),
+            mark_ends: key("oe"),
             events: key("events"),
             prefix: key(""),
         }
@@ -197,6 +203,16 @@ pub(crate) const MOVE_LOGIN: &str = lua!("lib/peppers", "lib/change", "lib/with_
 ///
 /// KEYS: meta c u. ARGV: peppers; id and time of each use. Reply: 1.
 pub(crate) const NOTE_USE: &str = lua!("lib/peppers", "lib/bounded", "lib/with_data", "note_use");
+
+/// Takes a mark that may be taken once, unless somebody has it.
+///
+/// KEYS: meta o oe. ARGV: peppers; the mark; the time until which it must be kept; most marks; how long a mark may be kept from now
+/// on, and how much longer each is kept, in milliseconds.
+/// Reply: the mark, and `first`, `taken` or `full`. It makes no change of a record and no event.
+///
+/// The reply repeats the mark, since the reply to another question must not admit anybody a second time. That nobody has the
+/// mark is proven: neither key has fewer entries than were made. Each call removes some marks whose time is over.
+pub(crate) const TAKE_ONCE: &str = lua!("lib/peppers", "lib/change", "lib/time", "lib/with_data", "take_once");
 
 /// A write that changes nothing, so that a following `WAIT` covers what other connections wrote before.
 ///
@@ -324,6 +340,16 @@ pub(crate) enum ChangeRefusal {
     TooManyCredentials,
 }
 
+/// What became of the wish to take a mark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MarkReply {
+    /// Nobody had it.
+    First,
+    Taken,
+    /// There are as many marks as may be.
+    Full,
+}
+
 /// The scripts and the keys they work on.
 pub(crate) struct Scripts {
     pub(super) keys: Keys,
@@ -346,6 +372,7 @@ pub(crate) struct Scripts {
     pub(super) forget: Script,
     pub(super) replace: Script,
     pub(super) note_use: Script,
+    pub(super) take_once: Script,
     pub(super) touch: Script,
     pub(super) claim: Script,
     pub(super) read_peppers: Script,
@@ -381,6 +408,7 @@ impl Scripts {
             forget: script(FORGET),
             replace: script(REPLACE),
             note_use: script(NOTE_USE),
+            take_once: script(TAKE_ONCE),
             touch: script(TOUCH),
             claim: script(CLAIM),
             read_peppers: script(READ_PEPPERS),

@@ -17,7 +17,7 @@ if not id then return redis.error_reply('BADINDEX fingerprint') end
 local reply = {ARGV[2], m[1], m[3], bounded(KEYS[4], tenant), '0'}
 local count, ids, roles, size = 0, '', {}, 0
 if id == '=' then id = nil end
-while id and count < 5 do
+while id and count < 6 do
   local record = bounded(KEYS[3], id)
   reply[#reply + 1] = record
   reply[#reply + 1] = bounded(KEYS[6], id, 32)

@@ -13,11 +13,15 @@ use crate::base::clock::UnixMillis;
 use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, CredentialState, RoleRecord, TenantRecord};
 use crate::base::scope::{Scope, ScopeSet};
+use crate::store::change::has_changing_scopes;
 use crate::store::{EventSubject, StoredFacts, watch};
 
 /// Most endings kept, the newest ones: 20 MiB at 300 bytes each, and nearly a day at one revocation a second. No replica
 /// should lag by as much as the age of what is dropped.
 const MAX_ENDINGS: usize = 65_536;
+
+/// Stands between the roles and the scopes of an ending. No role has this name.
+const BEFORE_SCOPES: &str = "/";
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum RecordRef {
@@ -46,6 +50,8 @@ pub(crate) enum Ending {
         valid_after: Option<UnixMillis>,
         expires_at: Option<UnixMillis>,
         roles: Vec<RoleId>,
+        /// Only of records whose scopes may be replaced ([`has_changing_scopes`]).
+        scopes: Option<ScopeSet>,
     },
     Tenant {
         epoch: u64,
@@ -67,6 +73,7 @@ impl Ending {
             valid_after: record.valid_after,
             expires_at: record.expires_at,
             roles: record.roles().to_vec(),
+            scopes: has_changing_scopes(record).then(|| record.scopes.clone()),
         }
     }
 
@@ -94,6 +101,7 @@ impl Ending {
                 valid_after,
                 expires_at,
                 roles,
+                scopes,
             } => {
                 let state = match state {
                     CredentialState::Active => "active".to_owned(),
@@ -104,6 +112,9 @@ impl Ending {
                 for role in roles {
                     text.push(' ');
                     text.push_str(role.as_str());
+                }
+                if let Some(scopes) = scopes {
+                    text.push_str(&format!(" {BEFORE_SCOPES} {}", scopes.joined()));
                 }
                 text
             }
@@ -130,12 +141,23 @@ impl Ending {
                         at: UnixMillis(at.parse().ok()?),
                     },
                 };
+                let (valid_after, expires_at) = (parse_time(words.next()?)?, parse_time(words.next()?)?);
+                let rest: Vec<&str> = words.collect();
+                let (roles, scopes) = match rest.iter().position(|word| *word == BEFORE_SCOPES) {
+                    Some(at) => (rest.get(..at)?, rest.get(at + 1..)),
+                    None => (rest.as_slice(), None),
+                };
+                let parse_scopes = |words: &[&str]| words.iter().map(|word| Scope::parse(word).ok()).collect::<Option<ScopeSet>>();
                 Some(Self::Credential {
                     epoch,
                     state,
-                    valid_after: parse_time(words.next()?)?,
-                    expires_at: parse_time(words.next()?)?,
-                    roles: words.map(|role| RoleId::parse(role).ok()).collect::<Option<_>>()?,
+                    valid_after,
+                    expires_at,
+                    roles: roles.iter().map(|role| RoleId::parse(role).ok()).collect::<Option<_>>()?,
+                    scopes: match scopes {
+                        Some(words) => Some(parse_scopes(words)?),
+                        None => None,
+                    },
                 })
             }
             "t" => {
@@ -189,12 +211,14 @@ impl Ending {
                 valid_after,
                 expires_at,
                 roles,
+                scopes,
             },
             Self::Credential {
                 epoch: same,
                 state: was,
                 valid_after: after,
                 expires_at: until,
+                scopes: had,
                 ..
             },
         ) = (&self, present)
@@ -213,6 +237,10 @@ impl Ending {
                 (one, other) => one.or(other),
             },
             roles: roles.clone(),
+            scopes: match (scopes, had) {
+                (Some(one), Some(other)) => Some(one.intersection(other)),
+                (one, other) => one.clone().or_else(|| other.clone()),
+            },
         }
     }
 
@@ -227,12 +255,18 @@ impl Ending {
             valid_after,
             expires_at,
             roles,
+            scopes,
         } = self
         else {
             return false;
         };
         let older = record.epoch <= *epoch;
         let mut restricted = false;
+        if record.is_provider_settings() && record.epoch < *epoch && record.state == CredentialState::Active {
+            // The later settings may have withdrawn a certificate or a secret, and an ending does not have them. Nobody signs on
+            // by the older ones; `durward providers update` writes the settings again.
+            (record.state, restricted) = (CredentialState::Disabled, true);
+        }
         match (state, record.state) {
             (CredentialState::Revoked { .. }, CredentialState::Active | CredentialState::Disabled) => {
                 (record.state, restricted) = (*state, true)
@@ -248,6 +282,13 @@ impl Ending {
         }
         if older && record.roles().iter().any(|role| !roles.contains(role)) {
             record.extras_mut().roles.retain(|role| roles.contains(role));
+            restricted = true;
+        }
+        if let Some(scopes) = scopes
+            && older
+            && !scopes.covers(&record.scopes)
+        {
+            record.scopes = record.scopes.intersection(scopes);
             restricted = true;
         }
         if restricted {

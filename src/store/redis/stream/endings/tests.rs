@@ -22,9 +22,15 @@ fn what_is_written_beside_an_event_is_read_back() {
     let mut full = record(3, REVOKED);
     (full.valid_after, full.expires_at) = (at(-5), at(9));
     full.extras_mut().roles = vec![RoleId::of_name("a"), RoleId::of_name("b")];
+    let person = person(4, &["a:read", "b:write"]);
     let scopes: ScopeSet = ["a:read", "b:write"].iter().map(|s| Scope::parse(s).unwrap()).collect();
     for ending in [
         Ending::of_credential(&full),
+        Ending::of_credential(&person),
+        Ending::of_credential(&CredentialRecord {
+            scopes: ScopeSet::default(),
+            ..person.clone()
+        }),
         ending(1, CredentialState::Active),
         ending(2, CredentialState::Disabled),
         Ending::Tenant { epoch: 4, active: false },
@@ -50,6 +56,7 @@ fn f10_what_is_no_ending_is_refused() {
         "c 1 perhaps - -",
         "c 1 active -",
         "c 1 active x -",
+        "c 1 active - - role / a\u{0}b",
         "t 1 active more",
         "t 1 maybe",
         "r x",
@@ -229,4 +236,55 @@ fn tenant_ancestors_and_roles_are_restricted_too_and_suspicion_is_raised() {
             _ => assert_eq!(found.credential.state, REVOKED),
         }
     }
+}
+
+/// A person of an identity provider, with these scopes and a role.
+fn person(epoch: u64, scopes: &[&str]) -> CredentialRecord {
+    let mut person = record(epoch, CredentialState::Active);
+    person.scopes = scopes.iter().map(|s| Scope::parse(s).unwrap()).collect();
+    let extras = person.extras_mut();
+    extras.roles = vec![RoleId::of_name("a")];
+    extras.parent = Some(crate::base::principal::Parent {
+        surface: crate::base::ids::SurfaceName::parse(crate::base::principal::PROVIDER_SURFACE).unwrap(),
+        id: CredentialId::parse("prv_1").unwrap(),
+    });
+    person
+}
+
+#[test]
+fn scopes_that_a_person_lost_do_not_come_back_with_an_older_record() {
+    let seen = Ending::of_credential(&person(5, &["a:read"]));
+    for (epoch, restricted, left) in [(4, true, "a:read"), (5, true, "a:read"), (6, false, "a:read b:write")] {
+        let mut found = person(epoch, &["a:read", "b:write"]);
+        assert_eq!(seen.restrict_credential(&mut found), restricted, "epoch {epoch}");
+        assert_eq!(found.scopes.joined(), left, "epoch {epoch}");
+    }
+    let mut fewer = person(4, &[]);
+    assert!(!seen.restrict_credential(&mut fewer));
+    assert!(fewer.scopes.is_empty(), "nothing is given");
+    // Two branches with the same epoch: what either of them takes away is gone.
+    let other = Ending::of_credential(&person(5, &["b:write"]));
+    let mut found = person(4, &["a:read", "b:write"]);
+    assert!(seen.over(&other).restrict_credential(&mut found));
+    assert!(found.scopes.is_empty());
+}
+
+#[test]
+fn older_settings_of_a_provider_let_nobody_sign_on() {
+    let settings = |epoch, state| CredentialRecord {
+        surface: crate::base::ids::SurfaceName::parse(crate::base::principal::PROVIDER_SETTINGS_SURFACE).unwrap(),
+        ..record(epoch, state)
+    };
+    let seen = Ending::of_credential(&settings(5, CredentialState::Active));
+    for (epoch, state) in [
+        (4, CredentialState::Disabled),
+        (5, CredentialState::Active),
+        (6, CredentialState::Active),
+    ] {
+        let mut found = settings(epoch, CredentialState::Active);
+        assert_eq!(seen.restrict_credential(&mut found), epoch < 5, "epoch {epoch}");
+        assert_eq!(found.state, state, "epoch {epoch}");
+    }
+    let mut key = record(4, CredentialState::Active);
+    assert!(!seen.restrict_credential(&mut key), "a key has no settings");
 }

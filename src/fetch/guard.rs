@@ -1,4 +1,4 @@
-//! Which addresses keys may be fetched from: those of the internet, unless the operator says otherwise.
+//! Which addresses may be asked: those of the internet, unless the operator says otherwise.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

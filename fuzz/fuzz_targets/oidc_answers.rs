@@ -1,0 +1,37 @@
+//! Answers of token and userinfo endpoints are read or refused; no refusal holds a control character or is long.
+#![no_main]
+
+use durward::sign_on::SignOnFault;
+use durward::sign_on::oidc::{TokenAnswer, UserInfo};
+use libfuzzer_sys::fuzz_target;
+
+fn check(fault: &SignOnFault) {
+    let words = fault.to_string();
+    assert!(words.chars().count() < 1_200 && words.chars().all(|c| !c.is_control()), "{words}");
+    assert!(SignOnFault::LABELS.contains(&fault.label()));
+}
+
+// The first byte chooses the status.
+fuzz_target!(|data: &[u8]| {
+    let Some((choice, json)) = data.split_first() else { return };
+    let status = [200, 400, 401][usize::from(choice % 3)];
+    match TokenAnswer::parse(status, json) {
+        Ok(answer) => {
+            assert_eq!(status, 200);
+            let other: serde_json::Value = serde_json::from_slice(json).unwrap();
+            assert!(other["id_token"].is_string() && other.get("error").is_none());
+            if let Ok(value) = answer.bearer() {
+                assert!(value.is_sensitive());
+                assert_eq!(value.to_str().unwrap().strip_prefix("Bearer "), other["access_token"].as_str());
+            }
+        }
+        Err(fault) => check(&fault),
+    }
+    match UserInfo::parse(json, "alice") {
+        Ok(_) => {
+            let other: serde_json::Value = serde_json::from_slice(json).unwrap();
+            assert_eq!(other["sub"], "alice");
+        }
+        Err(fault) => check(&fault),
+    }
+});

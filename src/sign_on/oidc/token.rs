@@ -1,0 +1,193 @@
+//! The token request: the code is exchanged for tokens, by a client that proves who it is (RFC 6749, section 4.1.3; RFC 7523).
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
+use zeroize::Zeroizing;
+
+use crate::base::clock::UnixMillis;
+use crate::base::percent::push_query;
+use crate::decide::token::json::{JsonObject, JsonValue};
+use crate::sign_on::fault::{ProviderText, SignOnFault};
+
+use super::callback::AuthorizationCode;
+use super::discovery::ProviderMetadata;
+use super::request::{ClientAuthentication, LogInValue, OidcClient};
+
+/// Longest answer of a token endpoint: two tokens with two hundred groups each.
+pub const MAX_TOKEN_ANSWER: usize = 128 * 1024;
+
+/// Longest access token that is sent to a userinfo endpoint: what a head takes.
+const MAX_ACCESS_TOKEN: usize = 16 * 1024;
+
+/// Longest client id and secret.
+const MAX_CLIENT_TEXT: usize = 1024;
+
+/// What is sent to the token endpoint. It holds secrets.
+pub struct TokenRequest {
+    /// The form.
+    pub form: Zeroizing<String>,
+    /// The value of `Authorization`.
+    pub authorization: Option<HeaderValue>,
+}
+
+impl fmt::Debug for TokenRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenRequest(..)")
+    }
+}
+
+impl OidcClient {
+    /// The request that exchanges the code of a log-in. It always carries the PKCE verifier, and `redirect_uri` is that of the
+    /// authorization request.
+    ///
+    /// # Errors
+    /// [`SignOnFault`] if the client's secret or key cannot be used.
+    pub fn token_request(
+        &self,
+        metadata: &ProviderMetadata,
+        redirect_uri: &str,
+        code: &AuthorizationCode,
+        verifier: &LogInValue,
+        now: UnixMillis,
+    ) -> Result<TokenRequest, SignOnFault> {
+        let verifier = Zeroizing::new(verifier.text());
+        let mut form = FormWriter::default();
+        form.push("grant_type", "authorization_code");
+        form.push("code", code.expose());
+        form.push("redirect_uri", redirect_uri);
+        form.push("code_verifier", &verifier);
+        let is_text = |text: &str| (1..=MAX_CLIENT_TEXT).contains(&text.len());
+        if !is_text(&self.client_id) {
+            return Err(SignOnFault::ClientText);
+        }
+        let mut authorization = None;
+        match &self.authentication {
+            ClientAuthentication::SecretBasic(secret) | ClientAuthentication::SecretPost(secret) if !is_text(secret) => {
+                return Err(SignOnFault::ClientText);
+            }
+            ClientAuthentication::SecretBasic(secret) => authorization = Some(basic(&self.client_id, secret)?),
+            ClientAuthentication::SecretPost(secret) => {
+                form.push("client_id", &self.client_id);
+                form.push("client_secret", secret);
+            }
+            ClientAuthentication::PrivateKeyJwt(key) => {
+                form.push("client_id", &self.client_id);
+                form.push("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
+                // Each provider has a key pair of its own here, so an assertion for one is worth nothing at another.
+                let assertion = key.assertion(&self.client_id, &metadata.token_endpoint.to_string(), now)?;
+                form.push("client_assertion", &assertion);
+            }
+        }
+        Ok(TokenRequest {
+            form: form.finish(),
+            authorization,
+        })
+    }
+}
+
+/// `Basic` of the client's id and secret, each in the encoding of forms first (RFC 6749, section 2.3.1).
+fn basic(client_id: &str, secret: &str) -> Result<HeaderValue, SignOnFault> {
+    let mut pair = Zeroizing::new(Vec::with_capacity(3 * (client_id.len() + secret.len()) + 1));
+    push_query(&mut pair, client_id);
+    pair.push(b':');
+    push_query(&mut pair, secret);
+    let mut text = Zeroizing::new(String::with_capacity(6 + pair.len().div_ceil(3) * 4));
+    text.push_str("Basic ");
+    STANDARD.encode_string(&*pair, &mut text);
+    let mut value = HeaderValue::from_str(&text).map_err(|_| SignOnFault::ClientText)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Writes a form.
+#[derive(Default)]
+struct FormWriter(Zeroizing<Vec<u8>>);
+
+impl FormWriter {
+    fn push(&mut self, name: &str, value: &str) {
+        // Growing would leave copies of secrets behind.
+        let mut longer = Zeroizing::new(Vec::with_capacity(self.0.len() + name.len() + 3 * value.len() + 2));
+        longer.extend_from_slice(&self.0);
+        if !longer.is_empty() {
+            longer.push(b'&');
+        }
+        longer.extend_from_slice(name.as_bytes());
+        longer.push(b'=');
+        push_query(&mut longer, value);
+        self.0 = longer;
+    }
+
+    fn finish(self) -> Zeroizing<String> {
+        // Only ASCII was pushed.
+        Zeroizing::new(std::str::from_utf8(&self.0).unwrap_or_default().to_owned())
+    }
+}
+
+/// The tokens of an answer. Secrets until they are verified, and after.
+pub struct TokenAnswer {
+    pub(super) id_token: Zeroizing<String>,
+    access_token: Option<Zeroizing<String>>,
+}
+
+impl fmt::Debug for TokenAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenAnswer(..)")
+    }
+}
+
+impl TokenAnswer {
+    /// Reads an answer with this status.
+    ///
+    /// # Errors
+    /// [`SignOnFault`]: the error that the provider names, or what is wrong with the answer.
+    pub fn parse(status: u16, json: &[u8]) -> Result<Self, SignOnFault> {
+        let members = JsonObject::parse(json).map_err(SignOnFault::TokenAnswerForm)?;
+        let text = |name: &'static str| match members.find(name) {
+            None | Some(JsonValue::Null) => Ok(None),
+            Some(JsonValue::Text(text)) => Ok(Some(&**text)),
+            Some(_) => Err(SignOnFault::TokenAnswerMember(name)),
+        };
+        if status != 200 || members.find("error").is_some() {
+            let error = text("error")?.ok_or(SignOnFault::TokenAnswerMember("error"))?;
+            let description = ProviderText::of(text("error_description")?.unwrap_or("it says no more"));
+            return Err(match error {
+                "invalid_client" | "unauthorized_client" => SignOnFault::ClientRefused(description),
+                "invalid_grant" => SignOnFault::CodeRefused(description),
+                other => SignOnFault::TokensRefused(ProviderText::of(other), description),
+            });
+        }
+        let is_bearer = |token_type: &str| token_type.eq_ignore_ascii_case("bearer");
+        if !text("token_type")?.is_some_and(is_bearer) {
+            return Err(SignOnFault::TokenAnswerMember("token_type"));
+        }
+        let id_token = text("id_token")?.ok_or(SignOnFault::TokenAnswerMember("id_token"))?;
+        let access_token = text("access_token")?.ok_or(SignOnFault::TokenAnswerMember("access_token"))?;
+        Ok(Self {
+            id_token: Zeroizing::new(id_token.to_owned()),
+            access_token: Some(Zeroizing::new(access_token.to_owned())),
+        })
+    }
+
+    pub(super) fn access_token(&self) -> Option<&str> {
+        self.access_token.as_ref().map(|token| token.as_str())
+    }
+
+    /// The value of `Authorization` for the userinfo endpoint.
+    ///
+    /// # Errors
+    /// [`SignOnFault::TokenAnswerMember`] if the access token cannot stand in a header.
+    pub fn bearer(&self) -> Result<HeaderValue, SignOnFault> {
+        let fault = SignOnFault::TokenAnswerMember("access_token");
+        let token = self.access_token().filter(|token| (1..=MAX_ACCESS_TOKEN).contains(&token.len()));
+        let token = token
+            .filter(|token| token.bytes().all(|b| b.is_ascii_graphic()))
+            .ok_or(fault.clone())?;
+        let text = Zeroizing::new(format!("Bearer {token}"));
+        let mut value = HeaderValue::from_str(&text).map_err(|_| fault)?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+}

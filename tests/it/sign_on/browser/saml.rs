@@ -1,0 +1,146 @@
+//! SAML 2.0.
+
+use serde_json::json;
+
+use super::{HOST, House};
+use crate::sign_on::peers::encoded;
+use crate::support::identity_providers::{Encrypt, Front, LemonLdap, SamlProvider, authority};
+use crate::support::raw::Client;
+use crate::support::wait::{PATIENCE, until};
+
+/// Reads a page of a server whose certificate is under this one (DER).
+fn read(front: &Front, root: &[u8], host: &str, path: &str) -> String {
+    let mut client = Client::connect_tls(front.address, root, host, &[]).unwrap();
+    let port = front.address.port();
+    client.send(format!("GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n").as_bytes());
+    let answer = client.response().expect("an answer");
+    let text = String::from_utf8(answer.body).unwrap();
+    assert_eq!(answer.status, 200, "{path}: {text}");
+    text
+}
+
+impl House {
+    /// What the first gateway says about us to SAML providers.
+    fn our_metadata(&self) -> String {
+        read(&self.public, &self.sites[0].root, HOST, "/saml/acme/metadata")
+    }
+
+    /// Makes a provider by its metadata (a file's text, or an address), and tests it.
+    fn create_saml_provider(&self, metadata: &str, options: &[&str]) -> String {
+        let file = self.sites[0].folder().join("metadata.xml");
+        let mut all = vec!["--metadata"];
+        if metadata.starts_with("https://") {
+            all.push(metadata);
+        } else {
+            std::fs::write(&file, metadata).unwrap();
+            all.push(file.to_str().unwrap());
+        }
+        all.extend(options);
+        self.create_provider("saml", &all, "")
+    }
+}
+
+#[test]
+fn who_signs_on_at_pysaml2_is_logged_out_from_there_on_both_gateways() {
+    let house = House::open();
+    let provider = SamlProvider::start_with(&json!({}));
+    let metadata = read(provider.front(), authority().certificate_der(), provider.host(), "/metadata");
+    house.create_saml_provider(&metadata, &[]);
+    provider.set_service_provider(&house.our_metadata());
+    house.begin();
+    house.browser.submit(&[("login", "ann"), ("password", "anything")]);
+    let person = house.person();
+    let session = house.session();
+    house.assert_in_force(&session);
+
+    house.log_out();
+    until("the way back", PATIENCE, || {
+        (house.browser.location() == house.url("/v1/me")).then_some(())
+    });
+    house.assert_ends(&session);
+    house.lead_to(1);
+    house.begin();
+    house.browser.submit(&[("login", "ann"), ("password", "anything")]);
+    assert_eq!(house.person(), person, "the same person");
+
+    // From there: both gateways refuse, and the provider is told that it has worked.
+    let session = house.session();
+    house.assert_in_force(&session);
+    house.browser.go(&(provider.base() + "/log-out?binding=post"));
+    house.assert_ends(&session);
+    let page = provider.base() + "/slo";
+    until("the provider", PATIENCE, || {
+        house.browser.location().starts_with(&page).then_some(())
+    });
+    assert!(house.browser.text().contains("says True"), "{}", house.browser.text());
+}
+
+/// Without a script: a page with a button takes our request to the provider.
+#[test]
+fn requests_by_post_are_taken_along_by_a_button() {
+    let house = House::open();
+    let provider = SamlProvider::start_with(&json!({ "sign": "response" }));
+    let certificate = house.sites[0].folder().join("idp.pem");
+    std::fs::write(&certificate, &provider.pair().certificate).unwrap();
+    let (entity_id, url) = (provider.base() + "/metadata", provider.base() + "/sso");
+    let options = [
+        "--entity-id",
+        &entity_id,
+        "--sso-post-url",
+        &url,
+        "--sign-requests",
+        "--want",
+        "response",
+    ];
+    let certificate = ["--certificate", certificate.to_str().unwrap()];
+    house.create_provider("saml", &[&options[..], &certificate].concat(), "");
+    provider.set_service_provider(&house.our_metadata());
+    house.browser.go(&house.url("/sso/acme"));
+    house.browser.submit(&[]);
+    house.browser.submit(&[("login", "ann"), ("password", "anything")]);
+    house.person();
+    house.assert_in_force(&house.session());
+}
+
+#[test]
+fn a_provider_begins_a_sign_on_only_where_it_may() {
+    let house = House::open();
+    let provider = SamlProvider::start_with(&json!({}));
+    let metadata = read(provider.front(), authority().certificate_der(), provider.host(), "/metadata");
+    let id = house.create_saml_provider(&metadata, &[]);
+    provider.set_service_provider(&house.our_metadata());
+    let ours: String = encoded(&house.url("/saml/acme/metadata"));
+    let begin = format!("{}/unsolicited?sp={ours}", provider.base());
+    house.browser.go(&begin);
+    house.browser.submit(&[("login", "ann"), ("password", "anything")]);
+    until("our page", PATIENCE, || {
+        (house.browser.location() == house.url("/saml/acme/acs")).then_some(())
+    });
+    assert!(house.browser.cookies().is_empty(), "{}", house.browser.text());
+
+    house.gateways[0].json(&["providers", "update", &id, "--idp-initiated"]);
+    house.browser.go(&begin);
+    house.browser.submit(&[("login", "ann"), ("password", "anything")]);
+    house.person();
+    house.assert_in_force(&house.session());
+}
+
+#[test]
+fn who_signs_on_at_lemonldap_by_saml_has_a_session_with_encryption_and_without() {
+    let house = House::open();
+    let mut portal = LemonLdap::start(&[]);
+    house.create_saml_provider(&portal.entity_id(), &[]);
+    let ours = house.our_metadata();
+    let mut people = Vec::new();
+    for encrypt in [Encrypt::Nothing, Encrypt::Assertion] {
+        portal.set_service_provider(&ours, encrypt);
+        house.browser.go(&house.url("/sso/acme"));
+        if people.is_empty() {
+            // It remembers the browser afterwards.
+            house.browser.submit(&[("user", "dwho"), ("password", "dwho")]);
+        }
+        people.push(house.person());
+        house.assert_in_force(&house.session());
+    }
+    assert_eq!(people[0], people[1]);
+}

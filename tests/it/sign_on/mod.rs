@@ -1,0 +1,17 @@
+//! Single sign-on: its parts, its routes through the real binary, and real identity providers in a real browser.
+
+mod browser;
+mod confined;
+mod documented;
+mod fake;
+mod geldstuck;
+mod oidc;
+mod peers;
+mod real_messages;
+mod real_tokens;
+mod routes;
+mod saml_client;
+mod saml_routes;
+mod samples;
+mod site;
+mod tested;

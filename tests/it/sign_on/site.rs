@@ -1,0 +1,391 @@
+//! A gateway with routes of single sign-on in front of a fake provider, and a browser that keeps cookies.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::examples::site;
+use crate::support::gateway::{Gateway, run};
+use crate::support::raw::{Client, Response};
+use crate::support::redis::RedisServer;
+use crate::support::site::{Plan, Site};
+use crate::support::upstream::Upstream;
+use crate::support::wait::{PATIENCE, until};
+
+use super::fake::{CLIENT, FakeProvider, Grant, SECRET, decoded};
+
+pub(super) const PUBLIC: &str = "https://api.example.com";
+pub(super) const APP: &str = "https://app.example.com/portal";
+
+pub(super) const UPSTREAM: &str = r#"
+name = "main"
+endpoints = ["http://{address}"]
+
+[[routes]]
+path = "/v1/me"
+methods = ["GET"]
+access = { surfaces = ["web"] }
+
+[[routes]]
+path = "/v1/keys"
+methods = ["GET"]
+access = { surfaces = ["api"] }
+
+[[routes]]
+path = "/v1/pairs"
+methods = ["GET"]
+access = { surfaces = ["pair", "session"] }
+"#;
+
+pub(super) const TABLES: &str = r#"
+[sign_on]
+public_url = "https://api.example.com"
+return_to = ["https://app.example.com/portal"]
+contact = "the service desk (desk@acme.example)"
+ca = "ca.pem"
+insecure_private_address = true
+
+[audit]
+directory = "state/audit"
+
+[roles.admin]
+scopes = []
+
+[surfaces.people]
+kind = "account"
+
+[surfaces.web]
+kind = "session_jwt"
+carry = ["cookie:__Host-web"]
+token_kind = "web"
+secrets = "file:web.secret"
+record = "own"
+lifetime = "15m"
+
+[[rate_limits]]
+by = "address"
+rate = "1000/1m"
+
+[[routes]]
+name = "start"
+methods = ["GET"]
+path = "/sso/{tenant}"
+access = "public"
+serve = "sso_start"
+tenant = "path.tenant"
+
+[[routes]]
+name = "discover"
+methods = ["GET"]
+path = "/sso"
+access = "public"
+serve = "sso_start"
+tenant = "query.email"
+
+[[routes]]
+name = "finish"
+methods = ["GET"]
+path = "/callback"
+access = "public"
+serve = "sso_finish"
+mint = [{ surface = "web", parent = "person", subject = "parent.id", scopes = "person", lifetime = "12h" }]
+
+[[routes]]
+name = "acs"
+methods = ["POST"]
+path = "/saml/{tenant}/acs"
+access = "public"
+serve = "saml_finish"
+tenant = "path.tenant"
+mint = [{ surface = "web", parent = "person", subject = "parent.id", scopes = "person", lifetime = "12h" }]
+
+[[routes]]
+name = "about"
+methods = ["GET"]
+path = "/saml/{tenant}/metadata"
+access = "public"
+serve = "saml_metadata"
+tenant = "path.tenant"
+
+[[routes]]
+name = "leave"
+methods = ["POST"]
+path = "/log-out"
+access = { surfaces = ["web"] }
+serve = "sso_log_out"
+
+[[routes]]
+name = "back"
+methods = ["POST"]
+path = "/sso/{tenant}/back-channel"
+access = "public"
+serve = "sso_back_channel"
+tenant = "path.tenant"
+"#;
+
+/// A fake provider, and one gateway or two that send people to it.
+pub(super) struct House {
+    pub(super) fake: FakeProvider,
+    pub(super) sites: Vec<Site>,
+    pub(super) gateways: Vec<Gateway>,
+    /// The provider's id.
+    pub(super) provider: String,
+    pub(super) upstream: Upstream,
+    /// The listener that browsers talk to.
+    listener: &'static str,
+    /// The surfaces of sessions and of accounts.
+    surfaces: [&'static str; 2],
+    _redis: Option<RedisServer>,
+}
+
+impl House {
+    /// One gateway over the embedded store, and a provider that makes accounts.
+    pub(super) fn open() -> Self {
+        Self::with(None, 1)
+    }
+
+    /// Two gateways over one Redis.
+    pub(super) fn pair() -> Self {
+        Self::with(Some(RedisServer::start()), 2)
+    }
+
+    fn with(redis: Option<RedisServer>, count: usize) -> Self {
+        let fake = FakeProvider::start();
+        let upstream = Upstream::echoing();
+        let folder = tempfile::tempdir().unwrap();
+        let pepper = folder.path().join("pepper");
+        std::fs::write(&pepper, "pepper-of-a-test-0123456789abcdef0123456789abcdef").unwrap();
+        let sites: Vec<Site> = (0..count)
+            .map(|_| {
+                let plan = redis.as_ref().map_or_else(Plan::usual, |redis| Plan::redis(&redis.url(), &pepper));
+                let plan = Plan {
+                    tables: TABLES.to_owned(),
+                    upstream: UPSTREAM.to_owned(),
+                    ..plan
+                };
+                let site = Site::of(&plan, upstream.address);
+                site.write("ca.pem", &fake.certificate);
+                site.write("web.secret", "secret-of-the-sessions-0123456789abcdef0123456789");
+                site
+            })
+            .collect();
+        let gateways: Vec<Gateway> = sites.iter().map(Gateway::start).collect();
+        gateways[0].json(&["tenants", "create", "acme"]);
+        let mut house = Self {
+            fake,
+            sites,
+            gateways,
+            provider: String::new(),
+            upstream,
+            listener: "plain",
+            surfaces: ["web", "people"],
+            _redis: redis,
+        };
+        house.provider = house.create_provider("Acme", &["--domain", "acme.example", "--provision"]);
+        house
+    }
+
+    /// The shipped example, with a provider of its tenant.
+    pub(super) fn geldstuck() -> Self {
+        let fake = FakeProvider::start();
+        let upstream = Upstream::echoing();
+        let folder = tempfile::tempdir().unwrap();
+        let ca = folder.path().join("ca.pem");
+        std::fs::write(&ca, &fake.certificate).unwrap();
+        let of_test = format!("[sign_on]\nca = {ca:?}\ninsecure_private_address = true\n");
+        let sites = vec![site("geldstuck", upstream.address, &[("[sign_on]\n", &of_test)])];
+        let gateways: Vec<Gateway> = sites.iter().map(Gateway::start).collect();
+        gateways[0].json(&["tenants", "create", "acme"]);
+        let mut house = Self {
+            fake,
+            sites,
+            gateways,
+            provider: String::new(),
+            upstream,
+            listener: "public",
+            surfaces: ["session", "account"],
+            _redis: None,
+        };
+        house.provider = house.create_provider("Acme", &["--domain", "acme.example", "--provision"]);
+        house
+    }
+
+    /// Makes a provider of the tenant and answers its id.
+    pub(super) fn create_provider(&self, name: &str, more: &[&str]) -> String {
+        let mut args = vec![
+            "providers",
+            "create",
+            "--tenant",
+            "acme",
+            "--kind",
+            "oidc",
+            "--name",
+            name,
+            "--surface",
+            self.surfaces[0],
+            "--account-surface",
+            self.surfaces[1],
+            "--issuer",
+            self.fake.issuer(),
+            "--client-id",
+            CLIENT,
+            "--json",
+        ];
+        args.extend(more);
+        let made = run(&self.sites[0].config(), &args, SECRET.as_bytes()).json();
+        made["id"].as_str().unwrap_or_else(|| panic!("{made}")).to_owned()
+    }
+
+    /// Makes a SAML provider of another tenant, whose certificate is this one, and answers its id.
+    pub(super) fn create_saml(&self, tenant: &str, certificate: &[u8], more: &[&str]) -> String {
+        self.gateways[0].run(&["tenants", "create", tenant]);
+        std::fs::write(self.sites[0].folder().join("idp.der"), certificate).unwrap();
+        let file = self.sites[0].folder().join("idp.der");
+        let mut args = vec![
+            "providers",
+            "create",
+            "--tenant",
+            tenant,
+            "--kind",
+            "saml",
+            "--surface",
+            self.surfaces[0],
+            "--account-surface",
+            self.surfaces[1],
+            "--entity-id",
+            durward::sign_on::saml::sample::ENTITY_ID,
+            "--certificate",
+            file.to_str().unwrap(),
+            "--provision",
+        ];
+        args.extend(more);
+        let made = self.gateways[0].json(&args);
+        made["id"].as_str().unwrap_or_else(|| panic!("{made}")).to_owned()
+    }
+
+    /// A browser at the first gateway.
+    pub(super) fn browser(&self) -> Browser<'_> {
+        Browser {
+            house: self,
+            at: 0,
+            cookies: BTreeMap::new(),
+        }
+    }
+
+    /// The entry of the audit trail of this answer's request.
+    pub(super) fn entry(&self, answer: &Response) -> Value {
+        let id = answer.field("x-request-id").unwrap();
+        until("the entry of the request", PATIENCE, || {
+            let told = self.gateways[0].run(&["audit", "query", "--request", id, "--json"]);
+            told.stdout.lines().next().map(|line| serde_json::from_str(line).unwrap())
+        })
+    }
+}
+
+/// A browser, as far as sign-ons see one.
+pub(super) struct Browser<'h> {
+    house: &'h House,
+    /// The gateway that it talks to.
+    pub(super) at: usize,
+    pub(super) cookies: BTreeMap<String, String>,
+}
+
+/// What a start asked the provider for.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    pub(super) parameters: BTreeMap<String, String>,
+}
+
+impl Asked {
+    pub(super) fn get(&self, name: &str) -> &str {
+        self.parameters.get(name).map_or("", String::as_str)
+    }
+}
+
+impl Browser<'_> {
+    pub(super) fn get(&mut self, target: &str) -> Response {
+        self.send("GET", target, "text/html,*/*;q=0.8", "", "")
+    }
+
+    pub(super) fn get_json(&mut self, target: &str) -> Response {
+        self.send("GET", target, "application/json", "", "")
+    }
+
+    /// Sends a request with the cookies that the browser has, and keeps those that it is given.
+    pub(super) fn send(&mut self, method: &str, target: &str, accept: &str, fields: &str, body: &str) -> Response {
+        let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let cookies = if cookies.is_empty() {
+            String::new()
+        } else {
+            format!("Cookie: {}\r\n", cookies.join("; "))
+        };
+        let mut client = Client::connect(self.house.gateways[self.at].address(self.house.listener));
+        let length = body.len();
+        client.send(
+            format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\n{cookies}{fields}Content-Length: {length}\r\n\r\n{body}")
+                .as_bytes(),
+        );
+        let answer = client.response_to(method).expect("an answer");
+        for (_, cookie) in answer.fields.iter().filter(|(name, _)| name == "set-cookie") {
+            let (name, rest) = cookie.split_once('=').unwrap();
+            let value = rest.split(';').next().unwrap();
+            assert!(cookie.contains("; HttpOnly; Secure; SameSite="), "{cookie}");
+            if value.is_empty() {
+                self.cookies.remove(name);
+            } else {
+                self.cookies.insert(name.to_owned(), value.to_owned());
+            }
+        }
+        answer
+    }
+
+    /// Begins a sign-on and answers what the provider is asked for.
+    pub(super) fn start(&mut self, target: &str) -> Asked {
+        let answer = self.get(target);
+        assert_eq!(answer.status, 303, "{}", String::from_utf8_lossy(&answer.body));
+        let location = answer.field("location").unwrap();
+        let query = location.strip_prefix(&format!("{}/authorize?", self.house.fake.issuer())).unwrap();
+        let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        Asked {
+            parameters: pairs.map(|(name, value)| (name.to_owned(), decoded(value))).collect(),
+        }
+    }
+
+    /// The person agrees at the provider: the address that the browser is sent back to.
+    pub(super) fn agree(&self, asked: &Asked, claims: &Value) -> String {
+        let code = self.house.fake.grant(Grant {
+            nonce: asked.get("nonce").to_owned(),
+            challenge: asked.get("code_challenge").to_owned(),
+            redirect_uri: asked.get("redirect_uri").to_owned(),
+            claims: claims.clone(),
+        });
+        let path = asked.get("redirect_uri").strip_prefix(PUBLIC).unwrap();
+        let mut issuer = Vec::new();
+        durward::base::percent::push_query(&mut issuer, self.house.fake.issuer());
+        format!(
+            "{path}?code={code}&state={}&iss={}",
+            asked.get("state"),
+            String::from_utf8(issuer).unwrap()
+        )
+    }
+
+    /// A whole sign-on with these claims.
+    pub(super) fn sign_on(&mut self, claims: &Value) -> Response {
+        let asked = self.start("/sso/acme");
+        let back = self.agree(&asked, claims);
+        self.get(&back)
+    }
+
+    /// What the service behind answers this browser.
+    pub(super) fn me(&mut self) -> Response {
+        self.get_json("/v1/me")
+    }
+}
+
+/// A sign-on that succeeds, in the session `sid` of the provider.
+pub(super) fn signed_on<'h>(house: &'h House, sid: &str) -> Browser<'h> {
+    let mut browser = house.browser();
+    let answer = browser.sign_on(&json!({ "sid": sid }));
+    assert_eq!(answer.status, 303, "{}", String::from_utf8_lossy(&answer.body));
+    browser
+}
