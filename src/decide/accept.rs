@@ -25,7 +25,7 @@ impl AnswerForm {
         for range in ranges {
             let mut parts = range.split(|b| *b == b';').map(<[u8]>::trim_ascii);
             let media = parts.next().unwrap_or_default();
-            let quality = parts.find_map(|part| weight(part)).unwrap_or(1_000);
+            let quality = parts.find_map(weight).unwrap_or(1_000);
             if media.eq_ignore_ascii_case(b"text/html") || media.eq_ignore_ascii_case(b"application/xhtml+xml") {
                 html = html.max(quality);
             } else if media.eq_ignore_ascii_case(b"application/json") || media.eq_ignore_ascii_case(b"application/problem+json") {

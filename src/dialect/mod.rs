@@ -97,7 +97,7 @@ impl Refusal {
                 self.content_type = value.into();
             } else {
                 self.fields.retain(|(own, _)| !own.eq_ignore_ascii_case(name.as_bytes()));
-                self.fields.push((Bytes::from_static(name.as_bytes()), value.into()));
+                self.fields.push((name.into(), value.into()));
             }
         }
     }

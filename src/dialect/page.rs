@@ -29,7 +29,7 @@ static TEMPLATE: LazyLock<Environment<'static>> = LazyLock::new(|| {
 
 /// A page.
 #[derive(Debug, Clone, Default)]
-pub struct Page<'p> {
+pub struct HtmlPage<'p> {
     pub title: &'p str,
     /// Its paragraphs.
     pub lines: Vec<String>,
@@ -62,10 +62,10 @@ pub struct PageForm {
 pub struct RenderedPage {
     pub body: Bytes,
     /// Header fields of every page, `Content-Type` among them.
-    pub fields: Vec<(&'static str, String)>,
+    pub fields: Vec<(String, String)>,
 }
 
-impl Page<'_> {
+impl HtmlPage<'_> {
     /// Writes the page.
     ///
     /// # Errors
@@ -97,7 +97,7 @@ impl Page<'_> {
         let target = self.form.as_ref().map_or("'none'", |form| form_target(&form.action));
         Ok(RenderedPage {
             body: text.into(),
-            fields: vec![
+            fields: [
                 ("Content-Type", "text/html; charset=utf-8".to_owned()),
                 ("Content-Security-Policy", policy(target)),
                 ("X-Content-Type-Options", "nosniff".to_owned()),
@@ -105,7 +105,9 @@ impl Page<'_> {
                 // The address of the page may hold a code of the provider.
                 ("Referrer-Policy", "no-referrer".to_owned()),
                 ("Cross-Origin-Opener-Policy", "same-origin".to_owned()),
-            ],
+            ]
+            .map(|(name, value)| (name.to_owned(), value))
+            .to_vec(),
         })
     }
 }
@@ -187,13 +189,13 @@ mod tests {
     }
 
     fn field<'p>(page: &'p RenderedPage, name: &str) -> &'p str {
-        page.fields.iter().find(|(own, _)| *own == name).map_or("", |(_, value)| value)
+        page.fields.iter().find(|(own, _)| own == name).map_or("", |(_, value)| value)
     }
 
     #[test]
     fn every_value_is_written_as_text_of_the_page() {
         let hostile = r#""><script>alert(1)</script><a href='x"#;
-        let page = Page {
+        let page = HtmlPage {
             title: hostile,
             lines: vec![hostile.to_owned()],
             choices: vec![PageChoice {
@@ -218,10 +220,10 @@ mod tests {
 
     #[test]
     fn a_page_loads_nothing_and_needs_no_script() {
-        let page = Page {
+        let page = HtmlPage {
             title: "Sign in",
             lines: Vec::new(),
-            ..Page::default()
+            ..HtmlPage::default()
         };
         let page = page.render().unwrap();
         let (body, policy) = (text(&page), field(&page, "Content-Security-Policy"));
@@ -253,11 +255,11 @@ mod tests {
     #[test]
     fn a_person_without_a_role_is_told_whom_to_ask() {
         let (title, lines) = refusal_words(Denial::NoRole, "the service desk (desk@acme.example)");
-        let page = Page {
+        let page = HtmlPage {
             title,
             lines,
             request_id: Some("req-1"),
-            ..Page::default()
+            ..HtmlPage::default()
         };
         let body = text(&page.render().unwrap());
         assert!(body.contains("You have no role here"), "{body}");

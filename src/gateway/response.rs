@@ -11,7 +11,7 @@ use crate::decide::accept::AnswerForm;
 use crate::decide::method::Method;
 use crate::decide::route::{Access, Destination, Route, Trailers};
 use crate::dialect::RefusalContext;
-use crate::dialect::page::{Page, RenderedPage, refusal_words};
+use crate::dialect::page::{HtmlPage, RenderedPage, refusal_words};
 use crate::issue::call::Issued;
 use crate::limit;
 use crate::snapshot::Snapshot;
@@ -292,11 +292,11 @@ fn page_of(snapshot: &Snapshot, route: Option<&Route>, denial: Denial, head: &Re
     }
     let settings = snapshot.sign_on.as_deref()?;
     let (title, lines) = refusal_words(denial, &settings.contact);
-    let page = Page {
+    let page = HtmlPage {
         title,
         lines,
         request_id: Some(request_id),
-        ..Page::default()
+        ..HtmlPage::default()
     };
     page.render().ok()
 }

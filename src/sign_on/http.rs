@@ -48,6 +48,18 @@ pub struct ProviderAccess {
     pub schemes: FetchSchemes,
 }
 
+impl ProviderAccess {
+    /// Providers over HTTPS alone.
+    #[must_use]
+    pub const fn over_https(tls: Arc<rustls::ClientConfig>, addresses: FetchAddresses) -> Self {
+        Self {
+            tls,
+            addresses,
+            schemes: FetchSchemes::Https,
+        }
+    }
+}
+
 impl fmt::Debug for ProviderAccess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProviderAccess")

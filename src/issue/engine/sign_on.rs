@@ -6,7 +6,6 @@ use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{CredentialId, TenantId};
-use crate::fetch::FetchSchemes;
 use crate::issue::call::{BrowserRequest, IssueError, Issued, RefusalCause, ServedCall};
 use crate::sign_on::fault::{FaultSide, SignOnFault};
 use crate::sign_on::http::ProviderAccess;
@@ -99,11 +98,7 @@ fn browser(call: &ServedCall) -> Result<&BrowserRequest, Denial> {
 
 /// How providers are reached.
 fn access(settings: &SignOnSettings) -> ProviderAccess {
-    ProviderAccess {
-        tls: settings.tls.clone(),
-        addresses: settings.addresses,
-        schemes: FetchSchemes::Https,
-    }
+    ProviderAccess::over_https(settings.tls.clone(), settings.addresses)
 }
 
 /// The tenant in the path, where the route has one there.

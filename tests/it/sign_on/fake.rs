@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -18,7 +18,6 @@ pub(super) const SECRET: &str = "canary-client-secret-4711";
 
 /// A provider on loopback with a certificate of its own.
 pub(super) struct FakeProvider {
-    pub(super) address: SocketAddr,
     /// The certificate, PEM.
     pub(super) certificate: String,
     shared: Arc<Shared>,
@@ -45,8 +44,6 @@ struct State {
 pub(super) enum Manner {
     #[default]
     Right,
-    /// Nothing, for as long as anybody waits.
-    Hanging,
     /// An error of the server.
     Failing,
     /// A redirect to itself.
@@ -92,7 +89,6 @@ impl FakeProvider {
             }
         });
         Self {
-            address,
             certificate: made.cert.pem(),
             shared,
         }
@@ -144,16 +140,12 @@ impl Shared {
         let (head, body) = read_request(&mut stream)?;
         let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
         self.state().asked.push(path.clone());
+        let manner = self.state().manner;
         let (status, body) = match path.as_str() {
             "/.well-known/openid-configuration" => (200, self.configuration().to_string()),
             "/jwks" => (200, jwks(&[&self.signer])),
-            "/token" => match self.state().manner {
+            "/token" => match manner {
                 Manner::Right => self.tokens(&head, &body),
-                Manner::Hanging => {
-                    // Until the client gives up.
-                    let _ = stream.read(&mut [0; 1]);
-                    return Ok(());
-                }
                 Manner::Failing => (500, "{}".to_owned()),
                 Manner::Redirecting => (307, String::new()),
                 Manner::Huge => (200, format!("{{\"x\":\"{}\"}}", "y".repeat(2_000_000))),
@@ -204,7 +196,8 @@ impl Shared {
         if !is_client {
             return refuse("invalid_client");
         }
-        let Some(grant) = self.state().grants.remove(field("code")) else {
+        let grant = self.state().grants.remove(field("code"));
+        let Some(grant) = grant else {
             return refuse("invalid_grant");
         };
         let challenge = base64url(aws_lc_rs::digest::digest(

@@ -2,6 +2,7 @@
 
 mod confined;
 mod fake;
+mod geldstuck;
 mod oidc;
 mod routes;
 mod saml_client;

@@ -12,20 +12,20 @@ use durward::sign_on::saml::sample::{SampleProvider, SampleResponse};
 use super::site::{APP, Browser, House, PUBLIC};
 use crate::support::raw::Response;
 
-const SSO: &str = "https://idp.example/sso";
+pub(super) const SSO: &str = "https://idp.example/sso";
 
-fn now() -> UnixMillis {
+pub(super) fn now() -> UnixMillis {
     let time = SystemTime::UNIX_EPOCH.elapsed().unwrap();
     UnixMillis(i64::try_from(time.as_millis()).unwrap())
 }
 
 /// A request of ours as it reached the provider.
-struct SentRequest {
+pub(super) struct SentRequest {
     id: String,
-    relay_state: String,
+    pub(super) relay_state: String,
 }
 
-fn sent(location: &str) -> SentRequest {
+pub(super) fn sent(location: &str, acs: &str) -> SentRequest {
     let query = location.strip_prefix(&format!("{SSO}?")).unwrap();
     let parameter = |name: &str| {
         let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
@@ -33,10 +33,7 @@ fn sent(location: &str) -> SentRequest {
         durward::base::percent::decode(found.next().unwrap()).unwrap()
     };
     let xml = inflate(&parameter("SAMLRequest")).unwrap();
-    assert!(
-        xml.contains(&format!("AssertionConsumerServiceURL=\"{PUBLIC}/saml/corp/acs\"")),
-        "{xml}"
-    );
+    assert!(xml.contains(&format!("AssertionConsumerServiceURL=\"{acs}\"")), "{xml}");
     let id = xml.split_once(" ID=\"").unwrap().1.split('"').next().unwrap().to_owned();
     SentRequest {
         id,
@@ -46,25 +43,35 @@ fn sent(location: &str) -> SentRequest {
 
 /// The right response to a request, in the session `session` of the provider.
 fn response(request: Option<&SentRequest>, assertion: &str, session: &str) -> SampleResponse {
-    let acs = format!("{PUBLIC}/saml/corp/acs");
+    response_at(&format!("{PUBLIC}/saml/corp"), request, assertion, session)
+}
+
+/// The same for routes below this address.
+pub(super) fn response_at(below: &str, request: Option<&SentRequest>, assertion: &str, session: &str) -> SampleResponse {
+    let acs = format!("{below}/acs");
     SampleResponse {
         assertion_id: assertion.to_owned(),
         destination: Some(acs.clone()),
         recipient: acs,
         in_response_to: request.map(|request| request.id.clone()),
-        audience: format!("{PUBLIC}/saml/corp/metadata"),
+        audience: format!("{below}/metadata"),
         session_index: session.to_owned(),
         ..SampleResponse::new(now())
     }
 }
 
 fn post(browser: &mut Browser<'_>, xml: &str, relay_state: &str) -> Response {
+    post_to(browser, "/saml/corp/acs", xml, relay_state)
+}
+
+/// A browser posts a response, as the page of its provider lets it.
+pub(super) fn post_to(browser: &mut Browser<'_>, target: &str, xml: &str, relay_state: &str) -> Response {
     let mut body = b"SAMLResponse=".to_vec();
     push_query(&mut body, &STANDARD.encode(xml));
     body.extend_from_slice(b"&RelayState=");
     push_query(&mut body, relay_state);
     let form = "Origin: https://idp.example\r\nContent-Type: application/x-www-form-urlencoded\r\n";
-    browser.send("POST", "/saml/corp/acs", "text/html", form, &String::from_utf8(body).unwrap())
+    browser.send("POST", target, "text/html", form, &String::from_utf8(body).unwrap())
 }
 
 fn text(answer: &Response) -> String {
@@ -82,7 +89,7 @@ fn a_person_signs_on_by_saml_once_for_each_response() {
         assert_eq!(answer.status, 303, "{}", text(&answer));
         let cookie = answer.field("set-cookie").unwrap();
         assert!(cookie.contains("SameSite=None"), "the response is a POST of another site: {cookie}");
-        sent(answer.field("location").unwrap())
+        sent(answer.field("location").unwrap(), &format!("{PUBLIC}/saml/corp/acs"))
     };
     let request = begin(&mut browser);
     let record = browser.cookies.clone();

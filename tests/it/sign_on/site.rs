@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use crate::examples::site;
 use crate::support::gateway::{Gateway, run};
 use crate::support::raw::{Client, Response};
 use crate::support::redis::RedisServer;
@@ -129,7 +130,11 @@ pub(super) struct House {
     pub(super) gateways: Vec<Gateway>,
     /// The provider's id.
     pub(super) provider: String,
-    _upstream: Upstream,
+    pub(super) upstream: Upstream,
+    /// The listener that browsers talk to.
+    listener: &'static str,
+    /// The surfaces of sessions and of accounts.
+    surfaces: [&'static str; 2],
     _redis: Option<RedisServer>,
 }
 
@@ -171,8 +176,35 @@ impl House {
             sites,
             gateways,
             provider: String::new(),
-            _upstream: upstream,
+            upstream,
+            listener: "plain",
+            surfaces: ["web", "people"],
             _redis: redis,
+        };
+        house.provider = house.create_provider("Acme", &["--domain", "acme.example", "--provision"]);
+        house
+    }
+
+    /// The shipped example, with a provider of its tenant.
+    pub(super) fn geldstuck() -> Self {
+        let fake = FakeProvider::start();
+        let upstream = Upstream::echoing();
+        let folder = tempfile::tempdir().unwrap();
+        let ca = folder.path().join("ca.pem");
+        std::fs::write(&ca, &fake.certificate).unwrap();
+        let of_test = format!("[sign_on]\nca = {ca:?}\ninsecure_private_address = true\n");
+        let sites = vec![site("geldstuck", upstream.address, &[("[sign_on]\n", &of_test)])];
+        let gateways: Vec<Gateway> = sites.iter().map(Gateway::start).collect();
+        gateways[0].json(&["tenants", "create", "acme"]);
+        let mut house = Self {
+            fake,
+            sites,
+            gateways,
+            provider: String::new(),
+            upstream,
+            listener: "public",
+            surfaces: ["session", "account"],
+            _redis: None,
         };
         house.provider = house.create_provider("Acme", &["--domain", "acme.example", "--provision"]);
         house
@@ -190,9 +222,9 @@ impl House {
             "--name",
             name,
             "--surface",
-            "web",
+            self.surfaces[0],
             "--account-surface",
-            "people",
+            self.surfaces[1],
             "--issuer",
             self.fake.issuer(),
             "--client-id",
@@ -217,9 +249,9 @@ impl House {
             "--kind",
             "saml",
             "--surface",
-            "web",
+            self.surfaces[0],
             "--account-surface",
-            "people",
+            self.surfaces[1],
             "--entity-id",
             durward::sign_on::saml::sample::ENTITY_ID,
             "--certificate",
@@ -287,7 +319,7 @@ impl Browser<'_> {
         } else {
             format!("Cookie: {}\r\n", cookies.join("; "))
         };
-        let mut client = Client::connect(self.house.gateways[self.at].address("plain"));
+        let mut client = Client::connect(self.house.gateways[self.at].address(self.house.listener));
         let length = body.len();
         client.send(
             format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\n{cookies}{fields}Content-Length: {length}\r\n\r\n{body}")

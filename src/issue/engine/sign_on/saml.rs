@@ -5,7 +5,7 @@ use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
 use crate::base::ids::{CredentialId, TenantId};
 use crate::base::percent::decode;
-use crate::dialect::page::{Page, PageForm};
+use crate::dialect::page::{HtmlPage, PageForm, RenderedPage};
 use crate::issue::call::{IssueError, Issued, ServedCall};
 use crate::issue::engine::{Engine, done, unavailable};
 use crate::sign_on::client::person_rules;
@@ -257,16 +257,14 @@ impl Engine {
 }
 
 /// The page that lets a browser post a request to its provider.
-pub(super) fn post_page(form: PageForm) -> Result<(Vec<(String, String)>, Vec<u8>), Denial> {
-    let page = Page {
+pub(super) fn post_page(form: PageForm) -> Result<RenderedPage, Denial> {
+    let page = HtmlPage {
         title: "Sign in",
         lines: vec!["You are being taken to your organisation's sign-in service.".to_owned()],
         form: Some(form),
-        ..Page::default()
+        ..HtmlPage::default()
     };
-    let rendered = page.render()?;
-    let fields = rendered.fields.into_iter().map(|(name, value)| (name.to_owned(), value));
-    Ok((fields.collect(), rendered.body.to_vec()))
+    page.render()
 }
 
 /// The provider that a query names.

@@ -66,6 +66,12 @@ struct SignedOnRecord {
     roles: Vec<RoleRecord>,
 }
 
+/// The account surface of a provider's people.
+struct PeopleSurface {
+    index: SurfaceIndex,
+    name: SurfaceName,
+}
+
 /// The record of the session at the provider.
 enum NotedSession {
     /// There is one already.
@@ -113,7 +119,7 @@ impl Engine {
         }
         let account = account_surface(call, &provider)?;
         let mut rests_on = provider.rests_on();
-        let found = self.find_person(&provider, &account.1, &proven.person.subject).await?;
+        let found = self.find_person(&provider, &account.name, &proven.person.subject).await?;
         if let Some(found) = &found {
             check_person(found, &provider, proven.begun_at, now)?;
             rests_on.add(RestsOn::found(found));
@@ -124,7 +130,7 @@ impl Engine {
         let noted = self
             .note_session(&provider, &person.record, proven, lifetime, now, &mut rests_on)
             .await?;
-        let signed_on = as_caller(call, &person, &provider, account.0);
+        let signed_on = as_caller(call, &person, &provider, account.index);
         let base = ParentRecord {
             // The session ends with what the provider allows, whatever the person's record does.
             record: CredentialRecord {
@@ -207,7 +213,7 @@ impl Engine {
         &self,
         call: &ServedCall,
         provider: &FoundProvider,
-        account: &(SurfaceIndex, SurfaceName),
+        account: &PeopleSurface,
         found: Option<StoredFacts>,
         proven: &ProvenPerson,
         now: UnixMillis,
@@ -390,11 +396,14 @@ fn parent_of(record: &CredentialRecord) -> Parent {
 }
 
 /// The account surface of the provider's people.
-fn account_surface(call: &ServedCall, provider: &FoundProvider) -> Result<(SurfaceIndex, SurfaceName), IssueError> {
+fn account_surface(call: &ServedCall, provider: &FoundProvider) -> Result<PeopleSurface, IssueError> {
     let mut surfaces = call.snapshot.surfaces.iter().enumerate();
     let found = surfaces.find(|(_, surface)| surface.name.as_str() == provider.settings.account);
     match found {
-        Some((index, surface)) if matches!(surface.kind.recipe(), Recipe::Account) => Ok((SurfaceIndex(index), surface.name.clone())),
+        Some((index, surface)) if matches!(surface.kind.recipe(), Recipe::Account) => Ok(PeopleSurface {
+            index: SurfaceIndex(index),
+            name: surface.name.clone(),
+        }),
         _ => Err(refused(&SignOnFault::NoAccountSurface, provider)),
     }
 }
@@ -425,17 +434,16 @@ fn check_person(found: &StoredFacts, provider: &FoundProvider, begun_at: UnixMil
 fn new_person(
     call: &ServedCall,
     provider: &FoundProvider,
-    account: &(SurfaceIndex, SurfaceName),
+    account: &PeopleSurface,
     person: &SignedOnPerson,
     roles: &[RoleId],
     pepper: &Pepper,
     now: UnixMillis,
 ) -> Result<CredentialRecord, IssueError> {
-    let (index, surface) = account;
-    let blank = blank(call.surface(*index)?, provider.record().tenant.clone(), now)?;
+    let blank = blank(call.surface(account.index)?, provider.record().tenant.clone(), now)?;
     let claims = RecordClaims::new(person.claims.clone()).map_err(|_| refused(&SignOnFault::ClaimsTooLarge, provider))?;
     Ok(CredentialRecord {
-        fingerprint: person_fingerprint(pepper, surface, &provider.record().id, &person.subject),
+        fingerprint: person_fingerprint(pepper, &account.name, &provider.record().id, &person.subject),
         scopes: person.scopes.clone(),
         name: person.name.as_deref().map(line),
         extras: Extras {

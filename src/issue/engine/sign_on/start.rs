@@ -8,7 +8,7 @@ use crate::base::ids::{CredentialId, TenantId};
 use crate::base::login::is_email;
 use crate::base::percent::{decode, push_query};
 use crate::decide::accept::AnswerForm;
-use crate::dialect::page::{Page, PageChoice};
+use crate::dialect::page::{HtmlPage, PageChoice};
 use crate::issue::call::{BrowserRequest, IssueError, Issued, ServedCall};
 use crate::issue::engine::{Engine, unavailable};
 use crate::sign_on::client::oidc_client;
@@ -190,8 +190,8 @@ impl Engine {
         let (status, fields, body) = match way {
             Departure::Redirect(location) => (303, vec![("Location".to_owned(), location)], None),
             Departure::Post(form) => {
-                let (fields, body) = post_page(form)?;
-                (200, fields, Some(body))
+                let page = post_page(form)?;
+                (200, page.fields, Some(page.body.to_vec()))
             }
         };
         Ok(Issued {
@@ -242,15 +242,14 @@ fn choose(call: &ServedCall, beginning: &Beginning<'_>, offered: &[ListedProvide
                 name: provider.name.clone(),
                 url: address(provider),
             });
-            let page = Page {
+            let page = HtmlPage {
                 title: "Sign in",
                 lines: vec!["Choose how you sign in.".to_owned()],
                 choices: choices.collect(),
-                ..Page::default()
+                ..HtmlPage::default()
             };
             let rendered = page.render()?;
-            let fields = rendered.fields.into_iter().map(|(name, value)| (name.to_owned(), value));
-            (fields.collect(), rendered.body.to_vec())
+            (rendered.fields, rendered.body.to_vec())
         }
         AnswerForm::Json => {
             let listed = offered.iter().map(

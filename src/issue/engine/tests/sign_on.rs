@@ -13,7 +13,7 @@ use crate::snapshot::sign_on_route::{FinishStep, RouteUrl, SignOnRoute, SignOnSe
 use crate::store::TenantState;
 
 /// A tenant with one provider, whose ceiling is what the role `admin` may do.
-struct Desk {
+struct SignOnBench {
     bench: Bench,
     provider: CredentialId,
 }
@@ -94,7 +94,7 @@ struct Signed {
     facts: Arc<Facts>,
 }
 
-impl Desk {
+impl SignOnBench {
     async fn open(settings: &str, ceiling: &[&str]) -> Self {
         let bench = Bench::new().await;
         let id = new_provider_id(NOW).unwrap();
@@ -182,7 +182,7 @@ fn ids(facts: &Facts) -> Vec<&str> {
 
 #[tokio::test]
 async fn a_first_sign_on_makes_the_person_and_a_session_that_hangs_on_provider_and_session_there() {
-    let desk = Desk::usual().await;
+    let desk = SignOnBench::usual().await;
     let signed = desk.sign_on(person("ann", &["admin"], Some("sid-1"))).await.unwrap();
     assert_eq!(ids(&signed.facts), ["sign_on", "account", "provider"]);
     let [note, account, provider] = &signed.facts.ancestors[..] else {
@@ -216,7 +216,7 @@ async fn a_first_sign_on_makes_the_person_and_a_session_that_hangs_on_provider_a
 
 #[tokio::test]
 async fn a_second_sign_on_finds_the_person_and_the_session_there_and_replaces_the_roles() {
-    let desk = Desk::usual().await;
+    let desk = SignOnBench::usual().await;
     let first = desk.sign_on(person("ann", &["admin"], Some("sid-1"))).await.unwrap();
     let second = desk.sign_on(person("ann", &["viewer"], Some("sid-1"))).await.unwrap();
     assert_eq!(desk.counts().await, [1, 1, 2]);
@@ -255,7 +255,7 @@ fn effective(facts: &Facts) -> ScopeSet {
 
 #[tokio::test]
 async fn nobody_may_do_more_than_the_provider_s_ceiling() {
-    let desk = Desk::open(SETTINGS, &["viewer"]).await;
+    let desk = SignOnBench::open(SETTINGS, &["viewer"]).await;
     let signed = desk.sign_on(person("ann", &["admin"], None)).await.unwrap();
     assert_eq!(signed.session.scopes, scopes("read"));
     let mut scoped = person("bob", &[], None);
@@ -271,12 +271,12 @@ async fn nobody_may_do_more_than_the_provider_s_ceiling() {
 
 #[tokio::test]
 async fn whom_the_settings_or_an_operator_keep_out_gets_nothing() {
-    let closed = Desk::open(&SETTINGS.replace("\"provision\":true", "\"provision\":false"), &["admin"]).await;
+    let closed = SignOnBench::open(&SETTINGS.replace("\"provision\":true", "\"provision\":false"), &["admin"]).await;
     let ann = || person("ann", &["admin"], Some("sid-1"));
     assert_eq!(cause(closed.sign_on(ann()).await), "not_provisioned");
     assert_eq!(closed.counts().await, [0, 0, 0]);
 
-    let desk = Desk::usual().await;
+    let desk = SignOnBench::usual().await;
     assert_eq!(
         cause(desk.sign_on(person("ann", &["gone"], None)).await),
         "no_role",
@@ -304,7 +304,7 @@ async fn whom_the_settings_or_an_operator_keep_out_gets_nothing() {
 
 #[tokio::test]
 async fn a_provider_or_a_tenant_that_ends_ends_every_session_and_makes_no_other() {
-    let desk = Desk::usual().await;
+    let desk = SignOnBench::usual().await;
     let ann = || person("ann", &["admin"], Some("sid-1"));
     let signed = desk.sign_on(ann()).await.unwrap();
     let proven = desk.proven(ann()).await.unwrap();
@@ -329,7 +329,7 @@ async fn a_provider_or_a_tenant_that_ends_ends_every_session_and_makes_no_other(
 
 #[tokio::test]
 async fn settings_that_change_while_the_provider_answers_make_nothing() {
-    let desk = Desk::usual().await;
+    let desk = SignOnBench::usual().await;
     let proven = desk.proven(person("ann", &["admin"], None)).await.unwrap();
     let text = stored(&SETTINGS.replace("\"client\"", "\"other\""));
     desk.change(&settings_id(&desk.provider).unwrap(), CredentialChange::SetSettings(text))
@@ -348,7 +348,7 @@ async fn settings_that_change_while_the_provider_answers_make_nothing() {
 
 #[tokio::test]
 async fn what_the_provider_ends_by_session_ends_here_and_is_not_revived() {
-    let desk = Desk::usual().await;
+    let desk = SignOnBench::usual().await;
     let ann = |session: &str| person("ann", &["admin"], Some(session));
     let (one, two) = (desk.sign_on(ann("sid-1")).await.unwrap(), desk.sign_on(ann("sid-1")).await.unwrap());
     let other = desk.sign_on(ann("sid-2")).await.unwrap();
@@ -382,7 +382,7 @@ async fn what_the_provider_ends_by_session_ends_here_and_is_not_revived() {
 
 #[tokio::test]
 async fn what_the_provider_ends_by_person_ends_what_is_on_its_way_too() {
-    let desk = Desk::usual().await;
+    let desk = SignOnBench::usual().await;
     let ann = || person("ann", &["admin"], None);
     let signed = desk.sign_on(ann()).await.unwrap();
     let late = desk.proven(ann()).await.unwrap();
@@ -400,7 +400,7 @@ async fn what_the_provider_ends_by_person_ends_what_is_on_its_way_too() {
 
 #[tokio::test]
 async fn whoever_logged_out_everywhere_signs_on_again_in_the_same_session_of_the_provider() {
-    let desk = Desk::usual().await;
+    let desk = SignOnBench::usual().await;
     let ann = || person("ann", &["admin"], Some("sid-1"));
     let first = desk.sign_on(ann()).await.unwrap();
     desk.bench.clock.advance(Duration::from_secs(1));
@@ -417,7 +417,7 @@ async fn whoever_logged_out_everywhere_signs_on_again_in_the_same_session_of_the
 
 #[tokio::test]
 async fn a_session_ends_when_the_provider_s_settings_or_its_word_say() {
-    let desk = Desk::open(&SETTINGS.replace("\"provision\"", "\"max_session\":600,\"provision\""), &["admin"]).await;
+    let desk = SignOnBench::open(&SETTINGS.replace("\"provision\"", "\"max_session\":600,\"provision\""), &["admin"]).await;
     let signed = desk.sign_on(person("ann", &["admin"], Some("sid-1"))).await.unwrap();
     assert_eq!(
         signed.session.expires_at,
@@ -433,7 +433,7 @@ async fn a_session_ends_when_the_provider_s_settings_or_its_word_say() {
 
 #[tokio::test]
 async fn b8_a_session_that_was_planted_ends_when_somebody_signs_on() {
-    let desk = Desk::usual().await;
+    let desk = SignOnBench::usual().await;
     let planted = desk.sign_on(person("eve", &["viewer"], None)).await.unwrap();
     let proven = desk.proven(person("ann", &["admin"], None)).await.unwrap();
     let signed = desk.finish(&proven, Some(planted.session.id.clone())).await.unwrap();
@@ -445,7 +445,7 @@ async fn b8_a_session_that_was_planted_ends_when_somebody_signs_on() {
 
 #[tokio::test]
 async fn two_tabs_of_a_new_person_make_one_account() {
-    let desk = Desk::usual().await;
+    let desk = SignOnBench::usual().await;
     let ann = || person("ann", &["admin"], Some("sid-1"));
     let (one, two) = (desk.proven(ann()).await.unwrap(), desk.proven(ann()).await.unwrap());
     let (one, two) = tokio::join!(desk.finish(&one, None), desk.finish(&two, None));
