@@ -22,7 +22,7 @@ pub struct AssertionClaims {
     pub issued_at: i64,
     pub name_id: NameId,
     /// Bearer confirmations; one of them must fit.
-    pub confirmations: Vec<Confirmation>,
+    pub confirmations: Vec<SubjectConfirmation>,
     pub not_before: Option<i64>,
     pub not_on_or_after: Option<i64>,
     /// Each restriction must name us.
@@ -42,7 +42,7 @@ pub struct NameId {
 
 /// Who may deliver the assertion, where, when, and as the answer to what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Confirmation {
+pub struct SubjectConfirmation {
     pub recipient: Option<String>,
     pub in_response_to: Option<String>,
     pub not_before: Option<i64>,
@@ -110,7 +110,7 @@ pub(super) fn read_name_id(tree: &XmlTree<'_>, node: NodeId) -> Result<NameId, S
     })
 }
 
-fn read_confirmations(tree: &XmlTree<'_>, subject: NodeId) -> Result<Vec<Confirmation>, SamlFault> {
+fn read_confirmations(tree: &XmlTree<'_>, subject: NodeId) -> Result<Vec<SubjectConfirmation>, SamlFault> {
     let mut read = Vec::new();
     for confirmation in tree.named(subject, ASSERTION, "SubjectConfirmation") {
         if tree.attribute(confirmation, "Method") != Some(BEARER) {
@@ -119,7 +119,7 @@ fn read_confirmations(tree: &XmlTree<'_>, subject: NodeId) -> Result<Vec<Confirm
         let Some(data) = tree.only(confirmation, ASSERTION, "SubjectConfirmationData")? else {
             continue;
         };
-        read.push(Confirmation {
+        read.push(SubjectConfirmation {
             recipient: tree.attribute(data, "Recipient").map(str::to_owned),
             in_response_to: tree.attribute(data, "InResponseTo").map(str::to_owned),
             not_before: read_time(tree, data, "NotBefore")?,

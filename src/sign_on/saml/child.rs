@@ -244,6 +244,8 @@ fn answer_job() -> VerifierAnswer {
 /// Takes away from this process what the verification of a message does not need. The process has one thread.
 fn confine() -> Result<(), SamlFault> {
     let unable = |what: &str| SamlFault::NotConfined(what.to_owned());
+    // Decryption blinds with random numbers. Their generator opens its sources at its first use, which must lie before the limits.
+    aws_lc_rs::rand::fill(&mut [0; 32]).map_err(|_| unable("it has no randomness"))?;
     close_inherited().map_err(|_| unable("descriptors cannot be closed"))?;
     // No core file, no reading of its memory by processes of the same user.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|_| unable("its memory can be read"))?;

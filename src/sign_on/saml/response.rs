@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::base::clock::UnixMillis;
 
-use super::assertion::{Attribute, Confirmation, NameId};
+use super::assertion::{Attribute, NameId, SubjectConfirmation};
 use super::fault::{SamlFault, excerpt};
 use super::request::utc;
 use super::verifier::ResponseClaims;
@@ -196,7 +196,7 @@ fn check_audience(restrictions: &[Vec<String>], own: &str) -> Result<(), SamlFau
 
 /// One bearer confirmation must fit (SAML profiles, section 4.1.4.3).
 fn check_confirmations(
-    confirmations: &[Confirmation],
+    confirmations: &[SubjectConfirmation],
     rules: &ResponseRules<'_>,
     skew: Duration,
     now: UnixMillis,
@@ -213,7 +213,12 @@ fn check_confirmations(
     Err(first.unwrap_or_else(|| SamlFault::NoConfirmation("there is none".to_owned())))
 }
 
-fn check_confirmation(confirmation: &Confirmation, rules: &ResponseRules<'_>, skew: Duration, now: UnixMillis) -> Result<(), SamlFault> {
+fn check_confirmation(
+    confirmation: &SubjectConfirmation,
+    rules: &ResponseRules<'_>,
+    skew: Duration,
+    now: UnixMillis,
+) -> Result<(), SamlFault> {
     match confirmation.recipient.as_deref() {
         Some(recipient) if recipient == rules.acs_url => {}
         Some(other) => return Err(SamlFault::WrongRecipient(excerpt(other))),
