@@ -240,7 +240,8 @@ impl Operations {
     /// [`OperationError::Conflict`] for an account without a password, or an error of the store.
     pub async fn set_password(&self, id: &str, request: &SetPassword) -> Result<AccountView, OperationError> {
         let account = self.find_account(id).await?;
-        if account.login().is_none() {
+        // A person of an identity provider may have an address, and never logs in by it.
+        if account.login().is_none() || account.is_person_of_provider() {
             return Err(OperationError::Conflict(format!("account `{}` does not log in", account.id)));
         }
         let hash = hash(&request.password).await?;

@@ -161,3 +161,38 @@ fn a_changed_byte_of_what_is_signed_is_noticed() {
     let broken = twice.replacen(value, &value.replacen("<ds:SignatureValue>", "<ds:SignatureValue>AAAA", 1), 1);
     assert_eq!(refusal(&broken), "saml_signature_wrong");
 }
+
+/// Whatever is put into a signed message, or taken out of it, and wherever: what verifies says what was signed.
+#[test]
+fn no_edit_of_a_signed_message_changes_what_it_says() {
+    let right = response();
+    let signed = verify(&right.signed(provider())).unwrap().assertion;
+    let put = [
+        "",
+        "x",
+        " ",
+        "&#65;",
+        "</saml:Issuer>",
+        "<saml:NameID>mallory</saml:NameID>",
+        "<ds:Object/>",
+        r#" ID="_forged""#,
+        r#" xmlns:saml="urn:forged""#,
+    ];
+    let mut verified = 0;
+    for message in [
+        right.with_signed_assertion(provider()),
+        right.signed(provider()),
+        right.signed_twice(provider()),
+    ] {
+        for (turn, at) in (0..message.len()).step_by(7).enumerate() {
+            let end = (at + turn % 3).min(message.len());
+            let edited = format!("{}{}{}", &message[..at], put[turn % put.len()], &message[end..]);
+            if let Ok(claims) = verify(&edited) {
+                verified += 1;
+                assert_eq!(claims.assertion, signed, "{edited}");
+            }
+        }
+    }
+    // Some edits are harmless: of members of the response that nobody signed, of white space between attributes.
+    assert!(verified > 0);
+}
