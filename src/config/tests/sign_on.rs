@@ -350,8 +350,8 @@ fn each_mistake_of_single_sign_on_is_found_alone_and_in_its_place() {
             "`answer` has no use here",
         ),
         (
-            "serve = \"sso_finish\"",
-            "serve = \"sso_finish\"\nbody.x = {}",
+            "serve = \"sso_log_out\"",
+            "serve = \"sso_log_out\"\nbody.x = {}",
             Error,
             "x",
             "`body` has no use here",
