@@ -11,10 +11,18 @@ fn check(fault: &SignOnFault) {
     assert!(SignOnFault::LABELS.contains(&fault.label()));
 }
 
-// The first byte chooses the status.
+// The first byte chooses the status, and whether the rest is the answer or its last members.
 fuzz_target!(|data: &[u8]| {
-    let Some((choice, json)) = data.split_first() else { return };
-    let status = [200, 400, 401][usize::from(choice % 3)];
+    let Some((choice, rest)) = data.split_first() else { return };
+    let status = [200, 200, 400, 401][usize::from(choice % 4)];
+    let begin: &[u8] = match choice / 4 % 4 {
+        0 => b"",
+        1 => br#"{"token_type":"Bearer","access_token":"a","id_token":"b""#,
+        2 => br#"{"token_type":"Bearer","id_token":"b""#,
+        _ => br#"{"sub":"alice""#,
+    };
+    let json = [begin, rest].concat();
+    let json = json.as_slice();
     match TokenAnswer::parse(status, json) {
         Ok(answer) => {
             assert_eq!(status, 200);

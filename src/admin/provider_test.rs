@@ -6,16 +6,17 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::base::clock::UnixMillis;
-use crate::base::ids::CredentialId;
+use crate::base::ids::{CredentialId, TenantId};
 use crate::base::principal::{CredentialRecord, CredentialState};
-use crate::fetch::FetchSchemes;
 use crate::sign_on::client::{oidc_client, open_sealed};
 use crate::sign_on::directory::list_providers;
 use crate::sign_on::http::{ProviderAccess, ProviderClient};
+use crate::sign_on::probe::{FindingLevel, probe_oidc};
 use crate::sign_on::provider::{OidcSettings, ProviderProtocol, ProviderSettings, SamlSettings};
 use crate::sign_on::saml::SamlVerifier;
 use crate::sign_on::saml::metadata::read_certificate;
 use crate::snapshot::Snapshot;
+use crate::snapshot::sign_on_route::SignOnStep;
 
 use super::Operations;
 use super::error::OperationError;
@@ -83,7 +84,7 @@ impl Operations {
         self.check_domains(&provider, &settings, &mut report).await?;
         check_configuration(&settings, &snapshot, &mut report);
         match &settings.protocol {
-            ProviderProtocol::Oidc(oidc) => self.check_oidc(&provider.id, oidc, &snapshot, &mut report).await,
+            ProviderProtocol::Oidc(oidc) => self.check_oidc(&provider, oidc, &snapshot, &mut report).await,
             ProviderProtocol::Saml(saml) => self.check_saml(&provider.id, saml, &mut report).await,
         }
         Ok(ProviderTest {
@@ -116,7 +117,8 @@ impl Operations {
         Ok(())
     }
 
-    async fn check_oidc(&self, id: &CredentialId, oidc: &OidcSettings, snapshot: &Snapshot, report: &mut TestReport) {
+    async fn check_oidc(&self, provider: &CredentialRecord, oidc: &OidcSettings, snapshot: &Snapshot, report: &mut TestReport) {
+        let (id, tenant) = (&provider.id, &provider.tenant);
         let client = match oidc_client(id, oidc, &self.peppers) {
             Ok(client) => Some(client),
             Err(fault) => {
@@ -125,56 +127,22 @@ impl Operations {
             }
         };
         let Some(settings) = &snapshot.sign_on else { return };
-        let access = ProviderAccess {
-            tls: settings.tls.clone(),
-            addresses: settings.addresses,
-            schemes: FetchSchemes::Https,
+        let access = ProviderAccess::over_https(settings.tls.clone(), settings.addresses);
+        let Some(client) = client else { return };
+        let Some(redirect_uri) = callback(snapshot, tenant) else {
+            return report.failed(
+                "routes",
+                "no route has `serve = \"sso_finish\"`, so the provider could send nobody back",
+            );
         };
-        let asked = ProviderClient::default();
-        let metadata = match asked.metadata(&oidc.issuer, &access).await {
-            Ok(metadata) => metadata,
-            Err(fault) => return report.failed("discovery", fault),
-        };
-        report.ok("discovery", format!("the provider announces itself as {}", metadata.issuer));
-        if let Some(client) = &client {
-            let method = client.authentication.as_str();
-            if metadata.authentication_methods.iter().any(|known| known == method) {
-                report.ok("authentication", format!("the provider takes {method}"));
-            } else {
-                report.failed(
-                    "authentication",
-                    format!(
-                        "the provider takes no {method}: give it another way with `--auth` ({})",
-                        metadata.authentication_methods.join(", ").escape_debug()
-                    ),
-                );
-            }
-            match asked.keys(&metadata, client.unnamed_rsa(), &access).await {
-                Ok(keys) if keys.is_empty() => report.failed("keys", "no key of the provider can be used: no ID token would be taken"),
-                Ok(keys) => match keys.warning() {
-                    Some(left_out) => report.warn("keys", format!("keys are left out: {left_out}")),
-                    None => report.ok("keys", "the provider's keys can be used"),
-                },
-                Err(fault) => report.failed("keys", fault),
-            }
-        }
-        if oidc.userinfo && metadata.userinfo_endpoint.is_none() {
-            report.failed(
-                "userinfo",
-                "the settings fetch claims from the userinfo endpoint, and the provider has none",
-            );
-        }
-        if metadata.end_session_endpoint.is_none() {
-            report.warn(
-                "log_out",
-                "the provider has no `end_session_endpoint`: who logs out here stays logged in there",
-            );
-        }
-        if !metadata.back_channel_log_out {
-            report.warn(
-                "log_out",
-                "the provider announces no back-channel logout: a session that ends there goes on here until it expires",
-            );
+        let found = probe_oidc(&ProviderClient::default(), &client, &redirect_uri, &access, self.clock.now()).await;
+        for finding in found {
+            let outcome = match finding.level {
+                FindingLevel::Good => "ok",
+                FindingLevel::Warning => "warning",
+                FindingLevel::Mistake => "failed",
+            };
+            report.note(finding.label, outcome, finding.words);
         }
     }
 
@@ -191,6 +159,15 @@ impl Operations {
             Err(fault) => report.failed("verifier", fault),
         }
     }
+}
+
+/// Where a provider of OpenID Connect sends browsers back to.
+fn callback(snapshot: &Snapshot, tenant: &TenantId) -> Option<String> {
+    let mut steps = snapshot.served_routes.iter().filter_map(|route| route.action.sign_on());
+    steps.find_map(|route| match &route.step {
+        SignOnStep::FinishOidc(finish) => Some(finish.url.of(tenant)),
+        _ => None,
+    })
 }
 
 fn check_states(provider: &CredentialRecord, settings: &CredentialRecord, report: &mut TestReport) {

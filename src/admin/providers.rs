@@ -10,7 +10,6 @@ use crate::base::fingerprint::{Fingerprint, sha256};
 use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, CredentialState};
 use crate::decide::surface::{SessionRecord, SurfaceKind};
-use crate::fetch::FetchSchemes;
 use crate::sign_on::directory::{ListedProvider, MAX_PROVIDERS, list_providers};
 use crate::sign_on::http::{ProviderAccess, ProviderClient};
 use crate::sign_on::provider::{ProviderProtocol, ProviderSettings, SETTINGS_VERSION};
@@ -627,11 +626,7 @@ async fn fetch_metadata(snapshot: &Snapshot, url: &str) -> Result<String, Operat
         .sign_on
         .as_ref()
         .ok_or_else(|| OperationError::Usage("without `[sign_on]` in the configuration nothing is fetched: give a file".into()))?;
-    let access = ProviderAccess {
-        tls: settings.tls.clone(),
-        addresses: settings.addresses,
-        schemes: FetchSchemes::Https,
-    };
+    let access = ProviderAccess::over_https(settings.tls.clone(), settings.addresses);
     let fetched = ProviderClient::default().saml_metadata(url, &access).await;
     let bytes = fetched.map_err(|fault| OperationError::Usage(fault.to_string()))?;
     String::from_utf8(bytes.to_vec()).map_err(|_| OperationError::Usage("the metadata are no UTF-8".into()))
@@ -646,13 +641,13 @@ fn completed(snapshot: &Snapshot, mut settings: Value) -> Result<ProviderSetting
     let is_account = |kind: &SurfaceKind| matches!(kind, SurfaceKind::Account(_));
     if let Some(members) = settings.as_object_mut() {
         members.entry("version").or_insert_with(|| SETTINGS_VERSION.into());
-        let surfaces: [(&str, &str, fn(&SurfaceKind) -> bool); 2] =
-            [("session", "sessions", is_session), ("account", "accounts", is_account)];
-        for (member, what, fits) in surfaces {
-            if !members.contains_key(member) {
-                let surface = find_surface_of(snapshot, what, fits, None)?;
-                members.insert(member.to_owned(), surface.name.as_str().into());
-            }
+        if !members.contains_key("session") {
+            let surface = find_surface_of(snapshot, "sessions", is_session, None)?;
+            members.insert("session".into(), surface.name.as_str().into());
+        }
+        if !members.contains_key("account") {
+            let surface = find_surface_of(snapshot, "accounts", is_account, None)?;
+            members.insert("account".into(), surface.name.as_str().into());
         }
     }
     read_settings(settings)

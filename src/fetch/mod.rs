@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, DATE, HOST, HeaderValue, USER_AGENT,
+};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -19,6 +21,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
+use crate::base::clock::UnixMillis;
 use crate::decide::external::FetchAddresses;
 
 mod guard;
@@ -29,6 +32,9 @@ pub use url::{FetchScheme, FetchSchemes, FetchUrl, InvalidUrl};
 
 /// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 4;
+
+/// Most characters of an error of TLS.
+const MAX_TLS_ERROR: usize = 300;
 
 /// One question to a server.
 pub struct FetchRequest<'a> {
@@ -68,6 +74,8 @@ pub struct ExpectedAnswer {
 pub struct FetchedAnswer {
     pub status: u16,
     pub content: Bytes,
+    /// The server's time, by its `Date`.
+    pub date: Option<UnixMillis>,
 }
 
 /// Why a question brought no answer. It names no contents, so nothing that the server sent gets into logs.
@@ -126,8 +134,13 @@ async fn ask(request: FetchRequest<'_>, lookups: &Arc<Semaphore>) -> Result<Fetc
     let stream = TlsConnector::from(Arc::clone(request.tls))
         .connect(name, stream)
         .await
-        .map_err(|error| FetchFault::Tls(error.to_string()))?;
+        .map_err(|error| FetchFault::Tls(bounded(&error.to_string())))?;
     exchange(stream, request).await
+}
+
+/// The beginning of an error of TLS, which may name what stands in the server's certificate.
+fn bounded(error: &str) -> String {
+    error.chars().filter(|c| !c.is_control()).take(MAX_TLS_ERROR).collect()
 }
 
 async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
@@ -155,11 +168,19 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             FetchFault::Status(status)
         });
     }
+    let date = response.headers().get(DATE).and_then(read_date);
     let content = Limited::new(response.into_body(), expected.max_len).collect().await;
     Ok(FetchedAnswer {
         status,
         content: content.map_err(|_| FetchFault::Body(expected.max_len))?.to_bytes(),
+        date,
     })
+}
+
+/// A date of HTTP (RFC 9110, section 5.6.7), which is one of mail.
+fn read_date(value: &HeaderValue) -> Option<UnixMillis> {
+    let parsed = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(value.as_bytes());
+    parsed.ok().map(|time| UnixMillis(time.as_millisecond()))
 }
 
 /// The task of a connection. It ends when the caller that waits for the answer is dropped.

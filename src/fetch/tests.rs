@@ -114,10 +114,11 @@ fn verdict(answer: &str) -> Result<FetchedAnswer, FetchFault> {
 #[test]
 fn a_get_and_a_form_are_sent_as_they_should_be() {
     run(async {
-        let answer = "HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: 2\r\n\r\n{}";
+        let answer = "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: 2\r\n\r\n{}";
         let server = Server::answering(answer).await;
         let answered = get(&server.url()).await.unwrap();
         assert_eq!((answered.status, &*answered.content), (200, &b"{}"[..]));
+        assert_eq!(answered.date, Some(UnixMillis(784_111_777_000)));
         let request = server.request.await.unwrap().to_ascii_lowercase();
         assert!(request.starts_with("get /path?a=b http/1.1\r\n"), "{request}");
         assert!(request.contains(&format!("\r\nhost: {}\r\n", server.address)));

@@ -279,6 +279,12 @@ faults! {
     /// A member of the token endpoint's answer is missing or of another type.
     TokenAnswerMember(&'static str) "token_answer_member" Provider
         "`{0}` is missing in the answer of the token endpoint, or is not what OpenID Connect demands";
+    /// Tokens for a code that nobody was given.
+    TokensForNobody "tokens_for_nobody" Provider
+        "the token endpoint gave tokens for a code that was made up: whoever asks it is anybody";
+    /// No key is for an algorithm of the settings.
+    NoKeyOfAlgorithms "no_key_of_algorithms" Settings
+        "no key of the provider is for an algorithm that the settings take (`id_token_algs`)";
     /// The client's private key cannot be used.
     ClientKey "client_key" Settings
         "the private key of `private_key_jwt` cannot be used: it must be a PKCS#8 key in PEM, of RSA with 2048 to 4096 bits, P-256, or \

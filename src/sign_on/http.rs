@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use tokio::sync::Semaphore;
 
+use crate::base::clock::UnixMillis;
 use crate::decide::external::{FetchAddresses, IssuerAlgorithm, KeySet};
 use crate::fetch::{ExpectedAnswer, FetchBody, FetchRequest, FetchSchemes, FetchUrl, FetchedAnswer, fetch};
 use crate::jwks::KEY_SET_ANSWER;
@@ -96,9 +97,17 @@ impl ProviderClient {
     /// # Errors
     /// [`SignOnFault`].
     pub async fn metadata(&self, issuer: &str, access: &ProviderAccess) -> Result<ProviderMetadata, SignOnFault> {
+        Ok(self.dated_metadata(issuer, access).await?.metadata)
+    }
+
+    /// The configuration of an issuer, and when it was sent.
+    pub(super) async fn dated_metadata(&self, issuer: &str, access: &ProviderAccess) -> Result<DatedMetadata, SignOnFault> {
         let url = metadata_url(issuer, access.schemes)?;
         let answer = self.ask(Question::get(ProviderPart::Discovery, &url), access).await?;
-        ProviderMetadata::parse(&answer.content, issuer, access.schemes)
+        Ok(DatedMetadata {
+            metadata: ProviderMetadata::parse(&answer.content, issuer, access.schemes)?,
+            date: answer.date,
+        })
     }
 
     /// The keys of a provider. Those of RSA that name no algorithm are for `unnamed_rsa`.
@@ -200,6 +209,12 @@ impl ProviderClient {
             server,
         })
     }
+}
+
+/// A provider's configuration, and the time by its clock when it was sent, if it says so.
+pub(super) struct DatedMetadata {
+    pub(super) metadata: ProviderMetadata,
+    pub(super) date: Option<UnixMillis>,
 }
 
 /// One question to a provider.

@@ -36,7 +36,7 @@ const FAULT_AGE: Duration = Duration::from_secs(2);
 pub struct OidcProviders {
     client: ProviderClient,
     clock: Arc<dyn Clock>,
-    known: Cache<String, Arc<Mutex<KnownProvider>>>,
+    known: Cache<String, Arc<KnownProvider>>,
 }
 
 impl fmt::Debug for OidcProviders {
@@ -45,13 +45,29 @@ impl fmt::Debug for OidcProviders {
     }
 }
 
-/// What is known about one issuer, and since when. It is locked while it is fetched, so that all who need it wait for one fetch.
+/// What is known about one issuer. Each part is locked while it is fetched, so that all who need it wait for one fetch.
 #[derive(Default)]
 struct KnownProvider {
-    metadata: Option<(Arc<ProviderMetadata>, BootMillis)>,
-    keys: Option<(Arc<KeySet>, BootMillis)>,
-    unknown_key_at: Option<BootMillis>,
+    metadata: Mutex<Known<ProviderMetadata>>,
+    keys: Mutex<Known<KeySet>>,
+}
+
+/// One part, and when it was asked for; or why there is none.
+struct Known<T> {
+    value: Option<(Arc<T>, BootMillis)>,
     fault: Option<(SignOnFault, BootMillis)>,
+    /// When a token with an unknown key last caused a fetch.
+    unknown_key_at: Option<BootMillis>,
+}
+
+impl<T> Default for Known<T> {
+    fn default() -> Self {
+        Self {
+            value: None,
+            fault: None,
+            unknown_key_at: None,
+        }
+    }
 }
 
 /// One log-in: of which client, where the provider sends the browser back to, and what the browser has from its begin.
@@ -147,19 +163,15 @@ impl OidcProviders {
     /// # Errors
     /// [`SignOnFault`].
     pub async fn metadata(&self, client: &OidcClient, access: &ProviderAccess) -> Result<Arc<ProviderMetadata>, SignOnFault> {
-        let known = self.known(client);
-        let mut known = known.lock().await;
+        let known = self.known(client, access);
+        let mut known = known.metadata.lock().await;
         let now = self.clock.now().boot;
-        if let Some((metadata, at)) = &known.metadata
-            && now.since(*at) < METADATA_AGE
-        {
-            return Ok(Arc::clone(metadata));
+        if let Some(metadata) = known.younger_than(METADATA_AGE, now) {
+            return Ok(metadata);
         }
         known.check_fault(now)?;
         let fetched = self.client.metadata(&client.issuer, access).await;
-        let metadata = Arc::new(known.note(fetched, self.clock.now().boot)?);
-        known.metadata = Some((Arc::clone(&metadata), now));
-        Ok(metadata)
+        known.note(fetched, now, self.clock.now().boot)
     }
 
     /// What `verify` says with the provider's keys; said once more with newer keys if none of them is the token's.
@@ -170,58 +182,57 @@ impl OidcProviders {
         access: &ProviderAccess,
         verify: impl Fn(&KeySet) -> Result<T, SignOnFault>,
     ) -> Result<T, SignOnFault> {
-        let known = self.known(client);
-        let keys = self.keys(&known, client, metadata, access, |known, now| {
-            known.keys.as_ref().is_none_or(|(_, at)| now.since(*at) >= KEYS_AGE)
-        });
-        let keys = keys.await?;
+        let known = self.known(client, access);
+        let keys = {
+            let mut known = known.keys.lock().await;
+            let now = self.clock.now().boot;
+            match known.younger_than(KEYS_AGE, now) {
+                Some(keys) => keys,
+                None => self.fetch_keys(&mut known, client, metadata, access).await?,
+            }
+        };
         let verdict = verify(&keys);
         if !matches!(verdict, Err(SignOnFault::Token(TokenFault::UnknownKey))) {
             return verdict;
         }
-        let newer = self.keys(&known, client, metadata, access, |known, now| {
-            let is_old = known.keys.as_ref().is_none_or(|(have, _)| Arc::ptr_eq(have, &keys));
-            let may_ask = known.unknown_key_at.is_none_or(|at| now.since(at) >= UNKNOWN_KEY_PAUSE);
-            if is_old && may_ask {
-                known.unknown_key_at = Some(now);
-            }
-            is_old && may_ask
-        });
-        verify(&*newer.await?)
+        let mut known = known.keys.lock().await;
+        let now = self.clock.now().boot;
+        let newer = match known.younger_than(KEYS_AGE, now) {
+            // Somebody else has fetched them meanwhile.
+            Some(newer) if !Arc::ptr_eq(&newer, &keys) => newer,
+            _ if known.may_ask_for_unknown_key(now) => self.fetch_keys(&mut known, client, metadata, access).await?,
+            _ => return verdict,
+        };
+        drop(known);
+        verify(&newer)
     }
 
-    /// The keys of a provider; fetched if `is_due` says so.
-    async fn keys(
+    async fn fetch_keys(
         &self,
-        known: &Mutex<KnownProvider>,
+        known: &mut Known<KeySet>,
         client: &OidcClient,
         metadata: &ProviderMetadata,
         access: &ProviderAccess,
-        is_due: impl FnOnce(&mut KnownProvider, BootMillis) -> bool,
     ) -> Result<Arc<KeySet>, SignOnFault> {
-        let mut known = known.lock().await;
         let now = self.clock.now().boot;
-        let due = is_due(&mut known, now);
-        if let Some((keys, _)) = &known.keys
-            && !due
-        {
-            return Ok(Arc::clone(keys));
-        }
         known.check_fault(now)?;
         let fetched = self.client.keys(metadata, client.unnamed_rsa(), access).await;
-        let keys = Arc::new(known.note(fetched, self.clock.now().boot)?);
-        known.keys = Some((Arc::clone(&keys), now));
-        Ok(keys)
+        known.note(fetched, now, self.clock.now().boot)
     }
 
-    fn known(&self, client: &OidcClient) -> Arc<Mutex<KnownProvider>> {
-        // The keys depend on both.
-        let key = format!("{}\0{}", client.issuer, client.unnamed_rsa().as_str());
+    fn known(&self, client: &OidcClient, access: &ProviderAccess) -> Arc<KnownProvider> {
+        // What is known depends on each of these; a reload may have changed the schemes.
+        let key = format!("{}\0{}\0{:?}", client.issuer, client.unnamed_rsa().as_str(), access.schemes);
         self.known.get_with(key, Arc::default)
     }
 }
 
-impl KnownProvider {
+impl<T> Known<T> {
+    fn younger_than(&self, age: Duration, now: BootMillis) -> Option<Arc<T>> {
+        let (value, at) = self.value.as_ref()?;
+        (now.since(*at) < age).then(|| Arc::clone(value))
+    }
+
     /// The failure of a moment ago, if there was one.
     fn check_fault(&self, now: BootMillis) -> Result<(), SignOnFault> {
         match &self.fault {
@@ -230,8 +241,28 @@ impl KnownProvider {
         }
     }
 
-    fn note<T>(&mut self, result: Result<T, SignOnFault>, now: BootMillis) -> Result<T, SignOnFault> {
-        self.fault = result.as_ref().err().map(|fault| (fault.clone(), now));
-        result
+    /// True once in [`UNKNOWN_KEY_PAUSE`].
+    fn may_ask_for_unknown_key(&mut self, now: BootMillis) -> bool {
+        let may = self.unknown_key_at.is_none_or(|at| now.since(at) >= UNKNOWN_KEY_PAUSE);
+        if may {
+            self.unknown_key_at = Some(now);
+        }
+        may
+    }
+
+    /// Remembers what a fetch brought. Its age counts from when it was asked for.
+    fn note(&mut self, result: Result<T, SignOnFault>, asked_at: BootMillis, now: BootMillis) -> Result<Arc<T>, SignOnFault> {
+        match result {
+            Ok(value) => {
+                let value = Arc::new(value);
+                self.value = Some((Arc::clone(&value), asked_at));
+                self.fault = None;
+                Ok(value)
+            }
+            Err(fault) => {
+                self.fault = Some((fault.clone(), now));
+                Err(fault)
+            }
+        }
     }
 }

@@ -21,6 +21,11 @@ const MAX_CODE: usize = 4 * 1024;
 pub struct AuthorizationCode(Zeroizing<String>);
 
 impl AuthorizationCode {
+    /// A code that no provider has given, to see what a provider says to it.
+    pub(in crate::sign_on) fn of_nobody() -> Result<Self, SignOnFault> {
+        Ok(Self(Zeroizing::new(LogInValue::random()?.text())))
+    }
+
     pub(super) fn expose(&self) -> &str {
         &self.0
     }

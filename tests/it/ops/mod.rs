@@ -7,7 +7,6 @@ mod disk;
 mod drill;
 mod operator;
 mod people;
-mod provider_test;
 mod providers;
 mod receipts;
 mod registrations;

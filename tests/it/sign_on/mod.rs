@@ -8,3 +8,4 @@ mod routes;
 mod saml_client;
 mod saml_routes;
 mod site;
+mod tested;

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use durward::base::clock::UnixMillis;
 use durward::base::percent::push_query;
 use durward::sign_on::saml::query::inflate;
-use durward::sign_on::saml::sample::{SampleProvider, SampleResponse};
+use durward::sign_on::saml::sample::{ENTITY_ID, SampleProvider, SampleResponse, SignatureStyle};
 
 use super::site::{APP, Browser, House, PUBLIC};
 use crate::support::raw::Response;
@@ -70,8 +70,13 @@ pub(super) fn post_to(browser: &mut Browser<'_>, target: &str, xml: &str, relay_
     push_query(&mut body, &STANDARD.encode(xml));
     body.extend_from_slice(b"&RelayState=");
     push_query(&mut body, relay_state);
+    post_form(browser, target, &String::from_utf8(body).unwrap())
+}
+
+/// A browser posts a form of its provider's page.
+fn post_form(browser: &mut Browser<'_>, target: &str, body: &str) -> Response {
     let form = "Origin: https://idp.example\r\nContent-Type: application/x-www-form-urlencoded\r\n";
-    browser.send("POST", target, "text/html", form, &String::from_utf8(body).unwrap())
+    browser.send("POST", target, "text/html", form, body)
 }
 
 fn text(answer: &Response) -> String {
@@ -169,4 +174,53 @@ fn our_metadata_name_where_responses_go_and_our_key() {
     );
     assert!(page.field("content-security-policy").unwrap().ends_with("form-action https:"));
     assert_eq!(browser.cookies.len(), 1);
+}
+
+#[test]
+fn what_a_saml_provider_ends_is_refused_here_and_the_browser_goes_back_there() {
+    let house = House::open();
+    let idp = SampleProvider::new(now());
+    let more = ["--sso-url", SSO, "--slo-url", "https://idp.example/slo", "--idp-initiated"];
+    house.create_saml("corp", &idp.certificate(), &more);
+    let (mut one, mut two) = (house.browser(), house.browser());
+    for (browser, number) in [(&mut one, 1), (&mut two, 2)] {
+        let response = response(None, &format!("_assertion-{number}"), &format!("_session-{number}"));
+        assert_eq!(post(browser, &response.with_signed_assertion(&idp), "").status, 303);
+        assert_eq!(browser.me().status, 200);
+    }
+    let request = |id: &str, session: &str| {
+        let time = jiff::Timestamp::from_millisecond(now().0).unwrap();
+        format!(
+            r#"<samlp:LogoutRequest xmlns:samlp="urn:oasis:names:tc:SAML:2.0:protocol" xmlns:saml="urn:oasis:names:tc:SAML:2.0:assertion" ID="{id}" Version="2.0" IssueInstant="{time:.3}" Destination="{PUBLIC}/saml/corp/acs"><saml:Issuer>{ENTITY_ID}</saml:Issuer><saml:NameID>ada@corp.example</saml:NameID>{session}</samlp:LogoutRequest>"#
+        )
+    };
+    let send = |xml: &str| {
+        let mut body = b"SAMLRequest=".to_vec();
+        push_query(&mut body, &STANDARD.encode(xml));
+        body.extend_from_slice(b"&RelayState=x");
+        post_form(&mut house.browser(), "/saml/corp/acs", &String::from_utf8(body).unwrap())
+    };
+    let first = request("_logout-1", "<samlp:SessionIndex>_session-1</samlp:SessionIndex>");
+    let unsigned = send(&first);
+    assert_eq!(house.entry(&unsigned)["cause"], "saml_unsigned");
+    assert_eq!(one.me().status, 200);
+    let signed = idp.sign(&first, "_logout-1", &SignatureStyle::default());
+    let answer = send(&signed);
+    assert_eq!(answer.status, 303, "{}", text(&answer));
+    let location = answer.field("location").unwrap();
+    assert!(
+        location.starts_with("https://idp.example/slo?SAMLResponse=") && location.contains("&RelayState=x"),
+        "{location}"
+    );
+    assert!(
+        house.entry(&answer)["done"]
+            .as_str()
+            .unwrap()
+            .starts_with("saml_log_out provider:prv_")
+    );
+    assert_eq!((one.me().status, two.me().status), (401, 200), "the other session goes on");
+    assert_eq!(house.entry(&send(&signed))["cause"], "saml_replayed");
+    let all = idp.sign(&request("_logout-2", ""), "_logout-2", &SignatureStyle::default());
+    assert_eq!(send(&all).status, 303);
+    assert_eq!(two.me().status, 401);
 }

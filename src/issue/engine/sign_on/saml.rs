@@ -13,7 +13,7 @@ use crate::sign_on::fault::SignOnFault;
 use crate::sign_on::log_in_record::{LogInProtocol, cookie_name};
 use crate::sign_on::provider::SamlSettings;
 use crate::sign_on::saml::SamlFault;
-use crate::sign_on::saml::client::{LogoutArrival, SamlArrival, SamlClient, SamlDeparture};
+use crate::sign_on::saml::client::{LogoutArrival, NAME_ID_CLAIM, SamlArrival, SamlClient, SamlDeparture};
 use crate::sign_on::saml::request::MessageId;
 use crate::snapshot::sign_on_route::{FinishStep, RouteUrl, SamlUrls, SignOnRoute};
 
@@ -207,6 +207,10 @@ impl Engine {
                 records.extend(self.end_session_of_provider(&provider, session).await?);
             }
             if ended.session_indexes.is_empty() {
+                // Where an attribute identifies people, a name id says nothing about whose sessions these are.
+                if provider.settings.subject_claim() != NAME_ID_CLAIM {
+                    return Err(fault(SignOnFault::Saml(SamlFault::Missing("`SessionIndex`".to_owned()))));
+                }
                 records = self.end_sessions_of_person(&provider, &ended.name_id.value).await?;
             }
             let relay = call.body.text("RelayState");

@@ -10,7 +10,7 @@ use durward::base::clock::{BootMillis, ManualClock, Now, UnixMillis};
 use durward::decide::external::FetchAddresses;
 use durward::fetch::FetchSchemes;
 use durward::sign_on::oidc::{Callback, LogInValues, OidcClient};
-use durward::sign_on::{OidcLogIn, OidcProviders, ProviderAccess, SignedOnPerson};
+use durward::sign_on::{FindingLevel, OidcLogIn, OidcProviders, ProviderAccess, SignedOnPerson, probe_oidc};
 use serde_json::{Value, json};
 
 use super::flow::{NOW, client, person_rules};
@@ -331,5 +331,142 @@ fn many_who_begin_at_a_time_wait_for_one_fetch() {
         let begun = futures_util::future::join_all((0..50).map(|_| house.providers.begin(log_in, None))).await;
         assert!(begun.iter().all(Result::is_ok));
         assert_eq!(house.server.asked(CONFIGURATION), 1);
+    });
+}
+
+/// The findings above `Good`, with their words.
+async fn probe(house: &House) -> Vec<(&'static str, String)> {
+    let now = Now {
+        wall: UnixMillis(NOW * 1000),
+        boot: BootMillis(0),
+    };
+    let findings = probe_oidc(
+        house.providers.client(),
+        &house.client,
+        "https://app.example/cb",
+        &house.access,
+        now,
+    )
+    .await;
+    let bad = findings.into_iter().filter(|finding| finding.level > FindingLevel::Good);
+    bad.map(|finding| (finding.label, finding.words)).collect()
+}
+
+/// A provider with which nothing is wrong.
+fn sound() -> House {
+    let house = House::open();
+    let issuer = &house.client.issuer;
+    house.server.publish(
+        CONFIGURATION,
+        &json!({
+            "issuer": issuer, "authorization_endpoint": format!("{issuer}/a"), "token_endpoint": format!("{issuer}/token"),
+            "jwks_uri": format!("{issuer}/keys"), "end_session_endpoint": format!("{issuer}/bye"), "backchannel_logout_supported": true,
+        }),
+    );
+    house
+        .server
+        .answer_with("/token", &answer("400 Bad Request", r#"{"error":"invalid_grant"}"#));
+    house
+}
+
+#[test]
+fn a_test_says_what_is_wrong_with_each_of_many_providers() {
+    let keys = |keys: &str| answer("200 OK", keys);
+    run(async {
+        assert_eq!(probe(&sound()).await, [], "a sound provider");
+        for (path, text, label, words) in [
+            (CONFIGURATION, answer("404 Not Found", "{}"), "provider_unreachable", "404"),
+            (
+                CONFIGURATION,
+                answer("200 OK", "<html>"),
+                "metadata_form",
+                "is the issuer's URL right?",
+            ),
+            (
+                CONFIGURATION,
+                answer("200 OK", r#"{"issuer":"https://i.example"}"#),
+                "metadata_issuer",
+                "https://i.example",
+            ),
+            ("/keys", keys(r#"{"keys":[]}"#), "token", "no key is published"),
+            (
+                "/keys",
+                keys(r#"{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]}"#),
+                "keys_left_out",
+                "too weak",
+            ),
+            (
+                "/keys",
+                answer("500 No", "{}"),
+                "provider_unreachable",
+                "`jwks_uri`): it answered 500",
+            ),
+            (
+                "/token",
+                answer("401 Unauthorized", r#"{"error":"invalid_client","error_description":"expired"}"#),
+                "client_refused",
+                "expired",
+            ),
+            (
+                "/token",
+                answer("404 Not Found", "{}"),
+                "provider_unreachable",
+                "its token endpoint: it answered 404",
+            ),
+            (
+                "/token",
+                answer("400 Bad Request", r#"{"error":"invalid_request"}"#),
+                "client_unknown",
+                "`invalid_request`",
+            ),
+            (
+                "/token",
+                answer("200 OK", r#"{"token_type":"Bearer","access_token":"a","id_token":"b"}"#),
+                "tokens_for_nobody",
+                "made up",
+            ),
+        ] {
+            let house = sound();
+            house.server.answer_with(path, &text);
+            let found = probe(&house).await;
+            assert!(
+                found.iter().any(|(own, text)| *own == label && text.contains(words)),
+                "{label}: {found:?}"
+            );
+        }
+        let mut house = sound();
+        house.client.userinfo = true;
+        house.client.algorithms = vec!["RS256".into()];
+        let labels: Vec<&str> = probe(&house).await.iter().map(|(label, _)| *label).collect();
+        assert_eq!(labels, ["metadata_member", "no_key_of_algorithms"]);
+        house.client.algorithms = vec!["RS256".into(), "ES256".into()];
+        assert_eq!(probe(&house).await.len(), 1);
+        let plain = probe(&House::open()).await;
+        let labels: Vec<&str> = plain.iter().map(|(label, _)| *label).collect();
+        assert_eq!(labels, ["no_back_channel_log_out", "no_end_session", "provider_unreachable"]);
+    });
+}
+
+#[test]
+fn a_clock_that_is_wrong_by_an_hour_is_told_before_anybody_signs_on() {
+    run(async {
+        // 2027-01-15T08:00:00Z is the time of the tests.
+        for (date, words) in [
+            ("Fri, 15 Jan 2027 09:00:00 GMT", Some("60 min ahead")),
+            ("Fri, 15 Jan 2027 07:00:00 GMT", Some("60 min ago")),
+            ("Fri, 15 Jan 2027 08:00:20 GMT", None),
+            ("yesterday", None),
+        ] {
+            let house = sound();
+            let text = house.server.pages.lock().unwrap().answers[CONFIGURATION].clone();
+            house
+                .server
+                .answer_with(CONFIGURATION, &text.replacen("\r\n", &format!("\r\nDate: {date}\r\n"), 1));
+            let found = probe(&house).await;
+            match words {
+                None => assert_eq!(found, [], "{date}"),
+                Some(words) => assert!(found[0].0 == "clock" && found[0].1.contains(words), "{date}: {found:?}"),
+            }
+        }
     });
 }

@@ -1,0 +1,177 @@
+//! Tests a provider before anybody signs on: asks everything that a log-in needs, and says all that is wrong at once.
+
+use crate::base::clock::Now;
+use crate::base::credential::TokenFault;
+use crate::decide::external::{KeyMiss, KeySet};
+
+use super::fault::{Ago, Ahead, SignOnFault};
+use super::http::{ProviderAccess, ProviderClient};
+use super::oidc::{AuthorizationCode, LogInValue, OidcClient, ProviderMetadata};
+
+/// Largest difference of clocks that is not worth a word, in milliseconds: answers take their time, and dates are in whole seconds.
+const CLOCKS: i64 = 30_000;
+
+/// One thing that a test found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProviderFinding {
+    pub level: FindingLevel,
+    /// The word for programs: that of a fault, or of the warning. It stays the same between versions.
+    pub label: &'static str,
+    /// For people.
+    pub words: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FindingLevel {
+    /// It is as it must be.
+    Good,
+    /// People can sign on, and something does not work or will not for long.
+    Warning,
+    /// Nobody can sign on.
+    Mistake,
+}
+
+/// What a test found so far.
+#[derive(Default)]
+struct Findings(Vec<ProviderFinding>);
+
+impl Findings {
+    fn good(&mut self, label: &'static str, words: impl Into<String>) {
+        self.push(FindingLevel::Good, label, words.into());
+    }
+
+    fn warn(&mut self, label: &'static str, words: impl Into<String>) {
+        self.push(FindingLevel::Warning, label, words.into());
+    }
+
+    fn mistake(&mut self, fault: &SignOnFault) {
+        self.push(FindingLevel::Mistake, fault.label(), fault.to_string());
+    }
+
+    fn push(&mut self, level: FindingLevel, label: &'static str, words: String) {
+        self.0.push(ProviderFinding { level, label, words });
+    }
+}
+
+/// Tests an OpenID Connect provider: its configuration, clock and keys, and whether it takes the client's secret or key. For the
+/// last, a code that nobody was given is sent, which proves and uses up nothing.
+pub async fn probe_oidc(
+    provider: &ProviderClient,
+    client: &OidcClient,
+    redirect_uri: &str,
+    access: &ProviderAccess,
+    now: Now,
+) -> Vec<ProviderFinding> {
+    let mut findings = Findings::default();
+    let metadata = match provider.dated_metadata(&client.issuer, access).await {
+        Ok(dated) => {
+            findings.good("configuration", format!("the configuration is that of `{}`", client.issuer));
+            if let Some(date) = dated.date {
+                compare_clocks(date.0 - now.wall.0, &mut findings);
+            }
+            dated.metadata
+        }
+        Err(fault) => {
+            findings.mistake(&fault);
+            return findings.0;
+        }
+    };
+    judge_metadata(&metadata, client, &mut findings);
+    match provider.keys(&metadata, client.unnamed_rsa(), access).await {
+        Ok(keys) => judge_keys(&keys, client, &mut findings),
+        Err(fault) => findings.mistake(&fault),
+    }
+    if let Err(fault) = try_client(provider, client, redirect_uri, &metadata, access, now, &mut findings).await {
+        findings.mistake(&fault);
+    }
+    findings.0
+}
+
+fn compare_clocks(ahead: i64, findings: &mut Findings) {
+    if ahead > CLOCKS {
+        findings.warn(
+            "clock",
+            format!(
+                "the provider's clock is {} of this gateway's; tokens from the future are refused",
+                Ahead(ahead)
+            ),
+        );
+    } else if ahead < -CLOCKS {
+        findings.warn(
+            "clock",
+            format!(
+                "by the provider's clock it is {} by this gateway's; tokens that have expired are refused",
+                Ago(-ahead)
+            ),
+        );
+    }
+}
+
+fn judge_metadata(metadata: &ProviderMetadata, client: &OidcClient, findings: &mut Findings) {
+    let method = client.authentication.as_str();
+    if !metadata.authentication_methods.iter().any(|own| own == method) {
+        findings.warn(
+            "authentication_method",
+            format!(
+                "the provider does not announce `{method}` for its token endpoint; it announces {}",
+                metadata.authentication_methods.join(", ").escape_debug()
+            ),
+        );
+    }
+    if client.userinfo && metadata.userinfo_endpoint.is_none() {
+        findings.mistake(&SignOnFault::MetadataMember("userinfo_endpoint"));
+    }
+    if !metadata.back_channel_log_out {
+        findings.warn(
+            "no_back_channel_log_out",
+            "the provider does not announce back-channel logout: a session that ends there goes on here until its own end",
+        );
+    }
+    if metadata.end_session_endpoint.is_none() {
+        findings.warn(
+            "no_end_session",
+            "the provider has no `end_session_endpoint`: who logs out here stays logged in there",
+        );
+    }
+}
+
+fn judge_keys(keys: &KeySet, client: &OidcClient, findings: &mut Findings) {
+    if let Some(ignored) = keys.warning() {
+        findings.warn("keys_left_out", format!("keys of the provider are left out: {ignored}"));
+    }
+    if keys.is_empty() {
+        return findings.mistake(&SignOnFault::Token(TokenFault::NoKeys));
+    }
+    let has_key = |name: &String| !matches!(keys.find(None, name).err(), Some(KeyMiss::UnknownKid | KeyMiss::Unfit));
+    if client.algorithms.is_empty() || client.algorithms.iter().any(has_key) {
+        findings.good("keys", format!("{} keys can verify ID tokens", keys.len()));
+    } else {
+        findings.mistake(&SignOnFault::NoKeyOfAlgorithms);
+    }
+}
+
+async fn try_client(
+    provider: &ProviderClient,
+    client: &OidcClient,
+    redirect_uri: &str,
+    metadata: &ProviderMetadata,
+    access: &ProviderAccess,
+    now: Now,
+    findings: &mut Findings,
+) -> Result<(), SignOnFault> {
+    let (code, verifier) = (AuthorizationCode::of_nobody()?, LogInValue::random()?);
+    let request = client.token_request(metadata, redirect_uri, &code, &verifier, now.wall)?;
+    match provider.tokens(metadata, request, access).await {
+        // The client is judged before the code.
+        Err(SignOnFault::CodeRefused(_)) => findings.good("client", "the provider takes the client's secret or key"),
+        Err(fault @ SignOnFault::TokensRefused(..)) => {
+            findings.warn(
+                "client_unknown",
+                format!("whether the client's secret or key is right is not known: {fault}"),
+            );
+        }
+        Err(fault) => return Err(fault),
+        Ok(_) => return Err(SignOnFault::TokensForNobody),
+    }
+    Ok(())
+}
