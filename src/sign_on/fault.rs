@@ -9,7 +9,7 @@ use crate::fetch::{FetchFault, InvalidUrl};
 use super::saml::SamlFault;
 use super::seal::SealError;
 
-/// Most characters of a provider's own words in one fault.
+/// Most characters of a provider's own words in one fault, as they are written.
 const MAX_PROVIDER_TEXT: usize = 200;
 
 /// Words of a provider or a browser as a fault may hold them: bounded, and every control or other odd character escaped. Never a
@@ -21,17 +21,16 @@ impl ProviderText {
     /// The beginning of a text.
     #[must_use]
     pub fn of(text: &str) -> Self {
-        let mut kept = String::new();
-        for (i, c) in text.chars().enumerate() {
-            if i == MAX_PROVIDER_TEXT {
+        let (mut kept, mut length) = (String::new(), 0);
+        for c in text.chars() {
+            let is_plain = matches!(c, ' '..='~') || c.is_alphanumeric();
+            let written = if is_plain { c.to_string() } else { c.escape_default().to_string() };
+            length += written.chars().count();
+            if length > MAX_PROVIDER_TEXT {
                 kept.push('\u{2026}');
                 break;
             }
-            match c {
-                ' '..='~' => kept.push(c),
-                _ if c.is_alphanumeric() => kept.push(c),
-                _ => kept.extend(c.escape_default()),
-            }
+            kept.push_str(&written);
         }
         Self(kept)
     }
@@ -447,10 +446,10 @@ mod tests {
         assert_eq!(ProviderText::of("AADSTS50105: not assigned").as_str(), "AADSTS50105: not assigned");
         assert_eq!(ProviderText::of("J\u{fc}rgen").as_str(), "J\u{fc}rgen");
         assert_eq!(ProviderText::of("a\r\nb\u{202e}\u{9b}").as_str(), "a\\r\\nb\\u{202e}\\u{9b}");
-        assert_eq!(
-            ProviderText::of(&"x".repeat(100_000)).as_str().chars().count(),
-            MAX_PROVIDER_TEXT + 1
-        );
+        let length = |text: &str| ProviderText::of(text).as_str().chars().count();
+        assert_eq!(length(&"x".repeat(MAX_PROVIDER_TEXT)), MAX_PROVIDER_TEXT);
+        assert_eq!(length(&"x".repeat(100_000)), MAX_PROVIDER_TEXT + 1);
+        assert!(length(&"\u{7f}".repeat(100_000)) <= MAX_PROVIDER_TEXT + 1, "as it is written");
     }
 
     #[test]
