@@ -28,7 +28,6 @@ mod decide;
 #[cfg(not(feature = "internals"))]
 mod dialect;
 #[cfg(not(feature = "internals"))]
-#[allow(dead_code, reason = "the routes of single sign-on, which use all of it, follow")]
 mod fetch;
 #[cfg(not(feature = "internals"))]
 mod gateway;
@@ -43,7 +42,6 @@ mod resolver;
 #[cfg(not(feature = "internals"))]
 mod server;
 #[cfg(not(feature = "internals"))]
-#[allow(dead_code, unused_imports, reason = "what operators and SAML use follows")]
 mod sign_on;
 #[cfg(not(feature = "internals"))]
 mod snapshot;

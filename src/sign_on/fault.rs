@@ -35,6 +35,7 @@ impl ProviderText {
         Self(kept)
     }
 
+    #[cfg(any(test, feature = "internals"))]
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -114,6 +115,7 @@ macro_rules! faults {
 
         impl SignOnFault {
             /// Every label, once.
+            #[cfg(any(test, feature = "internals"))]
             pub const LABELS: &'static [&'static str] = &[$($label,)*];
 
             /// The word in logs and in `cause` of the audit trail. It stays the same between versions.

@@ -14,8 +14,13 @@ pub mod records;
 pub mod saml;
 pub mod seal;
 
+#[cfg(any(test, feature = "internals"))]
 pub use fault::{FaultSide, ProviderPart, ProviderText, SignOnFault};
+#[cfg(any(test, feature = "internals"))]
 pub use http::{ProviderAccess, ProviderClient};
+#[cfg(any(test, feature = "internals"))]
 pub use oidc_providers::{OidcLogIn, OidcProviders};
+#[cfg(any(test, feature = "internals"))]
 pub use person::{PersonRules, ProviderClaims, ProviderSession, RoleRow, RoleRules, SignedOnPerson};
+#[cfg(any(test, feature = "internals"))]
 pub use probe::{FindingLevel, ProviderFinding, probe_oidc};

@@ -91,6 +91,7 @@ impl OidcProviders {
     }
 
     /// The client, for questions that no log-in asks.
+    #[cfg(any(test, feature = "internals"))]
     #[must_use]
     pub const fn client(&self) -> &ProviderClient {
         &self.client

@@ -8,8 +8,6 @@ use aws_lc_rs::rsa::KeyPair as RsaKeyPair;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rustls_pki_types::PrivatePkcs8KeyDer;
-use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
 
 use crate::base::clock::UnixMillis;
@@ -46,8 +44,11 @@ impl ClientKey {
     ///
     /// # Errors
     /// [`SignOnFault::ClientKey`].
+    #[cfg(any(test, feature = "internals"))]
     pub fn from_pem(pem: &str) -> Result<Self, SignOnFault> {
-        let der = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| SignOnFault::ClientKey)?;
+        use rustls_pki_types::pem::PemObject as _;
+
+        let der = rustls_pki_types::PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| SignOnFault::ClientKey)?;
         Self::from_der(der.secret_pkcs8_der())
     }
 
@@ -74,6 +75,7 @@ impl ClientKey {
     }
 
     /// The public half as the provider must know it: in a JWK Set, or registered there.
+    #[cfg(any(test, feature = "internals"))]
     #[must_use]
     pub fn jwk(&self) -> Value {
         let mut jwk = self.numbers();

@@ -6,10 +6,10 @@ use crate::decide::external::KeySet;
 use crate::decide::token::json::{JsonObject, JsonValue};
 use crate::sign_on::fault::SignOnFault;
 
-use super::form::FormPairs;
 use super::signed::{MAX_AGE, SKEW, check_common, is_name, verify};
 
 /// Longest request of a provider: a token of 32 KiB, and room for its encoding.
+#[cfg(any(test, feature = "internals"))]
 pub const MAX_LOG_OUT_LEN: usize = 40 * 1024;
 
 /// The event of the token (section 2.4).
@@ -32,8 +32,9 @@ pub struct LogoutToken {
 ///
 /// # Errors
 /// [`SignOnFault::LogOutForm`].
+#[cfg(any(test, feature = "internals"))]
 pub fn logout_token_of(body: &[u8]) -> Result<String, SignOnFault> {
-    let pairs = FormPairs::parse(body, MAX_LOG_OUT_LEN).map_err(|_| SignOnFault::LogOutForm)?;
+    let pairs = super::form::FormPairs::parse(body, MAX_LOG_OUT_LEN).map_err(|_| SignOnFault::LogOutForm)?;
     let token = pairs.one("logout_token").map_err(|_| SignOnFault::LogOutForm)?;
     token.map(str::to_owned).ok_or(SignOnFault::LogOutForm)
 }

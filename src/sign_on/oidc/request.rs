@@ -82,6 +82,7 @@ impl LogInValue {
         Self(bytes)
     }
 
+    #[cfg(any(test, feature = "internals"))]
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0

@@ -19,7 +19,9 @@ use super::fault::SamlFault;
 use super::key_pair::SpKeyPair;
 use super::logout::{EndedAtProvider, LogoutRules, judge_logout, logout_response};
 use super::metadata::{RequestSigning, SpMetadata};
-use super::query::{QueryMessage, RedirectQuery};
+use super::query::QueryMessage;
+#[cfg(any(test, feature = "internals"))]
+use super::query::RedirectQuery;
 use super::request::{AuthnRequest, MessageId, post_value, redirect_url};
 use super::response::{ProvenAssertion, ResponseRules, Solicitation, decode_post, judge_response};
 use super::verifier::{JobKeys, LogoutJob, LogoutMessage, ResponseJob, VerifierAnswer, VerifierJob};
@@ -69,7 +71,8 @@ pub struct ProvenBySaml {
 pub enum LogoutArrival<'a> {
     /// The form field `SAMLRequest`.
     Posted(&'a str),
-    /// The query.
+    /// The query. No route takes it.
+    #[cfg(any(test, feature = "internals"))]
     Redirected(&'a str),
 }
 
@@ -198,6 +201,7 @@ impl SamlClient {
     ) -> Result<EndedAtProvider, SignOnFault> {
         let message = match arrival {
             LogoutArrival::Posted(field) => LogoutMessage::Posted(decode_post(field).map_err(SignOnFault::Saml)?),
+            #[cfg(any(test, feature = "internals"))]
             LogoutArrival::Redirected(query) => {
                 let query = RedirectQuery::parse(query, QueryMessage::Request).map_err(SignOnFault::Saml)?;
                 LogoutMessage::Redirected(query.signed)

@@ -14,9 +14,11 @@ use super::signature::TrustedCertificates;
 use super::xml::MAX_MESSAGE;
 
 /// The default, and the only encoding there is.
+#[cfg(any(test, feature = "internals"))]
 const DEFLATE: &str = "urn:oasis:names:tc:SAML:2.0:bindings:URL-Encoding:DEFLATE";
 
 /// Longest state of the other side that comes back unchanged (SAML bindings, section 3.4.3).
+#[cfg(any(test, feature = "internals"))]
 const MAX_RELAY_STATE: usize = 80;
 
 /// Which of the two messages a query carries.
@@ -49,12 +51,14 @@ pub struct SignedQuery {
 }
 
 /// A query of the redirect binding.
+#[cfg(any(test, feature = "internals"))]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RedirectQuery {
     pub signed: SignedQuery,
     pub relay_state: Option<String>,
 }
 
+#[cfg(any(test, feature = "internals"))]
 impl RedirectQuery {
     /// Takes a query apart.
     ///
@@ -130,6 +134,7 @@ impl SignedQuery {
 }
 
 /// The one value of a parameter as it stands in the query.
+#[cfg(any(test, feature = "internals"))]
 fn raw<'q>(query: &'q str, name: &str) -> Result<Option<&'q str>, SamlFault> {
     let mut values = query.split('&').filter_map(|pair| {
         let (own, value) = pair.split_once('=')?;
@@ -145,6 +150,7 @@ fn decoded(name: &str, value: &str) -> Result<String, SamlFault> {
     percent::decode(value).ok_or_else(|| SamlFault::Encoding(format!("{name} is not percent-encoded UTF-8")))
 }
 
+#[cfg(any(test, feature = "internals"))]
 fn missing(name: &str) -> SamlFault {
     SamlFault::Missing(format!("`{name}`"))
 }
