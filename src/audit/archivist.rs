@@ -28,7 +28,7 @@ const MAX_JOBS: usize = 1_024;
 
 /// Most full segments that wait until the gateway is less busy. Until they are compressed, they need about five times the
 /// disk, and a query reads each of them whole.
-const MAX_FULL: usize = 4;
+pub(super) const MAX_FULL: usize = 4;
 
 /// Longest time for `checkpoint_command`.
 const COMMAND_TIME: Duration = Duration::from_secs(10);
