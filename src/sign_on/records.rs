@@ -34,7 +34,7 @@ pub struct NewProvider {
     /// With the roles, the most that anybody may do who signs on through it.
     pub scopes: ScopeSet,
     pub roles: Vec<RoleId>,
-    /// The settings as [`ProviderSettings::to_text`] writes them.
+    /// The settings as `ProviderSettings::to_text` writes them.
     pub settings: Arc<str>,
     /// The store's time.
     pub now: UnixMillis,
