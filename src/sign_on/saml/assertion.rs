@@ -75,6 +75,7 @@ pub(super) fn read_assertion(tree: &XmlTree<'_>, assertion: NodeId) -> Result<As
     read_version(tree, assertion)?;
     let subject = tree.needed(assertion, ASSERTION, "Subject")?;
     let conditions = tree.needed(assertion, ASSERTION, "Conditions")?;
+    check_conditions(tree, conditions)?;
     Ok(AssertionClaims {
         id: tree.needed_attribute(assertion, "ID")?.to_owned(),
         issuer: tree.text_of(tree.needed(assertion, ASSERTION, "Issuer")?)?,
@@ -127,6 +128,16 @@ fn read_confirmations(tree: &XmlTree<'_>, subject: NodeId) -> Result<Vec<Subject
         });
     }
     Ok(read)
+}
+
+/// An assertion with a condition that its reader does not understand is not valid (SAML core, section 2.5.1.1). Each assertion
+/// is used once here, and no assertion is made from it: so the two others are kept.
+fn check_conditions(tree: &XmlTree<'_>, conditions: NodeId) -> Result<(), SamlFault> {
+    let known = ["AudienceRestriction", "OneTimeUse", "ProxyRestriction"];
+    let unknown = tree
+        .children(conditions)
+        .find(|condition| !known.iter().any(|name| tree.is(*condition, ASSERTION, name)));
+    unknown.map_or(Ok(()), |condition| Err(SamlFault::UnknownCondition(tree.name(condition))))
 }
 
 fn read_audiences(tree: &XmlTree<'_>, conditions: NodeId) -> Result<Vec<Vec<String>>, SamlFault> {

@@ -146,6 +146,8 @@ faults! {
         "the message was used before";
     NoConfirmation(String) "saml_no_confirmation" Provider
         "no bearer confirmation of the assertion fits: {0}";
+    UnknownCondition(String) "saml_unknown_condition" Provider
+        "the assertion holds under a condition that is not known here: `{0}`";
     NoAuthentication "saml_no_authentication" Provider
         "the assertion says nothing about a log-in (`AuthnStatement`)";
     SessionOver "saml_session_over" Provider

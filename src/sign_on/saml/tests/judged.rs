@@ -151,6 +151,16 @@ fn what_an_assertion_must_say_is_named_where_it_is_missing() {
             "saml_session_over",
         ),
         ("<saml:NameID ", "<saml:EncryptedID/><saml:NameID ", "saml_encryption_form"),
+        (
+            "</saml:Conditions>",
+            r#"<saml:Condition xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="delegation"/></saml:Conditions>"#,
+            "saml_unknown_condition",
+        ),
+        (
+            "</saml:Conditions>",
+            r#"<OneTimeUse xmlns="urn:other"/></saml:Conditions>"#,
+            "saml_unknown_condition",
+        ),
         (">ada@corp.example</saml:NameID>", "></saml:NameID>", "saml_missing"),
         (">ada@corp.example</saml:NameID>", ">ada<saml:b/></saml:NameID>", "saml_malformed"),
     ] {
@@ -158,6 +168,8 @@ fn what_an_assertion_must_say_is_named_where_it_is_missing() {
         assert_eq!(outcome.unwrap_err().label(), label, "{new}");
     }
     verify(&signed(&assertion)).unwrap();
+    let kept = "<saml:OneTimeUse/><saml:ProxyRestriction Count=\"0\"/></saml:Conditions>";
+    verify(&signed(&with(&assertion, "</saml:Conditions>", kept))).unwrap();
 }
 
 fn cut_element<'t>(text: &'t str, name: &str) -> &'t str {
