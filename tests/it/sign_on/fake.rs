@@ -127,6 +127,11 @@ impl FakeProvider {
         self.shared.state().refresh.gives = true;
     }
 
+    /// From now on sign-ons are given none.
+    pub(super) fn give_no_refresh_tokens(&self) {
+        self.shared.state().refresh.gives = false;
+    }
+
     /// From now on ID tokens for refresh tokens have these claims, besides those of the sign-on or in their place.
     pub(super) fn say_later(&self, claims: &Value) {
         self.shared.state().refresh.says = claims.clone();
