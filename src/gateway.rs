@@ -50,6 +50,7 @@ mod worker;
 
 use self::caller::{Identification, admit, admit_further, identify, look_up, unverified_tenant};
 use self::capture::BodyPart;
+use self::renew::RenewableToken;
 use self::response::FilteredTrailers;
 use self::worker::{HeadBuffers, SnapshotView};
 
@@ -139,8 +140,9 @@ impl<R: Into<RequestRefusal>> From<R> for EarlyResponse {
 /// Serves one request. Dropping the future (the client went away) closes the upstream connection that the request
 /// used; the access line is then written as aborted.
 ///
-/// Every step but two is an ordinary call, since a nested future would be moved with all it holds on every
-/// request. The look-up that memory cannot answer is boxed, and the upstream's answer is awaited in this function.
+/// Every step but three is an ordinary call, since a nested future would be moved with all it holds on every
+/// request. The look-up that memory cannot answer is boxed, and so is the wait for an identity provider where a session by sign-on
+/// is due for renewal. The upstream's answer is awaited in this function.
 ///
 /// `control` aborts the request while it is being forwarded.
 pub async fn handle<B: RequestBody + Unpin>(
@@ -209,6 +211,7 @@ pub async fn handle<B: RequestBody + Unpin>(
     if worker.trace.is_some() {
         return explain::would_forward(access, context, &examined, &permit, upstream, buffers);
     }
+    let due_token = renew::begin(context, &permit, &access);
     let answer = {
         let body = limit_body(context, route, body, &mut access);
         let outgoing = outgoing(head, &examined, &buffers, &access);
@@ -223,7 +226,18 @@ pub async fn handle<B: RequestBody + Unpin>(
     };
     worker.return_buffers(buffers);
     match answer {
-        Ok(Ok(forwarded)) => pass_back(access, context, &examined, upstream, forwarded),
+        Ok(Ok(forwarded)) => {
+            let token = match due_token {
+                None => None,
+                // If the client leaves during this wait, the upstream's connection is closed, as for an answer that nobody takes.
+                Some(due) => Box::pin(renew::judged(due, &mut access)).await,
+            };
+            // The session may have ended during this wait, perhaps by the provider's word.
+            if let Some(denial) = access.abort_denial() {
+                return refuse_in_flight(access, context, upstream, denial);
+            }
+            pass_back(access, context, &examined, upstream, forwarded, token.as_ref())
+        }
         Ok(Err((none, _body))) => refuse_unanswered(access, context, upstream, &none),
         Err(denial) => refuse_in_flight(access, context, upstream, denial),
     }
@@ -259,14 +273,17 @@ fn pass_back<B: BodySource + Unpin>(
     examined: &Examined<'_>,
     upstream: UpstreamIndex,
     forwarded: Forwarded<FilteredTrailers<B>>,
+    token: Option<&RenewableToken>,
 ) -> GatewayResponse<B> {
     access.note_forwarded(upstream, forwarded.endpoint, forwarded.attempts);
-    let (surface, now) = (access.surface(), access.now().wall);
+    let now = access.now().wall;
     let mut response = response::forwarded(access, context.view, examined, forwarded);
     let fields = &mut response.head.fields;
-    response
-        .observer
-        .with_permit(|permit| renew::refresh(context.view, permit, surface, now, context.head, fields));
+    if let Some(token) = token {
+        response
+            .observer
+            .with_permit(|permit| renew::refresh(context.view, permit, token, now, fields));
+    }
     response
 }
 

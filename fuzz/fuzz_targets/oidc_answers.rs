@@ -35,6 +35,16 @@ fuzz_target!(|data: &[u8]| {
         }
         Err(fault) => check(&fault),
     }
+    match TokenAnswer::parse_refreshed(status, json) {
+        Ok(answer) => {
+            assert_eq!(status, 200);
+            let other: serde_json::Value = serde_json::from_slice(json).unwrap();
+            assert_eq!(answer.has_id_token(), other["id_token"].is_string());
+            let token = answer.refresh_token();
+            assert!(token.is_none_or(|token| other["refresh_token"] == token.expose()));
+        }
+        Err(fault) => check(&fault),
+    }
     match UserInfo::parse(json, "alice") {
         Ok(_) => {
             let other: serde_json::Value = serde_json::from_slice(json).unwrap();

@@ -49,6 +49,7 @@ fuzz_target!(|data: &[u8]| {
         max_age: None,
         acr_values: Vec::new(),
         userinfo: false,
+        refresh_tokens: true,
         algorithms: Vec::new(),
     };
     let value = LogInValue::from_bytes([1; 32]);

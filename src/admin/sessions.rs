@@ -170,7 +170,8 @@ impl Operations {
             let surface = snapshot.surfaces.iter().find(|surface| surface.name == record.surface);
             surface.is_some_and(|surface| surface.kind.session().is_some())
         };
-        let is_other = record.is_person_of_provider() || record.is_provider_settings() || record.is_provider();
+        let is_of_provider = record.is_person_of_provider() || record.is_provider_settings() || record.is_provider();
+        let is_other = is_of_provider || record.is_refresh_token();
         !is_other && (record.parent().is_some() || record.idle().is_some() || of_sessions())
     }
 

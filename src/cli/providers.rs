@@ -201,6 +201,9 @@ pub(crate) struct OidcArgs {
     /// Whether claims are fetched from the userinfo endpoint too.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     userinfo: Option<bool>,
+    /// Whether the provider is asked again, with a refresh token, when a session of its people is renewed.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    refresh_tokens: Option<bool>,
     /// An algorithm that ID tokens may have, instead of those that fit the keys; may be given several times.
     #[arg(long = "id-token-alg", value_name = "ALG")]
     id_token_algs: Vec<String>,
@@ -439,6 +442,7 @@ fn oidc_patch(args: &OidcArgs) -> Map<String, Value> {
     put(&mut patch, "max_age", args.max_age.map(|time| time.as_secs().into()));
     put(&mut patch, "acr_values", list(&args.acr_values));
     put(&mut patch, "userinfo", args.userinfo.map(Value::from));
+    put(&mut patch, "refresh_tokens", args.refresh_tokens.map(Value::from));
     put(&mut patch, "id_token_algs", list(&args.id_token_algs));
     patch
 }

@@ -14,7 +14,7 @@ use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, PasswordHash, RoleRecord};
 use crate::base::scope::ScopeSet;
 use crate::decide::validity;
-use crate::snapshot::{HashingLimits, LogInSettings};
+use crate::snapshot::{HashingLimits, LogInSettings, Snapshot};
 use crate::store::{ChangeError, CredentialChange, CredentialStore, NewRecords, RecordLimits, RestsOn, StoreError, StoredFacts};
 
 use super::call::{IssueError, Issued, ServedCall};
@@ -37,6 +37,10 @@ mod tests;
 
 use accounts::PasswordChange;
 use records::RecordTarget;
+use sign_on::renewal::MAX_RENEWALS;
+use sign_on::renewal_table::RenewalTable;
+
+pub use sign_on::renewal::{BegunRenewal, RenewalVerdict, RenewedRecords, SessionRenewal};
 
 /// Most calls of served routes at a time in the whole process. Each call holds a body and waits for the store.
 /// Further calls are answered 503 at once.
@@ -72,6 +76,9 @@ pub struct Engine {
     oidc: OidcProviders,
     /// Verifies messages of SAML providers in processes of their own.
     saml: SamlVerifier,
+    /// Which sign-ons are being renewed, and which were lately.
+    renewals: RenewalTable,
+    renewal_permits: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -95,6 +102,8 @@ impl Engine {
             directory: ProviderDirectory::new(store.clone(), clock.clone()),
             oidc: OidcProviders::new(clock.clone()),
             saml: SamlVerifier::of_this_program(),
+            renewals: RenewalTable::default(),
+            renewal_permits: Arc::new(Semaphore::new(MAX_RENEWALS)),
             store,
             peppers,
             clock,
@@ -272,8 +281,13 @@ impl Engine {
 
     /// The roles that a tenant may use: those of the configuration, then its own.
     async fn known_roles(&self, call: &ServedCall, tenant: &TenantId) -> Result<Vec<RoleRecord>, IssueError> {
+        self.known_roles_under(&call.snapshot, tenant).await
+    }
+
+    /// The same, under this configuration.
+    async fn known_roles_under(&self, snapshot: &Snapshot, tenant: &TenantId) -> Result<Vec<RoleRecord>, IssueError> {
         let own = self.store.list_roles(tenant.clone()).await.map_err(|error| unavailable(&error))?;
-        let configured = call.snapshot.scope_grants.roles.iter().cloned();
+        let configured = snapshot.scope_grants.roles.iter().cloned();
         Ok(configured.chain(own).collect())
     }
 

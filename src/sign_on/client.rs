@@ -60,6 +60,7 @@ pub fn oidc_client(provider: &CredentialId, oidc: &OidcSettings, peppers: &Peppe
         max_age: oidc.max_age.map(Duration::from_secs),
         acr_values: oidc.acr_values.clone(),
         userinfo: oidc.userinfo,
+        refresh_tokens: oidc.refresh_tokens,
         algorithms: oidc.id_token_algs.clone(),
     })
 }

@@ -294,6 +294,22 @@ faults! {
     ClientText "client_text" Settings
         "the client's id or secret is empty, or too long to be sent";
 
+    // Refresh tokens.
+    /// The provider gave no refresh token at a sign-on.
+    NoRefreshToken "no_refresh_token" Settings
+        "the provider gave no refresh token, so the roles of this session stay those of the sign-on: ask for the scope \
+         `offline_access` (`--oidc-scope`), and allow refresh tokens where the client is registered";
+    /// The provider did not take a refresh token.
+    RefreshRefused(ProviderText) "refresh_refused" Person
+        "the provider does not renew this sign-on: {0}; it has ended there, the person may not use this client any more, or the \
+         refresh token was used before";
+    /// What the provider renewed is another sign-on.
+    RefreshChanged(&'static str) "refresh_changed" Provider
+        "the provider renewed another sign-on than this one: `{0}` differs (OpenID Connect Core 1.0, section 12.2)";
+    /// With the new tokens came nothing that tells roles.
+    NoRefreshedClaims "no_refreshed_claims" Provider
+        "with the new tokens came no ID token, and the provider has no userinfo endpoint: nobody knows the roles of the person";
+
     // ID tokens and logout tokens.
     /// The token's form, key or signature is not that of the provider.
     Token(TokenFault) "token" Provider

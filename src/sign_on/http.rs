@@ -134,14 +134,22 @@ impl ProviderClient {
         request: TokenRequest,
         access: &ProviderAccess,
     ) -> Result<TokenAnswer, SignOnFault> {
-        let question = Question {
-            part: ProviderPart::Tokens,
-            url: &metadata.token_endpoint,
-            body: FetchBody::Form(request.form),
-            authorization: request.authorization,
-        };
-        let answer = self.ask(question, access).await?;
+        let answer = self.ask(Question::tokens(metadata, request), access).await?;
         TokenAnswer::parse(answer.status, &answer.content)
+    }
+
+    /// The tokens for a refresh token.
+    ///
+    /// # Errors
+    /// [`SignOnFault`].
+    pub async fn refreshed_tokens(
+        &self,
+        metadata: &ProviderMetadata,
+        request: TokenRequest,
+        access: &ProviderAccess,
+    ) -> Result<TokenAnswer, SignOnFault> {
+        let answer = self.ask(Question::tokens(metadata, request), access).await?;
+        TokenAnswer::parse_refreshed(answer.status, &answer.content)
     }
 
     /// What the userinfo endpoint tells about the subject of an ID token.
@@ -226,6 +234,15 @@ struct Question<'a> {
 }
 
 impl<'a> Question<'a> {
+    fn tokens(metadata: &'a ProviderMetadata, request: TokenRequest) -> Self {
+        Self {
+            part: ProviderPart::Tokens,
+            url: &metadata.token_endpoint,
+            body: FetchBody::Form(request.form),
+            authorization: request.authorization,
+        }
+    }
+
     const fn get(part: ProviderPart, url: &'a FetchUrl) -> Self {
         Self {
             part,

@@ -11,6 +11,7 @@ pub mod person;
 pub mod probe;
 pub mod provider;
 pub mod records;
+pub mod refresh_token;
 pub mod saml;
 pub mod seal;
 
@@ -19,8 +20,8 @@ pub use fault::{FaultSide, ProviderPart, ProviderText, SignOnFault};
 #[cfg(any(test, feature = "internals"))]
 pub use http::{ProviderAccess, ProviderClient};
 #[cfg(any(test, feature = "internals"))]
-pub use oidc_providers::{OidcLogIn, OidcProviders};
+pub use oidc_providers::{FinishedLogIn, OidcLogIn, OidcProviders, RefreshedLogIn};
 #[cfg(any(test, feature = "internals"))]
-pub use person::{PersonRules, ProviderClaims, ProviderSession, RoleRow, RoleRules, SignedOnPerson};
+pub use person::{GivenRoles, PersonRules, ProviderClaims, ProviderSession, RoleRow, RoleRules, SignedOnPerson};
 #[cfg(any(test, feature = "internals"))]
 pub use probe::{FindingLevel, ProviderFinding, probe_oidc};

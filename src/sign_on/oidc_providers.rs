@@ -15,7 +15,8 @@ use crate::decide::external::KeySet;
 use super::fault::SignOnFault;
 use super::http::{ProviderAccess, ProviderClient};
 use super::oidc::{Callback, IdToken, IdTokenRules, LogInValues, LogoutToken, OidcClient, ProviderMetadata, TokenAnswer, log_out_url};
-use super::person::{PersonRules, SignedOnPerson};
+use super::person::{GivenRoles, PersonRules, SignedOnPerson};
+use super::refresh_token::{RefreshToken, SignOnRefresh};
 
 /// Most providers whose configuration is kept. A configuration and its keys have up to 128 KiB, commonly 5.
 const MAX_KNOWN: u64 = 1_024;
@@ -80,6 +81,24 @@ pub struct OidcLogIn<'a> {
     pub access: &'a ProviderAccess,
 }
 
+/// What a callback proves.
+#[derive(Debug)]
+pub struct FinishedLogIn {
+    pub person: SignedOnPerson,
+    /// Where the client wants a refresh token, and the provider gave one.
+    pub refresh: Option<SignOnRefresh>,
+}
+
+/// What a provider says of a sign-on that it goes on with.
+#[derive(Debug)]
+pub struct RefreshedLogIn {
+    /// The refresh token that takes the place of the one that was sent; `None`: that one stays.
+    pub token: Option<RefreshToken>,
+    /// What the provider's table gives the person now; `None` if roles are not given by the provider. The new refresh token is
+    /// to be kept, whatever is wrong with the rest of the answer.
+    pub given: Result<Option<GivenRoles>, SignOnFault>,
+}
+
 impl OidcProviders {
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
@@ -112,7 +131,7 @@ impl OidcProviders {
     ///
     /// # Errors
     /// [`SignOnFault`].
-    pub async fn finish(&self, log_in: OidcLogIn<'_>, callback: Callback, rules: &PersonRules) -> Result<SignedOnPerson, SignOnFault> {
+    pub async fn finish(&self, log_in: OidcLogIn<'_>, callback: Callback, rules: &PersonRules) -> Result<FinishedLogIn, SignOnFault> {
         let OidcLogIn {
             client, values, access, ..
         } = log_in;
@@ -126,7 +145,66 @@ impl OidcProviders {
         } else {
             None
         };
-        id_token.person(userinfo.as_ref(), rules)
+        let refresh = tokens.refresh_token().filter(|_| client.refresh_tokens).map(|token| SignOnRefresh {
+            token: token.clone(),
+            origin: id_token.origin(&values.nonce),
+        });
+        Ok(FinishedLogIn {
+            person: id_token.person(userinfo.as_ref(), rules)?,
+            refresh,
+        })
+    }
+
+    /// Asks the provider whether a sign-on goes on, and what the person has now. The caller has made sure that nobody else sends
+    /// this refresh token, and has read `metadata` before.
+    ///
+    /// # Errors
+    /// [`SignOnFault`] if the provider gives no new tokens: [`SignOnFault::RefreshRefused`] if it says that the sign-on is over, any
+    /// other one if nothing is known.
+    pub async fn refresh(
+        &self,
+        client: &OidcClient,
+        metadata: &ProviderMetadata,
+        refresh: &SignOnRefresh,
+        rules: &PersonRules,
+        access: &ProviderAccess,
+    ) -> Result<RefreshedLogIn, SignOnFault> {
+        let request = client.refresh_request(metadata, &refresh.token, self.clock.now().wall)?;
+        let tokens = self.client.refreshed_tokens(metadata, request, access).await?;
+        Ok(RefreshedLogIn {
+            token: tokens.refresh_token().cloned(),
+            given: self.refreshed_roles(client, metadata, refresh, &tokens, rules, access).await,
+        })
+    }
+
+    async fn refreshed_roles(
+        &self,
+        client: &OidcClient,
+        metadata: &ProviderMetadata,
+        refresh: &SignOnRefresh,
+        tokens: &TokenAnswer,
+        rules: &PersonRules,
+        access: &ProviderAccess,
+    ) -> Result<Option<GivenRoles>, SignOnFault> {
+        let subject = &refresh.origin.subject;
+        if tokens.has_id_token() {
+            let verify = |keys: &KeySet| IdToken::verify_refreshed(tokens, keys, client, &refresh.origin, self.clock.now().wall);
+            let id_token = self.with_keys(client, metadata, access, verify).await?;
+            let userinfo = if client.userinfo {
+                Some(self.client.userinfo(metadata, tokens, subject, access).await?)
+            } else {
+                None
+            };
+            return id_token.given_roles(userinfo.as_ref(), rules);
+        }
+        if rules.roles.is_none() {
+            return Ok(None);
+        }
+        if metadata.userinfo_endpoint.is_none() {
+            return Err(SignOnFault::NoRefreshedClaims);
+        }
+        let userinfo = self.client.userinfo(metadata, tokens, subject, access).await?;
+        userinfo.given_roles(rules)
     }
 
     async fn id_token(&self, log_in: OidcLogIn<'_>, metadata: &ProviderMetadata, tokens: &TokenAnswer) -> Result<IdToken, SignOnFault> {

@@ -79,6 +79,23 @@ pub struct RoleRow {
     pub scopes: ScopeSet,
 }
 
+/// What the table gives one person.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GivenRoles {
+    pub roles: Vec<RoleId>,
+    pub scopes: ScopeSet,
+}
+
+impl PersonRules {
+    /// What the table gives whoever has these claims; `None` if roles are not given by the provider.
+    ///
+    /// # Errors
+    /// [`SignOnFault`]: a claim that is missing, nothing that gives a role, too many roles.
+    pub fn given_roles(&self, claims: &dyn ProviderClaims) -> Result<Option<GivenRoles>, SignOnFault> {
+        self.roles.as_ref().map(|table| table.apply(claims)).transpose()
+    }
+}
+
 /// What a provider says about the session of the person.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ProviderSession {
@@ -94,11 +111,7 @@ impl SignedOnPerson {
     /// [`SignOnFault`]: a subject that is none, a claim that is missing, and nothing that gives a role.
     pub fn of(subject: &str, claims: &dyn ProviderClaims, rules: &PersonRules, session: ProviderSession) -> Result<Self, SignOnFault> {
         let subject = Subject::parse(subject).map_err(|_| SignOnFault::Subject)?;
-        let mut roles = Vec::new();
-        let mut scopes = ScopeSet::default();
-        if let Some(table) = &rules.roles {
-            (roles, scopes) = table.apply(claims)?;
-        }
+        let GivenRoles { roles, scopes } = rules.given_roles(claims)?.unwrap_or_default();
         Ok(Self {
             subject: subject.as_str().to_owned(),
             email: claims.text(&rules.email).filter(|text| is_shown(text)),
@@ -114,7 +127,7 @@ impl SignedOnPerson {
 }
 
 impl RoleRules {
-    fn apply(&self, claims: &dyn ProviderClaims) -> Result<(Vec<RoleId>, ScopeSet), SignOnFault> {
+    fn apply(&self, claims: &dyn ProviderClaims) -> Result<GivenRoles, SignOnFault> {
         let values = claims.texts(&self.claim);
         let is_missing = values.is_none();
         let mut values = values.unwrap_or_default();
@@ -141,7 +154,10 @@ impl RoleRules {
         if roles.len() > MAX_ROLES {
             return Err(SignOnFault::TooManyRoles);
         }
-        Ok((roles, scopes.into_iter().collect()))
+        Ok(GivenRoles {
+            roles,
+            scopes: scopes.into_iter().collect(),
+        })
     }
 }
 

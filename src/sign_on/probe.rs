@@ -121,6 +121,9 @@ fn judge_metadata(metadata: &ProviderMetadata, client: &OidcClient, findings: &m
     if client.userinfo && metadata.userinfo_endpoint.is_none() {
         findings.mistake(&SignOnFault::MetadataMember("userinfo_endpoint"));
     }
+    if client.refresh_tokens {
+        judge_refresh_tokens(metadata, client, findings);
+    }
     if !metadata.back_channel_log_out {
         findings.warn(
             "no_back_channel_log_out",
@@ -132,6 +135,29 @@ fn judge_metadata(metadata: &ProviderMetadata, client: &OidcClient, findings: &m
             "no_end_session",
             "the provider has no `end_session_endpoint`: who logs out here stays logged in there",
         );
+    }
+}
+
+/// Without refresh tokens people sign on all the same, and their roles stay those of the sign-on.
+fn judge_refresh_tokens(metadata: &ProviderMetadata, client: &OidcClient, findings: &mut Findings) {
+    if metadata.names_refresh_tokens == Some(false) {
+        findings.warn(
+            "no_refresh_tokens",
+            "the provider does not name `refresh_token` among its `grant_types_supported`: roles will stay those of the sign-on",
+        );
+    }
+    match (client.asks_for_offline_access(), metadata.names_offline_access) {
+        (true, Some(false)) => findings.warn(
+            "unknown_scope",
+            "the scope `offline_access` is asked for, and the provider does not name it among its `scopes_supported`: it may refuse the \
+             log-in, or give no refresh token",
+        ),
+        (false, Some(true)) => findings.warn(
+            "scope_not_asked_for",
+            "the provider has the scope `offline_access`, which is not asked for: it may give no refresh token without it \
+             (`--oidc-scope offline_access`, beside the others)",
+        ),
+        _ => {}
     }
 }
 

@@ -122,6 +122,10 @@ pub struct OidcSettings {
     /// Whether claims are fetched from the userinfo endpoint too.
     #[serde(default)]
     pub userinfo: bool,
+    /// Whether the provider is asked again, with a refresh token, when a session of its people is renewed. It is left out where it
+    /// is false, so that gateways of a version before read the settings.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refresh_tokens: bool,
     /// Algorithms of ID tokens; empty: those that fit the provider's keys.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub id_token_algs: Vec<String>,

@@ -1,5 +1,5 @@
-//! Seals texts that the store or a browser holds and nobody but a gateway may read: secrets of identity providers, log-ins
-//! that have begun.
+//! Seals texts that the store or a browser holds and nobody but a gateway may read: secrets of identity providers, refresh
+//! tokens, log-ins that have begun.
 //!
 //! A sealed text is `v1.<mark of the pepper>.<base64url of nonce, ciphertext and tag>`. It is encrypted by AES-256-GCM under a
 //! key of the pepper and the purpose, and authenticated with where it belongs, so it opens nowhere else. It opens under every
@@ -25,6 +25,8 @@ pub enum SealPurpose {
     ProviderSecret,
     /// The log-in that a browser has begun, in its cookie.
     LogIn,
+    /// The refresh token of a sign-on, in the store.
+    RefreshToken,
 }
 
 impl SealPurpose {
@@ -32,6 +34,7 @@ impl SealPurpose {
         match self {
             Self::ProviderSecret => "provider secrets",
             Self::LogIn => "log-ins",
+            Self::RefreshToken => "refresh tokens",
         }
     }
 }
@@ -174,6 +177,10 @@ mod tests {
             },
             SealScope {
                 purpose: SealPurpose::LogIn,
+                ..SECRET
+            },
+            SealScope {
+                purpose: SealPurpose::RefreshToken,
                 ..SECRET
             },
             // The end of one part is not the beginning of the other.

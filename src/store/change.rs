@@ -80,7 +80,8 @@ pub(super) fn change_credential(
         (CredentialChange::SetScopes(scopes), _) => {
             if !has_changing_scopes(record) {
                 return Err(ChangeError::Conflict(format!(
-                    "the scopes of the credential {} do not change: only those of identity providers and of their people do",
+                    "the scopes of the credential {} do not change: only those of identity providers, of their people and of these \
+                     people's sessions do",
                     record.id
                 )));
             }
@@ -103,9 +104,10 @@ pub(super) fn change_credential(
     Ok(ChangeOutcome::Changed(changed))
 }
 
-/// Whether the scopes of a record may be replaced. A key has for life the scopes that it was made with.
+/// Whether the scopes of a record may be replaced. A key has for life the scopes that it was made with. What the provider gives a
+/// person later, the person's session is given at its renewal; it may never do more than the person.
 pub(super) fn has_changing_scopes(record: &CredentialRecord) -> bool {
-    record.is_provider() || record.is_person_of_provider()
+    record.is_provider() || record.is_person_of_provider() || record.is_session_of_sign_on()
 }
 
 /// Makes a tenant active or inactive.

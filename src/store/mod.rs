@@ -147,11 +147,11 @@ pub enum CredentialChange {
     /// Ends everything that hangs on it and was made before the step of this change, by the store's time.
     EndIssued,
     SetRoles(Vec<RoleId>),
-    /// Replaces the scopes of an identity provider, or of a person who signs on through one. The scopes of other records stay
-    /// what they were made with.
+    /// Replaces the scopes of an identity provider, of a person who signs on through one, or of a session by sign-on. The scopes of
+    /// other records stay what they were made with.
     SetScopes(ScopeSet),
     SetPassword(PasswordHash),
-    /// Replaces the settings of an identity provider, on the record that holds them.
+    /// Replaces the settings of an identity provider, or the refresh token of a sign-on, on the record that holds them.
     SetSettings(Arc<str>),
 }
 

@@ -31,12 +31,25 @@ pub const PROVIDER_SETTINGS_SURFACE: &str = "provider_settings";
 /// The surface of sign-ons: sessions at an identity provider, on which our sessions hang.
 pub const SIGN_ON_SURFACE: &str = "sign_on";
 
+/// The surface of the records that hold the refresh tokens of sign-ons. They are apart from the sign-ons, since every look-up of a
+/// session reads the latter.
+pub const REFRESH_TOKEN_SURFACE: &str = "refresh_token";
+
 /// The surfaces of records that durward makes for itself. No configured surface may have one of these names.
-pub const RESERVED_SURFACES: [&str; 4] = [TENANT_SURFACE, PROVIDER_SURFACE, PROVIDER_SETTINGS_SURFACE, SIGN_ON_SURFACE];
+pub const RESERVED_SURFACES: [&str; 5] = [
+    TENANT_SURFACE,
+    PROVIDER_SURFACE,
+    PROVIDER_SETTINGS_SURFACE,
+    SIGN_ON_SURFACE,
+    REFRESH_TOKEN_SURFACE,
+];
 
 /// Longest settings of an identity provider, in bytes. With the rest of their record they stay below the largest record
 /// that stores take (`store::codec::MAX_RECORD_BYTES`). Four certificates and a table of two hundred roles need half of it.
 pub const MAX_SETTINGS: usize = 24 * 1024;
+
+/// Longest text that holds a sealed refresh token, in bytes: a token of 4 KiB in base64, with what the sign-on said.
+pub const MAX_REFRESH_TOKEN_TEXT: usize = 8 * 1024;
 
 /// The state of a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,8 +130,9 @@ pub struct Extras {
     pub granted: Option<ScopeSet>,
     /// The description by its maker; never a header.
     pub description: Option<String>,
-    /// The settings of an identity provider as JSON, at most [`MAX_SETTINGS`] bytes. Secrets in it are sealed
-    /// (`sign_on::seal`). Only records of [`PROVIDER_SETTINGS_SURFACE`] have it.
+    /// JSON in which secrets are sealed (`sign_on::seal`): the settings of an identity provider, at most [`MAX_SETTINGS`] bytes
+    /// on a record of [`PROVIDER_SETTINGS_SURFACE`]; or a refresh token, at most [`MAX_REFRESH_TOKEN_TEXT`] bytes on a record of
+    /// [`REFRESH_TOKEN_SURFACE`]. No other record has it.
     pub settings: Option<Arc<str>>,
 }
 
@@ -246,6 +260,19 @@ impl CredentialRecord {
         self.surface.as_str() == SIGN_ON_SURFACE
     }
 
+    /// Whether the record holds the refresh token of a sign-on.
+    #[must_use]
+    pub fn is_refresh_token(&self) -> bool {
+        self.surface.as_str() == REFRESH_TOKEN_SURFACE
+    }
+
+    /// Whether the record hangs on a sign-on and is a session by it.
+    #[must_use]
+    pub fn is_session_of_sign_on(&self) -> bool {
+        let hangs_on_sign_on = self.parent().is_some_and(|parent| parent.surface.as_str() == SIGN_ON_SURFACE);
+        hangs_on_sign_on && !self.is_refresh_token()
+    }
+
     /// Whether the record is the account of a person of an identity provider. Such a person is found by what the provider
     /// says, and not by a log-in name.
     #[must_use]
@@ -297,7 +324,7 @@ impl CredentialRecord {
         self.extras.as_ref()?.login.as_deref()
     }
 
-    /// The settings of an identity provider, as JSON.
+    /// The settings of an identity provider, or a sealed refresh token, as JSON.
     #[must_use]
     pub fn settings(&self) -> Option<&Arc<str>> {
         self.extras.as_ref()?.settings.as_ref()

@@ -78,7 +78,8 @@ table! {
 }
 
 table! {
-    /// A request with a token older than `after` is answered with a new one.
+    /// A request with a token older than `after` is answered with a new one. A session by sign-on needs the word of its
+    /// provider too, where that gives refresh tokens.
     pub struct RefreshTable = "`[surfaces.<name>.refresh]`" {
         /// Age from which a token is renewed; shorter than `lifetime`.
         after: Located<Duration> = required(), duration(millis(1_000), secs(366 * 86_400));

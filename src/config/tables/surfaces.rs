@@ -3,7 +3,7 @@
 use toml::de::DeValue;
 
 use crate::base::ids::SurfaceName;
-use crate::base::principal::{RESERVED_SURFACES, SIGN_ON_SURFACE, TENANT_SURFACE};
+use crate::base::principal::{REFRESH_TOKEN_SURFACE, RESERVED_SURFACES, SIGN_ON_SURFACE, TENANT_SURFACE};
 use crate::base::scope::Mode;
 use crate::config::declare::{DeclaredTable, Member, Pairs, SettingValue, absent, choice, count, default, required, table, tagged};
 use crate::config::reader::{RawEntry, Section, shorten};
@@ -317,6 +317,7 @@ fn whose_records(reserved: &str) -> &'static str {
     match reserved {
         TENANT_SURFACE => "tenants' own records",
         SIGN_ON_SURFACE => "records of sessions at identity providers",
+        REFRESH_TOKEN_SURFACE => "records of refresh tokens of identity providers",
         _ => "records of identity providers",
     }
 }

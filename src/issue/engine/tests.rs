@@ -36,6 +36,7 @@ mod keys;
 mod people;
 mod sign_on;
 mod sign_on_records;
+mod sign_on_renewal;
 
 const NOW: UnixMillis = UnixMillis(1_700_000_000_250);
 const LIMITS: RecordLimits = RecordLimits {

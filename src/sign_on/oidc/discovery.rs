@@ -5,7 +5,7 @@ use crate::fetch::{FetchSchemes, FetchUrl};
 use crate::sign_on::fault::{ProviderText, SignOnFault};
 
 use super::form::FormPairs;
-use super::request::PARAMETERS;
+use super::request::{OFFLINE_ACCESS, PARAMETERS};
 
 /// Longest configuration. Those of large providers have 2 to 8 KiB.
 pub const MAX_METADATA_LEN: usize = 64 * 1024;
@@ -33,6 +33,10 @@ pub struct ProviderMetadata {
     pub authentication_methods: Vec<String>,
     /// Whether it announces back-channel logout.
     pub back_channel_log_out: bool,
+    /// Whether it names the scope of refresh tokens among its scopes; `None` if it names no scopes.
+    pub names_offline_access: Option<bool>,
+    /// Whether it names refresh tokens among what it gives tokens for; `None` if it names none.
+    pub names_refresh_tokens: Option<bool>,
 }
 
 /// Where the configuration of an issuer is.
@@ -86,6 +90,8 @@ impl ProviderMetadata {
                 None => vec!["client_secret_basic".to_owned()],
             },
             back_channel_log_out: flag(&members, "backchannel_logout_supported")?,
+            names_offline_access: announced(&members, "scopes_supported", OFFLINE_ACCESS),
+            names_refresh_tokens: announced(&members, "grant_types_supported", "refresh_token"),
         })
     }
 }
@@ -150,6 +156,12 @@ fn flag(members: &JsonObject<'_>, name: &'static str) -> Result<bool, SignOnFaul
         Some(JsonValue::Bool(flag)) => Ok(*flag),
         Some(_) => Err(SignOnFault::MetadataMember(name)),
     }
+}
+
+/// Whether a list that no log-in needs has this word. In another form than a list it says nothing, and is no reason to refuse.
+fn announced(members: &JsonObject<'_>, name: &'static str, word: &str) -> Option<bool> {
+    let words = list(members, name).ok().flatten()?;
+    Some(words.contains(&word))
 }
 
 fn list<'m>(members: &'m JsonObject<'_>, name: &'static str) -> Result<Option<Vec<&'m str>>, SignOnFault> {

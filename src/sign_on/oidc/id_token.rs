@@ -13,11 +13,12 @@ use crate::base::ids::Subject;
 use crate::decide::external::KeySet;
 use crate::decide::token::json::{JsonObject, JsonValue};
 use crate::sign_on::fault::{Ago, Ahead, ProviderText, SignOnFault};
-use crate::sign_on::person::{PersonRules, ProviderSession, SignedOnPerson};
+use crate::sign_on::person::{GivenRoles, PersonRules, ProviderSession, SignedOnPerson};
+use crate::sign_on::refresh_token::SignOnOrigin;
 
 use super::claims::JsonClaims;
 use super::request::{LogInValue, OidcClient};
-use super::signed::{SKEW, check_common, is_name, time, verify};
+use super::signed::{SKEW, VerifiedToken, check_common, is_name, time, verify};
 use super::token::TokenAnswer;
 use super::userinfo::UserInfo;
 
@@ -67,11 +68,7 @@ impl IdToken {
     /// # Errors
     /// [`SignOnFault`]. After [`TokenFault::UnknownKey`], newer keys may be fetched and asked once more.
     pub fn verify(answer: &TokenAnswer, keys: &KeySet, rules: &IdTokenRules<'_>, now: UnixMillis) -> Result<Self, SignOnFault> {
-        // Not `at+jwt` or `logout+jwt`: a token of one kind is never taken for another.
-        let token = verify(&answer.id_token, keys, &["JWT"])?;
-        if !rules.algorithms.is_empty() && !rules.algorithms.contains(&token.algorithm) {
-            return Err(SignOnFault::TokenAlgorithm(ProviderText::of(&token.algorithm)));
-        }
+        let token = verify_for(answer, keys, rules.algorithms)?;
         let claims = JsonObject::parse(&token.payload).map_err(SignOnFault::Token)?;
         check_common(&claims, rules.issuer, rules.client_id, now)?;
         check_party(&claims, rules.client_id)?;
@@ -79,6 +76,48 @@ impl IdToken {
         check_access_token(&claims, &token.algorithm, answer.access_token())?;
         let auth_time = check_auth_time(&claims, rules.max_age, now)?;
         check_acr(&claims, rules.acr_values)?;
+        Self::of_claims(&claims, auth_time, token.payload.clone())
+    }
+
+    /// Verifies the ID token that came for a refresh token: it must be as new as that of a log-in, and of the same sign-on (OpenID
+    /// Connect Core 1.0, section 12.2). `max_age` was a demand on the log-in, which is not repeated.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify); [`SignOnFault::RefreshChanged`] for what must not have changed.
+    pub fn verify_refreshed(
+        answer: &TokenAnswer,
+        keys: &KeySet,
+        client: &OidcClient,
+        origin: &SignOnOrigin,
+        now: UnixMillis,
+    ) -> Result<Self, SignOnFault> {
+        let token = verify_for(answer, keys, &client.algorithms)?;
+        let claims = JsonObject::parse(&token.payload).map_err(SignOnFault::Token)?;
+        check_common(&claims, &client.issuer, &client.client_id, now)?;
+        check_party(&claims, &client.client_id)?;
+        check_access_token(&claims, &token.algorithm, answer.access_token())?;
+        let auth_time = check_auth_time(&claims, None, now)?;
+        // It need not be named again, and nothing weaker may be named.
+        if claims.find("acr").is_some() {
+            check_acr(&claims, &client.acr_values)?;
+        }
+        let nonce = claims.find("nonce").filter(|nonce| **nonce != JsonValue::Null);
+        if nonce.is_some_and(|nonce| nonce.text() != Some(&origin.nonce)) {
+            return Err(SignOnFault::RefreshChanged("nonce"));
+        }
+        let own = Self::of_claims(&claims, auth_time, token.payload.clone())?;
+        let changed = |one: bool, name: &'static str| if one { Err(SignOnFault::RefreshChanged(name)) } else { Ok(()) };
+        changed(own.subject != origin.subject, "sub")?;
+        changed(
+            auth_time.is_some() && origin.auth_time.is_some() && auth_time != origin.auth_time,
+            "auth_time",
+        )?;
+        // Otherwise a logout token for the session that goes on would not end ours.
+        changed(own.session.id.is_some() && own.session.id != origin.session_id, "sid")?;
+        Ok(own)
+    }
+
+    fn of_claims(claims: &JsonObject<'_>, auth_time: Option<UnixMillis>, payload: Vec<u8>) -> Result<Self, SignOnFault> {
         let subject = claims.find("sub").ok_or(SignOnFault::Token(TokenFault::NoSubject))?;
         let subject = subject
             .text()
@@ -96,7 +135,32 @@ impl IdToken {
                 ends_at: None,
                 auth_time,
             },
-            payload: token.payload,
+            payload,
+        })
+    }
+
+    /// What later ID tokens of this sign-on must say too.
+    #[must_use]
+    pub fn origin(&self, nonce: &LogInValue) -> SignOnOrigin {
+        SignOnOrigin {
+            subject: self.subject.clone(),
+            nonce: nonce.text(),
+            session_id: self.session.id.clone(),
+            auth_time: self.session.auth_time,
+        }
+    }
+
+    /// What the provider's table gives the person of a refreshed sign-on. Who the person is was said at the sign-on, so the claim
+    /// with the subject is not read again.
+    ///
+    /// # Errors
+    /// [`SignOnFault`].
+    pub fn given_roles(&self, userinfo: Option<&UserInfo>, rules: &PersonRules) -> Result<Option<GivenRoles>, SignOnFault> {
+        let claims = JsonObject::parse(&self.payload).map_err(SignOnFault::Token)?;
+        let more = userinfo.map(UserInfo::claims).transpose()?;
+        rules.given_roles(&JsonClaims {
+            first: &claims,
+            second: more.as_ref(),
         })
     }
 
@@ -126,6 +190,17 @@ impl IdToken {
         };
         SignedOnPerson::of(subject, &claims, rules, self.session.clone())
     }
+}
+
+/// Verifies signature and algorithm of the ID token of an answer.
+fn verify_for(answer: &TokenAnswer, keys: &KeySet, algorithms: &[String]) -> Result<VerifiedToken, SignOnFault> {
+    let text = answer.id_token().ok_or(SignOnFault::TokenAnswerMember("id_token"))?;
+    // Not `at+jwt` or `logout+jwt`: a token of one kind is never taken for another.
+    let token = verify(text, keys, &["JWT"])?;
+    if !algorithms.is_empty() && !algorithms.contains(&token.algorithm) {
+        return Err(SignOnFault::TokenAlgorithm(ProviderText::of(&token.algorithm)));
+    }
+    Ok(token)
 }
 
 /// `azp` names this client if it is there; it must be there if the token has further audiences.

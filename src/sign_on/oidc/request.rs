@@ -33,6 +33,8 @@ pub struct OidcClient {
     pub acr_values: Vec<String>,
     /// Whether the userinfo endpoint is asked for claims.
     pub userinfo: bool,
+    /// Whether refresh tokens are wanted, and used when sessions are renewed.
+    pub refresh_tokens: bool,
     /// The only algorithms of ID tokens that are taken; none: each that a key of the provider has.
     pub algorithms: Vec<String>,
 }
@@ -138,8 +140,11 @@ impl LogInValues {
     }
 }
 
+/// The scope of refresh tokens (OpenID Connect Core 1.0, section 11).
+pub const OFFLINE_ACCESS: &str = "offline_access";
+
 /// The parameters that we append. An endpoint whose own query has one of them, or one that would replace them, is not used.
-pub(super) const PARAMETERS: [&str; 16] = [
+pub(super) const PARAMETERS: [&str; 17] = [
     "response_type",
     "response_mode",
     "client_id",
@@ -156,6 +161,7 @@ pub(super) const PARAMETERS: [&str; 16] = [
     "request",
     "request_uri",
     "registration",
+    "access_type",
 ];
 
 impl OidcClient {
@@ -193,6 +199,10 @@ impl OidcClient {
         if let Some(hint) = login_hint {
             query.push("login_hint", hint);
         }
+        // Google has no such scope and wants this instead. Others ignore a parameter that they do not know (RFC 6749, section 3.1).
+        if self.refresh_tokens && !self.asks_for_offline_access() {
+            query.push("access_type", "offline");
+        }
         query.finish()
     }
 
@@ -201,6 +211,12 @@ impl OidcClient {
     pub fn unnamed_rsa(&self) -> IssuerAlgorithm {
         let mut named = self.algorithms.iter().filter_map(|name| IssuerAlgorithm::of_rsa(name));
         named.next().unwrap_or(IssuerAlgorithm::Rs256)
+    }
+
+    /// Whether the scope is asked for that most providers give refresh tokens for (OpenID Connect Core 1.0, section 11).
+    #[must_use]
+    pub fn asks_for_offline_access(&self) -> bool {
+        self.scopes.iter().any(|scope| scope == OFFLINE_ACCESS)
     }
 
     fn scope(&self) -> String {

@@ -1,4 +1,5 @@
-//! The token request: the code is exchanged for tokens, by a client that proves who it is (RFC 6749, section 4.1.3; RFC 7523).
+//! The token request: a code or a refresh token is exchanged for tokens, by a client that proves who it is (RFC 6749, sections
+//! 4.1.3 and 6; RFC 7523).
 
 use std::fmt;
 
@@ -11,6 +12,7 @@ use crate::base::clock::UnixMillis;
 use crate::base::percent::push_query;
 use crate::decide::token::json::{JsonObject, JsonValue};
 use crate::sign_on::fault::{ProviderText, SignOnFault};
+use crate::sign_on::refresh_token::RefreshToken;
 
 use super::callback::AuthorizationCode;
 use super::discovery::ProviderMetadata;
@@ -59,6 +61,22 @@ impl OidcClient {
         form.push("code", code.expose());
         form.push("redirect_uri", redirect_uri);
         form.push("code_verifier", &verifier);
+        self.authenticated(form, metadata, now)
+    }
+
+    /// The request that asks whether a sign-on goes on (RFC 6749, section 6). No scope is named: that of the sign-on is meant.
+    ///
+    /// # Errors
+    /// [`SignOnFault`] if the client's secret or key cannot be used.
+    pub fn refresh_request(&self, metadata: &ProviderMetadata, token: &RefreshToken, now: UnixMillis) -> Result<TokenRequest, SignOnFault> {
+        let mut form = FormWriter::default();
+        form.push("grant_type", "refresh_token");
+        form.push("refresh_token", token.expose());
+        self.authenticated(form, metadata, now)
+    }
+
+    /// The request with the proof of who this client is.
+    fn authenticated(&self, mut form: FormWriter, metadata: &ProviderMetadata, now: UnixMillis) -> Result<TokenRequest, SignOnFault> {
         let is_text = |text: &str| (1..=MAX_CLIENT_TEXT).contains(&text.len());
         if !is_text(&self.client_id) {
             return Err(SignOnFault::ClientText);
@@ -128,8 +146,10 @@ impl FormWriter {
 
 /// The tokens of an answer. Secrets until they are verified, and after.
 pub struct TokenAnswer {
-    pub(super) id_token: Zeroizing<String>,
+    id_token: Option<Zeroizing<String>>,
     access_token: Option<Zeroizing<String>>,
+    /// A text that can be none counts as no refresh token.
+    refresh_token: Option<RefreshToken>,
 }
 
 impl fmt::Debug for TokenAnswer {
@@ -139,11 +159,39 @@ impl fmt::Debug for TokenAnswer {
 }
 
 impl TokenAnswer {
-    /// Reads an answer with this status.
+    /// Reads the answer to a code, with this status.
     ///
     /// # Errors
     /// [`SignOnFault`]: the error that the provider names, or what is wrong with the answer.
     pub fn parse(status: u16, json: &[u8]) -> Result<Self, SignOnFault> {
+        let answer = Self::read(status, json, |error, why| match error {
+            "invalid_grant" => Some(SignOnFault::CodeRefused(why.clone())),
+            _ => None,
+        })?;
+        if answer.id_token.is_none() {
+            return Err(SignOnFault::TokenAnswerMember("id_token"));
+        }
+        Ok(answer)
+    }
+
+    /// Reads the answer to a refresh token, with this status. An ID token need not be there (OpenID Connect Core 1.0,
+    /// section 12.2).
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse); [`SignOnFault::RefreshRefused`] if the provider says that the sign-on is over, or that the person
+    /// must come again.
+    pub fn parse_refreshed(status: u16, json: &[u8]) -> Result<Self, SignOnFault> {
+        Self::read(status, json, |error, why| match error {
+            // The last three are errors of the authorization endpoint (OpenID Connect Core 1.0, section 3.1.2.6). Entra ID has them
+            // here too, when a policy wants to see the person.
+            "invalid_grant" | "interaction_required" | "login_required" | "consent_required" => {
+                Some(SignOnFault::RefreshRefused(why.clone()))
+            }
+            _ => None,
+        })
+    }
+
+    fn read(status: u16, json: &[u8], refused: impl Fn(&str, &ProviderText) -> Option<SignOnFault>) -> Result<Self, SignOnFault> {
         let members = JsonObject::parse(json).map_err(SignOnFault::TokenAnswerForm)?;
         let text = |name: &'static str| match members.find(name) {
             None | Some(JsonValue::Null) => Ok(None),
@@ -153,9 +201,11 @@ impl TokenAnswer {
         if status != 200 || members.find("error").is_some() {
             let error = text("error")?.ok_or(SignOnFault::TokenAnswerMember("error"))?;
             let description = ProviderText::of(text("error_description")?.unwrap_or("it says no more"));
+            if let Some(fault) = refused(error, &description) {
+                return Err(fault);
+            }
             return Err(match error {
                 "invalid_client" | "unauthorized_client" => SignOnFault::ClientRefused(description),
-                "invalid_grant" => SignOnFault::CodeRefused(description),
                 other => SignOnFault::TokensRefused(ProviderText::of(other), description),
             });
         }
@@ -163,12 +213,27 @@ impl TokenAnswer {
         if !text("token_type")?.is_some_and(is_bearer) {
             return Err(SignOnFault::TokenAnswerMember("token_type"));
         }
-        let id_token = text("id_token")?.ok_or(SignOnFault::TokenAnswerMember("id_token"))?;
         let access_token = text("access_token")?.ok_or(SignOnFault::TokenAnswerMember("access_token"))?;
         Ok(Self {
-            id_token: Zeroizing::new(id_token.to_owned()),
+            id_token: text("id_token")?.map(|token| Zeroizing::new(token.to_owned())),
             access_token: Some(Zeroizing::new(access_token.to_owned())),
+            refresh_token: text("refresh_token")?.and_then(RefreshToken::parse),
         })
+    }
+
+    /// The ID token, before it is verified.
+    pub(super) fn id_token(&self) -> Option<&str> {
+        self.id_token.as_ref().map(|token| token.as_str())
+    }
+
+    #[must_use]
+    pub const fn has_id_token(&self) -> bool {
+        self.id_token.is_some()
+    }
+
+    #[must_use]
+    pub const fn refresh_token(&self) -> Option<&RefreshToken> {
+        self.refresh_token.as_ref()
     }
 
     pub(super) fn access_token(&self) -> Option<&str> {

@@ -4,6 +4,9 @@ use std::fmt;
 
 use crate::decide::token::json::{JsonObject, JsonValue};
 use crate::sign_on::fault::SignOnFault;
+use crate::sign_on::person::{GivenRoles, PersonRules};
+
+use super::claims::JsonClaims;
 
 /// Longest answer. It holds at most what an ID token holds.
 pub const MAX_USERINFO_LEN: usize = 64 * 1024;
@@ -29,6 +32,18 @@ impl UserInfo {
             return Err(SignOnFault::UserInfoSubject);
         }
         Ok(Self(json.to_vec()))
+    }
+
+    /// What the provider's table gives the person of a refreshed sign-on, where no ID token came.
+    ///
+    /// # Errors
+    /// [`SignOnFault`].
+    pub fn given_roles(&self, rules: &PersonRules) -> Result<Option<GivenRoles>, SignOnFault> {
+        let claims = self.claims()?;
+        rules.given_roles(&JsonClaims {
+            first: &claims,
+            second: None,
+        })
     }
 
     pub(super) fn claims(&self) -> Result<JsonObject<'_>, SignOnFault> {

@@ -66,6 +66,19 @@ impl ProviderSettings {
                         ),
                     );
                 }
+                let renews = session
+                    .and_then(|session| session.minting.as_ref())
+                    .is_some_and(|own| own.refresh.is_some());
+                if fits && !renews && self.oidc().is_some_and(|oidc| oidc.refresh_tokens) {
+                    judge.note(
+                        "protocol.oidc.refresh_tokens",
+                        format!(
+                            "sessions of `{}` are not renewed, so a refresh token would never be used: give it `refresh` \
+                             (`[surfaces.<name>.refresh]`)",
+                            printable(&self.session)
+                        ),
+                    );
+                }
             }
         }
         match find(&self.account) {

@@ -48,6 +48,7 @@ pub(in crate::sign_on) fn oidc(domains: &[&str]) -> ProviderSettings {
             max_age: None,
             acr_values: Vec::new(),
             userinfo: false,
+            refresh_tokens: false,
             id_token_algs: Vec::new(),
         }),
     }

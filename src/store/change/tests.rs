@@ -77,7 +77,7 @@ fn an_expiry_only_comes_nearer() {
 }
 
 #[test]
-fn only_settings_take_settings_and_only_providers_and_their_people_take_scopes() {
+fn only_settings_take_settings_and_only_providers_their_people_and_these_people_s_sessions_take_scopes() {
     let scopes = CredentialChange::SetScopes(ScopeSet::default());
     let of = |surface: &str, parent: Option<&str>| {
         let mut record = sample();
@@ -97,7 +97,9 @@ fn only_settings_take_settings_and_only_providers_and_their_people_take_scopes()
         (of("sign_on", Some("account")), false),
         // The tombstone of a session that no record has hangs on the provider itself.
         (of("sign_on", Some("provider")), false),
-        (of("session", Some("sign_on")), false),
+        (of("session", Some("sign_on")), true),
+        (of("session", Some("account")), false),
+        (of("refresh_token", Some("sign_on")), false),
     ] {
         let changed = change_credential(&record, &scopes, AT);
         assert_eq!(matches!(changed, Ok(ChangeOutcome::Changed(_))), taken, "{}", record.surface);

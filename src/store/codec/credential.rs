@@ -10,7 +10,8 @@ use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::{Fingerprint, PepperMark};
 use crate::base::ids::{CredentialId, RoleId, Subject, SurfaceName, TenantId};
 use crate::base::principal::{
-    ClaimValue, CredentialRecord, CredentialState, Extras, IdleTimeout, MAX_ROLES, MAX_SETTINGS, Parent, PasswordHash, RecordClaims,
+    ClaimValue, CredentialRecord, CredentialState, Extras, IdleTimeout, MAX_REFRESH_TOKEN_TEXT, MAX_ROLES, MAX_SETTINGS, Parent,
+    PasswordHash, RecordClaims,
 };
 use crate::base::scope::Mode;
 
@@ -197,8 +198,9 @@ fn check_texts(record: &CredentialRecord) -> Result<(), CodecError> {
     }
     // JSON without control characters, on records that hold settings and on no other.
     let fits_surface = match record.settings() {
+        Some(text) if record.is_refresh_token() => fits(text, MAX_REFRESH_TOKEN_TEXT),
         Some(text) => record.is_provider_settings() && fits(text, MAX_SETTINGS),
-        None => !record.is_provider_settings(),
+        None => !record.is_provider_settings() && !record.is_refresh_token(),
     };
     if !fits_surface {
         return Err(CodecError::Field("settings"));

@@ -1,6 +1,6 @@
 //! An OpenID Connect provider over TLS whose answers a test decides: right ones, wrong ones, and none.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,6 +37,23 @@ struct State {
     manner: Manner,
     /// Paths that were asked, in order.
     asked: Vec<String>,
+    refresh: Refreshing,
+}
+
+/// What the provider does with refresh tokens. Each is taken once; one that comes again ends its sign-on (RFC 9700, section 4.14.2).
+#[derive(Default)]
+struct Refreshing {
+    gives: bool,
+    /// Claims of the sign-on that each token is for.
+    tokens: HashMap<String, Value>,
+    used: HashSet<String>,
+    /// How many tokens were given.
+    given: usize,
+    /// How many tokens came a second time.
+    reused: usize,
+    /// Claims of the ID tokens that come with new tokens, besides those of the sign-on or in their place.
+    says: Value,
+    without_id_token: bool,
 }
 
 /// How the token endpoint answers.
@@ -50,6 +67,8 @@ pub(super) enum Manner {
     Redirecting,
     /// 2 MB.
     Huge,
+    /// Nothing, until the client gives up.
+    Hanging,
 }
 
 /// What a person has agreed to at the provider.
@@ -103,6 +122,37 @@ impl FakeProvider {
         self.shared.state().manner = manner;
     }
 
+    /// From now on sign-ons are given refresh tokens.
+    pub(super) fn give_refresh_tokens(&self) {
+        self.shared.state().refresh.gives = true;
+    }
+
+    /// From now on sign-ons are given none.
+    pub(super) fn give_no_refresh_tokens(&self) {
+        self.shared.state().refresh.gives = false;
+    }
+
+    /// From now on ID tokens for refresh tokens have these claims, besides those of the sign-on or in their place.
+    pub(super) fn say_later(&self, claims: &Value) {
+        self.shared.state().refresh.says = claims.clone();
+    }
+
+    /// From now on no ID token comes for a refresh token.
+    pub(super) fn give_no_later_id_token(&self) {
+        self.shared.state().refresh.without_id_token = true;
+    }
+
+    /// Ends all sessions here without telling anybody: their refresh tokens are not taken any more.
+    pub(super) fn end_sessions(&self) {
+        self.shared.state().refresh.tokens.clear();
+    }
+
+    /// How many refresh tokens were given, and how many came a second time.
+    pub(super) fn refreshed(&self) -> [usize; 2] {
+        let state = self.shared.state();
+        [state.refresh.given, state.refresh.reused]
+    }
+
     /// A code for what a person has agreed to.
     pub(super) fn grant(&self, grant: Grant) -> String {
         let mut state = self.shared.state();
@@ -149,7 +199,13 @@ impl Shared {
                 Manner::Failing => (500, "{}".to_owned()),
                 Manner::Redirecting => (307, String::new()),
                 Manner::Huge => (200, format!("{{\"x\":\"{}\"}}", "y".repeat(2_000_000))),
+                Manner::Hanging => {
+                    // Ends when the client does.
+                    let _ = stream.read(&mut [0; 1]);
+                    return Ok(());
+                }
             },
+            "/userinfo" => (200, self.userinfo().to_string()),
             _ => (404, "{}".to_owned()),
         };
         let answer = format!(
@@ -170,6 +226,9 @@ impl Shared {
             "token_endpoint": format!("{issuer}/token"),
             "jwks_uri": format!("{issuer}/jwks"),
             "end_session_endpoint": format!("{issuer}/end"),
+            "userinfo_endpoint": format!("{issuer}/userinfo"),
+            "scopes_supported": ["openid", "email", "profile"],
+            "grant_types_supported": ["authorization_code"],
             "response_types_supported": ["code"],
             "code_challenge_methods_supported": ["S256"],
             "id_token_signing_alg_values_supported": ["ES256"],
@@ -196,6 +255,9 @@ impl Shared {
         if !is_client {
             return refuse("invalid_client");
         }
+        if field("grant_type") == "refresh_token" {
+            return self.refreshed(field("refresh_token"));
+        }
         let grant = self.state().grants.remove(field("code"));
         let Some(grant) = grant else {
             return refuse("invalid_grant");
@@ -212,10 +274,59 @@ impl Shared {
             "email": "ann@acme.example", "name": "Ann",
         });
         merge(&mut claims, &grant.claims);
-        let answer = json!({
+        let mut answer = json!({
             "access_token": "canary-access-token", "token_type": "Bearer", "id_token": self.signer.token(&claims),
         });
+        if self.state().refresh.gives {
+            answer["refresh_token"] = json!(self.new_refresh_token(claims));
+        }
         (200, answer.to_string())
+    }
+
+    fn new_refresh_token(&self, claims: Value) -> String {
+        let mut state = self.state();
+        let refresh = &mut state.refresh;
+        refresh.given += 1;
+        let token = format!("canary-refresh-token-{}", refresh.given);
+        refresh.tokens.insert(token.clone(), claims);
+        token
+    }
+
+    /// The answer to a refresh token. It takes the place of the one that was sent.
+    fn refreshed(&self, token: &str) -> (u16, String) {
+        let (mut claims, without_id_token) = {
+            let mut state = self.state();
+            let refresh = &mut state.refresh;
+            if !refresh.used.insert(token.to_owned()) {
+                refresh.reused += 1;
+                refresh.tokens.clear();
+            }
+            let Some(mut claims) = refresh.tokens.remove(token) else {
+                return (400, json!({ "error": "invalid_grant", "error_description": "no" }).to_string());
+            };
+            if !refresh.says.is_null() {
+                merge(&mut claims, &refresh.says);
+            }
+            (claims, refresh.without_id_token)
+        };
+        (claims["iat"], claims["exp"]) = (json!(now()), json!(now() + 300));
+        let mut answer = json!({
+            "access_token": "canary-access-token", "token_type": "Bearer", "refresh_token": self.new_refresh_token(claims.clone()),
+        });
+        if !without_id_token {
+            answer["id_token"] = json!(self.signer.token(&claims));
+        }
+        (200, answer.to_string())
+    }
+
+    /// Claims of the person whom all refresh tokens are for.
+    fn userinfo(&self) -> Value {
+        let mut claims = json!({ "sub": "ann" });
+        let says = self.state().refresh.says.clone();
+        if !says.is_null() {
+            merge(&mut claims, &says);
+        }
+        claims
     }
 }
 

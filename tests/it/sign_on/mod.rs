@@ -9,6 +9,7 @@ mod oidc;
 mod peers;
 mod real_messages;
 mod real_tokens;
+mod renewal;
 mod routes;
 mod saml_client;
 mod saml_routes;

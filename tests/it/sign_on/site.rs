@@ -123,6 +123,18 @@ serve = "sso_back_channel"
 tenant = "path.tenant"
 "#;
 
+/// The same with session tokens that are renewed after a second, and roles that hold scopes.
+pub(super) fn renewing_tables() -> String {
+    let lifetime = "record = \"own\"\nlifetime = \"15m\"";
+    let refresh = format!("{lifetime}\nrefresh = {{ after = \"1s\" }}");
+    let roles = "[roles.admin]\nscopes = [\"orders:read\", \"orders:write\"]\n\n[roles.reader]\nscopes = [\"orders:read\"]\n\n\
+                 [roles.root]\nscopes = [\"orders:read\", \"everything:write\"]";
+    let tables = TABLES.replace(lifetime, &refresh).replace("[roles.admin]\nscopes = []", roles);
+    assert!(tables.contains(&refresh) && tables.contains("[roles.root]"), "{tables}");
+    // Tests ask until something has happened.
+    tables.replace("1000/1m", "1000000/1m")
+}
+
 /// A fake provider, and one gateway or two that send people to it.
 pub(super) struct House {
     pub(super) fake: FakeProvider,
@@ -150,6 +162,25 @@ impl House {
     }
 
     fn with(redis: Option<RedisServer>, count: usize) -> Self {
+        Self::with_tables(redis, count, TABLES)
+    }
+
+    /// Gateways that renew session tokens after a second, at a provider that gives refresh tokens and roles by groups. Its ceiling
+    /// is the role `admin`.
+    pub(super) fn renewing(redis: Option<RedisServer>, count: usize) -> Self {
+        let house = Self::with_tables(redis, count, &renewing_tables());
+        house.fake.give_refresh_tokens();
+        let mut update = vec!["providers", "update", &house.provider, "--refresh-tokens", "--role-claim", "groups"];
+        for row in ["admins=admin", "readers=reader", "roots=root"] {
+            update.extend(["--map-role", row]);
+        }
+        update.extend(["--role", "admin"]);
+        let told = house.gateways[0].run(&update);
+        assert_eq!(told.code, 0, "{told:?}");
+        house
+    }
+
+    fn with_tables(redis: Option<RedisServer>, count: usize, tables: &str) -> Self {
         let fake = FakeProvider::start();
         let upstream = Upstream::echoing();
         let folder = tempfile::tempdir().unwrap();
@@ -159,7 +190,7 @@ impl House {
             .map(|_| {
                 let plan = redis.as_ref().map_or_else(Plan::usual, |redis| Plan::redis(&redis.url(), &pepper));
                 let plan = Plan {
-                    tables: TABLES.to_owned(),
+                    tables: tables.to_owned(),
                     upstream: UPSTREAM.to_owned(),
                     ..plan
                 };

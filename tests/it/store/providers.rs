@@ -6,7 +6,8 @@ use durward::base::denial::Denial;
 use durward::base::fingerprint::Fingerprint;
 use durward::base::ids::{CredentialId, SurfaceName};
 use durward::base::principal::{
-    CredentialRecord, CredentialState, MAX_ANCESTORS, MAX_SETTINGS, PROVIDER_SETTINGS_SURFACE, PROVIDER_SURFACE, Parent, SIGN_ON_SURFACE,
+    CredentialRecord, CredentialState, MAX_ANCESTORS, MAX_REFRESH_TOKEN_TEXT, MAX_SETTINGS, PROVIDER_SETTINGS_SURFACE, PROVIDER_SURFACE,
+    Parent, REFRESH_TOKEN_SURFACE, SIGN_ON_SURFACE,
 };
 use durward::base::scope::{Scope, ScopeSet};
 use durward::decide::scope_grants::ScopeGrants;
@@ -21,7 +22,8 @@ super::contract::suite! {
     a_session_by_sign_on_is_found_with_its_whole_chain
     what_ends_a_provider_a_person_or_a_sign_on_ends_the_session
     the_ceiling_of_a_provider_bounds_its_people
-    scopes_change_for_providers_and_their_people_only
+    scopes_change_for_providers_their_people_and_these_people_s_sessions_only
+    a_refresh_token_is_found_with_its_sign_on_and_ends_with_it
     settings_change_where_they_are_and_nowhere_else
     a_sign_on_that_rests_on_changed_settings_is_not_made
 }
@@ -163,10 +165,10 @@ async fn the_ceiling_of_a_provider_bounds_its_people(fixture: Fixture) {
     until("the lower ceiling", async || may().await == "orders:write").await;
 }
 
-async fn scopes_change_for_providers_and_their_people_only(fixture: Fixture) {
+async fn scopes_change_for_providers_their_people_and_these_people_s_sessions_only(fixture: Fixture) {
     signed_on(&fixture).await;
     let wide = scopes(&["a:read", "b:read"]);
-    for id in ["prv_1", "acc_1"] {
+    for id in ["prv_1", "acc_1", "ses_1"] {
         let made = fixture.recorder.events().len();
         for _ in 0..2 {
             let set = CredentialChange::SetScopes(wide.clone());
@@ -185,7 +187,12 @@ async fn scopes_change_for_providers_and_their_people_only(fixture: Fixture) {
         .create_credential(below(&record("key", "acme"), of_surface("account", "acc_2")))
         .await
         .unwrap();
-    for id in ["key", "acc_2", "sgn_1", "ses_1", "prv_1:settings"] {
+    fixture
+        .store
+        .create_credential(below(&of_surface("session", "ses_1"), record("key_2", "acme")))
+        .await
+        .unwrap();
+    for id in ["key", "key_2", "acc_2", "sgn_1", "prv_1:settings"] {
         let refused = fixture
             .store
             .change_credential(credential_id(id), CredentialChange::SetScopes(wide.clone()), NOW)
@@ -234,6 +241,36 @@ async fn settings_change_where_they_are_and_nowhere_else(fixture: Fixture) {
     fixture.store.change_credential(id, set(&largest), NOW).await.unwrap();
     let found = found_settings(&fixture).await.credential;
     assert_eq!(found.settings().map(|text| &**text), Some(largest.as_str()));
+}
+
+async fn a_refresh_token_is_found_with_its_sign_on_and_ends_with_it(fixture: Fixture) {
+    signed_on(&fixture).await;
+    let sign_on = of_surface(SIGN_ON_SURFACE, "sgn_1");
+    let of_text = |text: Option<String>| {
+        let mut token = below(&sign_on, of_surface(REFRESH_TOKEN_SURFACE, "sgn_1:refresh"));
+        token.fingerprint = Fingerprint::of_id(&token.surface, &token.id);
+        token.extras_mut().settings = text.map(Arc::from);
+        token
+    };
+    for wrong in [None, Some("x".repeat(MAX_REFRESH_TOKEN_TEXT + 1))] {
+        let refused = fixture.store.create_credential(of_text(wrong)).await;
+        assert!(matches!(refused, Err(ChangeError::Conflict(_))), "{refused:?}");
+    }
+    let token = of_text(Some("{}".into()));
+    fixture.store.create_credential(token.clone()).await.unwrap();
+    let largest = "x".repeat(MAX_REFRESH_TOKEN_TEXT);
+    change(&fixture, "sgn_1:refresh", CredentialChange::SetSettings(largest.as_str().into())).await;
+    let found = fixture.store.find(token.fingerprint).await.unwrap().facts.unwrap();
+    let above: Vec<&str> = found.ancestors.iter().map(|a| a.id.as_str()).collect();
+    assert_eq!(above, ["sgn_1", "acc_1", "prv_1"]);
+    assert_eq!(found.credential.settings().map(|text| &**text), Some(largest.as_str()));
+    // A look-up of the session reads none of it.
+    let session = facts(&fixture, "ses_1").await;
+    assert!(session.ancestors.iter().all(|a| a.settings().is_none()));
+    change(&fixture, "sgn_1", CredentialChange::Revoke).await;
+    let found = fixture.store.find(token.fingerprint).await.unwrap().facts.unwrap();
+    let judged = validity::check_found(&found.credential, &found.ancestors, &found.tenant, NOW);
+    assert_eq!(judged, Err(Denial::RevokedCredential));
 }
 
 async fn a_sign_on_that_rests_on_changed_settings_is_not_made(fixture: Fixture) {

@@ -56,6 +56,8 @@ impl Engine {
             (None, Some(subject)) => self.end_sessions_of_person(&provider, subject).await?,
             (None, None) => Vec::new(),
         };
+        self.drop_refresh_tokens(records.iter().filter(|record| record.is_sign_on()).map(|record| &record.id))
+            .await;
         let done = crate::issue::engine::done("sso_back_channel", std::iter::once(provider.record()).chain(&records));
         Ok(Issued {
             status: 200,

@@ -7,7 +7,7 @@ use crate::sign_on::client::{oidc_client, person_rules};
 use crate::sign_on::fault::SignOnFault;
 use crate::sign_on::log_in_record::LogInProtocol;
 use crate::sign_on::oidc::Callback;
-use crate::sign_on::oidc_providers::OidcLogIn;
+use crate::sign_on::oidc_providers::{FinishedLogIn, OidcLogIn};
 use crate::snapshot::sign_on_route::{FinishStep, SignOnRoute};
 
 use super::provider::FoundProvider;
@@ -34,9 +34,13 @@ impl Engine {
             access: &access(&route.settings),
         };
         let rules = person_rules(&provider.settings);
-        let person = self.oidc.finish(log_in, callback, &rules).await.map_err(fault)?;
+        let FinishedLogIn { person, refresh } = self.oidc.finish(log_in, callback, &rules).await.map_err(fault)?;
+        if client.refresh_tokens && refresh.is_none() {
+            self.warn_of_renewal(&call.request_id, &provider.record().id, &SignOnFault::NoRefreshToken);
+        }
         let proven = ProvenPerson {
             person,
+            refresh,
             provider,
             begun_at,
             return_to: opened.record.return_to,

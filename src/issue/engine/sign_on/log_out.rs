@@ -22,6 +22,10 @@ impl Engine {
             Some(_) => return Err(refused_early(&SignOnFault::ReturnTo)),
         };
         let ended = self.log_out(call, extent).await?;
+        // Who logs out does not come back by this sign-on.
+        let above = call.caller.iter().flat_map(|caller| &caller.principal.facts.ancestors);
+        self.drop_refresh_tokens(above.filter(|record| record.is_sign_on()).map(|record| &record.id))
+            .await;
         let there = self.log_out_at_provider(call, route, &return_to).await;
         let location = there.unwrap_or(return_to);
         let mut fields = ended.fields;

@@ -109,6 +109,7 @@ impl Engine {
             return Err(fault(SignOnFault::Saml(SamlFault::Replayed)));
         }
         let proven = ProvenPerson {
+            refresh: None,
             person: proven.person,
             provider,
             begun_at,

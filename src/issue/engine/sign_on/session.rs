@@ -1,7 +1,6 @@
 //! From a person whom a provider has proven to a session. The person is found or made, roles are replaced, the session at the
 //! provider is noted, the session here is made: all of it in one step of the store, the same for OIDC and SAML.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +10,8 @@ use crate::base::fingerprint::{Fingerprint, Pepper};
 use crate::base::ids::{CredentialId, RoleId, SurfaceName};
 use crate::base::key::{IdKind, mint_id};
 use crate::base::principal::{
-    CredentialRecord, CredentialState, Extras, Facts, IdentityLines, MAX_ROLES, Parent, Position, Principal, Reading, RecordClaims,
-    RoleRecord, SIGN_ON_SURFACE,
+    CredentialRecord, CredentialState, Extras, Facts, IdentityLines, Parent, Position, Principal, Reading, RecordClaims, RoleRecord,
+    SIGN_ON_SURFACE,
 };
 use crate::base::scope::ScopeSet;
 use crate::decide::surface::{Recipe, SurfaceIndex};
@@ -24,13 +23,15 @@ use crate::issue::engine::{Engine, done, unavailable};
 use crate::issue::minting::{MAX_NAME, MintInputs, ParentRecord, blank, make};
 use crate::sign_on::fault::SignOnFault;
 use crate::sign_on::log_in_record::remove_cookie;
-use crate::sign_on::person::SignedOnPerson;
+use crate::sign_on::person::{GivenRoles, SignedOnPerson};
 use crate::sign_on::records::{person_fingerprint, sign_on_fingerprint};
+use crate::sign_on::refresh_token::SignOnRefresh;
 use crate::snapshot::sign_on_route::FinishStep;
 use crate::store::{CredentialChange, NewRecords, RestsOn, StoredFacts};
 
 use super::provider::FoundProvider;
-use super::refused;
+use super::refresh_token::RefreshTokenWrite;
+use super::{refused, roles};
 
 /// How often one sign-on is written. Each time, somebody else changed what it rests on in the milliseconds before.
 const MAX_WRITES: usize = 3;
@@ -55,6 +56,8 @@ pub(in crate::issue::engine) struct ProvenPerson {
     pub(in crate::issue::engine) return_to: String,
     /// The cookie of the log-in record, which is removed.
     pub(in crate::issue::engine) cookie: Option<String>,
+    /// What the provider is asked with when the session is renewed.
+    pub(in crate::issue::engine) refresh: Option<SignOnRefresh>,
 }
 
 /// The person's record as the sign-on leaves it, and what it may do.
@@ -130,6 +133,7 @@ impl Engine {
         let noted = self
             .note_session(&provider, &person.record, proven, lifetime, now, &mut rests_on)
             .await?;
+        let refresh = self.refresh_token_after(proven, noted.record(), now, &mut rests_on).await?;
         let signed_on = as_caller(call, &person, &provider, account.index);
         let base = ParentRecord {
             // The session ends with what the provider allows, whatever the person's record does.
@@ -172,6 +176,11 @@ impl Engine {
         }
         if let NotedSession::New(record) = noted {
             credentials.push(record);
+        }
+        match refresh {
+            RefreshTokenWrite::None => {}
+            RefreshTokenWrite::Make(record) => credentials.push(*record),
+            RefreshTokenWrite::Change(id, change) => changes.push((id, change)),
         }
         credentials.push(made.record);
         let new = NewRecords {
@@ -220,40 +229,25 @@ impl Engine {
     ) -> Result<(SignedOnRecord, Vec<(CredentialId, CredentialChange)>), IssueError> {
         let person = &proven.person;
         let known = self.known_roles(call, &provider.record().tenant).await?;
-        // A role that does not exist any more gives nothing.
-        let mut roles: Vec<RoleId> = person
-            .roles
-            .iter()
-            .filter(|id| known.iter().any(|role| role.id == **id))
-            .cloned()
-            .collect();
-        roles.sort();
-        roles.dedup();
-        if roles.len() > MAX_ROLES {
-            return Err(refused(&SignOnFault::TooManyRoles, provider));
-        }
-        if provider.settings.roles.is_some() && roles.is_empty() && person.scopes.is_empty() {
-            return Err(refused(&SignOnFault::NoRole, provider));
-        }
+        let given = GivenRoles {
+            roles: person.roles.clone(),
+            scopes: person.scopes.clone(),
+        };
+        let given = roles::existing(&given, &known, provider).map_err(|fault| refused(&fault, provider))?;
         let mut changes = Vec::new();
         let record = match found {
             Some(found) => {
                 let mut record = found.credential;
-                if record.roles() != roles {
-                    changes.push((record.id.clone(), CredentialChange::SetRoles(roles.clone())));
-                    record.extras_mut().roles.clone_from(&roles);
-                }
-                if record.scopes != person.scopes {
-                    changes.push((record.id.clone(), CredentialChange::SetScopes(person.scopes.clone())));
-                    record.scopes = person.scopes.clone();
+                // Roles that the provider does not give were given here, and stay.
+                if provider.settings.roles.is_some() {
+                    changes = roles::set(&mut record, &given);
                 }
                 record
             }
             None if !provider.settings.provision => return Err(refused(&SignOnFault::NotProvisioned, provider)),
-            None => new_person(call, provider, account, person, &roles, self.peppers.first(), now)?,
+            None => new_person(call, provider, account, person, &given.roles, self.peppers.first(), now)?,
         };
-        let needed: HashSet<&RoleId> = roles.iter().chain(provider.record().roles()).collect();
-        let roles: Vec<RoleRecord> = known.into_iter().filter(|role| needed.contains(&role.id)).collect();
+        let roles = roles::of_both(known, &record, provider);
         let above = std::slice::from_ref(provider.record());
         let may = call.snapshot.scope_grants.effective_scopes_of(&record, above, &roles).into_owned();
         Ok((SignedOnRecord { may, record, roles }, changes))

@@ -13,26 +13,26 @@ use crate::snapshot::sign_on_route::{FinishStep, RouteUrl, SignOnRoute, SignOnSe
 use crate::store::TenantState;
 
 /// A tenant with one provider, whose ceiling is what the role `admin` may do.
-struct SignOnBench {
-    bench: Bench,
-    provider: CredentialId,
+pub(super) struct SignOnBench {
+    pub(super) bench: Bench,
+    pub(super) provider: CredentialId,
 }
 
-const SETTINGS: &str = r#"{"version":1,"session":"session","account":"account","provision":true,
+pub(super) const SETTINGS: &str = r#"{"version":1,"session":"session","account":"account","provision":true,
     "roles":{"claim":"groups","table":[{"value":"a","roles":["admin"]}]},
     "protocol":{"oidc":{"issuer":"https://login.example","client_id":"client","client_secret_sealed":"v1.x.y"}}}"#;
 
-fn role(name: &str) -> RoleId {
+pub(super) fn role(name: &str) -> RoleId {
     RoleId::of_name(name)
 }
 
 /// Settings as the store keeps them.
-fn stored(settings: &str) -> Arc<str> {
+pub(super) fn stored(settings: &str) -> Arc<str> {
     ProviderSettings::parse(settings).unwrap().to_text().unwrap()
 }
 
 /// What a provider has proven: this subject, in this session.
-fn person(subject: &str, roles: &[&str], session: Option<&str>) -> SignedOnPerson {
+pub(super) fn person(subject: &str, roles: &[&str], session: Option<&str>) -> SignedOnPerson {
     SignedOnPerson {
         subject: subject.to_owned(),
         email: Some(format!("{subject}@acme.example")),
@@ -63,7 +63,7 @@ fn finish() -> FinishStep {
     }
 }
 
-fn action() -> Action {
+pub(super) fn action() -> Action {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let tls = tls.unwrap().with_root_certificates(rustls::RootCertStore::empty());
@@ -88,14 +88,14 @@ fn cause(refused: Result<Signed, IssueError>) -> &'static str {
 
 /// A sign-on that was made: the answer, and the records of its session.
 #[derive(Debug)]
-struct Signed {
+pub(super) struct Signed {
     issued: Issued,
-    session: CredentialRecord,
-    facts: Arc<Facts>,
+    pub(super) session: CredentialRecord,
+    pub(super) facts: Arc<Facts>,
 }
 
 impl SignOnBench {
-    async fn open(settings: &str, ceiling: &[&str]) -> Self {
+    pub(super) async fn open(settings: &str, ceiling: &[&str]) -> Self {
         let bench = Bench::new().await;
         let id = new_provider_id(NOW).unwrap();
         let new = NewProvider {
@@ -120,7 +120,7 @@ impl SignOnBench {
     }
 
     /// The provider has proven this person.
-    async fn proven(&self, person: SignedOnPerson) -> Result<ProvenPerson, IssueError> {
+    pub(super) async fn proven(&self, person: SignedOnPerson) -> Result<ProvenPerson, IssueError> {
         let engine = &self.bench.engine;
         let begun_at = self.bench.store.time().await.unwrap();
         Ok(ProvenPerson {
@@ -129,10 +129,11 @@ impl SignOnBench {
             begun_at,
             return_to: "https://app.example.com/x".to_owned(),
             cookie: Some("__Host-durward-sign-on-abcdefgh".to_owned()),
+            refresh: None,
         })
     }
 
-    async fn finish(&self, proven: &ProvenPerson, replaced: Option<CredentialId>) -> Result<Signed, IssueError> {
+    pub(super) async fn finish(&self, proven: &ProvenPerson, replaced: Option<CredentialId>) -> Result<Signed, IssueError> {
         let asking = Asking {
             replaced,
             ..Asking::default()
@@ -145,7 +146,7 @@ impl SignOnBench {
         Ok(Signed { issued, session, facts })
     }
 
-    async fn sign_on(&self, person: SignedOnPerson) -> Result<Signed, IssueError> {
+    pub(super) async fn sign_on(&self, person: SignedOnPerson) -> Result<Signed, IssueError> {
         let proven = self.proven(person).await?;
         self.finish(&proven, None).await
     }
@@ -161,7 +162,7 @@ impl SignOnBench {
         self.bench.engine.end_session_of_provider(&found, session).await.unwrap();
     }
 
-    async fn change(&self, id: &CredentialId, change: CredentialChange) {
+    pub(super) async fn change(&self, id: &CredentialId, change: CredentialChange) {
         self.bench.store.change_credential(id.clone(), change, NOW).await.unwrap();
     }
 
@@ -237,7 +238,7 @@ async fn a_second_sign_on_finds_the_person_and_the_session_there_and_replaces_th
 }
 
 /// What the record of these facts may do, under the roles of the configuration.
-fn effective(facts: &Facts) -> ScopeSet {
+pub(super) fn effective(facts: &Facts) -> ScopeSet {
     let route = ServedRoute {
         action: Action::ListRoles,
         body: BodySchema::default(),

@@ -48,13 +48,17 @@ struct House {
 
 impl House {
     fn open() -> Self {
+        Self::with(TABLES)
+    }
+
+    fn with(tables: &str) -> Self {
         let public = Front::passing();
         let (upstream, redis) = (Upstream::echoing(), RedisServer::start());
         let folder = tempfile::tempdir().unwrap();
         let pepper = folder.path().join("pepper");
         std::fs::write(&pepper, "pepper-of-a-test-0123456789abcdef0123456789abcdef").unwrap();
         let url = public.url(HOST);
-        let tables = TABLES
+        let tables = tables
             .replace("\"https://api.example.com\"", &format!("\"{url}\""))
             .replace("\"https://app.example.com/portal\"", &format!("\"{url}/v1/me\""));
         assert!(tables.matches(&url).count() == 2, "{tables}");

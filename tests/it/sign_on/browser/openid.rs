@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::House;
+use crate::sign_on::site::renewing_tables;
 use crate::support::identity_providers::{LemonLdap, OidcProvider, RelyingParty};
 use crate::support::wait::{PATIENCE, until};
 
@@ -13,6 +14,7 @@ fn oidc_provider(house: &House, settings: &Value, options: &[&str]) -> OidcProvi
     let clients = json!([{
         "client_id": "durward",
         "client_secret": SECRET,
+        "grant_types": ["authorization_code", "refresh_token"],
         "redirect_uris": [house.url("/callback")],
         "post_logout_redirect_uris": [house.url("/v1/me")],
         "backchannel_logout_uri": house.url("/sso/acme/back-channel"),
@@ -59,6 +61,58 @@ fn who_signs_on_at_oidc_provider_is_logged_out_from_both_sides() {
     house.browser.go(&confirmation);
     house.browser.submit(&[]);
     house.assert_ends(&session);
+}
+
+#[test]
+fn roles_follow_oidc_provider_at_each_renewal_and_the_session_ends_with_that_there() {
+    let house = House::with(&renewing_tables());
+    let options = [
+        "--refresh-tokens",
+        "--role",
+        "admin",
+        "--role-claim",
+        "groups",
+        "--map-role",
+        "admins=admin",
+        "--map-role",
+        "readers=reader",
+    ];
+    let provider = oidc_provider(&house, &json!({}), &options);
+    let ann = |groups: Value| provider.set_people(&json!({ "ann": { "name": "Ann", "groups": groups } }));
+    ann(json!(["readers"]));
+    house.begin();
+    house.browser.submit(&[("login", "ann"), ("password", "anything")]);
+    house.person();
+    let scopes = || {
+        house.browser.go(&house.url("/v1/me"));
+        let echo: Value = serde_json::from_str(&house.browser.text()).unwrap();
+        let fields = echo["fields"].as_array().unwrap();
+        let of_name = |name: &str| fields.iter().find(|field| field[0].as_str().unwrap().eq_ignore_ascii_case(name));
+        of_name("x-scopes").map_or_else(String::new, |field| field[1].as_str().unwrap().to_owned())
+    };
+    assert_eq!(scopes(), "orders:read");
+    let first = house.session();
+    ann(json!(["admins"]));
+    until("more, by the provider's word", PATIENCE, || {
+        (scopes() == "orders:read orders:write").then_some(())
+    });
+    assert_ne!(house.session(), first, "the browser has a renewed token");
+    // Renewals through the other gateway, each with the refresh token that the last one brought.
+    house.lead_to(1);
+    ann(json!(["readers"]));
+    until("less, by the provider's word", PATIENCE, || {
+        (scopes() == "orders:read").then_some(())
+    });
+    house.lead_to(0);
+    let token = house.session();
+    until("another renewal", PATIENCE, || {
+        scopes();
+        (house.session() != token).then_some(())
+    });
+    ann(json!([]));
+    let last = house.session();
+    until("the end", PATIENCE, || (house.use_session(0, &last).status == 401).then_some(()));
+    house.assert_ends(&last);
 }
 
 #[test]

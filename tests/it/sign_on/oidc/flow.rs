@@ -97,6 +97,7 @@ pub(super) fn client(issuer: &str) -> OidcClient {
         max_age: None,
         acr_values: Vec::new(),
         userinfo: false,
+        refresh_tokens: false,
         algorithms: Vec::new(),
     }
 }

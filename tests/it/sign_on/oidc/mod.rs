@@ -5,4 +5,5 @@ mod flow;
 mod log_out;
 mod provider;
 mod providers;
+mod refresh;
 mod settings;

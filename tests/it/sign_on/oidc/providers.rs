@@ -170,8 +170,8 @@ impl House {
         );
         let callback = format!("code=c&state={}", find(&query, "state").unwrap());
         let callback = Callback::parse(callback.as_bytes()).unwrap();
-        let person = self.providers.finish(log_in, callback, &person_rules()).await;
-        person.map_err(|fault| fault.to_string())
+        let finished = self.providers.finish(log_in, callback, &person_rules()).await;
+        finished.map(|finished| finished.person).map_err(|fault| fault.to_string())
     }
 
     fn pass(&self, seconds: u64) {

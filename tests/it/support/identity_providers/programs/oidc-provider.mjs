@@ -63,7 +63,10 @@ const provider = new Provider(plan.issuer, {
     devInteractions: { enabled: true },
   },
   pkce: { required: () => true },
-  ttl: { Session: 3600, Grant: 3600, Interaction: 600, AccessToken: 600, IdToken: 600 },
+  // Without asking the person for consent to the scope `offline_access`.
+  issueRefreshToken: (ctx, client) => client.grantTypeAllowed('refresh_token'),
+  rotateRefreshToken: true,
+  ttl: { Session: 3600, Grant: 3600, Interaction: 600, AccessToken: 600, IdToken: 600, RefreshToken: 3600 },
   // Nobody is asked whether the client may know who he is.
   async loadExistingGrant(ctx) {
     const { client, session, params } = ctx.oidc;
