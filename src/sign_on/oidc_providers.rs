@@ -90,13 +90,6 @@ impl OidcProviders {
         }
     }
 
-    /// The client, for questions that no log-in asks.
-    #[cfg(any(test, feature = "internals"))]
-    #[must_use]
-    pub const fn client(&self) -> &ProviderClient {
-        &self.client
-    }
-
     /// The URL to which the browser is sent to log in.
     ///
     /// # Errors
@@ -156,7 +149,7 @@ impl OidcProviders {
         access: &ProviderAccess,
     ) -> Result<Option<String>, SignOnFault> {
         let metadata = self.metadata(client, access).await?;
-        Ok(log_out_url(&metadata, &client.client_id, return_to, None))
+        Ok(log_out_url(&metadata, &client.client_id, return_to))
     }
 
     /// The configuration of a client's issuer.

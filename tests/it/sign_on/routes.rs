@@ -326,8 +326,10 @@ fn what_the_provider_ends_is_refused_here_at_once() {
     for body in ["", "logout_token=", "logout_token=a.b.c", "other=1"] {
         assert_eq!(back(body).status, 400, "{body}");
     }
-    assert_eq!(one.me().status, 200);
     let token = format!("logout_token={}", house.fake.logout_token("g", &json!({ "sid": "sid-1" })));
+    assert_eq!(back(&format!("{token}&{token}")).status, 400, "which of two is meant?");
+    assert_eq!(back(&format!("{token}{}", "x".repeat(40 << 10))).status, 413);
+    assert_eq!(one.me().status, 200);
     let answer = back(&token);
     assert_eq!((answer.status, answer.field("cache-control")), (200, Some("no-store")));
     assert!(house.entry(&answer)["done"].as_str().unwrap().contains("sign_on:sgn_"));

@@ -10,7 +10,7 @@ use durward::base::clock::{BootMillis, ManualClock, Now, UnixMillis};
 use durward::decide::external::FetchAddresses;
 use durward::fetch::FetchSchemes;
 use durward::sign_on::oidc::{Callback, LogInValues, OidcClient};
-use durward::sign_on::{FindingLevel, OidcLogIn, OidcProviders, ProviderAccess, SignedOnPerson, probe_oidc};
+use durward::sign_on::{FindingLevel, OidcLogIn, OidcProviders, ProviderAccess, ProviderClient, SignedOnPerson, probe_oidc};
 use serde_json::{Value, json};
 
 use super::flow::{NOW, client, person_rules};
@@ -341,7 +341,7 @@ async fn probe(house: &House) -> Vec<(&'static str, String)> {
         boot: BootMillis(0),
     };
     let findings = probe_oidc(
-        house.providers.client(),
+        &ProviderClient::default(),
         &house.client,
         "https://app.example/cb",
         &house.access,
