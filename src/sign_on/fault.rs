@@ -141,6 +141,9 @@ faults! {
     /// More questions to providers at a time than this gateway asks.
     Busy "provider_busy" Unavailable
         "too many sign-ons wait for an answer of their provider; try again in a moment";
+    /// [`MarkRoom::most`](crate::store::MarkRoom::most).
+    TooManyLogIns "too_many_log_ins" Unavailable
+        "more log-ins were ended within a quarter of an hour than the store can remember as used; limit the routes of sign-ons by address";
     /// The system gave no random bytes.
     NoRandomness "no_randomness" Unavailable
         "this machine gives no random numbers";

@@ -9,7 +9,7 @@ use crate::base::principal::{CredentialRecord, CredentialState, MAX_ANCESTORS, M
 
 use super::codec::CodecError;
 use super::{
-    ChangeError, CredentialChange, EventSubject, MAX_MARKS, MAX_NEW, NewRecords, RecordLimits, RoleChange, StoreError, TenantState,
+    ChangeError, CredentialChange, EventSubject, MAX_NEW, MarkRoom, NewRecords, RecordLimits, RoleChange, StoreError, TenantState,
 };
 
 #[cfg(test)]
@@ -391,9 +391,10 @@ pub(super) fn too_many_credentials(tenant: &TenantId, limits: Option<RecordLimit
 }
 
 /// There are as many marks as may be.
-pub(super) fn too_many_marks() -> ChangeError {
+pub(super) fn too_many_marks(room: MarkRoom) -> ChangeError {
     ChangeError::Full(format!(
-        "{MAX_MARKS} marks of things that may be used once are kept, which is the most; they end by themselves"
+        "{} marks of things that may be used once are kept, which is the most; they end by themselves",
+        room.most()
     ))
 }
 

@@ -170,7 +170,10 @@ impl House {
         );
         let callback = format!("code=c&state={}", find(&query, "state").unwrap());
         let callback = Callback::parse(callback.as_bytes()).unwrap();
-        let person = self.providers.finish(log_in, callback, &person_rules()).await;
+        let person = match self.providers.accept(log_in, callback).await {
+            Ok(accepted) => self.providers.finish(log_in, accepted, &person_rules()).await,
+            Err(fault) => Err(fault),
+        };
         person.map_err(|fault| fault.to_string())
     }
 
