@@ -97,6 +97,18 @@ pub(super) fn change_credential(
             // The codec refuses settings on any other record, and settings that are too long.
             changed.extras_mut().settings = Some(Arc::clone(settings));
         }
+        (CredentialChange::SetName(name), _) => {
+            if !record.is_provider() {
+                return Err(ChangeError::Conflict(format!(
+                    "the name of the credential {} does not change: only that of an identity provider does",
+                    record.id
+                )));
+            }
+            if record.name.as_ref() == Some(name) {
+                return Ok(ChangeOutcome::Unchanged);
+            }
+            changed.name = Some(name.clone());
+        }
     }
     changed.extras = changed.extras.and_then(|extras| extras.boxed());
     changed.epoch = next_epoch(record.epoch)?;

@@ -174,6 +174,8 @@ pub enum CredentialChange {
     SetPassword(PasswordHash),
     /// Replaces the settings of an identity provider, on the record that holds them.
     SetSettings(Arc<str>),
+    /// Replaces the name of an identity provider, which people see when they choose one. Other records keep their names.
+    SetName(String),
 }
 
 /// A change of a role of the store.

@@ -109,6 +109,7 @@ fn apply(record: &mut CredentialRecord, change: CredentialChange, now: UnixMilli
         CredentialChange::SetScopes(scopes) => record.scopes = scopes,
         CredentialChange::SetPassword(hash) => record.extras_mut().password = Some(hash),
         CredentialChange::SetSettings(settings) => record.extras_mut().settings = Some(settings),
+        CredentialChange::SetName(name) => record.name = Some(name),
     }
     Ok(())
 }
