@@ -109,6 +109,8 @@ struct RequestRefusal {
     retry_after: Option<u64>,
     /// What exactly was wrong with a sign-on.
     cause: Option<Box<RefusalCause>>,
+    /// The cookie with the log-in record of a sign-on that is over.
+    ended_log_in: Option<String>,
 }
 
 impl From<Denial> for RequestRefusal {
@@ -120,6 +122,7 @@ impl From<Denial> for RequestRefusal {
             details: None,
             retry_after: None,
             cause: None,
+            ended_log_in: None,
         }
     }
 }

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use durward::base::clock::{BootMillis, Clock, ManualClock, Now};
 use durward::base::fingerprint::Peppers;
-use durward::base::ids::{CredentialId, TenantId};
+use durward::base::ids::{CredentialId, SurfaceName, TenantId};
 use durward::base::key::GeneratedKey;
-use durward::base::principal::Principal;
+use durward::base::principal::{Extras, PROVIDER_SURFACE, Parent, Principal, SIGN_ON_SURFACE};
+use durward::base::scope::ScopeSet;
 use durward::config::{self, InMemory, Purpose};
 use durward::decide::authorize::{AccessRequest, Carried, Proof, authorize};
 use durward::decide::extract::extract;
@@ -68,6 +69,18 @@ pub(crate) const STAGES: [&str; 9] = [
     "returning",
 ];
 
+/// `resolve` and `authorize` of a credential below an account, as a session by log-in is, and of one below a sign-on, the person
+/// and the identity provider. The difference is what single sign-on adds to a request.
+pub(crate) const SESSIONS: [&str; 2] = ["log_in", "sign_on"];
+
+/// The callers: a key that hangs on nothing, and two that hang on as many records as a session does.
+#[derive(Clone, Copy)]
+enum Caller {
+    Key,
+    LogIn,
+    SignOn,
+}
+
 /// Everything a request needs, made once.
 pub(crate) struct Bench {
     runtime: tokio::runtime::Runtime,
@@ -75,9 +88,11 @@ pub(crate) struct Bench {
     resolver: Resolver,
     clock: Arc<ManualClock>,
     received: Vec<u8>,
-    head: RequestHead,
+    /// The head of each caller's request.
+    heads: [RequestHead; 3],
     answer: ResponseHead,
-    resolved: Option<(Principal, Proof)>,
+    /// What each caller was resolved to.
+    resolved: [Option<(Principal, Proof)>; 3],
     out: Vec<u8>,
     _folder: tempfile::TempDir,
 }
@@ -100,32 +115,34 @@ impl Bench {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let folder = tempfile::tempdir()?;
         let store = Arc::new(EmbeddedStore::open(&folder.path().join("store"), &peppers.checks())?);
-        let key = runtime.block_on(one_key(&store, &loaded.snapshot, &peppers))?;
+        let keys = runtime.block_on(make_keys(&store, &loaded.snapshot, &peppers))?;
         // The clock stands still, so that facts never grow old and callgrind need not know the kernel's page of clocks.
         let clock = Arc::new(ManualClock::new(Now {
             wall: NOW,
             boot: BootMillis(1_000_000),
         }));
         let cached = CachedStore::new(store, &CacheSettings::default(), clock.clone(), runtime.handle().clone());
-        let received = format!(
-            "GET /api/v1/transactions/txn_123 HTTP/1.1\r\nHost: api.example.com\r\nUser-Agent: curl/8.5.0\r\nAccept: application/json\r\n\
-             Accept-Encoding: gzip, deflate, br\r\nAuthorization: Bearer {}\r\nX-Request-Id: 3d1e5a\r\nConnection: keep-alive\r\n\r\n",
-            key.expose()
-        );
+        let requests = keys.map(|key| request(&key));
+        let mut heads: [RequestHead; 3] = Default::default();
+        for (head, request) in heads.iter_mut().zip(&requests) {
+            let _ = head.parse(request).map_err(|denial| denial.label())?;
+        }
+        let [received, ..] = requests;
         let mut bench = Self {
             runtime,
             snapshot: loaded.snapshot,
             resolver: Resolver::new(cached, peppers, clock.clone()),
             clock,
-            received: received.into_bytes(),
-            head: RequestHead::default(),
+            received,
+            heads,
             answer: ResponseHead::default(),
-            resolved: None,
+            resolved: Default::default(),
             out: Vec::with_capacity(4096),
             _folder: folder,
         };
-        bench.run("head")?;
-        bench.run("resolve")?;
+        for caller in [Caller::Key, Caller::LogIn, Caller::SignOn] {
+            bench.resolve(caller)?;
+        }
         Ok(bench)
     }
 
@@ -133,10 +150,12 @@ impl Bench {
         let denied = |denial: durward::base::denial::Denial| denial.label();
         match stage {
             "head" => {
-                let _ = black_box(self.head.parse(black_box(&self.received)).map_err(denied)?);
+                let _ = black_box(self.heads[0].parse(black_box(&self.received)).map_err(denied)?);
             }
-            "screen" => drop(black_box(self.snapshot.headers.screen(black_box(&self.head)).map_err(denied)?)),
-            "target" => drop(black_box(RequestTarget::parse(black_box(&self.head), Method::Get).map_err(denied)?)),
+            "screen" => drop(black_box(self.snapshot.headers.screen(black_box(&self.heads[0])).map_err(denied)?)),
+            "target" => drop(black_box(
+                RequestTarget::parse(black_box(&self.heads[0]), Method::Get).map_err(denied)?,
+            )),
             "route" => {
                 let found = self
                     .snapshot
@@ -145,10 +164,12 @@ impl Bench {
                 let _ = black_box(found.map_err(|_| "no route")?);
             }
             "extract" => {
-                let _ = black_box(extract(black_box(&self.head.fields), &self.snapshot.surfaces, self.accepted()?).map_err(denied)?);
+                let _ = black_box(extract(black_box(&self.heads[0].fields), &self.snapshot.surfaces, self.accepted()?).map_err(denied)?);
             }
-            "resolve" => self.resolve()?,
-            "authorize" => self.authorize()?,
+            "resolve" => self.resolve(Caller::Key)?,
+            "authorize" => self.authorize(Caller::Key)?,
+            "log_in" => self.identify(Caller::LogIn)?,
+            "sign_on" => self.identify(Caller::SignOn)?,
             "outgoing" => self.outgoing()?,
             "returning" => {
                 let _ = self.answer.parse(black_box(ANSWER))?;
@@ -169,8 +190,13 @@ impl Bench {
         }
     }
 
-    fn resolve(&mut self) -> Fallible<()> {
-        let extracted = extract(&self.head.fields, &self.snapshot.surfaces, self.accepted()?).map_err(|d| d.label())?;
+    fn identify(&mut self, caller: Caller) -> Fallible<()> {
+        self.resolve(caller)?;
+        self.authorize(caller)
+    }
+
+    fn resolve(&mut self, caller: Caller) -> Fallible<()> {
+        let extracted = extract(&self.heads[caller as usize].fields, &self.snapshot.surfaces, self.accepted()?).map_err(|d| d.label())?;
         let surface = &self.snapshot.surfaces[extracted.surface.0];
         let (resolver, now) = (&self.resolver, self.clock.now());
         let recalled = resolver.recall(surface, black_box(&extracted), now).map_err(|d| d.denial.label())?;
@@ -184,13 +210,14 @@ impl Bench {
                 asked.map_err(|d| d.denial.label())?
             }
         };
-        self.resolved = Some((found.principal, found.proof));
+        self.resolved[caller as usize] = Some((found.principal, found.proof));
         Ok(())
     }
 
-    fn authorize(&self) -> Fallible<()> {
-        let (principal, proof) = self.resolved.clone().ok_or("nobody was resolved")?;
-        let extracted = extract(&self.head.fields, &self.snapshot.surfaces, self.accepted()?).map_err(|d| d.label())?;
+    fn authorize(&self, caller: Caller) -> Fallible<()> {
+        let (principal, proof) = self.resolved[caller as usize].clone().ok_or("nobody was resolved")?;
+        let fields = &self.heads[caller as usize].fields;
+        let extracted = extract(fields, &self.snapshot.surfaces, self.accepted()?).map_err(|d| d.label())?;
         let surface = &self.snapshot.surfaces[extracted.surface.0];
         let request = AccessRequest {
             route: &self.snapshot.routes[0],
@@ -198,12 +225,7 @@ impl Bench {
             surface,
             method: Method::Get,
             presented_mode: extracted.mode,
-            carried: Carried::of(
-                &extracted.credential,
-                &self.head.fields,
-                || ("api.example.com", UriScheme::Http),
-                None,
-            ),
+            carried: Carried::of(&extracted.credential, fields, || ("api.example.com", UriScheme::Http), None),
             proof,
             scope_grants: &self.snapshot.scope_grants,
         };
@@ -215,12 +237,12 @@ impl Bench {
 
     fn outgoing(&mut self) -> Fallible<()> {
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000));
-        let screened = self.snapshot.headers.screen(&self.head).map_err(|d| d.label())?;
-        let target = RequestTarget::parse(&self.head, Method::Get).map_err(|d| d.label())?;
+        let screened = self.snapshot.headers.screen(&self.heads[0]).map_err(|d| d.label())?;
+        let target = RequestTarget::parse(&self.heads[0], Method::Get).map_err(|d| d.label())?;
         let route = &self.snapshot.routes[0];
         let facts = OutgoingHead {
-            principal: self.resolved.as_ref().map(|(p, _)| p).zip(self.snapshot.surfaces.first()),
-            origin: self.snapshot.peers.origin(peer, &self.head.fields),
+            principal: self.resolved[0].as_ref().map(|(p, _)| p).zip(self.snapshot.surfaces.first()),
+            origin: self.snapshot.peers.origin(peer, &self.heads[0].fields),
             peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
             scheme: UriScheme::Http,
             request_id: "0198c1f2-7c3b-7000-8000-000000000000",
@@ -231,20 +253,61 @@ impl Bench {
         self.out.clear();
         self.snapshot
             .headers
-            .write_outgoing(&self.head, &screened, &facts, &mut self.out)
+            .write_outgoing(&self.heads[0], &screened, &facts, &mut self.out)
             .map_err(|d| d.label())?;
         black_box(&self.out);
         Ok(())
     }
 }
 
-/// Makes a tenant with one key that may read transactions.
-async fn one_key(store: &EmbeddedStore, snapshot: &Snapshot, peppers: &Peppers) -> Fallible<GeneratedKey> {
+/// The request of a key.
+fn request(key: &GeneratedKey) -> Vec<u8> {
+    let request = format!(
+        "GET /api/v1/transactions/txn_123 HTTP/1.1\r\nHost: api.example.com\r\nUser-Agent: curl/8.5.0\r\nAccept: application/json\r\n\
+         Accept-Encoding: gzip, deflate, br\r\nAuthorization: Bearer {}\r\nX-Request-Id: 3d1e5a\r\nConnection: keep-alive\r\n\r\n",
+        key.expose()
+    );
+    request.into_bytes()
+}
+
+/// Makes a tenant with a key for each [`Caller`] and the records above it. Each record may read transactions.
+async fn make_keys(store: &EmbeddedStore, snapshot: &Snapshot, peppers: &Peppers) -> Fallible<[GeneratedKey; 3]> {
     let surface = snapshot.surfaces.first().ok_or("no surface")?;
     let tenant = store.create_tenant(TenantId::parse("acme")?, NOW).await?;
-    let key = GeneratedKey::mint("hlive_")?;
-    let id = CredentialId::parse("key_bench")?;
-    let record = record(id, &surface.name, &tenant.id, (peppers.first(), &key))?;
-    store.create_credential(record).await?;
-    Ok(key)
+    let account = SurfaceName::parse("account")?;
+    let above_sign_on = [
+        SurfaceName::parse(PROVIDER_SURFACE)?,
+        account.clone(),
+        SurfaceName::parse(SIGN_ON_SURFACE)?,
+    ];
+    let mut made = Vec::new();
+    for (name, above) in [("key", &[][..]), ("log_in", &[account][..]), ("sign_on", &above_sign_on[..])] {
+        let mut parent = None;
+        // The highest first, since each names the one above it.
+        for surface in above.iter().chain([&surface.name]) {
+            let key = GeneratedKey::mint("hlive_")?;
+            let id = CredentialId::parse(&format!("{name}_{surface}"))?;
+            let mut record = record(id.clone(), surface, &tenant.id, (peppers.first(), &key))?;
+            if let Some(parent) = parent.take() {
+                record.extras = Extras {
+                    parent: Some(parent),
+                    granted: Some(ScopeSet::default()),
+                    ..Extras::default()
+                }
+                .boxed();
+            }
+            if surface.as_str() == SIGN_ON_SURFACE {
+                record.scopes = ScopeSet::default();
+            }
+            store.create_credential(record).await?;
+            parent = Some(Parent {
+                surface: surface.clone(),
+                id,
+            });
+            if *surface == snapshot.surfaces[0].name {
+                made.push(key);
+            }
+        }
+    }
+    made.try_into().map_err(|_| "not every caller has a key".into())
 }

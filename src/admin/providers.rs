@@ -58,6 +58,9 @@ pub struct CreateProvider {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct UpdateProvider {
+    /// Another name that people see.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Replaces its scopes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scopes: Option<Vec<String>>,
@@ -296,6 +299,9 @@ impl Operations {
             // Settings are disabled when the store has lost newer ones.
             (stored.id, CredentialChange::Enable),
         ];
+        if let Some(name) = &request.name {
+            changes.push((provider.id.clone(), CredentialChange::SetName(parse_name(name)?)));
+        }
         if let Some(scopes) = &request.scopes {
             changes.push((provider.id.clone(), CredentialChange::SetScopes(parse_scopes(scopes)?)));
         }

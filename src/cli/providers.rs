@@ -108,6 +108,9 @@ pub(crate) struct ProviderCreateArgs {
 pub(crate) struct ProviderUpdateArgs {
     /// The id of the provider.
     id: String,
+    /// Another name that people see.
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
     /// Replaces the scopes that its people may have; may be given several times.
     #[arg(long = "scope", value_name = "SCOPE", conflicts_with = "no_scopes")]
     scopes: Vec<String>,
@@ -365,6 +368,7 @@ fn update(client: &OperatorClient, args: &ProviderUpdateArgs, printer: &Printer)
     let replaced = |words: &Vec<String>, removed: bool| (removed || !words.is_empty()).then(|| words.clone());
     let metadata = read_metadata(&args.settings.saml, kind)?;
     Ok(UpdateProvider {
+        name: args.name.clone(),
         metadata: metadata.text,
         metadata_url: metadata.url,
         scopes: replaced(&args.scopes, args.no_scopes),

@@ -3,6 +3,8 @@
 //! An address is compared as it was written, and sent as it was written. What two readers could read in two ways is
 //! refused, so that no address is judged as one and followed as another (docs/threats.md B3).
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use super::cors::PageOrigin;
 
 /// Longest address. It is kept in a cookie, which browsers cut at 4 KiB together with its other parts.
@@ -112,7 +114,8 @@ fn split_origin(text: &str) -> Result<(&str, &str), ReturnMistake> {
     let end = authority.find(['/', '?', '#']).unwrap_or(authority.len());
     let (origin, rest) = text.split_at_checked(scheme.len() + end).ok_or(ReturnMistake::Origin)?;
     let default_port = if scheme == "https://" { ":443" } else { ":80" };
-    let as_browsers_write = !origin.bytes().any(|b| b.is_ascii_uppercase()) && !origin.ends_with(default_port);
+    let as_browsers_write =
+        !origin.bytes().any(|b| b.is_ascii_uppercase()) && !origin.ends_with(default_port) && is_host_as_browsers_write(host_of(origin));
     if PageOrigin::parse(origin.as_bytes()).is_none() || !as_browsers_write {
         return Err(ReturnMistake::Origin);
     }
@@ -122,12 +125,33 @@ fn split_origin(text: &str) -> Result<(&str, &str), ReturnMistake> {
 /// Whether the origin is one of this machine, where `http` is safe and developers use it.
 #[must_use]
 pub fn is_of_this_machine(origin: &str) -> bool {
+    let host = host_of(origin);
+    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
+/// The host of an origin, without the brackets of an IPv6 address.
+fn host_of(origin: &str) -> &str {
     let host = origin.split_once("://").map_or(origin, |(_, host)| host);
     let host = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
+        Some(rest) => rest.split(']').next(),
+        None => host.split(':').next(),
     };
-    host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+    host.unwrap_or_default()
+}
+
+/// Whether browsers go to a host of this very text. To them a name whose last label is a number is an IPv4 address
+/// (`2130706433` and `0x7f.1` are this machine), and an address has one spelling (URL Standard, section 3.5).
+fn is_host_as_browsers_write(host: &str) -> bool {
+    if host.contains(':') {
+        // They write an IPv4 address within an IPv6 address in hexadecimal.
+        return host
+            .parse()
+            .is_ok_and(|address: Ipv6Addr| address.to_string() == host && !host.contains('.'));
+    }
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let digits = |text: &str, is_digit: fn(&u8) -> bool| text.bytes().all(|b| is_digit(&b));
+    let is_number = digits(last, u8::is_ascii_digit) || last.strip_prefix("0x").is_some_and(|hex| digits(hex, u8::is_ascii_hexdigit));
+    !is_number || host.parse::<Ipv4Addr>().is_ok()
 }
 
 /// A character that may stand in an address as itself. A backslash is none: browsers read it as a slash.
@@ -256,6 +280,13 @@ mod tests {
             ("https://app.example.com:443", ReturnMistake::Origin),
             ("https://ann@app.example.com", ReturnMistake::Origin),
             ("https://", ReturnMistake::Origin),
+            ("http://2130706433", ReturnMistake::Origin),
+            ("http://0x7f.0.0.1", ReturnMistake::Origin),
+            ("http://127.1:8080", ReturnMistake::Origin),
+            ("http://127.0.0.01", ReturnMistake::Origin),
+            ("http://[0:0:0:0:0:0:0:1]", ReturnMistake::Origin),
+            ("https://[::ffff:127.0.0.1]", ReturnMistake::Origin),
+            ("https://app.example.0x", ReturnMistake::Origin),
             ("https://app.example.com/a?b", ReturnMistake::Path),
             ("https://app.example.com/a#b", ReturnMistake::Path),
             ("https://app.example.com/a/../b", ReturnMistake::Path),
@@ -264,7 +295,14 @@ mod tests {
         ] {
             assert_eq!(ReturnRule::parse(entry), Err(mistake), "{entry}");
         }
-        for entry in ["http://127.0.0.1:8080", "http://[::1]:3000/x", "http://localhost"] {
+        for entry in [
+            "http://127.0.0.1:8080",
+            "http://[::1]:3000/x",
+            "http://localhost",
+            "https://app1.example.x7",
+            "https://1.2.example.com",
+            "https://[2001:db8::7]",
+        ] {
             assert!(ReturnRule::parse(entry).is_ok(), "{entry}");
         }
         assert_eq!(ReturnRules::new(Vec::new()), None);

@@ -14,6 +14,7 @@ use crate::dialect::RefusalContext;
 use crate::dialect::page::{HtmlPage, RenderedPage, refusal_words};
 use crate::issue::call::Issued;
 use crate::limit;
+use crate::sign_on::log_in_record::remove_cookie;
 use crate::snapshot::Snapshot;
 use crate::upstream::{Forwarded, Upgraded, UpstreamBody};
 use crate::wire::body::{BodyError, BodySource, Chunk};
@@ -250,6 +251,9 @@ pub(super) fn refusal<B>(
     }
     if let Some(seconds) = wait {
         fields.push(b"Retry-After", seconds.to_string().as_bytes());
+    }
+    if let Some(cookie) = &refused.ended_log_in {
+        fields.push(b"Set-Cookie", remove_cookie(cookie).as_bytes());
     }
     if let Some(route) = route {
         limit::push_fields(&route.limits, access.limit_verdicts(), &mut fields);

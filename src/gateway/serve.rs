@@ -40,6 +40,7 @@ impl From<IssueError> for RequestRefusal {
         Self {
             details: stop.details,
             cause: stop.cause,
+            ended_log_in: stop.ended_log_in,
             // Rounded up, so that a client that waits this long is not refused again.
             retry_after: stop.retry_after.map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
             ..Self::from(stop.denial)

@@ -106,6 +106,8 @@ pub struct IssueError {
     pub stale: bool,
     /// What exactly was wrong with a sign-on.
     pub cause: Option<Box<RefusalCause>>,
+    /// The cookie with the log-in record of a sign-on that is over: the answer removes it.
+    pub ended_log_in: Option<String>,
 }
 
 /// Why exactly a sign-on was refused. It holds no secret, and the caller is not told.
@@ -127,6 +129,7 @@ impl From<Denial> for IssueError {
             retry_after: None,
             stale: false,
             cause: None,
+            ended_log_in: None,
         }
     }
 }

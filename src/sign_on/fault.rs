@@ -34,12 +34,6 @@ impl ProviderText {
         }
         Self(kept)
     }
-
-    #[cfg(any(test, feature = "internals"))]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
 impl fmt::Display for ProviderText {
@@ -147,6 +141,9 @@ faults! {
     /// More questions to providers at a time than this gateway asks.
     Busy "provider_busy" Unavailable
         "too many sign-ons wait for an answer of their provider; try again in a moment";
+    /// [`MarkRoom::most`](crate::store::MarkRoom::most).
+    TooManyLogIns "too_many_log_ins" Unavailable
+        "more log-ins were ended within a quarter of an hour than the store can remember as used; limit the routes of sign-ons by address";
     /// The system gave no random bytes.
     NoRandomness "no_randomness" Unavailable
         "this machine gives no random numbers";
@@ -461,10 +458,10 @@ mod tests {
 
     #[test]
     fn what_a_provider_says_is_bounded_and_writes_no_line_of_its_own() {
-        assert_eq!(ProviderText::of("AADSTS50105: not assigned").as_str(), "AADSTS50105: not assigned");
-        assert_eq!(ProviderText::of("J\u{fc}rgen").as_str(), "J\u{fc}rgen");
-        assert_eq!(ProviderText::of("a\r\nb\u{202e}\u{9b}").as_str(), "a\\r\\nb\\u{202e}\\u{9b}");
-        let length = |text: &str| ProviderText::of(text).as_str().chars().count();
+        assert_eq!(ProviderText::of("AADSTS50105: not assigned").0, "AADSTS50105: not assigned");
+        assert_eq!(ProviderText::of("J\u{fc}rgen").0, "J\u{fc}rgen");
+        assert_eq!(ProviderText::of("a\r\nb\u{202e}\u{9b}").0, "a\\r\\nb\\u{202e}\\u{9b}");
+        let length = |text: &str| ProviderText::of(text).0.chars().count();
         assert_eq!(length(&"x".repeat(MAX_PROVIDER_TEXT)), MAX_PROVIDER_TEXT);
         assert_eq!(length(&"x".repeat(100_000)), MAX_PROVIDER_TEXT + 1);
         assert!(length(&"\u{7f}".repeat(100_000)) <= MAX_PROVIDER_TEXT + 1, "as it is written");

@@ -14,7 +14,9 @@ use crate::decide::external::KeySet;
 
 use super::fault::SignOnFault;
 use super::http::{ProviderAccess, ProviderClient};
-use super::oidc::{Callback, IdToken, IdTokenRules, LogInValues, LogoutToken, OidcClient, ProviderMetadata, TokenAnswer, log_out_url};
+use super::oidc::{
+    AuthorizationCode, Callback, IdToken, IdTokenRules, LogInValues, LogoutToken, OidcClient, ProviderMetadata, TokenAnswer, log_out_url,
+};
 use super::person::{GivenRoles, PersonRules, SignedOnPerson};
 use super::refresh_token::{RefreshToken, SignOnRefresh};
 
@@ -99,6 +101,13 @@ pub struct RefreshedLogIn {
     pub given: Result<Option<GivenRoles>, SignOnFault>,
 }
 
+/// A code that belongs to its log-in, and the provider that takes it.
+#[derive(Debug)]
+pub struct AcceptedCode {
+    code: AuthorizationCode,
+    metadata: Arc<ProviderMetadata>,
+}
+
 impl OidcProviders {
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
@@ -107,13 +116,6 @@ impl OidcProviders {
             clock,
             known: Cache::new(MAX_KNOWN),
         }
-    }
-
-    /// The client, for questions that no log-in asks.
-    #[cfg(any(test, feature = "internals"))]
-    #[must_use]
-    pub const fn client(&self) -> &ProviderClient {
-        &self.client
     }
 
     /// The URL to which the browser is sent to log in.
@@ -127,16 +129,25 @@ impl OidcProviders {
             .authorization_url(&metadata, log_in.redirect_uri, log_in.values, login_hint))
     }
 
-    /// The person that a callback proves. The log-in must have been used up before: a code is sent to the provider once.
+    /// The code of a callback that belongs to this log-in. The provider is asked for nothing but its configuration.
     ///
     /// # Errors
     /// [`SignOnFault`].
-    pub async fn finish(&self, log_in: OidcLogIn<'_>, callback: Callback, rules: &PersonRules) -> Result<FinishedLogIn, SignOnFault> {
+    pub async fn accept(&self, log_in: OidcLogIn<'_>, callback: Callback) -> Result<AcceptedCode, SignOnFault> {
+        let metadata = self.metadata(log_in.client, log_in.access).await?;
+        let code = callback.code(&log_in.values.state, &metadata)?;
+        Ok(AcceptedCode { code, metadata })
+    }
+
+    /// The person that a code proves. The log-in must have been used up before: a code is sent to the provider once.
+    ///
+    /// # Errors
+    /// [`SignOnFault`].
+    pub async fn finish(&self, log_in: OidcLogIn<'_>, accepted: AcceptedCode, rules: &PersonRules) -> Result<FinishedLogIn, SignOnFault> {
         let OidcLogIn {
             client, values, access, ..
         } = log_in;
-        let metadata = self.metadata(client, access).await?;
-        let code = callback.code(&values.state, &metadata)?;
+        let AcceptedCode { code, metadata } = accepted;
         let request = client.token_request(&metadata, log_in.redirect_uri, &code, &values.verifier, self.clock.now().wall)?;
         let tokens = self.client.tokens(&metadata, request, access).await?;
         let id_token = self.id_token(log_in, &metadata, &tokens).await?;
@@ -234,7 +245,7 @@ impl OidcProviders {
         access: &ProviderAccess,
     ) -> Result<Option<String>, SignOnFault> {
         let metadata = self.metadata(client, access).await?;
-        Ok(log_out_url(&metadata, &client.client_id, return_to, None))
+        Ok(log_out_url(&metadata, &client.client_id, return_to))
     }
 
     /// The configuration of a client's issuer.

@@ -9,7 +9,7 @@ use crate::base::principal::{CredentialRecord, CredentialState, MAX_ANCESTORS, M
 
 use super::codec::CodecError;
 use super::{
-    ChangeError, CredentialChange, EventSubject, MAX_MARKS, MAX_NEW, NewRecords, RecordLimits, RoleChange, StoreError, TenantState,
+    ChangeError, CredentialChange, EventSubject, MAX_NEW, MarkRoom, NewRecords, RecordLimits, RoleChange, StoreError, TenantState,
 };
 
 #[cfg(test)]
@@ -97,6 +97,18 @@ pub(super) fn change_credential(
             }
             // The codec refuses settings on any other record, and settings that are too long.
             changed.extras_mut().settings = Some(Arc::clone(settings));
+        }
+        (CredentialChange::SetName(name), _) => {
+            if !record.is_provider() {
+                return Err(ChangeError::Conflict(format!(
+                    "the name of the credential {} does not change: only that of an identity provider does",
+                    record.id
+                )));
+            }
+            if record.name.as_ref() == Some(name) {
+                return Ok(ChangeOutcome::Unchanged);
+            }
+            changed.name = Some(name.clone());
         }
     }
     changed.extras = changed.extras.and_then(|extras| extras.boxed());
@@ -393,9 +405,10 @@ pub(super) fn too_many_credentials(tenant: &TenantId, limits: Option<RecordLimit
 }
 
 /// There are as many marks as may be.
-pub(super) fn too_many_marks() -> ChangeError {
+pub(super) fn too_many_marks(room: MarkRoom) -> ChangeError {
     ChangeError::Full(format!(
-        "{MAX_MARKS} marks of things that may be used once are kept, which is the most; they end by themselves"
+        "{} marks of things that may be used once are kept, which is the most; they end by themselves",
+        room.most()
     ))
 }
 

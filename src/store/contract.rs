@@ -15,8 +15,8 @@ use crate::base::principal::{CredentialRecord, Position, RoleRecord, TenantRecor
 
 use super::{
     Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, EventPage, EventSink, LookupQuery,
-    LookupReply, MAX_LIST, NewRecords, PepperList, PublishedCheckpoint, Receipts, RefreshReply, RoleChange, StoreError, StoreStatus,
-    TenantState, Writes, change, concerns, events, peppers, receipts,
+    LookupReply, MAX_LIST, MarkRoom, NewRecords, PepperList, PublishedCheckpoint, Receipts, RefreshReply, RoleChange, StoreError,
+    StoreStatus, TenantState, Writes, change, concerns, events, peppers, receipts,
 };
 
 /// A store with all three parts. Every type that has the parts is one. This text is a security contract:
@@ -211,8 +211,8 @@ pub trait RecordStore: Send + Sync + 'static {
     /// acknowledged change. After an error nobody knows who has the mark, and what it marks is not to be used. Makes no event.
     ///
     /// # Errors
-    /// [`ChangeError::Full`] when [`MAX_MARKS`](super::MAX_MARKS) are kept.
-    fn take_once(&self, mark: Fingerprint, until: UnixMillis) -> BoxFuture<'_, Result<bool, ChangeError>>;
+    /// [`ChangeError::Full`] when as many are kept as [`MarkRoom::most`] says.
+    fn take_once(&self, mark: Fingerprint, until: UnixMillis, room: MarkRoom) -> BoxFuture<'_, Result<bool, ChangeError>>;
 
     /// Deletes those of these credentials that ended by themselves before `before` (expired, or not used for too long), with
     /// an event for each. Answers how many. They are absent from then on. The caller makes sure that no record hangs on them

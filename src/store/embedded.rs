@@ -19,8 +19,8 @@ use super::filter::read_page;
 use super::peppers::stamp;
 use super::{
     Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, EventPage, EventSink, FactStore, LookupQuery,
-    LookupReply, NewRecords, PepperList, PublishedCheckpoint, ReceiptStore, Receipts, RecordStore, RefreshReply, RoleChange, StoreError,
-    StoreStatus, TenantState, Writes,
+    LookupReply, MarkRoom, NewRecords, PepperList, PublishedCheckpoint, ReceiptStore, Receipts, RecordStore, RefreshReply, RoleChange,
+    StoreError, StoreStatus, TenantState, Writes,
 };
 use file::{BackingFile, OsFile, StoreFile};
 use health::WriteHealth;
@@ -326,8 +326,8 @@ impl RecordStore for EmbeddedStore {
         self.change(SpaceNeed::Little, move |tables| tables.forget(&ids, before))
     }
 
-    fn take_once(&self, mark: Fingerprint, until: UnixMillis) -> BoxFuture<'_, Result<bool, ChangeError>> {
-        self.change(SpaceNeed::NewRecords, move |tables| tables.take_once(&mark, until))
+    fn take_once(&self, mark: Fingerprint, until: UnixMillis, room: MarkRoom) -> BoxFuture<'_, Result<bool, ChangeError>> {
+        self.change(SpaceNeed::NewRecords, move |tables| tables.take_once(&mark, until, room))
     }
 
     fn peppers(&self) -> BoxFuture<'_, Result<PepperList, StoreError>> {

@@ -118,9 +118,30 @@ pub const MAX_TENANT_ROLES: usize = 200;
 /// Most last uses written in one step.
 pub const MAX_TOUCHED: usize = 500;
 
-/// Most marks of things that may be used once ([`RecordStore::take_once`]): 430 log-ins that are begun in a second, for ten minutes
-/// each. They are about 80 MiB in Redis.
+/// Most marks of things that may be used once ([`RecordStore::take_once`]): those of 290 log-ins in a second, for ten minutes and the
+/// grace. They are about 80 MiB in Redis.
 pub const MAX_MARKS: u64 = 262_144;
+
+/// How much of the room for marks a mark may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MarkRoom {
+    /// Three quarters: for what anybody can make the gateway mark without being anybody, such as a log-in that was begun. Who uses it up
+    /// stops no logout token and no assertion.
+    Unproven,
+    /// All of it: for what an identity provider has signed.
+    Proven,
+}
+
+impl MarkRoom {
+    /// With so many marks in all, no further one is taken.
+    #[must_use]
+    pub const fn most(self) -> u64 {
+        match self {
+            Self::Unproven => MAX_MARKS / 4 * 3,
+            Self::Proven => MAX_MARKS,
+        }
+    }
+}
 
 /// Longest time for which a mark is kept, but for the grace.
 pub const MAX_MARK_AGE: Duration = Duration::from_secs(24 * 3_600);
@@ -153,6 +174,8 @@ pub enum CredentialChange {
     SetPassword(PasswordHash),
     /// Replaces the settings of an identity provider, or the refresh token of a sign-on, on the record that holds them.
     SetSettings(Arc<str>),
+    /// Replaces the name of an identity provider, which people see when they choose one. Other records keep their names.
+    SetName(String),
 }
 
 /// A change of a role of the store.

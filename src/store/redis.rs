@@ -22,8 +22,8 @@ use super::concerns::Concern;
 use super::peppers::stamp;
 use super::{
     Announcement, BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, EventPage, EventSink, FactStore, LookupQuery,
-    LookupReply, NewRecords, PepperList, PublishedCheckpoint, ReceiptStore, Receipts, RecordStore, RefreshReply, RoleChange, StoreError,
-    StoreStatus, TenantState,
+    LookupReply, MarkRoom, NewRecords, PepperList, PublishedCheckpoint, ReceiptStore, Receipts, RecordStore, RefreshReply, RoleChange,
+    StoreError, StoreStatus, TenantState,
 };
 #[cfg(any(test, feature = "internals"))]
 pub use fuzzing::{judge_bytes, parse_bytes};
@@ -384,9 +384,9 @@ impl RecordStore for RedisStore {
         self.run(async move { call.forget(&ids, before).await })
     }
 
-    fn take_once(&self, mark: Fingerprint, until: UnixMillis) -> BoxFuture<'_, Result<bool, ChangeError>> {
+    fn take_once(&self, mark: Fingerprint, until: UnixMillis, room: MarkRoom) -> BoxFuture<'_, Result<bool, ChangeError>> {
         let call = self.call();
-        self.run(async move { call.take_once(&mark, until).await })
+        self.run(async move { call.take_once(&mark, until, room).await })
     }
 
     fn peppers(&self) -> BoxFuture<'_, Result<PepperList, StoreError>> {

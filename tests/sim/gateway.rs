@@ -13,7 +13,7 @@ use durward::base::denial::Denial;
 use durward::base::fingerprint::Fingerprint;
 use durward::base::ids::CredentialId;
 use durward::store::redis::{RedisEnvironment, WaitReplicas};
-use durward::store::{FactStore, RecordStore};
+use durward::store::{FactStore, MarkRoom, RecordStore};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::time::Instant;
 
@@ -313,7 +313,10 @@ impl Gateway {
         let (reports, clock) = (Rc::clone(&self.reports), Arc::clone(&self.clock));
         self.runtime.spawn_local(async move {
             let until = clock.now().wall.plus(Duration::from_secs(600));
-            let taken = parts.store.take_once(Fingerprint::from_bytes([mark; 32]), until).await;
+            let taken = parts
+                .store
+                .take_once(Fingerprint::from_bytes([mark; 32]), until, MarkRoom::Unproven)
+                .await;
             reports.borrow_mut().push(Report::Marked { mark, first: taken.ok() });
         });
     }

@@ -26,8 +26,8 @@ use crate::decide::surface::{
 use crate::snapshot::Snapshot;
 use crate::store::announce::Identity;
 use crate::store::{
-    ChangeError, CredentialChange, CredentialFilter, EventSink, FactStore, LookupReply, NewRecords, ReceiptStore, RecordStore, RoleChange,
-    StoreError, StoreStatus, StoredFacts, TenantState,
+    ChangeError, CredentialChange, CredentialFilter, EventSink, FactStore, LookupReply, MarkRoom, NewRecords, ReceiptStore, RecordStore,
+    RoleChange, StoreError, StoreStatus, StoredFacts, TenantState,
 };
 use crate::telemetry::LineFormat;
 
@@ -109,6 +109,7 @@ fn apply(record: &mut CredentialRecord, change: CredentialChange, now: UnixMilli
         CredentialChange::SetScopes(scopes) => record.scopes = scopes,
         CredentialChange::SetPassword(hash) => record.extras_mut().password = Some(hash),
         CredentialChange::SetSettings(settings) => record.extras_mut().settings = Some(settings),
+        CredentialChange::SetName(name) => record.name = Some(name),
     }
     Ok(())
 }
@@ -233,7 +234,7 @@ impl RecordStore for Memory {
         Box::pin(async { Ok(()) })
     }
 
-    fn take_once(&self, _: Fingerprint, _: UnixMillis) -> BoxFuture<'_, Result<bool, ChangeError>> {
+    fn take_once(&self, _: Fingerprint, _: UnixMillis, _: MarkRoom) -> BoxFuture<'_, Result<bool, ChangeError>> {
         Box::pin(async { Err(ChangeError::Conflict("no operation takes marks".into())) })
     }
 

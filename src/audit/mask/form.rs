@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::base::percent::{hex_pair, push_query};
 use crate::decide::audit::AuditedUrl;
 
-use super::names::MemberPath;
+use super::names::{MemberPath, is_same};
 use super::{MASK, Rules, Shapes, json};
 
 /// Masks `application/x-www-form-urlencoded`.
@@ -18,6 +18,7 @@ pub(super) fn mask(form: &str, rules: Rules<'_>) -> String {
         }
     }
     let mut out = Vec::with_capacity(form.len());
+    let values = Values::of(form, rules);
     for (count, pair) in form.split('&').enumerate() {
         if count > 0 {
             out.push(b'&');
@@ -26,7 +27,7 @@ pub(super) fn mask(form: &str, rules: Rules<'_>) -> String {
         push_masked(&mut out, name, rules);
         if let Some(value) = value {
             out.push(b'=');
-            push_value(&mut out, name, value, rules);
+            values.push(&mut out, name, value);
         }
     }
     // What is pushed is ASCII or comes from the form as it was.
@@ -37,17 +38,46 @@ fn split(pair: &str) -> (&str, Option<&str>) {
     pair.split_once('=').map_or((pair, None), |(name, value)| (name, Some(value)))
 }
 
-/// Appends the value of this name.
-fn push_value(out: &mut Vec<u8>, name: &str, value: &str, rules: Rules<'_>) {
-    let mut path = MemberPath::default();
-    path.push(decode(name, Plus::Space));
-    // `card[pin]` names its value by the last part.
-    let is_masked = !value.is_empty() && rules.masks(&path);
-    if is_masked {
-        out.extend_from_slice(MASK.as_bytes());
-    } else {
-        push_masked(out, value, rules);
+/// How the values of one form or query are masked.
+struct Values<'r> {
+    rules: Rules<'r>,
+    has_authorization_code: bool,
+}
+
+impl<'r> Values<'r> {
+    fn of(form: &str, rules: Rules<'r>) -> Self {
+        Self {
+            rules,
+            has_authorization_code: has_authorization_code(form),
+        }
     }
+
+    /// Appends the value of this name.
+    fn push(&self, out: &mut Vec<u8>, name: &str, value: &str) {
+        let name = decode(name, Plus::Space);
+        let is_of_code = self.has_authorization_code && CODE_AND_STATE.iter().any(|secret| is_same(secret, &name));
+        let mut path = MemberPath::default();
+        path.push(name);
+        // `card[pin]` names its value by the last part.
+        let is_masked = !value.is_empty() && (is_of_code || self.rules.masks(&path));
+        if is_masked {
+            out.extend_from_slice(MASK.as_bytes());
+        } else {
+            push_masked(out, value, self.rules);
+        }
+    }
+}
+
+/// The secrets of a log-in by an authorization code. Whoever has the code may use it before the client does, and whoever has the
+/// state can end the log-in of somebody else. Each is a common name for other things (`?code=94105`), so both are secrets
+/// only [where the code is one](has_authorization_code).
+const CODE_AND_STATE: [&str; 2] = ["code", "state"];
+
+/// Whether a form or query has an authorization code: it is the answer of an authorization server (RFC 6749, section 4.1.2) or a
+/// request of a token (section 4.1.3).
+fn has_authorization_code(form: &str) -> bool {
+    let has = |wanted: &str| form.split('&').any(|pair| is_same(wanted, &decode(split(pair).0, Plus::Space)));
+    has("code") && (has("state") || has("grant_type"))
 }
 
 /// Appends an encoded text as it is, or masked if a secret stands in it.
@@ -107,6 +137,7 @@ fn decode(text: &str, plus: Plus) -> Cow<'_, str> {
 /// See [`super::redact_query`].
 pub(super) fn redact_query(query: &str, url: &AuditedUrl, shapes: &Shapes, out: &mut Vec<u8>) {
     let rules = Rules::new(shapes, &[]);
+    let values = Values::of(query, rules);
     for (count, pair) in query.split('&').enumerate() {
         if count > 0 {
             out.push(b'&');
@@ -128,7 +159,7 @@ pub(super) fn redact_query(query: &str, url: &AuditedUrl, shapes: &Shapes, out: 
                 if is_shown {
                     out.push(b'=');
                     let begin = out.len();
-                    push_value(out, name, value, rules);
+                    values.push(out, name, value);
                     make_ascii(out, begin);
                 }
             }

@@ -52,11 +52,22 @@ const PAIRS: [[&str; 2]; 8] = [
 /// Beginnings of a folded name's rest that make it secret, for names whose words are not told apart (`newpassword`).
 const PARTS: [&str; 7] = ["password", "passwd", "passphrase", "privatekey", "secret", "apikey", "accesskey"];
 
-/// Whole folded names that are secret, though their words are not told apart.
-const WHOLE: [&str; 6] = ["cardpin", "newpin", "oldpin", "userpin", "securitycode", "cardverificationvalue"];
+/// Whole folded names that are secret, though their words are not told apart. Those of SAML 2.0 (bindings, sections 3.4 to 3.6) hold
+/// assertions, what names a person or a session in a log-out, and what an assertion is fetched by.
+const WHOLE: [&str; 9] = [
+    "cardpin",
+    "newpin",
+    "oldpin",
+    "userpin",
+    "securitycode",
+    "cardverificationvalue",
+    "samlresponse",
+    "samlrequest",
+    "samlart",
+];
 
 /// Letters of which a secret name has all of one set. Few other names have, so few names are looked at closely.
-const LETTERS: [u32; 15] = [
+const LETTERS: [u32; 16] = [
     letters(b"pas"),
     letters(b"pwd"),
     letters(b"secrt"),
@@ -72,6 +83,7 @@ const LETTERS: [u32; 15] = [
     letters(b"crednt"),
     letters(b"key"),
     letters(b"securityod"),
+    letters(b"samlr"),
 ];
 
 /// The set of the letters of a name.
@@ -103,7 +115,7 @@ const fn is_separator(byte: u8) -> bool {
 }
 
 /// Whether two names differ only in spelling: `card_number`, `cardNumber`, `Card-Number`.
-fn is_same(one: &str, other: &str) -> bool {
+pub(super) fn is_same(one: &str, other: &str) -> bool {
     let letters = |name| {
         let kept = |byte: &u8| !is_separator(*byte);
         str::bytes(name).filter(kept).map(|byte: u8| byte.to_ascii_lowercase())
@@ -358,6 +370,11 @@ mod tests {
             "otp",
             "set-cookie",
             "card[pin]",
+            "SAMLResponse",
+            "samlResponse",
+            "SAMLRequest",
+            "saml_request",
+            "SAMLart",
         ] {
             assert!(is_secret(name, &[]), "{name}");
         }
@@ -381,6 +398,10 @@ mod tests {
             "author",
             "cookies_accepted",
             "card_number",
+            "SAMLEncoding",
+            "RelayState",
+            "code",
+            "state",
             "\u{e4}\u{f6}",
             "-",
             "....",

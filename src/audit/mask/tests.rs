@@ -279,13 +279,55 @@ fn bodies_in_which_secrets_cannot_be_found_are_withheld() {
     assert_eq!(withheld("text/plain", &[b'a'; (64 << 10) + 1]), Some(Withheld::TooLong));
 }
 
+fn query(query: &str, url: &AuditedUrl) -> String {
+    let mut out = Vec::new();
+    redact_query(query, url, &shapes(), &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn k10_what_a_log_in_is_proven_by_is_masked_and_the_same_names_elsewhere_are_not() {
+    let shown = AuditedUrl::Redacted {
+        shown: vec!["code".into(), "state".into()],
+    };
+    for (plain, masked_as) in [
+        // The answer of an authorization server, by redirect and by `response_mode=form_post`.
+        ("code=SplxlOBe&state=af0ifjsldkj&iss=a", "code=***&state=***&iss=a"),
+        ("state=af0ifjsldkj&c%6fde=SplxlOBe", "state=***&c%6fde=***"),
+        ("code=a&state=b&code=c", "code=***&state=***&code=***"),
+        ("code=&state=b", "code=&state=***"),
+        // What says that it is one need have no value.
+        ("code=a&state", "code=***&state"),
+        // The request of a token.
+        (
+            "grant_type=authorization_code&code=a&redirect_uri=b",
+            "grant_type=authorization_code&code=***&redirect_uri=b",
+        ),
+        // Filters of lists, addresses, errors of an authorization server.
+        ("code=94105&city=x", "code=94105&city=x"),
+        ("state=open&page=2", "state=open&page=2"),
+        ("error=access_denied&state=b", "error=access_denied&state=b"),
+        ("grant_type=password&state=b", "grant_type=password&state=b"),
+        ("zip_code=1&state=b", "zip_code=1&state=b"),
+        // An assertion, a log-out, an artifact.
+        ("SAMLResponse=PHNhbWw%2B&RelayState=x", "SAMLResponse=***&RelayState=x"),
+        ("SAMLRequest=fZJ&SigAlg=rsa", "SAMLRequest=***&SigAlg=rsa"),
+        ("SAMLart=AAQ&RelayState=x", "SAMLart=***&RelayState=x"),
+    ] {
+        assert_eq!(masked("application/x-www-form-urlencoded", plain), masked_as);
+        assert_eq!(query(plain, &AuditedUrl::Full), masked_as);
+    }
+    assert_eq!(query("code=a&state=b&iss=c", &shown), "code=***&state=***&iss");
+    assert_eq!(query("code=a&iss=c", &shown), "code=a&iss");
+    // Members of JSON are no parameters.
+    let address = r#"{"code":"94105","state":"CA"}"#;
+    assert_eq!(json(address), address);
+    assert_eq!(json(r#"{"SAMLResponse":"PHNhbWw+"}"#), r#"{"SAMLResponse":"***"}"#);
+    assert_eq!(text("posted SAMLResponse=PHNhbWw+ twice"), "posted SAMLResponse=*** twice");
+}
+
 #[test]
 fn queries_and_paths_are_redacted() {
-    let query = |query: &str, url: &AuditedUrl| {
-        let mut out = Vec::new();
-        redact_query(query, url, &shapes(), &mut out);
-        String::from_utf8(out).unwrap()
-    };
     let shown = AuditedUrl::Redacted {
         shown: vec!["page".into(), "token".into()],
     };

@@ -12,6 +12,7 @@ use crate::sign_on::http::ProviderAccess;
 use crate::sign_on::log_in_record::{LogInRecord, cookie_name};
 use crate::sign_on::saml::SamlFault;
 use crate::snapshot::sign_on_route::{SignOnRoute, SignOnSettings, SignOnStep};
+use crate::store::{ChangeError, MarkRoom};
 
 use super::{Engine, refused_change};
 use provider::FoundProvider;
@@ -28,7 +29,7 @@ mod saml;
 pub(super) mod session;
 mod start;
 
-/// A log-in record that was opened in its browser, and is used up.
+/// A log-in record that was opened in its browser.
 struct OpenedLogIn {
     record: LogInRecord,
     cookie: String,
@@ -58,9 +59,8 @@ impl Engine {
         taken
     }
 
-    /// Opens the log-in record of a state in the browser that sent it, and uses it up: a second answer to the same sign-on finds
-    /// nothing, at whichever gateway it arrives.
-    async fn take_log_in(&self, call: &ServedCall, state: &str) -> Result<OpenedLogIn, IssueError> {
+    /// Opens the log-in record of a state in the browser that sent it.
+    fn open_log_in(&self, call: &ServedCall, state: &str) -> Result<OpenedLogIn, IssueError> {
         let browser = browser(call)?;
         let cookie = cookie_name(state).ok_or_else(|| refused_early(&SignOnFault::WrongState))?;
         let mut kept = browser.log_in_records.iter().filter(|(name, _)| *name == cookie);
@@ -73,15 +73,41 @@ impl Engine {
         if !record.state.is(state) {
             return Err(refused_by(&SignOnFault::WrongState, &record.provider));
         }
-        if !self.take_once("log-in", &record.id, record.expires_at).await? {
-            return Err(refused_by(&SignOnFault::LogInUsed, &record.provider));
-        }
         Ok(OpenedLogIn { record, cookie })
     }
 
-    /// Whether this is the first use of something that may be used once, over all gateways.
+    /// Uses a log-in record up: a second answer to the same sign-on is refused, at whichever gateway it arrives. `room` says whether the
+    /// provider has proven by now that it takes part: anybody can begin sign-ons, and end them with a made-up answer.
+    async fn use_log_in_up(&self, record: &LogInRecord, room: MarkRoom) -> Result<(), IssueError> {
+        let taken = self.store.take_once(mark("log-in", &record.id), record.expires_at, room).await;
+        if taken.map_err(refused_mark)? {
+            Ok(())
+        } else {
+            Err(refused_by(&SignOnFault::LogInUsed, &record.provider))
+        }
+    }
+
+    /// Whether this is the first use of something that may be used once, over all gateways. The provider has signed it.
     async fn take_once(&self, what: &str, id: &[u8], until: UnixMillis) -> Result<bool, IssueError> {
-        self.store.take_once(mark(what, id), until).await.map_err(refused_change)
+        let taken = self.store.take_once(mark(what, id), until, MarkRoom::Proven).await;
+        taken.map_err(refused_mark)
+    }
+}
+
+/// Why nobody knows whether something was used before.
+fn refused_mark(error: ChangeError) -> IssueError {
+    match error {
+        ChangeError::Full(_) => refused_early(&SignOnFault::TooManyLogIns),
+        other => refused_change(other),
+    }
+}
+
+/// The refusal of a sign-on whose log-in record was opened. The sign-on is over, so its cookie is removed: the browser would bring it
+/// along for ten minutes.
+fn ending_log_in(refusal: IssueError, cookie: Option<String>) -> IssueError {
+    IssueError {
+        ended_log_in: cookie,
+        ..refusal
     }
 }
 
@@ -141,7 +167,7 @@ const fn denial_of(fault: &SignOnFault) -> Denial {
     match (fault, fault.side()) {
         (SignOnFault::Saml(SamlFault::VerifierBusy), _) => Denial::Overloaded,
         (SignOnFault::NoRole, _) => Denial::NoRole,
-        (SignOnFault::Busy, _) => Denial::Overloaded,
+        (SignOnFault::Busy | SignOnFault::TooManyLogIns, _) => Denial::Overloaded,
         (SignOnFault::NoRandomness, _) => Denial::Internal,
         (_, FaultSide::Browser) => Denial::SignOnInvalid,
         (_, FaultSide::Unavailable) => Denial::ProviderFailed,

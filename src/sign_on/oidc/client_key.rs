@@ -40,18 +40,6 @@ impl fmt::Debug for ClientKey {
 }
 
 impl ClientKey {
-    /// Reads a PKCS#8 key in PEM.
-    ///
-    /// # Errors
-    /// [`SignOnFault::ClientKey`].
-    #[cfg(any(test, feature = "internals"))]
-    pub fn from_pem(pem: &str) -> Result<Self, SignOnFault> {
-        use rustls_pki_types::pem::PemObject as _;
-
-        let der = rustls_pki_types::PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| SignOnFault::ClientKey)?;
-        Self::from_der(der.secret_pkcs8_der())
-    }
-
     /// Reads a PKCS#8 key in DER.
     ///
     /// # Errors

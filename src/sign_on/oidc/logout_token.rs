@@ -8,10 +8,6 @@ use crate::sign_on::fault::SignOnFault;
 
 use super::signed::{MAX_AGE, SKEW, check_common, is_name, verify};
 
-/// Longest request of a provider: a token of 32 KiB, and room for its encoding.
-#[cfg(any(test, feature = "internals"))]
-pub const MAX_LOG_OUT_LEN: usize = 40 * 1024;
-
 /// The event of the token (section 2.4).
 const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 
@@ -26,17 +22,6 @@ pub struct LogoutToken {
     pub session_id: Option<String>,
     /// Until when the `jti` must be remembered: later, the token is too old.
     pub until: UnixMillis,
-}
-
-/// The logout token in the body of a provider's request.
-///
-/// # Errors
-/// [`SignOnFault::LogOutForm`].
-#[cfg(any(test, feature = "internals"))]
-pub fn logout_token_of(body: &[u8]) -> Result<String, SignOnFault> {
-    let pairs = super::form::FormPairs::parse(body, MAX_LOG_OUT_LEN).map_err(|_| SignOnFault::LogOutForm)?;
-    let token = pairs.one("logout_token").map_err(|_| SignOnFault::LogOutForm)?;
-    token.map(str::to_owned).ok_or(SignOnFault::LogOutForm)
 }
 
 impl LogoutToken {

@@ -84,12 +84,6 @@ impl LogInValue {
         Self(bytes)
     }
 
-    #[cfg(any(test, feature = "internals"))]
-    #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-
     /// The value as it travels.
     #[must_use]
     pub fn text(&self) -> String {

@@ -8,8 +8,8 @@ use crate::base::ids::{RoleId, TenantId};
 use crate::base::principal::{Extras, Parent, RoleRecord, TenantRecord};
 use crate::decide::{samples, validity};
 use crate::store::{
-    BoxFuture, ChangeError, CredentialChange, CredentialFilter, EventSink, FactStore, LookupReply, NewRecords, ReceiptStore, RoleChange,
-    TenantState,
+    BoxFuture, ChangeError, CredentialChange, CredentialFilter, EventSink, FactStore, LookupReply, MarkRoom, NewRecords, ReceiptStore,
+    RoleChange, TenantState,
 };
 
 /// Remembers uses as a store does, and nothing else.
@@ -83,7 +83,7 @@ impl RecordStore for Uses {
         Box::pin(async { Err(gone().into()) })
     }
 
-    fn take_once(&self, _: Fingerprint, _: UnixMillis) -> BoxFuture<'_, Result<bool, ChangeError>> {
+    fn take_once(&self, _: Fingerprint, _: UnixMillis, _: MarkRoom) -> BoxFuture<'_, Result<bool, ChangeError>> {
         Box::pin(async { Err(gone().into()) })
     }
 

@@ -105,6 +105,19 @@ fn only_settings_take_settings_and_only_providers_their_people_and_these_people_
         assert_eq!(matches!(changed, Ok(ChangeOutcome::Changed(_))), taken, "{}", record.surface);
         assert_eq!(matches!(changed, Err(ChangeError::Conflict(_))), !taken, "{}", record.surface);
     }
+    let name = CredentialChange::SetName("Acme".into());
+    for (record, taken) in [
+        (of("provider", None), true),
+        (of("provider_settings", Some("provider")), false),
+        (of("account", None), false),
+    ] {
+        let changed = change_credential(&record, &name, AT);
+        assert_eq!(matches!(changed, Err(ChangeError::Conflict(_))), !taken, "{}", record.surface);
+        if let Ok(ChangeOutcome::Changed(renamed)) = changed {
+            assert_eq!((renamed.name.as_deref(), renamed.epoch), (Some("Acme"), record.epoch + 1));
+            assert_eq!(change_credential(&renamed, &name, AT).unwrap(), ChangeOutcome::Unchanged);
+        }
+    }
     let mut settings = of("provider_settings", Some("provider"));
     settings.extras_mut().settings = Some("{}".into());
     let same = CredentialChange::SetSettings("{}".into());

@@ -9,7 +9,7 @@ use crate::base::fingerprint::PepperCheck;
 use crate::base::ids::SurfaceName;
 use crate::base::principal::CredentialState;
 use crate::base::scope::{Mode, Scope};
-use crate::store::MARK_GRACE;
+use crate::store::{MARK_GRACE, MarkRoom};
 use fake_disk::{CHANGING, DiskCall, FakeDisk};
 
 mod fake_disk;
@@ -101,7 +101,7 @@ fn marks_whose_time_is_over_are_removed_and_a_clock_that_goes_back_frees_none() 
         let store = EmbeddedStore::open_on(Box::new(disk.clone()), path, &PEPPERS, clock.clone(), pauses).unwrap();
         store.create_tenant(TenantId::parse("acme").unwrap(), NOW).await.unwrap();
         let minute = NOW.plus(Duration::from_secs(60));
-        let take = |name: &'static str| store.take_once(fingerprint(name), minute);
+        let take = |name: &'static str| store.take_once(fingerprint(name), minute, MarkRoom::Unproven);
         assert!(take("mark").await.unwrap());
         clock.advance(Duration::from_secs(60) + MARK_GRACE - Duration::from_millis(1));
         assert!(take("another").await.unwrap());
@@ -116,7 +116,7 @@ fn marks_whose_time_is_over_are_removed_and_a_clock_that_goes_back_frees_none() 
         drop(store);
         let again = open(&disk.after_power_cut());
         assert!(
-            !again.take_once(fingerprint("mark"), minute).await.unwrap(),
+            !again.take_once(fingerprint("mark"), minute, MarkRoom::Unproven).await.unwrap(),
             "a mark that was acknowledged is on the disk"
         );
     });

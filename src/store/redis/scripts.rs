@@ -10,7 +10,7 @@ use crate::base::principal::CredentialRecord;
 use crate::store::peppers::{PepperAdmission, PepperList};
 use crate::store::redis::operations::FindReply;
 use crate::store::redis::topology::{RedisConnection, Replication, RetryRead, StoreFault};
-use crate::store::{MARK_GRACE, MAX_MARK_AGE, MAX_MARKS, MAX_TENANT_ROLES, StoreError, change};
+use crate::store::{MARK_GRACE, MAX_MARK_AGE, MAX_TENANT_ROLES, MarkRoom, StoreError, change};
 
 pub(crate) use catalogue::{
     ADMIT, ANNOUNCE, ChangeCall, ChangeRefusal, ChangeReply, CreateCall, CredentialWrite, EVENTS, EXCHANGE_CHECKPOINTS, MarkReply,
@@ -173,14 +173,20 @@ impl Scripts {
     }
 
     /// Takes a mark that may be taken once.
-    pub(crate) async fn take_once(&self, wire: &RedisConnection, mark: &Fingerprint, until: UnixMillis) -> Result<MarkReply, StoreFault> {
+    pub(crate) async fn take_once(
+        &self,
+        wire: &RedisConnection,
+        mark: &Fingerprint,
+        until: UnixMillis,
+        room: MarkRoom,
+    ) -> Result<MarkReply, StoreFault> {
         let mut call = self.take_once.key(&self.keys.meta);
         call.key(&self.keys.marks)
             .key(&self.keys.mark_ends)
             .arg(&self.peppers)
             .arg(mark.to_hex())
             .arg(until.0)
-            .arg(MAX_MARKS)
+            .arg(room.most())
             .arg(MAX_MARK_AGE.as_millis())
             .arg(MARK_GRACE.as_millis());
         let (taken, word): (String, String) = run(wire, &call).await?;

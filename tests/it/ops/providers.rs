@@ -179,6 +179,14 @@ fn keep_the_contract(bench: &Bench) {
         (&json!(false), &json!(["orders:read"]))
     );
     assert_eq!(sealed(&changed), sealed(&made));
+    let renamed = bench.json(&["providers", "update", id, "--name", "Acme Group"]);
+    assert_eq!(
+        (&renamed["name"], &renamed["settings"]),
+        (&json!("Acme Group"), &changed["settings"])
+    );
+    let listed = bench.json(&["providers", "list", "--tenant", "acme"]);
+    assert_eq!(listed["providers"][0]["name"], "Acme Group");
+    assert_eq!(bench.gateway.run(&["providers", "update", id, "--name", ""]).code, 2, "no name");
     ends_with_it(bench, id);
 }
 

@@ -13,9 +13,8 @@ use durward::sign_on::saml::response::{ProvenAssertion, ResponseRules, Solicitat
 use durward::sign_on::saml::verifier::{JobKeys, LogoutJob, LogoutMessage, ResponseJob, VerifierAnswer, VerifierJob, answer};
 use durward::sign_on::saml::{SamlFault, SamlVerifier};
 use rustls::pki_types::CertificateDer;
-use serde_json::Value;
 
-use super::samples::read;
+use super::samples::RealSample;
 
 /// The difference of clocks that a provider is granted.
 const SKEW: Duration = Duration::from_secs(60);
@@ -29,26 +28,7 @@ const RESPONSES: [&str; 6] = [
     "lemonldap-saml-encrypted",
 ];
 
-/// A sample, and the time by which it is judged.
-struct RealMessage {
-    sample: Value,
-    now: UnixMillis,
-}
-
-impl RealMessage {
-    fn of(name: &str) -> Self {
-        let sample = read(name);
-        let made_at = i64::try_from(sample["made_at"].as_u64().unwrap()).unwrap();
-        Self {
-            sample,
-            now: UnixMillis(made_at * 1000),
-        }
-    }
-
-    fn text(&self, name: &str) -> &str {
-        self.sample[name].as_str().unwrap_or_else(|| panic!("no {name}"))
-    }
-
+impl RealSample {
     fn metadata(&self) -> IdpMetadata {
         let document = self.text("idp_metadata").to_owned();
         match answer(&VerifierJob::Metadata { document }) {
@@ -57,7 +37,7 @@ impl RealMessage {
         }
     }
 
-    fn keys(&self) -> JobKeys {
+    fn job_keys(&self) -> JobKeys {
         let metadata = self.metadata();
         let certificates = metadata
             .certificates
@@ -74,7 +54,7 @@ impl RealMessage {
         let posted = self.sample["message"]["fields"]["SAMLResponse"].as_str().unwrap();
         VerifierJob::Response(ResponseJob {
             message: decode_post(posted).unwrap(),
-            keys: self.keys(),
+            keys: self.job_keys(),
             signed: SignedPart::Either,
             encryption: EncryptionDemand::Optional,
             decryption_key: Some(self.text("sp_key").to_owned()),
@@ -103,7 +83,7 @@ impl RealMessage {
 #[test]
 fn real_responses_prove_who_signed_on() {
     for name in RESPONSES {
-        let message = RealMessage::of(name);
+        let message = RealSample::of(name);
         let proven = message.response().unwrap_or_else(|fault| panic!("{name}: {fault}"));
         let expected = &message.sample["expected"];
         assert_eq!(proven.name_id.value, expected["name_id"].as_str().unwrap(), "{name}");
@@ -124,7 +104,7 @@ fn real_responses_are_read_in_confinement() {
     let verifier = SamlVerifier::new(env!("CARGO_BIN_EXE_durward").into());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for name in RESPONSES {
-        let message = RealMessage::of(name);
+        let message = RealSample::of(name);
         let answered = runtime.block_on(verifier.ask(&message.job()));
         let VerifierAnswer::Response(claims) = answered.unwrap_or_else(|fault| panic!("{name}: {fault}")) else {
             panic!("{name}: something else");
@@ -141,14 +121,14 @@ fn weak_signatures_and_ciphers_are_refused() {
         ("pysaml2-sha1", "saml_signature_algorithm"),
         ("pysaml2-triple-des", "saml_encryption_algorithm"),
     ] {
-        assert_eq!(RealMessage::of(name).response().unwrap_err().label(), label, "{name}");
+        assert_eq!(RealSample::of(name).response().unwrap_err().label(), label, "{name}");
     }
 }
 
 #[test]
 fn real_responses_prove_nothing_to_others_or_later() {
     for name in RESPONSES {
-        let message = RealMessage::of(name);
+        let message = RealSample::of(name);
         let other = message.response_for("https://other.example/metadata", message.now).unwrap_err();
         assert_eq!(other.label(), "saml_wrong_audience", "{name}");
         let later = message.now.plus(Duration::from_secs(73 * 3600));
@@ -160,7 +140,7 @@ fn real_responses_prove_nothing_to_others_or_later() {
 #[test]
 fn real_metadata_say_where_to_sign_on_and_by_which_keys() {
     for name in RESPONSES {
-        let message = RealMessage::of(name);
+        let message = RealSample::of(name);
         let metadata = message.metadata();
         metadata.judge(message.now).unwrap_or_else(|fault| panic!("{name}: {fault}"));
         for binding in [SamlBinding::Redirect, SamlBinding::Post] {
@@ -173,13 +153,13 @@ fn real_metadata_say_where_to_sign_on_and_by_which_keys() {
 
 #[test]
 fn a_real_logout_request_names_the_session() {
-    let message = RealMessage::of("pysaml2-log-out");
+    let message = RealSample::of("pysaml2-log-out");
     let target = message.sample["message"]["target"].as_str().unwrap();
     let (_, query) = target.split_once('?').unwrap();
     let verified = |query: &str| {
         let job = LogoutJob {
             message: LogoutMessage::Redirected(RedirectQuery::parse(query, QueryMessage::Request)?.signed),
-            keys: message.keys(),
+            keys: message.job_keys(),
         };
         match answer(&VerifierJob::LogoutRequest(job)) {
             VerifierAnswer::LogoutRequest(claims) => Ok(*claims),

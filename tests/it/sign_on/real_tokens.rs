@@ -9,7 +9,7 @@ use durward::sign_on::oidc::{IdToken, IdTokenRules, LogInValue, LogoutToken, Pro
 use durward::sign_on::{PersonRules, SignOnFault, SignedOnPerson};
 use serde_json::{Value, json};
 
-use super::samples::read;
+use super::samples::RealSample;
 
 /// Name, person, whether the ID token has groups, and how log-outs are told: by session, by person, or not.
 const TOKENS: [(&str, &str, &str); 4] = [
@@ -19,26 +19,7 @@ const TOKENS: [(&str, &str, &str); 4] = [
     ("lemonldap-openid", "dwho", ""),
 ];
 
-/// A sample, and the time by which it is judged.
-struct RealTokens {
-    sample: Value,
-    now: UnixMillis,
-}
-
-impl RealTokens {
-    fn of(name: &str) -> Self {
-        let sample = read(name);
-        let made_at = i64::try_from(sample["made_at"].as_u64().unwrap()).unwrap();
-        Self {
-            sample,
-            now: UnixMillis(made_at * 1000),
-        }
-    }
-
-    fn text(&self, name: &str) -> &str {
-        self.sample[name].as_str().unwrap_or_else(|| panic!("no {name}"))
-    }
-
+impl RealSample {
     fn issuer(&self) -> &str {
         self.sample["discovery"]["issuer"].as_str().unwrap()
     }
@@ -82,7 +63,7 @@ fn nonce(sample: &Value) -> LogInValue {
 #[test]
 fn real_providers_say_where_everything_is() {
     for (name, ..) in TOKENS {
-        let tokens = RealTokens::of(name);
+        let tokens = RealSample::of(name);
         let discovery = tokens.sample["discovery"].to_string();
         let metadata = ProviderMetadata::parse(discovery.as_bytes(), tokens.issuer(), FetchSchemes::Https);
         let metadata = metadata.unwrap_or_else(|fault| panic!("{name}: {fault}"));
@@ -106,7 +87,7 @@ fn real_providers_say_where_everything_is() {
 #[test]
 fn real_id_tokens_prove_who_signed_on() {
     for (name, subject, log_out) in TOKENS {
-        let tokens = RealTokens::of(name);
+        let tokens = RealSample::of(name);
         let person = tokens.person();
         assert_eq!(person.subject, subject, "{name}");
         assert_eq!(person.email.as_deref(), tokens.sample["userinfo"]["email"].as_str(), "{name}");
@@ -118,7 +99,7 @@ fn real_id_tokens_prove_who_signed_on() {
 #[test]
 fn real_id_tokens_prove_nothing_to_others_or_later() {
     for (name, ..) in TOKENS {
-        let tokens = RealTokens::of(name);
+        let tokens = RealSample::of(name);
         let own = nonce(&tokens.sample);
         let client = tokens.text("client_id");
         let label = |result: Result<IdToken, SignOnFault>| result.unwrap_err().label();
@@ -133,7 +114,7 @@ fn real_id_tokens_prove_nothing_to_others_or_later() {
 #[test]
 fn real_logout_tokens_name_a_session_or_a_person() {
     for (name, subject, log_out) in TOKENS {
-        let tokens = RealTokens::of(name);
+        let tokens = RealSample::of(name);
         let Some(token) = tokens.sample["logout_token"].as_str() else {
             assert_eq!(log_out, "", "{name}");
             continue;

@@ -1,5 +1,6 @@
 //! The routes of single sign-on as browsers and a provider meet them.
 
+use durward::store::MarkRoom;
 use serde_json::json;
 
 use super::fake::{Manner, decoded};
@@ -102,17 +103,63 @@ fn b4_a_sign_on_is_finished_once_and_in_the_browser_that_began_it() {
         browser.cookies = before.clone();
     }
     assert_eq!(house.fake.asked("/token"), 0, "the provider was not asked for any of it");
+    assert_eq!(browser.get(&back).status, 303, "and none of it has used the log-in up");
 
     let mut fresh = house.browser();
-    let asked = fresh.start("/sso/acme");
-    let back = fresh.agree(&asked, &json!({}));
+    let back = fresh.begin(&json!({}));
     let record = fresh.cookies.clone();
     assert_eq!(fresh.get(&back).status, 303);
     fresh.cookies.extend(record);
     let again = fresh.get(&back);
     assert_page(&again, 400, "This sign-in cannot go on");
     assert_eq!(house.entry(&again)["cause"], "log_in_used");
-    assert_eq!(house.fake.asked("/token"), 1, "a code is sent once");
+    assert_eq!(house.fake.asked("/token"), 2, "a code is sent once");
+}
+
+#[test]
+fn b30_what_needs_no_provider_uses_no_log_in_up_and_a_refusal_leaves_no_cookie() {
+    let house = House::open();
+    let mut browser = house.browser();
+    let back = browser.begin(&json!({}));
+    let record = browser.cookies.clone();
+    assert_eq!(record.len(), 1);
+    let (path, query) = back.split_once('?').unwrap();
+    let others: Vec<&str> = query.split('&').filter(|pair| !pair.starts_with("code=")).collect();
+    let others = others.join("&");
+    // What can be refused without the provider uses nothing up.
+    let denied = browser.get(&format!("{path}?error=access_denied&{others}"));
+    assert_eq!(house.entry(&denied)["cause"], "provider_refused");
+    assert_eq!(denied.field("cache-control"), Some("no-store"));
+    assert!(browser.cookies.is_empty(), "{:?}", browser.cookies);
+    let stranger = house.browser().get(&back);
+    assert_eq!(
+        stranger.field("set-cookie"),
+        None,
+        "a browser without a log-in has nothing to remove"
+    );
+    browser.cookies = record.clone();
+    let made_up = browser.get(&format!("{path}?code=made-up&{others}"));
+    assert_eq!(house.entry(&made_up)["cause"], "code_refused");
+    assert!(browser.cookies.is_empty(), "{:?}", browser.cookies);
+    browser.cookies = record;
+    assert_eq!(house.entry(&browser.get(&back))["cause"], "log_in_used");
+    assert!(browser.cookies.is_empty(), "{:?}", browser.cookies);
+    assert_eq!(browser.sign_on(&json!({})).status, 303, "the twin");
+}
+
+#[test]
+fn b30_made_up_log_ins_keep_no_provider_from_ending_sessions() {
+    let house = House::pair();
+    let mut browser = signed_on(&house, "sid-1");
+    house.redis.as_ref().unwrap().fill_marks(1, MarkRoom::Unproven.most());
+    let refused = house.browser().sign_on(&json!({}));
+    assert_eq!((refused.status, &house.entry(&refused)["cause"]), (503, &"too_many_log_ins".into()));
+    assert_eq!(browser.me().status, 200, "sessions go on");
+    let token = format!("logout_token={}", house.fake.logout_token("a", &json!({ "sid": "sid-1" })));
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let ended = house.browser().send("POST", "/sso/acme/back-channel", "*/*", form, &token);
+    assert_eq!(ended.status, 200, "{}", text(&ended));
+    until("the end", PATIENCE, || (browser.me().status == 401).then_some(()));
 }
 
 #[test]
@@ -149,13 +196,11 @@ fn what_the_provider_says_wrong_makes_no_session_and_is_told_to_the_administrato
 fn b6_an_answer_of_another_provider_is_not_taken() {
     let house = House::open();
     let mut browser = house.browser();
-    let asked = browser.start("/sso/acme");
-    let back = browser.agree(&asked, &json!({}));
+    let back = browser.begin(&json!({}));
     let (good, _) = back.split_once("&iss=").unwrap();
     let other = browser.get(&format!("{good}&iss=https%3A%2F%2Fother.example"));
     assert_eq!(house.entry(&other)["cause"], "wrong_callback_issuer");
-    let asked = browser.start("/sso/acme");
-    let back = browser.agree(&asked, &json!({}));
+    let back = browser.begin(&json!({}));
     let (good, _) = back.split_once("&iss=").unwrap();
     assert_eq!(house.entry(&browser.get(good))["cause"], "no_callback_issuer");
     assert_eq!(house.fake.asked("/token"), 0);
@@ -279,8 +324,7 @@ fn a_person_without_a_role_is_told_whom_to_ask() {
     assert!(text(&page).contains("the service desk (desk@acme.example)"), "{}", text(&page));
     assert!(text(&page).contains(page.field("x-request-id").unwrap()));
     assert_eq!(house.entry(&page)["denial"], "no_role");
-    let asked = browser.start("/sso/acme");
-    let back = browser.agree(&asked, &json!({ "groups": [] }));
+    let back = browser.begin(&json!({ "groups": [] }));
     let refused = browser.get_json(&back);
     assert_eq!(refused.status, 403);
     assert_eq!(
@@ -326,8 +370,10 @@ fn what_the_provider_ends_is_refused_here_at_once() {
     for body in ["", "logout_token=", "logout_token=a.b.c", "other=1"] {
         assert_eq!(back(body).status, 400, "{body}");
     }
-    assert_eq!(one.me().status, 200);
     let token = format!("logout_token={}", house.fake.logout_token("g", &json!({ "sid": "sid-1" })));
+    assert_eq!(back(&format!("{token}&{token}")).status, 400, "which of two is meant?");
+    assert_eq!(back(&format!("{token}{}", "x".repeat(40 << 10))).status, 413);
+    assert_eq!(one.me().status, 200);
     let answer = back(&token);
     assert_eq!((answer.status, answer.field("cache-control")), (200, Some("no-store")));
     assert!(house.entry(&answer)["done"].as_str().unwrap().contains("sign_on:sgn_"));
@@ -361,8 +407,7 @@ fn a_disabled_provider_ends_its_sessions_and_begins_none() {
 fn what_one_gateway_begins_another_finishes_and_a_third_time_nobody() {
     let house = House::pair();
     let mut browser = house.browser();
-    let asked = browser.start("/sso/acme");
-    let back = browser.agree(&asked, &json!({ "sid": "sid-1" }));
+    let back = browser.begin(&json!({ "sid": "sid-1" }));
     let record = browser.cookies.clone();
     browser.at = 1;
     assert_eq!(browser.get(&back).status, 303);

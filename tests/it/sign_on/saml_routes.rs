@@ -83,11 +83,17 @@ fn text(answer: &Response) -> String {
     String::from_utf8_lossy(&answer.body).into_owned()
 }
 
+/// A provider of the tenant `corp`, and its id.
+fn corp(house: &House, more: &[&str]) -> (SampleProvider, String) {
+    let idp = SampleProvider::new(now());
+    let id = house.create_saml("corp", &idp.certificate(), more);
+    (idp, id)
+}
+
 #[test]
 fn a_person_signs_on_by_saml_once_for_each_response() {
     let house = House::open();
-    let idp = SampleProvider::new(now());
-    house.create_saml("corp", &idp.certificate(), &["--sso-url", SSO]);
+    let (idp, _) = corp(&house, &["--sso-url", SSO]);
     let mut browser = house.browser();
     let begin = |browser: &mut Browser<'_>| {
         let answer = browser.get("/sso/corp?return_to=https%3A%2F%2Fapp.example.com%2Fportal%2Fx");
@@ -117,8 +123,19 @@ fn a_person_signs_on_by_saml_once_for_each_response() {
     let third = begin(&mut browser);
     let unsigned = response(Some(&third), "_assertion-3", "_session-1");
     let unsigned = unsigned.around(&unsigned.assertion());
+    let record = browser.cookies.clone();
     let refused = post(&mut browser, &unsigned, &third.relay_state);
     assert_eq!((refused.status, &house.entry(&refused)["cause"]), (403, &"saml_unsigned".into()));
+    assert_eq!(browser.cookies.len(), 1, "the session stays, and the log-in record is gone");
+    browser.cookies = record;
+    let right = response(Some(&third), "_assertion-4", "_session-4").with_signed_assertion(&idp);
+    let answer = post(&mut browser, &right, &third.relay_state);
+    assert_eq!(
+        answer.status,
+        303,
+        "what the provider did not sign uses nothing up: {}",
+        text(&answer)
+    );
     assert!(text(&refused).contains("You could not be signed in"), "{}", text(&refused));
     let garbage = post(&mut house.browser(), "<x/>", "none");
     assert_eq!(garbage.status, 400);
@@ -127,8 +144,7 @@ fn a_person_signs_on_by_saml_once_for_each_response() {
 #[test]
 fn an_assertion_is_used_once_and_a_provider_begins_sign_ons_only_where_it_may() {
     let house = House::open();
-    let idp = SampleProvider::new(now());
-    let id = house.create_saml("corp", &idp.certificate(), &["--sso-url", SSO]);
+    let (idp, id) = corp(&house, &["--sso-url", SSO]);
     let xml = response(None, "_assertion-1", "_session-1").with_signed_assertion(&idp);
     let mut browser = house.browser();
     assert_eq!(house.entry(&post(&mut browser, &xml, ""))["cause"], "no_log_in");
@@ -145,8 +161,7 @@ fn an_assertion_is_used_once_and_a_provider_begins_sign_ons_only_where_it_may() 
 #[test]
 fn our_metadata_name_where_responses_go_and_our_key() {
     let house = House::open();
-    let idp = SampleProvider::new(now());
-    house.create_saml("corp", &idp.certificate(), &["--sso-post-url", SSO, "--sign-requests"]);
+    corp(&house, &["--sso-post-url", SSO, "--sign-requests"]);
     let metadata = house.browser().get("/saml/corp/metadata");
     assert_eq!(metadata.field("content-type"), Some("application/samlmetadata+xml"));
     let xml = text(&metadata);
@@ -179,9 +194,10 @@ fn our_metadata_name_where_responses_go_and_our_key() {
 #[test]
 fn what_a_saml_provider_ends_is_refused_here_and_the_browser_goes_back_there() {
     let house = House::open();
-    let idp = SampleProvider::new(now());
-    let more = ["--sso-url", SSO, "--slo-url", "https://idp.example/slo", "--idp-initiated"];
-    house.create_saml("corp", &idp.certificate(), &more);
+    let (idp, _) = corp(
+        &house,
+        &["--sso-url", SSO, "--slo-url", "https://idp.example/slo", "--idp-initiated"],
+    );
     let (mut one, mut two) = (house.browser(), house.browser());
     for (browser, number) in [(&mut one, 1), (&mut two, 2)] {
         let response = response(None, &format!("_assertion-{number}"), &format!("_session-{number}"));

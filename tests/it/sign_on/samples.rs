@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use durward::base::clock::UnixMillis;
 use serde_json::Value;
 
 /// Every file, by its name without `.json`.
@@ -36,10 +37,30 @@ pub(super) fn keep(name: &str, sample: &Value) {
     }
 }
 
-/// A sample.
-pub(super) fn read(name: &str) -> Value {
+fn read(name: &str) -> Value {
     let text = std::fs::read(path(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
     serde_json::from_slice(&text).unwrap()
+}
+
+/// A sample, and the time by which it is judged.
+pub(super) struct RealSample {
+    pub(super) sample: Value,
+    pub(super) now: UnixMillis,
+}
+
+impl RealSample {
+    pub(super) fn of(name: &str) -> Self {
+        let sample = read(name);
+        let made_at = i64::try_from(sample["made_at"].as_u64().unwrap()).unwrap();
+        Self {
+            sample,
+            now: UnixMillis(made_at * 1000),
+        }
+    }
+
+    pub(super) fn text(&self, name: &str) -> &str {
+        self.sample[name].as_str().unwrap_or_else(|| panic!("no {name}"))
+    }
 }
 
 #[test]

@@ -147,7 +147,8 @@ pub(super) struct House {
     listener: &'static str,
     /// The surfaces of sessions and of accounts.
     surfaces: [&'static str; 2],
-    _redis: Option<RedisServer>,
+    /// The store, where it is Redis.
+    pub(super) redis: Option<RedisServer>,
 }
 
 impl House {
@@ -200,20 +201,7 @@ impl House {
                 site
             })
             .collect();
-        let gateways: Vec<Gateway> = sites.iter().map(Gateway::start).collect();
-        gateways[0].json(&["tenants", "create", "acme"]);
-        let mut house = Self {
-            fake,
-            sites,
-            gateways,
-            provider: String::new(),
-            upstream,
-            listener: "plain",
-            surfaces: ["web", "people"],
-            _redis: redis,
-        };
-        house.provider = house.create_provider("Acme", &["--domain", "acme.example", "--provision"]);
-        house
+        Self::built(fake, sites, upstream, redis, ("plain", ["web", "people"]))
     }
 
     /// The shipped example, with a provider of its tenant.
@@ -225,17 +213,29 @@ impl House {
         std::fs::write(&ca, &fake.certificate).unwrap();
         let of_test = format!("[sign_on]\nca = {ca:?}\ninsecure_private_address = true\n");
         let sites = vec![site("geldstuck", upstream.address, &[("[sign_on]\n", &of_test)])];
+        Self::built(fake, sites, upstream, None, ("public", ["session", "account"]))
+    }
+
+    /// Starts the gateways, and makes the tenant and its provider. `names`: of the listener, and of the surfaces of sessions and accounts.
+    fn built(
+        fake: FakeProvider,
+        sites: Vec<Site>,
+        upstream: Upstream,
+        redis: Option<RedisServer>,
+        names: (&'static str, [&'static str; 2]),
+    ) -> Self {
         let gateways: Vec<Gateway> = sites.iter().map(Gateway::start).collect();
         gateways[0].json(&["tenants", "create", "acme"]);
+        let (listener, surfaces) = names;
         let mut house = Self {
             fake,
             sites,
             gateways,
             provider: String::new(),
             upstream,
-            listener: "public",
-            surfaces: ["session", "account"],
-            _redis: None,
+            listener,
+            surfaces,
+            redis,
         };
         house.provider = house.create_provider("Acme", &["--domain", "acme.example", "--provision"]);
         house
@@ -400,10 +400,15 @@ impl Browser<'_> {
         )
     }
 
+    /// A sign-on up to where the provider sends the browser back: that address.
+    pub(super) fn begin(&mut self, claims: &Value) -> String {
+        let asked = self.start("/sso/acme");
+        self.agree(&asked, claims)
+    }
+
     /// A whole sign-on with these claims.
     pub(super) fn sign_on(&mut self, claims: &Value) -> Response {
-        let asked = self.start("/sso/acme");
-        let back = self.agree(&asked, claims);
+        let back = self.begin(claims);
         self.get(&back)
     }
 

@@ -10,7 +10,7 @@ use durward::base::ids::{CredentialId, RoleId, TenantId};
 use durward::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
 use durward::store::{
     BoxFuture, ChangeError, CredentialChange, CredentialFilter, CredentialPage, CredentialStore, EventSink, FactStore, LookupQuery,
-    LookupReply, NewRecords, ReceiptStore, RecordStore, RefreshReply, RoleChange, StoreError, StoreStatus, TenantState,
+    LookupReply, MarkRoom, NewRecords, ReceiptStore, RecordStore, RefreshReply, RoleChange, StoreError, StoreStatus, TenantState,
 };
 use futures_util::future::join_all;
 use tokio::sync::watch;
@@ -209,8 +209,8 @@ impl RecordStore for Wrapper {
         self.inner.touch(used)
     }
 
-    fn take_once(&self, mark: Fingerprint, until: UnixMillis) -> BoxFuture<'_, Result<bool, ChangeError>> {
-        self.inner.take_once(mark, until)
+    fn take_once(&self, mark: Fingerprint, until: UnixMillis, room: MarkRoom) -> BoxFuture<'_, Result<bool, ChangeError>> {
+        self.inner.take_once(mark, until, room)
     }
 
     fn create_role(&self, role: RoleRecord) -> BoxFuture<'_, Result<RoleRecord, ChangeError>> {

@@ -72,7 +72,18 @@ impl RedisServer {
         self.try_command(words).unwrap()
     }
 
-    /// Likewise, of a server that may cut the connection.
+    /// Fills the room for marks of what was used once, from this many up to that many. In steps, so that the server answers others meanwhile.
+    pub(crate) fn fill_marks(&self, from: u64, to: u64) {
+        let text = "for i = tonumber(ARGV[1]) + 1, tonumber(ARGV[2]) do redis.call('HSET', KEYS[1], i, '1') \
+                    redis.call('ZADD', KEYS[2], 0, '999999999999999:' .. i) end return redis.call('HSET', KEYS[3], 'marks', ARGV[2])";
+        let step = 5_000;
+        for begin in (from..to).step_by(step) {
+            let (begin, end) = (begin.to_string(), (begin + step as u64).min(to).to_string());
+            self.command::<u64>(&["EVAL", text, "3", "{durward}:o", "{durward}:oe", "{durward}:meta", &begin, &end]);
+        }
+    }
+
+    /// As [`command`](Self::command), of a server that may cut the connection.
     pub(crate) fn try_command<T: redis::FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
         let mut connection = redis::Client::open(self.url())?.get_connection()?;
         let mut command = redis::cmd(words[0]);

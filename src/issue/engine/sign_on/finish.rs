@@ -9,18 +9,34 @@ use crate::sign_on::log_in_record::LogInProtocol;
 use crate::sign_on::oidc::Callback;
 use crate::sign_on::oidc_providers::{FinishedLogIn, OidcLogIn};
 use crate::snapshot::sign_on_route::{FinishStep, SignOnRoute};
+use crate::store::MarkRoom;
 
 use super::provider::FoundProvider;
 use super::session::ProvenPerson;
-use super::{OpenedLogIn, access, path_tenant, refused, refused_by, refused_early};
+use super::{OpenedLogIn, access, ending_log_in, path_tenant, refused, refused_by, refused_early};
 
 impl Engine {
-    /// Takes the code of an OIDC provider. The code is sent to the provider once: its log-in record is used up before.
+    /// Takes the code of an OIDC provider.
     pub(super) async fn finish_oidc(&self, call: &ServedCall, route: &SignOnRoute, step: &FinishStep) -> Result<Issued, IssueError> {
         let query = call.query.as_deref().unwrap_or_default();
         let callback = Callback::parse(query.as_bytes()).map_err(|fault| refused_early(&fault))?;
+        let opened = self.open_log_in(call, callback.state())?;
+        let cookie = Some(opened.cookie.clone());
+        let finished = self.exchange_code(call, route, step, callback, opened).await;
+        finished.map_err(|refusal| ending_log_in(refusal, cookie))
+    }
+
+    /// The code is sent to the provider once: its log-in record is used up before. What can be refused without either is refused
+    /// before both.
+    async fn exchange_code(
+        &self,
+        call: &ServedCall,
+        route: &SignOnRoute,
+        step: &FinishStep,
+        callback: Callback,
+        opened: OpenedLogIn,
+    ) -> Result<Issued, IssueError> {
         let begun_at = self.time().await?;
-        let opened = self.take_log_in(call, callback.state()).await?;
         let provider = self.provider_of(call, step, &opened).await?;
         let (LogInProtocol::Oidc(values), Some(oidc)) = (&opened.record.protocol, provider.settings.oidc()) else {
             return Err(refused(&SignOnFault::WrongProtocol, &provider));
@@ -34,7 +50,9 @@ impl Engine {
             access: &access(&route.settings),
         };
         let rules = person_rules(&provider.settings);
-        let FinishedLogIn { person, refresh } = self.oidc.finish(log_in, callback, &rules).await.map_err(fault)?;
+        let accepted = self.oidc.accept(log_in, callback).await.map_err(fault)?;
+        self.use_log_in_up(&opened.record, MarkRoom::Unproven).await?;
+        let FinishedLogIn { person, refresh } = self.oidc.finish(log_in, accepted, &rules).await.map_err(fault)?;
         if client.refresh_tokens && refresh.is_none() {
             self.warn_of_renewal(&call.request_id, &provider.record().id, &SignOnFault::NoRefreshToken);
         }

@@ -10,16 +10,17 @@ use crate::issue::call::{IssueError, Issued, ServedCall};
 use crate::issue::engine::{Engine, done, unavailable};
 use crate::sign_on::client::person_rules;
 use crate::sign_on::fault::SignOnFault;
-use crate::sign_on::log_in_record::{LogInProtocol, cookie_name};
+use crate::sign_on::log_in_record::{LogInProtocol, LogInRecord, cookie_name};
 use crate::sign_on::provider::SamlSettings;
 use crate::sign_on::saml::SamlFault;
 use crate::sign_on::saml::client::{LogoutArrival, NAME_ID_CLAIM, SamlArrival, SamlClient, SamlDeparture};
 use crate::sign_on::saml::request::MessageId;
 use crate::snapshot::sign_on_route::{FinishStep, RouteUrl, SamlUrls, SignOnRoute};
+use crate::store::MarkRoom;
 
 use super::provider::FoundProvider;
 use super::session::ProvenPerson;
-use super::{because, browser, path_tenant, refused, refused_by, refused_early};
+use super::{OpenedLogIn, because, browser, ending_log_in, path_tenant, refused, refused_by, refused_early};
 
 /// Most providers of a tenant that are looked at for the one whose message it is. Each costs a process.
 const MAX_CANDIDATES: usize = 8;
@@ -31,13 +32,12 @@ pub(super) enum Departure {
     Post(PageForm),
 }
 
-/// What the browser has brought besides the response.
-struct Brought {
+/// What a response belongs to.
+struct Expected {
     provider: FoundProvider,
-    /// The request that the response must answer; `None`: the provider began the sign-on.
+    /// The request that it must answer; `None`: the provider began the sign-on.
     request_id: Option<String>,
     return_to: String,
-    cookie: Option<String>,
 }
 
 impl Engine {
@@ -86,9 +86,31 @@ impl Engine {
         }
         let response = call.body.text("SAMLResponse");
         let response = response.ok_or_else(|| refused_early(&SignOnFault::NoSamlResponse))?;
+        let opened = self.open_relay_state(call)?;
+        let cookie = opened.as_ref().map(|opened| opened.cookie.clone());
+        let expected = match &opened {
+            Some(opened) => self.expected_by(&opened.record, &tenant).await,
+            None => self.expected_of_any(call, route, &tenant).await,
+        };
+        let finished = match expected {
+            Ok(expected) => self.take_response(call, step, response, expected, opened).await,
+            Err(refusal) => Err(refusal),
+        };
+        finished.map_err(|refusal| ending_log_in(refusal, cookie))
+    }
+
+    /// Takes a response. Its log-in record and its assertion are used up once the provider's signature is proven, so that nobody else
+    /// can use up the room for what is used once.
+    async fn take_response(
+        &self,
+        call: &ServedCall,
+        step: &FinishStep,
+        response: &str,
+        expected: Expected,
+        opened: Option<OpenedLogIn>,
+    ) -> Result<Issued, IssueError> {
         let begun_at = self.time().await?;
-        let brought = self.brought(call, route, &tenant).await?;
-        let provider = brought.provider;
+        let provider = expected.provider;
         let id = provider.record().id.clone();
         let fault = |fault: SignOnFault| refused_by(&fault, &id);
         let saml = provider.settings.saml().ok_or_else(|| fault(SignOnFault::WrongProtocol))?;
@@ -97,13 +119,16 @@ impl Engine {
             .map_err(fault)?;
         let arrival = SamlArrival {
             response,
-            request_id: brought.request_id.as_deref(),
+            request_id: expected.request_id.as_deref(),
         };
         let rules = person_rules(&provider.settings);
         let proven = client
             .finish(&self.saml, arrival, &rules, self.clock.now().wall)
             .await
             .map_err(fault)?;
+        if let Some(opened) = &opened {
+            self.use_log_in_up(&opened.record, MarkRoom::Proven).await?;
+        }
         let used = [id.as_str(), "\0", &proven.assertion_id].concat();
         if !self.take_once("assertion", used.as_bytes(), proven.used_until).await? {
             return Err(fault(SignOnFault::Saml(SamlFault::Replayed)));
@@ -113,38 +138,43 @@ impl Engine {
             person: proven.person,
             provider,
             begun_at,
-            return_to: brought.return_to,
-            cookie: brought.cookie,
+            return_to: expected.return_to,
+            cookie: opened.map(|opened| opened.cookie),
         };
         self.sign_person_on(call, step, &proven).await
     }
 
-    /// The log-in record under the relay state, or the one provider of the tenant that may begin a sign-on.
-    async fn brought(&self, call: &ServedCall, route: &SignOnRoute, tenant: &TenantId) -> Result<Brought, IssueError> {
-        let relay = call.body.text("RelayState");
+    /// The log-in record under the relay state; `None` if this browser has none there.
+    fn open_relay_state(&self, call: &ServedCall) -> Result<Option<OpenedLogIn>, IssueError> {
         let kept = &browser(call)?.log_in_records;
         let is_begun_here = |state: &&str| cookie_name(state).is_some_and(|name| kept.iter().any(|(own, _)| *own == name));
-        if let Some(state) = relay.filter(is_begun_here) {
-            let opened = self.take_log_in(call, state).await?;
-            let record = opened.record;
-            let fault = |fault: SignOnFault| refused_by(&fault, &record.provider);
-            if record.tenant != *tenant {
-                return Err(fault(SignOnFault::WrongTenant));
-            }
-            let LogInProtocol::Saml { request_id } = &record.protocol else {
-                return Err(fault(SignOnFault::WrongProtocol));
-            };
-            let provider = self.find_provider(&record.provider, self.clock.now().wall).await?;
-            if provider.tenant().id != *tenant {
-                return Err(Denial::CorruptRecord.into());
-            }
-            return Ok(Brought {
-                provider,
-                request_id: Some(request_id.clone()),
-                return_to: record.return_to.clone(),
-                cookie: Some(opened.cookie),
-            });
+        let state = call.body.text("RelayState").filter(is_begun_here);
+        state.map(|state| self.open_log_in(call, state)).transpose()
+    }
+
+    /// What the sign-on of this record expects.
+    async fn expected_by(&self, record: &LogInRecord, tenant: &TenantId) -> Result<Expected, IssueError> {
+        let fault = |fault: SignOnFault| refused_by(&fault, &record.provider);
+        if record.tenant != *tenant {
+            return Err(fault(SignOnFault::WrongTenant));
         }
+        let LogInProtocol::Saml { request_id } = &record.protocol else {
+            return Err(fault(SignOnFault::WrongProtocol));
+        };
+        let provider = self.find_provider(&record.provider, self.clock.now().wall).await?;
+        if provider.tenant().id != *tenant {
+            return Err(Denial::CorruptRecord.into());
+        }
+        Ok(Expected {
+            provider,
+            request_id: Some(request_id.clone()),
+            return_to: record.return_to.clone(),
+        })
+    }
+
+    /// A sign-on by the one provider of the tenant that may begin one.
+    async fn expected_of_any(&self, call: &ServedCall, route: &SignOnRoute, tenant: &TenantId) -> Result<Expected, IssueError> {
+        let relay = call.body.text("RelayState");
         let rules = &route.settings.return_to;
         let return_to = relay
             .filter(|address| rules.admit(address))
@@ -154,11 +184,10 @@ impl Engine {
         match (may_begin.pop(), may_begin.is_empty()) {
             (None, _) => Err(refused_early(&SignOnFault::NoLogIn)),
             (Some(_), false) => Err(refused_early(&SignOnFault::SeveralMayBegin)),
-            (Some(provider), true) => Ok(Brought {
+            (Some(provider), true) => Ok(Expected {
                 provider,
                 request_id: None,
                 return_to,
-                cookie: None,
             }),
         }
     }

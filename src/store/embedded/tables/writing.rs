@@ -11,7 +11,7 @@ use crate::store::peppers::{PepperList, move_event, moved};
 use crate::store::rests_on::{RestsOn, check_epoch};
 use crate::store::sweep::natural_end;
 use crate::store::{
-    ChangeError, CredentialChange, Event, EventSubject, MARK_GRACE, MAX_FORGOTTEN, MAX_MARK_AGE, MAX_MARKS, MAX_TENANT_ROLES, MAX_TOUCHED,
+    ChangeError, CredentialChange, Event, EventSubject, MARK_GRACE, MAX_FORGOTTEN, MAX_MARK_AGE, MAX_TENANT_ROLES, MAX_TOUCHED, MarkRoom,
     NewRecords, RecordLimits, RoleChange, StoreError, TenantState, codec,
 };
 
@@ -303,7 +303,12 @@ impl<'t> WriteTables<'t> {
     }
 
     /// Takes a mark; answers whether nobody had it. Removes some marks whose time is over.
-    pub(in crate::store::embedded) fn take_once(&mut self, mark: &Fingerprint, until: UnixMillis) -> Result<bool, ChangeError> {
+    pub(in crate::store::embedded) fn take_once(
+        &mut self,
+        mark: &Fingerprint,
+        until: UnixMillis,
+        room: MarkRoom,
+    ) -> Result<bool, ChangeError> {
         let mut marks = self.transaction.open_table(MARKS).map_err(|e| failed(e.into()))?;
         if marks.get(mark.as_bytes()).map_err(|e| failed(e.into()))?.is_some() {
             return Ok(false);
@@ -321,8 +326,8 @@ impl<'t> WriteTables<'t> {
             over.push((end, *old));
         }
         let kept = marks.len().map_err(|e| failed(e.into()))?.saturating_sub(over.len() as u64);
-        if kept >= MAX_MARKS {
-            return Err(change::too_many_marks());
+        if kept >= room.most() {
+            return Err(change::too_many_marks(room));
         }
         self.writes += 1;
         for (end, old) in &over {

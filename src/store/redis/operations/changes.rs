@@ -17,7 +17,8 @@ use crate::store::redis::stream::{Ending, RecordRef};
 use crate::store::redis::topology::{LiveLink, WaitReplicas};
 use crate::store::sweep::natural_end;
 use crate::store::{
-    ChangeError, CredentialChange, EventSubject, MAX_FORGOTTEN, MAX_TENANT_ROLES, NewRecords, RoleChange, StoreError, TenantState, codec,
+    ChangeError, CredentialChange, EventSubject, MAX_FORGOTTEN, MAX_TENANT_ROLES, MarkRoom, NewRecords, RoleChange, StoreError,
+    TenantState, codec,
 };
 
 use super::{PAGE, StoreCall, TRIES, contended, encode_event, lookups::credential_of, nothing_written};
@@ -252,13 +253,13 @@ impl StoreCall {
 impl StoreCall {
     /// Takes a mark. Whoever is the first can rely on it as on an acknowledged change: the replicas have the mark, and the server
     /// that has taken it still is the primary. Of any failure in between it is not known who has the mark, so nobody uses it.
-    pub(crate) async fn take_once(&self, mark: &Fingerprint, until: UnixMillis) -> Result<bool, ChangeError> {
+    pub(crate) async fn take_once(&self, mark: &Fingerprint, until: UnixMillis, room: MarkRoom) -> Result<bool, ChangeError> {
         let live = self.changer().map_err(nothing_written)?;
-        let taken = self.shared.scripts.take_once(&live.wire, mark, until).await;
+        let taken = self.shared.scripts.take_once(&live.wire, mark, until, room).await;
         match self.settle_change(&live, taken)? {
             MarkReply::First => self.wait_until_kept(&live).await.map(|()| true),
             MarkReply::Taken => Ok(false),
-            MarkReply::Full => Err(change::too_many_marks()),
+            MarkReply::Full => Err(change::too_many_marks(room)),
         }
     }
 

@@ -121,6 +121,15 @@ impl House {
         assert!(!self.browser.location().starts_with(&self.url("")), "{}", self.browser.text());
     }
 
+    /// The browser signs on as this person and is at the service afterwards: the person there, and a session that every gateway takes.
+    fn sign_on(&self, name: &str) -> (String, String) {
+        self.begin();
+        self.browser.submit(&[("login", name), ("password", "anything")]);
+        let (person, session) = (self.person(), self.session());
+        self.assert_in_force(&session);
+        (person, session)
+    }
+
     /// What the service behind was told about the person who signed on. The browser must be there.
     fn person(&self) -> String {
         let page = self.url("/v1/me");

@@ -33,11 +33,7 @@ fn oidc_provider(house: &House, settings: &Value, options: &[&str]) -> OidcProvi
 fn who_signs_on_at_oidc_provider_is_logged_out_from_both_sides() {
     let house = House::open();
     let provider = oidc_provider(&house, &json!({}), &[]);
-    house.begin();
-    house.browser.submit(&[("login", "ann"), ("password", "anything")]);
-    let person = house.person();
-    let session = house.session();
-    house.assert_in_force(&session);
+    let (person, session) = house.sign_on("ann");
 
     // From here: the session ends, and the provider is asked to end its own.
     house.log_out();
@@ -52,11 +48,8 @@ fn who_signs_on_at_oidc_provider_is_logged_out_from_both_sides() {
     });
 
     // From there: the other gateway is told, and both refuse.
-    house.begin();
-    house.browser.submit(&[("login", "ann"), ("password", "anything")]);
-    assert_eq!(house.person(), person, "the same person");
-    let session = house.session();
-    house.assert_in_force(&session);
+    let (again, session) = house.sign_on("ann");
+    assert_eq!(again, person, "the same person");
     house.lead_to(1);
     house.browser.go(&confirmation);
     house.browser.submit(&[]);
@@ -119,9 +112,7 @@ fn roles_follow_oidc_provider_at_each_renewal_and_the_session_ends_with_that_the
 fn who_leaves_oidc_provider_while_a_second_browser_stays_takes_nobody_along() {
     let house = House::open();
     let provider = oidc_provider(&house, &json!({}), &[]);
-    house.begin();
-    house.browser.submit(&[("login", "ann"), ("password", "anything")]);
-    let first = (house.person(), house.session());
+    let first = house.sign_on("ann");
     let other = crate::support::webdriver::Browser::start();
     other.go(&house.url("/sso/acme"));
     other.submit(&[("login", "ann"), ("password", "anything")]);

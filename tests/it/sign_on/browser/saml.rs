@@ -47,11 +47,7 @@ fn who_signs_on_at_pysaml2_is_logged_out_from_there_on_both_gateways() {
     let metadata = read(provider.front(), authority().certificate_der(), provider.host(), "/metadata");
     house.create_saml_provider(&metadata, &[]);
     provider.set_service_provider(&house.our_metadata());
-    house.begin();
-    house.browser.submit(&[("login", "ann"), ("password", "anything")]);
-    let person = house.person();
-    let session = house.session();
-    house.assert_in_force(&session);
+    let (person, session) = house.sign_on("ann");
 
     house.log_out();
     until("the way back", PATIENCE, || {
@@ -59,13 +55,10 @@ fn who_signs_on_at_pysaml2_is_logged_out_from_there_on_both_gateways() {
     });
     house.assert_ends(&session);
     house.lead_to(1);
-    house.begin();
-    house.browser.submit(&[("login", "ann"), ("password", "anything")]);
-    assert_eq!(house.person(), person, "the same person");
+    let (again, session) = house.sign_on("ann");
+    assert_eq!(again, person, "the same person");
 
     // From there: both gateways refuse, and the provider is told that it has worked.
-    let session = house.session();
-    house.assert_in_force(&session);
     house.browser.go(&(provider.base() + "/log-out?binding=post"));
     house.assert_ends(&session);
     let page = provider.base() + "/slo";

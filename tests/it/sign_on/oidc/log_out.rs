@@ -2,8 +2,7 @@
 
 use durward::base::clock::UnixMillis;
 use durward::decide::external::KeySet;
-use durward::sign_on::oidc::logout_token::{MAX_LOG_OUT_LEN, logout_token_of};
-use durward::sign_on::oidc::{LogInValue, LogoutToken, log_out_url};
+use durward::sign_on::oidc::{LogoutToken, log_out_url};
 use serde_json::json;
 
 use super::flow::{ISSUER, NOW, label, merge};
@@ -94,34 +93,14 @@ fn b16_a_logout_token_that_is_wrong_ends_nothing() {
 }
 
 #[test]
-fn a_providers_request_has_one_logout_token() {
-    assert_eq!(logout_token_of(b"logout_token=a.b.c&x=1"), Ok("a.b.c".to_owned()));
-    let long = format!("logout_token={}", "x".repeat(MAX_LOG_OUT_LEN));
-    for bad in [
-        "",
-        "logout_token=",
-        "logout_token=a&logout_token=b",
-        "logouttoken=a",
-        "{\"logout_token\":\"a\"}",
-        &long,
-    ] {
-        assert!(logout_token_of(bad.as_bytes()).is_err(), "{bad:.40}");
-    }
-}
-
-#[test]
 fn the_browser_is_sent_to_the_providers_end_of_session_without_a_token() {
     let provider = Provider::new(ISSUER);
     let mut json = provider.metadata_json();
     let metadata = Provider::read(&json, ISSUER).unwrap();
-    let state = LogInValue::from_bytes([7; 32]);
     assert_eq!(
-        log_out_url(&metadata, CLIENT_ID, Some("https://app.example/bye?a=b"), Some(&state)).as_deref(),
-        Some(
-            "https://idp.example/tenant/logout?client_id=durward%3Aacme&post_logout_redirect_uri=https%3A%2F%2Fapp.example%2Fbye%3Fa%3Db\
-             &state=BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc"
-        )
+        log_out_url(&metadata, CLIENT_ID, Some("https://app.example/bye?a=b")).as_deref(),
+        Some("https://idp.example/tenant/logout?client_id=durward%3Aacme&post_logout_redirect_uri=https%3A%2F%2Fapp.example%2Fbye%3Fa%3Db")
     );
     merge(&mut json, r#"{"end_session_endpoint":null}"#);
-    assert_eq!(log_out_url(&Provider::read(&json, ISSUER).unwrap(), CLIENT_ID, None, None), None);
+    assert_eq!(log_out_url(&Provider::read(&json, ISSUER).unwrap(), CLIENT_ID, None), None);
 }

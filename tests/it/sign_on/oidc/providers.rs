@@ -10,7 +10,7 @@ use durward::base::clock::{BootMillis, ManualClock, Now, UnixMillis};
 use durward::decide::external::FetchAddresses;
 use durward::fetch::FetchSchemes;
 use durward::sign_on::oidc::{Callback, LogInValues, OidcClient};
-use durward::sign_on::{FindingLevel, OidcLogIn, OidcProviders, ProviderAccess, SignedOnPerson, probe_oidc};
+use durward::sign_on::{FindingLevel, OidcLogIn, OidcProviders, ProviderAccess, ProviderClient, SignedOnPerson, probe_oidc};
 use serde_json::{Value, json};
 
 use super::flow::{NOW, client, person_rules};
@@ -170,7 +170,10 @@ impl House {
         );
         let callback = format!("code=c&state={}", find(&query, "state").unwrap());
         let callback = Callback::parse(callback.as_bytes()).unwrap();
-        let finished = self.providers.finish(log_in, callback, &person_rules()).await;
+        let finished = match self.providers.accept(log_in, callback).await {
+            Ok(accepted) => self.providers.finish(log_in, accepted, &person_rules()).await,
+            Err(fault) => Err(fault),
+        };
         finished.map(|finished| finished.person).map_err(|fault| fault.to_string())
     }
 
@@ -341,7 +344,7 @@ async fn probe(house: &House) -> Vec<(&'static str, String)> {
         boot: BootMillis(0),
     };
     let findings = probe_oidc(
-        house.providers.client(),
+        &ProviderClient::default(),
         &house.client,
         "https://app.example/cb",
         &house.access,

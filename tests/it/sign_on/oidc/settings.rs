@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey, VerificationAlgorithm};
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use durward::base::clock::UnixMillis;
 use durward::decide::external::KeySet;
 use durward::fetch::FetchSchemes;
@@ -161,12 +161,6 @@ fn the_verifier_is_hashed_as_in_the_example_of_rfc_7636() {
     assert!(verifier.is(&verifier.text()) && !verifier.is("") && !verifier.is(&verifier.challenge()));
 }
 
-/// PEM of a PKCS#8 key.
-fn pem(der: &[u8]) -> String {
-    let base64 = STANDARD.encode(der);
-    format!("-----BEGIN PRIVATE KEY-----\n{base64}\n-----END PRIVATE KEY-----\n")
-}
-
 /// A private key as PKCS#8, and what verifies its signatures.
 struct MadeKey {
     der: Vec<u8>,
@@ -211,7 +205,7 @@ fn a_client_proves_who_it_is_with_a_key_of_each_kind() {
         ),
     ];
     for made in keys {
-        let key = ClientKey::from_pem(&pem(&made.der)).unwrap();
+        let key = ClientKey::from_der(&made.der).unwrap();
         let jwk = key.jwk();
         assert_eq!(jwk["alg"], made.algorithm);
         // Who publishes it, publishes no secret, and our own reader takes it.
@@ -253,8 +247,8 @@ fn a_client_proves_who_it_is_with_a_key_of_each_kind() {
         assert_eq!((&claims["iat"], &claims["exp"]), (&json!(NOW), &json!(NOW + 60)));
     }
     let p384 = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap();
-    for bad in ["", "x", &pem(b"x"), &pem(p384.to_pkcs8v1().unwrap().as_ref())] {
-        assert_eq!(ClientKey::from_pem(bad).err().map(|fault| fault.label()), Some("client_key"));
+    for bad in [&b""[..], b"x", p384.to_pkcs8v1().unwrap().as_ref()] {
+        assert_eq!(ClientKey::from_der(bad).err().map(|fault| fault.label()), Some("client_key"));
     }
 }
 
@@ -263,7 +257,7 @@ fn the_thumbprint_of_a_key_is_that_of_rfc_7638() {
     // RFC 8037, appendix A.3; the key of appendix A.1 as PKCS#8.
     let seed = URL_SAFE_NO_PAD.decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A").unwrap();
     let der = [&[0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20][..], &seed].concat();
-    let jwk = ClientKey::from_pem(&pem(&der)).unwrap().jwk();
+    let jwk = ClientKey::from_der(&der).unwrap().jwk();
     assert_eq!(jwk["x"], "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
     assert_eq!(jwk["kid"], "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
 }
