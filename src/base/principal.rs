@@ -22,6 +22,17 @@ pub use roles::{MAX_ROLES, RoleRecord, Roles};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position(pub u64);
 
+impl Position {
+    /// Bits of the store's own count: 10^12 changes, which is a thousand a second for 34 years. The 24 bits above it count
+    /// generations: a new one begins whenever a process cannot prove that what it reads follows what it has read.
+    pub const COUNT_BITS: u32 = 40;
+
+    #[must_use]
+    pub const fn generation(self) -> u64 {
+        self.0 >> Self::COUNT_BITS
+    }
+}
+
 /// What is known about a credential, and since when. Workers share it. The records never change; [`Reading`] moves on
 /// when the same records are read again. The fields that every request needs come first, as in [`CredentialRecord`].
 #[derive(Debug, Clone)]
@@ -58,6 +69,22 @@ impl Facts {
     #[must_use]
     pub fn position(&self) -> Position {
         Position(self.reading.position.load(Ordering::Acquire))
+    }
+
+    /// The generation in whose chain of events these facts are known to stand, at their very position; `None` if that is not
+    /// known. Then only a read makes them younger: a server that was replaced may have counted changes that were lost.
+    #[must_use]
+    pub fn chained_in(&self) -> Option<u64> {
+        // Before the position: a position that has moved on meanwhile differs.
+        let chained = self.reading.chained.load(Ordering::Acquire).checked_sub(1).map(Position)?;
+        (chained == self.position()).then_some(chained.generation())
+    }
+
+    /// Whether uses of the credential, or of a record above it, move its end. They are no changes, so no event tells of them.
+    #[must_use]
+    pub fn slides(&self) -> bool {
+        let slides = |record: &CredentialRecord| record.idle().is_some();
+        slides(&self.credential) || self.ancestors.iter().any(slides)
     }
 
     /// Makes the processor fetch all parts of these facts that a request needs, at the same time. With many callers
@@ -104,6 +131,8 @@ pub struct Reading {
     /// When the read was sent; never before `sent_at`.
     read_at: AtomicU64,
     position: AtomicU64,
+    /// One more than the greatest position of a read that was proven to stand in the chain of events; zero without one.
+    chained: AtomicU64,
 }
 
 impl Reading {
@@ -121,6 +150,16 @@ impl Reading {
             sent_at: AtomicU64::new(counts_from.0),
             read_at: AtomicU64::new(read_at.0),
             position: AtomicU64::new(position.0),
+            chained: AtomicU64::new(0),
+        }
+    }
+
+    /// The same read, proven to stand in the chain of events at its position.
+    #[must_use]
+    pub fn on_chain(self) -> Self {
+        Self {
+            chained: AtomicU64::new(self.position.load(Ordering::Acquire).saturating_add(1)),
+            ..self
         }
     }
 
@@ -129,6 +168,7 @@ impl Reading {
         self.read_at.fetch_max(later.read_at.load(Ordering::Acquire), Ordering::AcqRel);
         self.sent_at.fetch_max(later.sent_at.load(Ordering::Acquire), Ordering::AcqRel);
         self.position.fetch_max(later.position.load(Ordering::Acquire), Ordering::AcqRel);
+        self.chained.fetch_max(later.chained.load(Ordering::Acquire), Ordering::AcqRel);
     }
 }
 
@@ -138,6 +178,7 @@ impl Clone for Reading {
             sent_at: AtomicU64::new(self.sent_at.load(Ordering::Acquire)),
             read_at: AtomicU64::new(self.read_at.load(Ordering::Acquire)),
             position: AtomicU64::new(self.position.load(Ordering::Acquire)),
+            chained: AtomicU64::new(self.chained.load(Ordering::Acquire)),
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::decide::cors::CorsOf;
 use crate::decide::method::Method;
 use crate::decide::route::{Route, UpstreamIndex};
 use crate::limit::LimitVerdict;
+use crate::store::events::Positions;
 use crate::telemetry::{AccessLine, RouteSlot, StreamEnd, StreamKind};
 use crate::upstream::Cause;
 use crate::upstream::quota::{QuotaHolder, QuotaKey, QuotaSlot};
@@ -356,7 +357,7 @@ impl AccessRecord {
         if let Some(view) = &record.view {
             let mut masked = std::mem::take(&mut record.masked_path);
             let summary = record.state.summary.borrow();
-            let mut line = access_line(&record, &summary, view, bytes_out, completion, at);
+            let mut line = access_line(&record, &summary, view, self.worker.positions(), bytes_out, completion, at);
             line.path = line.path.map(|path| view.entry_rules.mask_path(path, &mut masked));
             self.worker.telemetry.record(&line);
             self.write_entry(&record, &line, &summary, view);
@@ -385,6 +386,7 @@ fn access_line<'a>(
     record: &'a RecordFields,
     summary: &'a RequestSummary,
     view: &'a SnapshotView,
+    positions: &Positions,
     bytes_out: u64,
     completion: Completion,
     at: Instant,
@@ -423,7 +425,7 @@ fn access_line<'a>(
         credential: facts.map(|facts| &facts.credential.id),
         of: facts.filter(|_| record.subject.is_none()),
         done: some(&record.done),
-        facts_age: facts.map(|facts| record.now.boot.since(facts.sent_at())),
+        facts_age: facts.map(|facts| record.now.boot.since(positions.counts_from(facts))),
         denial: record.denial,
         reported: record.reported,
         cause: record.denial.or(record.reported).and(record.cause),

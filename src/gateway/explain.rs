@@ -185,6 +185,7 @@ async fn explain(worker: &Rc<Worker>, listeners: &[ExplainListener], request: &E
     let ages = Ages {
         now: worker.clock.now(),
         max_age: worker.resolver.cached().max_age(),
+        positions: worker.positions(),
     };
     answer::assemble(request, &worker.view(), &head, &response, &trace.take(), ages)
 }

@@ -18,6 +18,7 @@ use crate::limit::Limiter;
 use crate::resolver::Resolver;
 use crate::snapshot::{SharedSnapshot, Snapshot};
 use crate::store::cached::CachedStore;
+use crate::store::events::Positions;
 use crate::telemetry::{LineFormat, RouteSlot, Telemetry, WorkerTelemetry};
 use crate::upstream::quota::{CallerQuota, QuotaShares};
 use crate::upstream::spec::UpstreamSpec;
@@ -113,6 +114,11 @@ pub(super) struct HeadBuffers {
 }
 
 impl Worker {
+    /// The positions of the events that have reached this process.
+    pub(super) fn positions(&self) -> &Positions {
+        self.resolver.cached().positions()
+    }
+
     /// Makes a worker on its own thread.
     #[must_use]
     pub fn new(parts: WorkerParts) -> Rc<Self> {

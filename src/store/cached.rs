@@ -13,7 +13,7 @@ use crate::base::principal::Facts;
 use super::activity::Activity;
 use super::events::{EVENT_SLOTS, Positions};
 use super::{FactStore, LookupQuery, StoreError};
-use entries::FactsCache;
+use entries::{Claim, FactsCache};
 use flights::Flights;
 
 pub use counters::CacheFigures;
@@ -111,16 +111,18 @@ impl CachedStore {
         })
     }
 
-    /// What the cache has of this fingerprint. No I/O and no wait. Starts a refresh, off the request path, when the facts are
-    /// older than half their age limit. A caller that keeps the entry must ask [`is_current`](Self::is_current) before each use.
+    /// What the cache has of this fingerprint. No I/O and no wait. Starts a refresh, off the request path, when the age of the
+    /// facts is more than half its limit. A caller that keeps the entry must ask [`is_current`](Self::is_current) before each use.
     #[must_use]
     pub fn recall(&self, fingerprint: &Fingerprint, now: Now) -> Recalled {
         let recalled = self.flights.cache().recall(fingerprint, now.boot);
         self.flights.counters().count(&recalled);
-        if let Recalled::Present(entry) = &recalled
-            && entry.claim_refresh(now.boot)
-        {
-            self.flights.queue_refresh(entry.refresh_question());
+        if let Recalled::Present(entry) = &recalled {
+            match self.flights.cache().claim(entry, now.boot) {
+                Claim::Nothing => {}
+                Claim::Note => self.flights.in_use.note(*fingerprint, now.boot),
+                Claim::Read => self.flights.queue_refresh(entry.refresh_question()),
+            }
         }
         recalled
     }
@@ -154,10 +156,13 @@ impl CachedStore {
         if !entry.is_of(fingerprint) || entry.is_superseded() || !cache.may_use(entry, now.boot) {
             return false;
         }
-        if entry.claim_refresh(now.boot) {
-            // The cache may have dropped this entry and read another one since: then the other one must be used.
+        let claim = cache.claim(entry, now.boot);
+        if claim != Claim::Nothing {
+            // The cache may have dropped this entry and read another one since: then the other one must be used. Besides, the
+            // cache drops what nobody asks it for.
             match cache.recall(fingerprint, now.boot) {
                 Recalled::Present(other) if other.facts.sent_at() > entry.facts.sent_at() => return false,
+                _ if claim == Claim::Note => self.flights.in_use.note(*fingerprint, now.boot),
                 Recalled::Present(other) => self.flights.queue_refresh(other.refresh_question()),
                 Recalled::Absent | Recalled::Nothing => self.flights.queue_refresh(LookupQuery::full(*fingerprint)),
             }
@@ -221,6 +226,15 @@ impl CachedStore {
     #[must_use]
     pub fn max_age(&self) -> Duration {
         self.flights.cache().max_age()
+    }
+
+    /// How long ago one answer of the store made all facts younger; zero for a store in this process, whose facts are always read.
+    #[must_use]
+    pub fn revalidation_age(&self) -> Duration {
+        let status = self.store().status();
+        let is_remote = status.heard_at > BootMillis::default();
+        let age = self.flights.clock.now().boot.since(status.revalidated_at);
+        if is_remote { age } else { Duration::ZERO }
     }
 
     #[must_use]

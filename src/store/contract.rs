@@ -102,6 +102,7 @@ pub trait FactStore: Send + Sync + 'static {
             reader: events::ReaderState::Live,
             applied: Position::default(),
             heard_at: BootMillis::default(),
+            revalidated_at: BootMillis::default(),
         }
     }
 

@@ -251,6 +251,7 @@ impl FactStore for EmbeddedStore {
             reader: ReaderState::Live,
             applied: self.progress.applied(),
             heard_at: BootMillis::default(),
+            revalidated_at: BootMillis::default(),
         }
     }
 }

@@ -38,6 +38,23 @@ pub struct Positions {
     slots: Box<[AtomicU64]>,
     floor: AtomicU64,
     newest: AtomicU64,
+    /// [`Revalidation`] in one word.
+    revalidated: AtomicU64,
+}
+
+/// The last moment at which the store was known to hold nothing but what had been read and what events have told since; and the
+/// generation of events of which that is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Revalidation {
+    generation: u64,
+    at: BootMillis,
+}
+
+impl Revalidation {
+    /// The moment, if it is said of these facts.
+    pub(super) fn of(self, facts: &Facts) -> Option<BootMillis> {
+        (facts.chained_in() == Some(self.generation)).then_some(self.at)
+    }
 }
 
 /// Where the names that facts depend on stand in the table; computed once for remembered facts.
@@ -74,6 +91,24 @@ impl Positions {
             slots: (0..slots).map(|_| AtomicU64::new(0)).collect(),
             floor: AtomicU64::new(0),
             newest: AtomicU64::new(0),
+            revalidated: AtomicU64::new(0),
+        }
+    }
+
+    /// The time that the age of facts counts from: their read, or a later moment at which the store was known to have nothing
+    /// newer about them. Ask [`is_current`](Self::is_current) afterwards: this moment may rest on events that have come since.
+    #[must_use]
+    pub fn counts_from(&self, facts: &Facts) -> BootMillis {
+        let revalidated = (!facts.slides()).then(|| self.revalidation().of(facts)).flatten();
+        facts.sent_at().max(revalidated.unwrap_or_default())
+    }
+
+    /// Read it before the slots: it rests on events that raised them.
+    pub(super) fn revalidation(&self) -> Revalidation {
+        let word = self.revalidated.load(Ordering::Acquire);
+        Revalidation {
+            generation: word >> Position::COUNT_BITS,
+            at: BootMillis(word & ((1 << Position::COUNT_BITS) - 1)),
         }
     }
 
@@ -158,6 +193,14 @@ impl EventSink for Positions {
         self.floor.fetch_max(position.0, Ordering::AcqRel);
         self.newest.fetch_max(position.0, Ordering::AcqRel);
     }
+
+    fn revalidate(&self, position: Position, at: BootMillis) {
+        // A machine that has been up for 34 years reads its facts one by one.
+        if at.0 >> Position::COUNT_BITS == 0 {
+            let word = (position.generation() << Position::COUNT_BITS) | at.0;
+            self.revalidated.fetch_max(word, Ordering::AcqRel);
+        }
+    }
 }
 
 /// How well events reach a process. Without events, the age limit alone bounds the use of facts.
@@ -199,6 +242,9 @@ pub struct StoreStatus {
     pub applied: Position,
     /// When the store was last heard, on the boot clock; zero before that and for stores in-process.
     pub heard_at: BootMillis,
+    /// The last moment at which one answer made all facts younger ([`EventSink::revalidate`]); zero before that and for stores
+    /// in-process.
+    pub revalidated_at: BootMillis,
 }
 
 /// What a store's event reader is doing, readable at any time.
@@ -207,6 +253,7 @@ pub(super) struct ReaderStatus {
     state: watch::WatchSender<ReaderState>,
     applied: AtomicU64,
     heard_at: AtomicU64,
+    revalidated_at: AtomicU64,
 }
 
 impl ReaderStatus {
@@ -215,6 +262,7 @@ impl ReaderStatus {
             state: watch::channel(ReaderState::Lost).0,
             applied: AtomicU64::new(0),
             heard_at: AtomicU64::new(0),
+            revalidated_at: AtomicU64::new(0),
         }
     }
 
@@ -235,6 +283,15 @@ impl ReaderStatus {
     /// When the store was last heard, on the boot clock.
     pub(super) fn heard_at(&self) -> BootMillis {
         BootMillis(self.heard_at.load(Ordering::Acquire))
+    }
+
+    /// The last moment at which one answer made all facts younger, on the boot clock.
+    pub(super) fn revalidated_at(&self) -> BootMillis {
+        BootMillis(self.revalidated_at.load(Ordering::Acquire))
+    }
+
+    pub(super) fn set_revalidated(&self, at: BootMillis) {
+        self.revalidated_at.store(at.0, Ordering::Release);
     }
 
     pub(super) fn set_state(&self, state: ReaderState) {

@@ -16,6 +16,8 @@ pub struct LookupReply {
     /// When the server that answered was last named the primary, by sentinels or a cluster. The age of the answer counts from then
     /// if the question was sent later. `None`: the age counts from the question.
     pub primary_at: Option<BootMillis>,
+    /// Whether the server is proven to have, up to this position, the very history that this process follows.
+    pub on_chain: bool,
 }
 
 /// The question of a look-up.

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::clock::UnixMillis;
+use crate::base::clock::{BootMillis, UnixMillis};
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{CredentialId, RoleId, TenantId};
 use crate::base::principal::{CredentialRecord, PasswordHash, Position};
@@ -232,6 +232,13 @@ pub trait EventSink: Send + Sync + 'static {
 
     /// Events may have been missed: nothing that was read before `position` may be used.
     fn forget_before(&self, position: Position);
+
+    /// At this moment the store stood at this position, and every event up to it has been applied: whatever was read on the
+    /// chain of events of the position's generation, and is not contradicted by an event, is what a read of that moment would
+    /// have brought. Not called by stores that answer each read with their position.
+    fn revalidate(&self, position: Position, at: BootMillis) {
+        let _ = (position, at);
+    }
 }
 
 /// The message for an operator who starts a gateway with another pepper than that of its store.

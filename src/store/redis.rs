@@ -318,6 +318,7 @@ impl FactStore for RedisStore {
             reader: status.state(),
             applied: status.applied(),
             heard_at: status.heard_at(),
+            revalidated_at: status.revalidated_at(),
         }
     }
 }

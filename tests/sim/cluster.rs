@@ -36,6 +36,9 @@ const ANNOUNCE: &[u8] = b"DUPLICATE gateway";
 /// What only the script that looks credentials up says.
 const FIND: &[u8] = b"string.match(index,";
 
+/// What only the script says that tells where the store stands.
+const HEAD: &[u8] = b"local readable";
+
 /// Where a node is reached by itself.
 pub(crate) fn address(node: usize) -> String {
     format!("10.0.0.{}", node + 1)
@@ -102,6 +105,8 @@ pub(crate) enum Output {
     Reply(ConnId, Vec<u8>),
     /// The answer to a look-up, which a fault may exchange for another one.
     Found(Find),
+    /// The server told this gateway where the store stands, and that it may read.
+    Vouched(ConnId),
     /// The connection waits so many milliseconds at most.
     Waits {
         conn: ConnId,
@@ -130,6 +135,7 @@ pub(crate) struct Cluster {
     /// The hashes of the scripts that look credentials up, and that register a gateway.
     find: Option<String>,
     announce: Option<String>,
+    head: Option<String>,
     /// The gateways that may not be registered.
     pub(crate) unlisted: BTreeSet<usize>,
     pub(crate) conns: BTreeMap<ConnId, Conn>,
@@ -157,6 +163,7 @@ impl Cluster {
             lines: 1,
             find: None,
             announce: None,
+            head: None,
             unlisted: BTreeSet::new(),
             conns: BTreeMap::new(),
         }
@@ -258,6 +265,9 @@ impl Cluster {
                 if says(ANNOUNCE) {
                     self.announce = Some(hash.clone());
                 }
+                if says(HEAD) {
+                    self.head = Some(hash.clone());
+                }
                 node.scripts.insert(hash.clone());
                 Reply::bulk(hash)
             }
@@ -289,6 +299,10 @@ impl Cluster {
                         reply: reply.encode(),
                     }));
                     return;
+                }
+                let is_readable = matches!(&reply, Reply::List(words) if matches!(words.last(), Some(Reply::Int(1))));
+                if self.head.as_ref() == Some(&hash) && is_readable {
+                    self.output.push(Output::Vouched(id));
                 }
                 reply
             }

@@ -46,9 +46,9 @@ impl Model {
         if id != caller.id || tenant != TENANTS[owner] {
             return Some(format!("admitted as {id} of {tenant}"));
         }
-        let found = self.found.get(&(gateway, answer.key));
-        if found.is_none_or(|at| at + self.max_age <= answer.decided) {
-            return Some(format!("facts were used beyond their age: last read at {found:?}"));
+        let known = self.known_at(gateway, answer.key);
+        if known.is_none_or(|at| at + self.max_age <= answer.decided) {
+            return Some(format!("facts were used beyond their age: last read or vouched for at {known:?}"));
         }
         if let Some(broken) = caller
             .subjects

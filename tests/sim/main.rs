@@ -27,6 +27,7 @@ mod database;
 mod directed;
 mod directed_marks;
 mod directed_receipts;
+mod directed_revalidation;
 mod failover;
 mod faults;
 mod gateway;

@@ -140,6 +140,7 @@ impl FactStore for Memory {
                 position: Position(1),
                 facts,
                 primary_at: None,
+                on_chain: false,
             })
         })
     }
@@ -155,6 +156,7 @@ impl FactStore for Memory {
             reader: crate::store::events::ReaderState::Live,
             applied: Position(1),
             heard_at: BootMillis(0),
+            revalidated_at: BootMillis(0),
         }
     }
 }

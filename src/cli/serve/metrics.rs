@@ -387,6 +387,13 @@ fn register_receipts(metrics: &Metrics, cached: &Arc<CachedStore>, announcer: &A
         &[],
         move || silent.out_of_contact().as_secs(),
     );
+    let cache = cached.clone();
+    metrics.gauge_fn(
+        "durward_store_revalidation_age_seconds",
+        "Time since one answer of the store last made all facts younger; beyond half of store.max_age facts are read one by one",
+        &[],
+        move || cache.revalidation_age().as_secs(),
+    );
     let receipts = announcer.clone();
     metrics.family_fn(
         MetricKind::Counter,

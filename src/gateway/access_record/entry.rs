@@ -68,7 +68,7 @@ impl AccessRecord {
         let record = self.record.as_deref()?;
         let view = record.view.as_deref()?;
         let summary = record.state.summary.borrow();
-        let line = access_line(record, &summary, view, 0, Completion::Complete, instant());
+        let line = access_line(record, &summary, view, self.worker.positions(), 0, Completion::Complete, instant());
         Some(recorder.push_answered(&request_entry(record, &line, &summary, view)))
     }
 

@@ -20,6 +20,7 @@ use super::trace::{TraceNotes, TracedEnd};
 use super::{Access, ExplainError, ExplainRequest, GatewayResponse, NoBody, ResponseBody, RouteIndex};
 use crate::gateway::access_record::NotedRequest;
 use crate::gateway::worker::SnapshotView;
+use crate::store::events::Positions;
 
 /// What would become of a request, and why. The form of the operator API's answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,15 +152,16 @@ struct Sources<'a> {
     notes: &'a TraceNotes,
     head: &'a RequestHead,
     secrets: &'a GivenSecrets,
-    ages: Ages,
+    ages: Ages<'a>,
 }
 
 /// What the age of facts is measured by.
 #[derive(Clone, Copy)]
-pub(super) struct Ages {
+pub(super) struct Ages<'a> {
     pub(super) now: Now,
     /// The age from which facts may not be used.
     pub(super) max_age: Duration,
+    pub(super) positions: &'a Positions,
 }
 
 /// # Errors
@@ -170,7 +172,7 @@ pub(super) fn assemble(
     head: &RequestHead,
     response: &GatewayResponse<NoBody>,
     notes: &TraceNotes,
-    ages: Ages,
+    ages: Ages<'_>,
 ) -> Result<Explanation, ExplainError> {
     let noted = response.observer.noted().ok_or(ExplainError::Ended)?;
     let snapshot = &view.snapshot;
@@ -334,7 +336,7 @@ fn facts(sources: &Sources<'_>) -> Option<FactsExplained> {
     let facts: &Facts = sources.noted.facts.as_ref()?;
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Some(FactsExplained {
-        age_ms: millis(sources.ages.now.boot.since(facts.sent_at())),
+        age_ms: millis(sources.ages.now.boot.since(sources.ages.positions.counts_from(facts))),
         max_age_ms: millis(sources.ages.max_age),
         from: sources.notes.looked_up.map_or("memory", |_| "store").to_owned(),
     })

@@ -142,14 +142,14 @@ impl Worker {
     }
 
     fn is_too_old(&self, facts: &Facts, now: Now) -> bool {
-        now.boot.since(facts.sent_at()) >= self.resolver.cached().max_age()
+        now.boot.since(self.positions().counts_from(facts)) >= self.resolver.cached().max_age()
     }
 
     /// When the next check is due if nothing happens. That is the earliest of: the configured interval; half the
     /// greatest age of the facts, so that younger facts are there in time, and every second from then on; and the end
     /// of the credential or its token.
     fn next_check(&self, principal: &Principal, facts: &Facts, now: Now) -> BootMillis {
-        let half = facts.sent_at().plus(self.resolver.cached().max_age() / 2);
+        let half = self.positions().counts_from(facts).plus(self.resolver.cached().max_age() / 2);
         let refresh = if half > now.boot { half } else { now.boot.plus(RETRY_INTERVAL) };
         let token = principal.token.as_ref().map(|token| token.expires_at);
         let above = facts.ancestors.iter().map(|record| record.expires_at);

@@ -11,7 +11,7 @@ use moka::sync::Cache;
 
 use crate::base::clock::BootMillis;
 use crate::base::fingerprint::Fingerprint;
-use crate::base::principal::{CredentialRecord, Facts, Position, Reading};
+use crate::base::principal::{Facts, Position, Reading};
 use crate::store::LookupQuery;
 use crate::store::events::{Positions, Slots};
 
@@ -49,13 +49,26 @@ pub struct CacheEntry {
     refresh_at: AtomicU64,
     /// Other facts, or an absence, have replaced this entry.
     superseded: AtomicBool,
+    /// Uses that no event tells of move the end of these facts: only a read makes them younger.
+    slides: bool,
     slots: Slots,
+}
+
+/// What whoever uses an entry must do besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Claim {
+    Nothing,
+    /// Have the facts read again.
+    Read,
+    /// Only note that they are in use: they are young although nobody reads them.
+    Note,
 }
 
 impl CacheEntry {
     pub(super) fn new(fingerprint: Fingerprint, facts: Arc<Facts>, slots: Slots, refresh_at: u64) -> Self {
         Self {
             fingerprint,
+            slides: facts.slides(),
             facts,
             slots,
             refresh_at: AtomicU64::new(refresh_at),
@@ -77,24 +90,22 @@ impl CacheEntry {
     /// The question by which these facts are read again. The answer "nothing has changed" does not suffice for a sliding
     /// credential, since its uses are no changes, nor for facts whose identity lines were written by rules that are gone.
     pub(super) fn refresh_question(&self) -> LookupQuery {
-        let facts = &self.facts;
-        let slides = |record: &CredentialRecord| record.idle().is_some();
-        let must_be_read = facts.lines.are_outdated() || slides(&facts.credential) || facts.ancestors.iter().any(slides);
+        let must_be_read = self.facts.lines.are_outdated() || self.slides;
         LookupQuery {
             fingerprint: self.fingerprint,
-            known: (!must_be_read).then(|| facts.position()),
+            known: (!must_be_read).then(|| self.facts.position()),
         }
     }
 
-    /// Whether this caller must start a refresh. If so, nobody else is told to for [`REFRESH_RETRY`], whatever becomes of the
-    /// refresh.
-    pub(super) fn claim_refresh(&self, now: BootMillis) -> bool {
-        let due = self.refresh_at.load(Ordering::Relaxed);
-        now.0 >= due
-            && self
-                .refresh_at
-                .compare_exchange(due, now.plus(REFRESH_RETRY).0, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
+    /// The moment at which the store was known to have nothing newer than these facts; `None` if only their read says how old
+    /// they are.
+    fn revalidated(&self, positions: &Positions) -> Option<BootMillis> {
+        (!self.slides).then(|| positions.revalidation().of(&self.facts)).flatten()
+    }
+
+    /// As [`Positions::counts_from`].
+    fn counts_from(&self, positions: &Positions) -> BootMillis {
+        self.facts.sent_at().max(self.revalidated(positions).unwrap_or_default())
     }
 
     /// A later read brought the same records: the facts are as young as that read.
@@ -172,7 +183,27 @@ impl FactsCache {
 
     /// The rule of facts: they are younger than the age limit, and no event about them came since they were read.
     pub(super) fn may_use(&self, entry: &CacheEntry, now: BootMillis) -> bool {
-        now.since(entry.facts.sent_at()) < self.max_age && self.positions.contains_all(&entry.slots, entry.facts.position())
+        now.since(entry.counts_from(&self.positions)) < self.max_age && self.positions.contains_all(&entry.slots, entry.facts.position())
+    }
+
+    /// What whoever uses this entry now must do besides. Nobody else is told so for [`REFRESH_RETRY`], whatever becomes of a read,
+    /// and until the facts would be read again, if the use is noted.
+    pub(super) fn claim(&self, entry: &CacheEntry, now: BootMillis) -> Claim {
+        let due = entry.refresh_at.load(Ordering::Relaxed);
+        if now.0 < due {
+            return Claim::Nothing;
+        }
+        // Lines of rules that are gone go with their facts, which must be read for that.
+        let revalidated = entry.revalidated(&self.positions).filter(|_| !entry.facts.lines.are_outdated());
+        let next = revalidated.map(|at| self.refresh_at(&entry.fingerprint, at, at));
+        let (claim, next) = match next {
+            Some(next) if next > now.0 => (Claim::Note, next),
+            _ => (Claim::Read, now.plus(REFRESH_RETRY).0),
+        };
+        match entry.refresh_at.compare_exchange(due, next, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) => claim,
+            Err(_) => Claim::Nothing,
+        }
     }
 
     /// Whether facts that a read brought may be given to a caller. `newest_event` is the newest event that had reached this
@@ -315,8 +346,9 @@ impl Hasher for FingerprintHasher {
 mod tests {
     use super::*;
     use crate::base::clock::UnixMillis;
-    use crate::base::principal::CredentialState;
+    use crate::base::principal::{CredentialState, IdleTimeout};
     use crate::store::codec::tests::{facts_of, sample};
+    use crate::store::{Event, EventSink as _};
     use std::hash::BuildHasher;
 
     /// Facts of one credential, read at this time and position.
@@ -402,6 +434,130 @@ mod tests {
         ]);
         assert!(first.is_superseded());
         assert_eq!((read_at(&first), read_at(&last)), ((10, 5), (30, 7)));
+    }
+
+    /// A position of this generation.
+    fn position(generation: u64, counter: u64) -> Position {
+        Position((generation << Position::COUNT_BITS) | counter)
+    }
+
+    /// A cache whose only facts were read at 1 s in generation 1, at position 5.
+    fn cache_of(change: impl FnOnce(&mut Facts)) -> (FactsCache, Arc<CacheEntry>) {
+        let cache = FactsCache::new(&CacheSettings::default(), Arc::default());
+        let mut read = Facts {
+            reading: Reading::new(BootMillis(1_000), position(1, 5)).on_chain(),
+            ..facts_of(sample())
+        };
+        change(&mut read);
+        let fingerprint = sample().fingerprint;
+        assert!(cache.remember(fingerprint, &Arc::new(read)));
+        let entry = cache.present.get(&fingerprint).unwrap();
+        (cache, entry)
+    }
+
+    #[test]
+    fn facts_of_the_chain_are_as_young_as_the_last_word_of_the_store() {
+        let (cache, entry) = cache_of(|_| {});
+        assert!(cache.may_use(&entry, BootMillis(30_999)));
+        assert!(!cache.may_use(&entry, BootMillis(31_000)));
+        cache.positions.revalidate(position(1, 7), BootMillis(20_000));
+        assert!(cache.may_use(&entry, BootMillis(49_999)));
+        assert!(!cache.may_use(&entry, BootMillis(50_000)));
+        cache.positions.revalidate(position(1, 7), BootMillis(19_000));
+        assert!(
+            cache.may_use(&entry, BootMillis(49_999)),
+            "a word that came late makes nothing older"
+        );
+    }
+
+    #[test]
+    fn an_event_ends_facts_however_young_the_word_of_the_store_is() {
+        let (cache, entry) = cache_of(|_| {});
+        let event = |counter| Event {
+            position: position(1, counter),
+            at: None,
+            subject: crate::store::change::credential_event(&sample()),
+        };
+        cache.positions.apply(&event(5));
+        cache.positions.revalidate(position(1, 5), BootMillis(20_000));
+        assert!(cache.may_use(&entry, BootMillis(40_000)), "what they contain ends nothing");
+        cache.positions.apply(&event(6));
+        cache.positions.revalidate(position(1, 6), BootMillis(21_000));
+        assert!(!cache.may_use(&entry, BootMillis(21_000)));
+    }
+
+    #[test]
+    fn the_word_of_the_store_is_about_facts_of_its_own_chain_and_of_no_uses() {
+        type Change = fn(&mut Facts);
+        let others: [(&str, Change); 5] = [
+            ("of another generation", |facts| {
+                facts.reading = Reading::new(BootMillis(1_000), position(2, 5)).on_chain();
+            }),
+            ("of which no chain is known", |facts| {
+                facts.reading = Reading::new(BootMillis(1_000), position(1, 5));
+            }),
+            ("read again elsewhere, at a later position", |facts| {
+                facts.reading.confirm(&Reading::new(BootMillis(1_000), position(1, 9)));
+            }),
+            ("of a credential that slides", |facts| {
+                facts.credential.extras_mut().idle = Some(idle());
+            }),
+            ("of a credential below one that slides", |facts| {
+                let mut parent = facts.credential.clone();
+                parent.extras_mut().idle = Some(idle());
+                facts.ancestors.push(parent);
+            }),
+        ];
+        for (what, change) in others {
+            let (cache, entry) = cache_of(change);
+            cache.positions.revalidate(position(1, 9), BootMillis(20_000));
+            assert!(cache.may_use(&entry, BootMillis(30_999)), "{what}");
+            assert!(!cache.may_use(&entry, BootMillis(31_000)), "{what}");
+            assert_eq!(cache.positions.counts_from(&entry.facts), BootMillis(1_000), "{what}");
+        }
+        // Read once more, on the chain.
+        let (cache, entry) = cache_of(|facts| facts.reading = Reading::new(BootMillis(1_000), position(1, 5)));
+        entry
+            .facts
+            .reading
+            .confirm(&Reading::new(BootMillis(2_000), position(1, 6)).on_chain());
+        cache.positions.revalidate(position(1, 9), BootMillis(20_000));
+        assert!(cache.may_use(&entry, BootMillis(49_999)));
+        assert_eq!(cache.positions.counts_from(&entry.facts), BootMillis(20_000));
+    }
+
+    fn idle() -> IdleTimeout {
+        IdleTimeout {
+            timeout: Duration::from_secs(60),
+            last_used: UnixMillis(1),
+        }
+    }
+
+    #[test]
+    fn facts_that_the_store_vouches_for_are_not_read_again_but_count_as_in_use() {
+        let (cache, entry) = cache_of(|_| {});
+        let at = |millis| BootMillis(millis);
+        assert_eq!(cache.claim(&entry, at(15_000)), Claim::Nothing);
+        cache.positions.revalidate(position(1, 5), at(29_000));
+        // Half the age limit after the read, and a tenth by its fingerprint.
+        assert_eq!(cache.claim(&entry, at(30_000)), Claim::Note);
+        assert_eq!(cache.claim(&entry, at(30_001)), Claim::Nothing, "it is noted once");
+        assert_eq!(cache.claim(&entry, at(43_999)), Claim::Nothing);
+        // The store has said nothing since: they are read while they are young.
+        assert_eq!(cache.claim(&entry, at(47_001)), Claim::Read);
+        assert_eq!(cache.claim(&entry, at(47_002)), Claim::Nothing, "somebody reads them");
+        assert_eq!(cache.claim(&entry, at(48_001)), Claim::Read, "and again, if that failed");
+        cache.positions.revalidate(position(1, 5), at(49_000));
+        assert_eq!(cache.claim(&entry, at(49_500)), Claim::Note);
+    }
+
+    #[test]
+    fn lines_of_rules_that_are_gone_are_replaced_by_a_read() {
+        let (cache, entry) = cache_of(|_| {});
+        entry.facts.lines.keep(1, b"X-Tenant-Id: acme\r\n");
+        assert!(entry.facts.lines.written_by(2).is_none());
+        cache.positions.revalidate(position(1, 5), BootMillis(29_000));
+        assert_eq!(cache.claim(&entry, BootMillis(30_000)), Claim::Read);
     }
 
     #[test]

@@ -60,7 +60,7 @@ mod tests {
 
     /// The reply of a server without this credential.
     fn absence(asked: &Fingerprint) -> Vec<u8> {
-        format!("*3\r\n$64\r\n{}\r\n$7\r\nhistory\r\n$1\r\n7\r\n", asked.to_hex()).into_bytes()
+        format!("*3\r\n$64\r\n{}\r\n$7\r\nhistory\r\n$3\r\n7 -\r\n", asked.to_hex()).into_bytes()
     }
 
     #[test]

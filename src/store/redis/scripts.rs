@@ -311,16 +311,26 @@ impl Scripts {
     /// Where the stream stands, and what it has at `cursor`, at one moment; `None` when the store holds no data.
     pub(crate) async fn head(&self, wire: &RedisConnection, cursor: &str) -> Result<Option<StreamHead>, StoreFault> {
         let mut call = self.head.key(&self.keys.meta);
-        call.key(&self.keys.events).arg(&self.peppers).arg(cursor);
+        call.key(&self.keys.events)
+            .key(&self.keys.gateways)
+            .key(&self.keys.fingerprints)
+            .key(&self.keys.credentials)
+            .key(&self.keys.tenants)
+            .arg(&self.peppers)
+            .arg(cursor)
+            .arg(&self.registered);
         let reply: Option<HeadReply> = run(wire, &call).await?;
-        Ok(reply.map(|(history, counter, last_id, at_last, at_cursor, link)| StreamHead {
-            history,
-            counter,
-            last_id,
-            at_last,
-            at_cursor,
-            link,
-        }))
+        Ok(
+            reply.map(|(history, counter, last_id, at_last, at_cursor, link, is_readable)| StreamHead {
+                history,
+                counter,
+                last_id,
+                at_last,
+                at_cursor,
+                link,
+                is_readable: is_readable == 1,
+            }),
+        )
     }
 
     /// The heartbeat: the server must answer that it is a primary. Replicas are never read.
@@ -345,8 +355,8 @@ impl Scripts {
     }
 }
 
-/// History, counter, id and count of the last entry, count of the entry that was asked for, last link.
-type HeadReply = (String, u64, String, Option<u64>, Option<u64>, String);
+/// History, counter, id and count of the last entry, count of the entry that was asked for, last link, whether look-ups succeed.
+type HeadReply = (String, u64, String, Option<u64>, Option<u64>, String, u8);
 
 async fn run<T: FromRedisValue>(wire: &RedisConnection, call: &ScriptInvocation<'_>) -> Result<T, StoreFault> {
     let mut connection: MultiplexedConnection = wire.connection.clone();

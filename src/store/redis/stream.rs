@@ -6,11 +6,13 @@ use std::time::Duration;
 use redis::streams::{StreamReadOptions, StreamReadReply};
 use redis::{AsyncCommands, FromRedisValue};
 
-use crate::base::clock::Clock;
+use crate::base::clock::{BootMillis, Clock};
 use crate::store::events::{ReaderState, ReaderStatus};
 use crate::store::redis::operations::time_of;
 use crate::store::redis::scripts::{Scripts, StreamHead};
-use crate::store::redis::topology::{Backoff, Link, LinkState, PrimaryLocator, RedisConnection, RetryRead, StoreFault, primary_moved};
+use crate::store::redis::topology::{
+    Backoff, Endpoint, Link, LinkState, PrimaryLocator, RedisConnection, RetryRead, StoreFault, primary_moved,
+};
 use crate::store::{Event, EventSink, StoreError, codec};
 
 pub(crate) use confirmations::{Confirmations, Confirmer, confirm_for_ever};
@@ -107,19 +109,40 @@ pub(crate) async fn follow_for_ever(feed: Arc<EventFeed>, locator: Arc<PrimaryLo
             continue;
         };
         let error = match locator.dial(&endpoint, RESPONSE_TIMEOUT).await {
-            Ok(wire) => tokio::select! {
-                biased;
-                fault = reader.follow(&wire, &mut backoff) => {
-                    locator.note(&fault);
-                    fault.error
+            Ok(wire) => {
+                let witness = Witness {
+                    locator: &locator,
+                    endpoint: &endpoint,
+                };
+                tokio::select! {
+                    biased;
+                    fault = reader.follow(&wire, &witness, &mut backoff) => {
+                        locator.note(&fault);
+                        fault.error
+                    }
+                    () = primary_moved(&mut primary, &endpoint) => StoreError::Unavailable("the primary is elsewhere now".into()),
                 }
-                () = primary_moved(&mut primary, &endpoint) => StoreError::Unavailable("the primary is elsewhere now".into()),
-            },
+            }
             Err(error) => error,
         };
         feed.status.set_state(ReaderState::Lost);
         tracing::debug!(%error, "the event stream is not followed; facts are bounded by age alone");
         tokio::time::sleep(backoff.next()).await;
+    }
+}
+
+/// Who says that the server of the stream is the primary.
+struct Witness<'w> {
+    locator: &'w PrimaryLocator,
+    endpoint: &'w Endpoint,
+}
+
+impl Witness<'_> {
+    /// The moment of which an answer speaks that is asked for at `now`: an earlier one, if the server was last named the primary
+    /// before. `None`: nobody names it.
+    fn vouches_until(&self, now: BootMillis) -> Option<BootMillis> {
+        let named = self.locator.last_known_primary_at(self.endpoint).ok()?;
+        Some(named.map_or(now, |named| named.min(now)))
     }
 }
 
@@ -140,11 +163,11 @@ struct StreamReader {
 
 impl StreamReader {
     /// Returns when the connection has failed.
-    async fn follow(&mut self, wire: &RedisConnection, backoff: &mut Backoff) -> StoreFault {
+    async fn follow(&mut self, wire: &RedisConnection, witness: &Witness<'_>, backoff: &mut Backoff) -> StoreFault {
         self.feed.status.set_state(ReaderState::CatchingUp);
         loop {
             let step = match self.scripts.check_primary(wire).await {
-                Ok(()) => self.step(wire).await,
+                Ok(()) => self.step(wire, witness).await,
                 Err(fault) => Err(fault),
             };
             match step {
@@ -155,7 +178,9 @@ impl StreamReader {
     }
 
     /// Asks where the stream stands, and reads what is new.
-    async fn step(&mut self, wire: &RedisConnection) -> Result<(), StoreFault> {
+    async fn step(&mut self, wire: &RedisConnection, witness: &Witness<'_>) -> Result<(), StoreFault> {
+        // Before the question: what is known afterwards may be younger than the answer.
+        let asked_at = witness.vouches_until(self.feed.clock.now().boot);
         let head = self.scripts.head(wire, &self.cursor).await?;
         self.feed.note_contact();
         let Some(mut head) = head else {
@@ -191,6 +216,7 @@ impl StreamReader {
         if self.feed.history.known().applied >= head.counter {
             self.feed.status.set_state(ReaderState::Live);
         }
+        self.revalidate(&head, asked_at);
         let entries = match self.read(wire, &self.cursor).await {
             // The connection ended before our deadline, perhaps because of the entry that it was about to bring.
             Err(fault) if fault.retry == RetryRead::Elsewhere || matches!(fault.error, StoreError::Corrupt(_)) => {
@@ -211,7 +237,17 @@ impl StreamReader {
                 break;
             }
         }
+        self.revalidate(&head, asked_at);
         Ok(())
+    }
+
+    /// Makes all facts of this chain as young as the question to which `head` is the answer, if it says that a read would have
+    /// brought nothing else.
+    fn revalidate(&self, head: &StreamHead, asked_at: Option<BootMillis>) {
+        if let (Some(at), Some(position)) = (asked_at, self.feed.history.revalidated_by(head)) {
+            self.feed.each_sink(|sink| sink.revalidate(position, at));
+            self.feed.status.set_revalidated(at);
+        }
     }
 
     /// Whether the last entry that was read is not in the stream (any more) as it was read: the primary was promoted from a

@@ -162,20 +162,24 @@ impl Fixture {
     pub(super) async fn embedded() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Arc::new(EmbeddedStore::open(&directory.path().join("durward.redb"), PEPPER).unwrap());
-        Self::over(store.clone(), Backend::Embedded { directory, store })
+        Self::over(store.clone(), Backend::Embedded { directory, store }, clock())
     }
 
     pub(super) async fn redis() -> Self {
-        let server = RedisServer::start();
-        let store = open_redis(&server, 0).await.unwrap();
-        Self::over(Arc::new(store), Backend::Redis(server))
+        Self::over_redis(RedisServer::start()).await
     }
 
     /// Redis that has everything it acknowledged after a kill.
     pub(super) async fn durable_redis() -> Self {
-        let server = RedisServer::start_durable();
-        let store = open_redis(&server, 0).await.unwrap();
-        Self::over(Arc::new(store), Backend::Redis(server))
+        Self::over_redis(RedisServer::start_durable()).await
+    }
+
+    /// The store and the cache have one clock: by it, the store says how young facts are.
+    async fn over_redis(server: RedisServer) -> Self {
+        let clock = clock();
+        let access = RedisUrl::parse(&server.url().into()).unwrap().into_access(None);
+        let store = open_at(access, 0, PEPPER, clock.clone()).await.unwrap();
+        Self::over(Arc::new(store), Backend::Redis(server), clock)
     }
 
     pub(super) async fn cached_embedded() -> Self {
@@ -186,16 +190,13 @@ impl Fixture {
         Self::redis().await.with_cache()
     }
 
-    fn over(store: Arc<dyn CredentialStore>, backend: Backend) -> Self {
+    fn over(store: Arc<dyn CredentialStore>, backend: Backend, clock: Arc<ManualClock>) -> Self {
         let recorder = Arc::new(Recorder::default());
         store.subscribe(recorder.clone());
         Self {
             store,
             cache: None,
-            clock: Arc::new(ManualClock::new(Now {
-                wall: NOW,
-                boot: BootMillis(1_000_000),
-            })),
+            clock,
             recorder,
             backend,
         }
@@ -232,6 +233,13 @@ impl Fixture {
         Ok(facts.map(|facts| Facts::clone(&facts)))
     }
 
+    pub(super) fn redis_server(&self) -> &RedisServer {
+        match &self.backend {
+            Backend::Redis(server) => server,
+            Backend::Embedded { .. } => panic!("this store is a file"),
+        }
+    }
+
     /// Ends what is behind the store.
     pub(super) fn stop(&mut self) {
         match &mut self.backend {
@@ -249,12 +257,11 @@ impl Fixture {
                 let path = directory.path().join("durward.redb");
                 overwrite_in_file(&path, id, bytes);
                 let store = Arc::new(EmbeddedStore::open(&path, PEPPER).unwrap());
-                Self::over(store.clone(), Backend::Embedded { directory, store })
+                Self::over(store.clone(), Backend::Embedded { directory, store }, clock())
             }
             Backend::Redis(server) => {
                 server.command_with_bytes(&["HSET", "{durward}:c", id], bytes);
-                let store = open_redis(&server, 0).await.unwrap();
-                Self::over(Arc::new(store), Backend::Redis(server))
+                Self::over_redis(server).await
             }
         };
         if cached { after.with_cache() } else { after }
@@ -292,6 +299,22 @@ pub(super) async fn open_access(
     wait_replicas: impl Into<WaitReplicas>,
     pepper: &PepperChecks,
 ) -> Result<RedisStore, StoreError> {
+    open_at(access, wait_replicas, pepper, Arc::new(SystemClock)).await
+}
+
+fn clock() -> Arc<ManualClock> {
+    Arc::new(ManualClock::new(Now {
+        wall: NOW,
+        boot: BootMillis(1_000_000),
+    }))
+}
+
+async fn open_at(
+    access: RedisAccess,
+    wait_replicas: impl Into<WaitReplicas>,
+    pepper: &PepperChecks,
+    clock: Arc<dyn Clock>,
+) -> Result<RedisStore, StoreError> {
     let settings = RedisSettings {
         access,
         key_prefix: "durward".into(),
@@ -301,7 +324,7 @@ pub(super) async fn open_access(
         peppers: pepper.clone(),
         registered: None,
     };
-    RedisStore::open(settings, Arc::new(SystemClock), control()).await
+    RedisStore::open(settings, clock, control()).await
 }
 
 fn overwrite_in_file(path: &std::path::Path, id: &str, bytes: &[u8]) {

@@ -27,6 +27,7 @@ mod redis_tls;
 mod registrations;
 mod replicas;
 mod rests_on;
+mod revalidated;
 mod rights;
 mod roles;
 mod sentinel;

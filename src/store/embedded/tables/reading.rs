@@ -85,6 +85,7 @@ impl ReadTables {
                 position,
                 facts,
                 primary_at: None,
+                on_chain: false,
             }),
         }
     }

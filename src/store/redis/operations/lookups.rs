@@ -105,7 +105,7 @@ impl StoreCall {
             Err(error) => return settle(link, live, Err(StoreFault::of(&error))).map_err(|fault| fault.error),
         };
         let judged = asked.iter().zip(replies).map(|(fingerprint, reply)| {
-            let found = reply.and_then(|reply| judge(fingerprint, &known, &self.shared.feed.endings, reply));
+            let found = reply.and_then(|reply| self.judge(fingerprint, &known, reply));
             settle(link, live, found).map(|found| LookupReply { primary_at, ..found })
         });
         Ok(judged.collect())
@@ -151,8 +151,15 @@ impl StoreCall {
         let primary_at = self.primary_at(live).await.map_err(StoreFault::kept)?;
         let known = self.shared.feed.history.known();
         let reply = self.shared.scripts.find(&live.wire, fingerprint).await;
-        let found = reply.and_then(|reply| judge(fingerprint, &known, &self.shared.feed.endings, reply));
+        let found = reply.and_then(|reply| self.judge(fingerprint, &known, reply));
         settle(link, live, found).map(|found| LookupReply { primary_at, ..found })
+    }
+
+    /// `known` is of before the question.
+    fn judge(&self, fingerprint: &Fingerprint, known: &KnownHistory, reply: FindReply) -> ConnectionAnswer {
+        let feed = &self.shared.feed;
+        let on_chain = feed.history.has_link(known, reply.position, &reply.link);
+        judge(fingerprint, known, &feed.endings, reply).map(|found| LookupReply { on_chain, ..found })
     }
 }
 
@@ -205,6 +212,8 @@ pub(crate) struct FindReply {
     asked: String,
     history: String,
     position: u64,
+    /// The link of the newest event, or what an older gateway left.
+    link: String,
     /// `None` for an absence.
     pub(crate) led_to: Option<LedTo>,
 }
@@ -237,7 +246,9 @@ impl FindReply {
         let mut reply = reply.into_iter();
         let asked = String::from_utf8(reply.next()??).ok()?;
         let history = String::from_utf8(reply.next()??).ok()?;
-        let position = std::str::from_utf8(&reply.next()??).ok()?.parse().ok()?;
+        let standing = String::from_utf8(reply.next()??).ok()?;
+        let (position, link) = standing.split_once(' ')?;
+        let (position, link) = (position.parse().ok()?, link.to_owned());
         let led_to = match reply.next() {
             None => None,
             Some(tenant) => {
@@ -257,6 +268,7 @@ impl FindReply {
             asked,
             history,
             position,
+            link,
             led_to,
         })
     }
@@ -282,6 +294,7 @@ pub(crate) fn judge(
             position,
             facts: None,
             primary_at: None,
+            on_chain: false,
         });
     };
     let ids = led_to.ids.clone();
@@ -298,6 +311,7 @@ pub(crate) fn judge(
         position,
         facts: Some(facts),
         primary_at: None,
+        on_chain: false,
     })
 }
 
@@ -367,6 +381,7 @@ mod tests {
         Ok(LookupReply {
             position: Position(1),
             primary_at: None,
+            on_chain: false,
             facts: None,
         })
     }

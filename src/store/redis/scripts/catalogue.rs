@@ -121,7 +121,8 @@ macro_rules! lua {
 /// KEYS: meta f c t r u g.
 /// ARGV: peppers; the fingerprint; the entry of this gateway in `g`, which must be registered (empty for a process that admits
 /// no requests).
-/// Reply: the fingerprint (an absence names nobody, so the question is repeated), history, position; and if there is a
+/// Reply: the fingerprint (an absence names nobody, so the question is repeated), history, position and the last link of the
+/// chain of events; and if there is a
 /// credential, its tenant, the number of records and their ids in one text, each record with its last use, and the roles.
 ///
 /// One record more is read than a chain may have, so that a longer chain is noticed. An absence is proven: no hash has fewer
@@ -236,9 +237,10 @@ pub(crate) const SET_PEPPERS: &str = lua!("lib/peppers", "set_peppers");
 
 /// Where the event stream stands.
 ///
-/// KEYS: meta events. ARGV: peppers; the cursor.
+/// KEYS: meta events g f c t. ARGV: peppers; the cursor; the entry of this gateway, as FIND has it.
 /// Reply: history, position, the id and the count of the last entry, the count of the entry at the cursor (each count only if it
-/// is there and is one), the last link of the chain; nil when there is no data.
+/// is there and is one), the last link of the chain; 1 if a look-up would be answered now: this gateway is registered, and no hash
+/// has fewer entries than were made. Nil when there is no data.
 pub(crate) const HEAD: &str = lua!("lib/peppers", "head");
 
 /// Notes that credentials are in use. A hash that is full loses its oldest quarter.
@@ -450,6 +452,7 @@ pub(super) fn hashes(keys: &Keys) -> [&String; 6] {
     ]
 }
 
+#[derive(Debug)]
 pub(crate) struct StreamHead {
     /// The random id of the history of the store.
     pub(crate) history: String,
@@ -463,6 +466,8 @@ pub(crate) struct StreamHead {
     pub(crate) at_cursor: Option<u64>,
     /// The link of the last event; a dash for none.
     pub(crate) link: String,
+    /// Whether a look-up would be answered at this moment.
+    pub(crate) is_readable: bool,
 }
 
 /// The arguments that most changes have.

@@ -8,13 +8,13 @@ if not index then
   for key, made in pairs({[KEYS[2]] = m[7] or '1', [KEYS[3]] = m[6] or '0', [KEYS[4]] = m[8] or '1'}) do
     if redis.call('HLEN', key) < tonumber(made) then return redis.error_reply('DATALOST entries') end
   end
-  return {ARGV[2], m[1], m[3]}
+  return {ARGV[2], m[1], m[3] .. ' ' .. (m[9] or '-')}
 end
 if m[4] and redis.call('EXISTS', KEYS[6]) == 0 then return redis.error_reply('DATALOST uses') end
 if m[5] and m[5] ~= '0' and redis.call('EXISTS', KEYS[5]) == 0 then return redis.error_reply('DATALOST roles') end
 local id, tenant = string.match(index, '^(%S+) (%S+)$')
 if not id then return redis.error_reply('BADINDEX fingerprint') end
-local reply = {ARGV[2], m[1], m[3], bounded(KEYS[4], tenant), '0'}
+local reply = {ARGV[2], m[1], m[3] .. ' ' .. (m[9] or '-'), bounded(KEYS[4], tenant), '0'}
 local count, ids, roles, size = 0, '', {}, 0
 if id == '=' then id = nil end
 while id and count < 6 do

@@ -5,15 +5,16 @@
 //! counter. Whenever the event reader cannot prove that what it reads follows what it has read, it starts a new generation,
 //! and everything that was read before is forgotten. A read carries the generation in which it was *sent*.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::base::principal::Position;
 use crate::store::redis::scripts::StreamHead;
 use crate::store::{HistoryPoint, watch};
 
-/// Bits of the counter: 10^12 changes, which is a thousand a second for 34 years. The 24 bits above it count generations, of
-/// which a broken store makes at most one a second.
-const COUNTER_BITS: u32 = 40;
+/// Links of the newest events that are remembered. A look-up's answer is compared with the link of its count, which the reader
+/// may have passed while the answer was on its way: at a thousand changes a second it passes 250 within a look-up's deadline.
+const MAX_LINKS: usize = 1_024;
 
 /// What is known when a read is sent.
 #[derive(Debug, Clone)]
@@ -28,7 +29,7 @@ pub(crate) struct KnownHistory {
 impl KnownHistory {
     /// The position of a counter that is read now; `None` when the counter is too large.
     pub(crate) fn position(&self, counter: u64) -> Option<Position> {
-        (counter >> COUNTER_BITS == 0).then_some(Position((self.generation << COUNTER_BITS) | counter))
+        (counter >> Position::COUNT_BITS == 0).then_some(Position((self.generation << Position::COUNT_BITS) | counter))
     }
 
     /// Whether an answer with this history and counter can follow what is known: the same history, and not behind events
@@ -52,6 +53,7 @@ pub(crate) struct History {
     known: Mutex<KnownHistory>,
     /// The last entry of the stream that was read. It is noted before the sinks get its event.
     entry: Mutex<LastEntry>,
+    links: Mutex<RecentLinks>,
     applied: watch::WatchSender<u64>,
 }
 
@@ -64,6 +66,7 @@ impl Default for History {
                 applied: 0,
             }),
             entry: Mutex::default(),
+            links: Mutex::default(),
             applied: watch::channel(0).0,
         }
     }
@@ -76,6 +79,37 @@ struct LastEntry {
     id: String,
     counter: u64,
     link: String,
+}
+
+/// The links of the newest events of one generation, by count.
+#[derive(Debug, Default)]
+struct RecentLinks {
+    generation: u64,
+    /// The count of the first link.
+    first: u64,
+    links: VecDeque<String>,
+}
+
+impl RecentLinks {
+    fn restart(&mut self, generation: u64, counter: u64, link: &str) {
+        (self.generation, self.first) = (generation, counter);
+        self.links.clear();
+        self.links.push_back(link.to_owned());
+    }
+
+    /// The next event's link.
+    fn push(&mut self, link: &str) {
+        if self.links.len() >= MAX_LINKS {
+            self.links.pop_front();
+            self.first += 1;
+        }
+        self.links.push_back(link.to_owned());
+    }
+
+    fn find(&self, counter: u64) -> Option<&String> {
+        let at = counter.checked_sub(self.first)?;
+        self.links.get(usize::try_from(at).ok()?)
+    }
 }
 
 /// How much of the store's history has been applied in this process, with an entry of the stream as the proof. Without the
@@ -109,6 +143,7 @@ impl History {
             counter: head.counter,
             link: head.link.clone(),
         };
+        self.links().restart(known.generation, head.counter, &head.link);
         drop(known);
         self.applied.send_replace(head.counter);
         position
@@ -121,6 +156,32 @@ impl History {
         last.id.push_str(entry);
         last.counter = counter;
         link.clone_into(&mut last.link);
+        drop(last);
+        self.links().push(link);
+    }
+
+    /// Whether this is the link of the event with this count in the chain that the reader follows, in the generation of `known`.
+    /// A link is made at one server and reaches others with everything before it. So a server that has it there has, up to this
+    /// count, exactly the history that was read here. `false` if that is not known: the reader is not there yet, has long passed
+    /// it, or an older gateway made the event, which writes no links.
+    pub(crate) fn has_link(&self, known: &KnownHistory, counter: u64, link: &str) -> bool {
+        let is_of_this_count = link.rsplit_once('.').is_some_and(|(_, count)| count.parse() == Ok(counter));
+        let links = self.links();
+        is_of_this_count && links.generation == known.generation && links.find(counter).is_some_and(|own| own == link)
+    }
+
+    /// The position at which a read would have brought nothing but what was read in this generation and what events have told
+    /// since, by this word of the store about where it stands (docs/revocation.md, step 4a). `None`: the store counts changes that
+    /// have not been applied; it has another history, or one that cannot be told from it; or a read would have failed, because
+    /// records are missing or this gateway is not registered.
+    pub(crate) fn revalidated_by(&self, head: &StreamHead) -> Option<Position> {
+        let known = self.known();
+        let is_whole = known.continues(&head.history) && known.applied >= head.counter && self.has_link(&known, head.counter, &head.link);
+        (head.is_readable && is_whole).then(|| known.position(known.applied)).flatten()
+    }
+
+    fn links(&self) -> MutexGuard<'_, RecentLinks> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The event with this counter has reached the sinks.
@@ -136,10 +197,10 @@ impl History {
         let entry = self.entry.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let known = self.known();
         match known.id {
-            Some(history) if position.0 >> COUNTER_BITS == known.generation && entry.generation == known.generation => AppliedPoint {
+            Some(history) if position.generation() == known.generation && entry.generation == known.generation => AppliedPoint {
                 standing: HistoryPoint {
                     history: history.as_ref().to_owned(),
-                    count: (position.0 & ((1 << COUNTER_BITS) - 1)).min(entry.counter),
+                    count: (position.0 & ((1 << Position::COUNT_BITS) - 1)).min(entry.counter),
                 },
                 entry: entry.id,
                 counter: entry.counter,
@@ -169,6 +230,7 @@ mod tests {
             at_last: Some(counter),
             at_cursor: None,
             link: format!("l{counter}"),
+            is_readable: true,
         }
     }
 
@@ -229,7 +291,88 @@ mod tests {
     }
 
     #[test]
+    fn a_link_proves_the_history_up_to_its_count_and_in_its_generation_alone() {
+        let link = |counter: u64| format!("17.5.{counter}");
+        let head = |counter: u64| StreamHead {
+            link: link(counter),
+            ..head("a", counter, "9-0")
+        };
+        let history = History::default();
+        history.restart(&head(10));
+        history.note_read("9-1", 11, &link(11));
+        let known = history.known();
+        for counter in [10, 11] {
+            assert!(history.has_link(&known, counter, &link(counter)));
+        }
+        assert!(!history.has_link(&known, 12, &link(12)), "the reader is not there yet");
+        assert!(!history.has_link(&known, 9, &link(9)), "nothing is known of what was before");
+        assert!(!history.has_link(&known, 11, "18.5.11"), "another branch has the same count");
+        // An older gateway has made the event 12, and left the link of the one before.
+        history.note_read("9-2", 12, &link(11));
+        assert!(!history.has_link(&known, 12, &link(11)));
+        for counter in 13..13 + MAX_LINKS as u64 {
+            history.note_read("9-3", counter, &link(counter));
+        }
+        assert!(!history.has_link(&known, 11, &link(11)) && history.has_link(&known, 14, &link(14)));
+        history.restart(&head(14));
+        assert!(
+            !history.has_link(&known, 14, &link(14)),
+            "the answer was asked for in another generation"
+        );
+        assert!(history.has_link(&history.known(), 14, &link(14)));
+    }
+
+    #[test]
+    fn the_store_vouches_for_what_it_has_and_was_applied() {
+        let link = |counter: u64| format!("17.5.{counter}");
+        let at = |counter: u64| StreamHead {
+            link: link(counter),
+            ..head("a", counter, "9-0")
+        };
+        let history = History::default();
+        assert_eq!(history.revalidated_by(&at(0)), None, "nothing is known yet");
+        let first = history.restart(&at(10)).unwrap();
+        assert_eq!(history.revalidated_by(&at(10)), Some(first));
+        assert_eq!(history.revalidated_by(&at(11)), None, "a change that was not applied");
+        history.note_read("9-1", 11, &link(11));
+        assert_eq!(history.revalidated_by(&at(11)), None, "its event is on its way to the sinks");
+        history.advance(11);
+        let next = Some(Position(first.0 + 1));
+        assert_eq!(history.revalidated_by(&at(11)), next);
+        assert_eq!(
+            history.revalidated_by(&at(10)),
+            next,
+            "the answer was given before the event was made"
+        );
+        for doubtful in [
+            StreamHead {
+                is_readable: false,
+                ..at(11)
+            },
+            StreamHead {
+                history: "b".into(),
+                ..at(11)
+            },
+            StreamHead {
+                link: "18.5.11".into(),
+                ..at(11)
+            },
+            StreamHead { link: link(10), ..at(11) },
+            StreamHead {
+                link: "-".into(),
+                ..at(11)
+            },
+            at(9),
+        ] {
+            assert_eq!(history.revalidated_by(&doubtful), None, "{doubtful:?}");
+        }
+        let second = history.restart(&at(11)).unwrap();
+        assert!(second.generation() > first.generation());
+        assert_eq!(history.revalidated_by(&at(11)), Some(second));
+    }
+
+    #[test]
     fn a_counter_that_would_spill_into_the_generation_is_refused() {
-        assert_eq!(History::default().known().position(1 << COUNTER_BITS), None);
+        assert_eq!(History::default().known().position(1 << Position::COUNT_BITS), None);
     }
 }

@@ -158,6 +158,14 @@ impl PrimaryLocator {
         if self.majority.primary_at(endpoint).is_err() {
             self.ask_anew(endpoint).await;
         }
+        self.last_known_primary_at(endpoint)
+    }
+
+    /// As [`primary_at`](Self::primary_at), without asking anybody.
+    pub(crate) fn last_known_primary_at(&self, endpoint: &Endpoint) -> Result<Option<BootMillis>, StoreError> {
+        if !self.has_witnesses() {
+            return Ok(None);
+        }
         self.majority.primary_at(endpoint).map(Some)
     }
 

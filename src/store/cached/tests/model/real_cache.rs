@@ -31,8 +31,8 @@ const AT: change::ChangeTimes = change::ChangeTimes {
 /// A question to the real cache. The answer depends on nothing else: the cache is put into this state each time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Question {
-    /// What may be used now?
-    Recall(Marks, ModelCache),
+    /// What may be used now, if the facts were revalidated so long ago?
+    Recall(Marks, ModelCache, u8),
     /// May this answer be given to a caller that asked after the event of this position?
     Answer(Marks, ReadAnswer, u8),
     /// What is in the cache after this answer has landed?
@@ -81,8 +81,8 @@ impl RealCache {
         self.replies.len()
     }
 
-    pub(super) fn recall(&mut self, marks: Marks, held: ModelCache) -> Option<ReadAnswer> {
-        match self.ask(Question::Recall(marks, held)) {
+    pub(super) fn recall(&mut self, marks: Marks, held: ModelCache, revalidated: u8) -> Option<ReadAnswer> {
+        match self.ask(Question::Recall(marks, held, revalidated)) {
             Reply::Recalled(seen) => seen,
             reply => panic!("{reply:?}"),
         }
@@ -114,8 +114,11 @@ impl RealCache {
             return *reply;
         }
         let reply = match question {
-            Question::Recall(marks, held) => {
+            Question::Recall(marks, held, revalidated) => {
                 self.set(marks, held);
+                if revalidated < MAX_AGE {
+                    self.cache.positions.revalidate(Position(marks.heard.into()), sent_at(revalidated));
+                }
                 Reply::Recalled(match self.cache.recall(&self.record.fingerprint, NOW) {
                     Recalled::Present(entry) => Some(seen_in(&entry.facts)),
                     Recalled::Absent => self.cache.absent.get(&self.record.fingerprint).map(seen_of),
@@ -196,7 +199,7 @@ impl RealCache {
         let mut credential = self.record.clone();
         credential.state = state(seen.sight)?;
         Some(Arc::new(Facts {
-            reading: Reading::new(sent_at(seen.age), Position(seen.position.into())),
+            reading: Reading::new(sent_at(seen.age), Position(seen.position.into())).on_chain(),
             ..facts_of(credential)
         }))
     }

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use super::WithoutGuard;
+
 /// Ages are counted in ticks. Oldest usable facts, and oldest usable absence: the fewest ticks with which
 /// facts can be of this tick, of the one before, or too old, and outlive an absence.
 pub(super) const MAX_AGE: u8 = 2;
@@ -13,7 +15,7 @@ pub(super) const ABSENT_AGE: u8 = 1;
 pub(super) const CHANGES: usize = 3;
 
 /// Most reads on their way at a time: two are enough for one to overtake the other.
-const FLIGHTS: usize = 2;
+pub(super) const FLIGHTS: usize = 2;
 
 /// What a read can find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,6 +78,14 @@ pub(super) enum ReadInFlight {
     Read(ReadAnswer),
 }
 
+/// The question of the reader of events where the store stands, by whose answer all facts become younger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum ModelQuestion {
+    None,
+    Sent { age: u8 },
+    Answered { age: u8, position: u8 },
+}
+
 /// The events about our credential that have reached this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(super) struct Marks {
@@ -104,6 +114,9 @@ pub(super) struct World {
     /// Sorted: which of them is which does not matter.
     flights: [ReadInFlight; FLIGHTS],
     pub(super) cache: ModelCache,
+    question: ModelQuestion,
+    /// How long ago the newest question was sent by which the facts became younger.
+    pub(super) revalidated: u8,
 }
 
 /// What can happen. The texts appear in traces.
@@ -120,6 +133,9 @@ pub(super) enum ModelStep {
     Landed,
     Unchanged,
     Evicted,
+    Asked,
+    Answered,
+    Revalidated,
 }
 
 impl fmt::Display for ModelStep {
@@ -138,6 +154,9 @@ impl fmt::Display for ModelStep {
             Self::Landed => "landed",
             Self::Unchanged => "unchanged",
             Self::Evicted => "evicted",
+            Self::Asked => "asked",
+            Self::Answered => "answered",
+            Self::Revalidated => "revalidated",
         })
     }
 }
@@ -168,6 +187,8 @@ impl World {
                 present: None,
                 absent: None,
             },
+            question: ModelQuestion::None,
+            revalidated: MAX_AGE,
         }
     }
 
@@ -229,7 +250,7 @@ impl World {
     }
 
     /// All that can happen outside of the cache. `possible` are the states that a change can leave, by the rules of the store.
-    pub(super) fn steps(&self, possible: &[(Sight, Sight)], mut to: impl FnMut(ModelStep, Self)) {
+    pub(super) fn steps(&self, possible: &[(Sight, Sight)], most_flights: usize, mut to: impl FnMut(ModelStep, Self)) {
         to(ModelStep::Tick, self.a_tick_later());
         let newest = self.newest();
         if usize::from(newest) < CHANGES {
@@ -257,8 +278,10 @@ impl World {
             };
             to(ModelStep::Evicted, Self { cache, ..*self });
         }
+        let in_flight = self.flights.iter().filter(|flight| **flight != ReadInFlight::Landed).count();
         for (i, flight) in self.distinct_flights() {
             match flight {
+                ReadInFlight::Landed if in_flight >= most_flights => {}
                 ReadInFlight::Landed => to(ModelStep::Sent, self.with_flight(i, ReadInFlight::Sent { age: 0 })),
                 ReadInFlight::Sent { age } => {
                     let sight = self.stored(newest);
@@ -270,6 +293,27 @@ impl World {
                     to(ModelStep::Read, self.with_flight(i, ReadInFlight::Read(seen)));
                 }
                 ReadInFlight::Read(_) => {}
+            }
+        }
+    }
+
+    /// What becomes of the question of the reader of events. Its answer makes facts younger as soon as every event is applied that
+    /// the answer counts.
+    pub(super) fn questions(&self, without: WithoutGuard, mut to: impl FnMut(ModelStep, Self)) {
+        let with = |question| Self { question, ..*self };
+        match self.question {
+            ModelQuestion::None => to(ModelStep::Asked, with(ModelQuestion::Sent { age: 0 })),
+            ModelQuestion::Sent { age } => {
+                let position = self.newest();
+                to(ModelStep::Answered, with(ModelQuestion::Answered { age, position }));
+            }
+            ModelQuestion::Answered { age, position } => {
+                if self.marks.heard >= position || without == WithoutGuard::EventsBeforeRevalidation {
+                    let age = if without == WithoutGuard::AgeFromQuestion { 0 } else { age };
+                    let revalidated = self.revalidated.min(age);
+                    let after = with(ModelQuestion::None);
+                    to(ModelStep::Revalidated, Self { revalidated, ..after });
+                }
             }
         }
     }
@@ -335,6 +379,11 @@ impl World {
                 ReadInFlight::Sent { age } | ReadInFlight::Read(ReadAnswer { age, .. }) => older(age),
                 ReadInFlight::Landed => {}
             }
+        }
+        older(&mut after.revalidated);
+        match &mut after.question {
+            ModelQuestion::Sent { age } | ModelQuestion::Answered { age, .. } => older(age),
+            ModelQuestion::None => {}
         }
         for seen in [&mut after.cache.present, &mut after.cache.absent].into_iter().flatten() {
             older(&mut seen.age);
