@@ -4,16 +4,15 @@ mod stages;
 
 use std::io::{self, Write};
 
+/// `resolve` and `authorize` of a credential below an account, as a session by log-in is, and of one below a sign-on, the person
+/// and the identity provider. The difference is what single sign-on adds to a request.
+const SESSIONS: [&str; 2] = ["log_in", "sign_on"];
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // `cargo bench` passes `--bench` to every target.
     let words: Vec<String> = std::env::args().skip(1).filter(|w| w != "--bench").collect();
     match &words[..] {
-        [] => Ok(writeln!(
-            io::stdout(),
-            "{}\n{}",
-            stages::STAGES.join("\n"),
-            stages::SESSIONS.join("\n")
-        )?),
+        [] => Ok(writeln!(io::stdout(), "{}\n{}", stages::STAGES.join("\n"), SESSIONS.join("\n"))?),
         [stage, times] => {
             let mut bench = stages::Bench::new()?;
             for _ in 0..times.parse::<u32>()? {

@@ -69,10 +69,6 @@ pub(crate) const STAGES: [&str; 9] = [
     "returning",
 ];
 
-/// `resolve` and `authorize` of a credential below an account, as a session by log-in is, and of one below a sign-on, the person
-/// and the identity provider. The difference is what single sign-on adds to a request.
-pub(crate) const SESSIONS: [&str; 2] = ["log_in", "sign_on"];
-
 /// The callers: a key that hangs on nothing, and two that hang on as many records as a session does.
 #[derive(Clone, Copy)]
 enum Caller {
