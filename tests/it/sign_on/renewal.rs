@@ -1,7 +1,8 @@
 //! Sessions by sign-on are renewed by the word of their provider: roles follow it, its end ends them, and its silence holds up nobody.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use durward::base::clock::instant;
 use serde_json::{Value, json};
 
 use super::fake::Manner;
@@ -136,13 +137,13 @@ fn b32_a_provider_that_hangs_or_fails_holds_up_no_request() {
         let before = house.fake.asked("/token");
         let mut longest = Duration::ZERO;
         until("the question to the provider", PATIENCE, || {
-            let begun = Instant::now();
+            let begun = instant();
             assert_eq!(scopes(&browser.me()), "orders:read");
             longest = longest.max(begun.elapsed());
             (house.fake.asked("/token") > before).then_some(())
         });
         for _ in 0..20 {
-            let begun = Instant::now();
+            let begun = instant();
             let answer = browser.me();
             assert!(answer.status == 200 && answer.field("set-cookie").is_none(), "{manner:?}");
             longest = longest.max(begun.elapsed());
