@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn b30_a_refresh_token_is_stored_sealed_and_opens_for_its_sign_on_alone() {
+    fn b40_a_refresh_token_is_stored_sealed_and_opens_for_its_sign_on_alone() {
         let (own, other) = (sign_on("sgn_1"), sign_on("sgn_2"));
         let stored = StoredRefresh::seal(&own, &refresh("canary"), UnixMillis(5), peppers(1).first()).unwrap();
         let text = stored.to_text();

@@ -106,7 +106,7 @@ fn whoever_has_no_role_any_more_is_out_and_is_told_at_the_next_sign_on() {
 }
 
 #[test]
-fn b33_what_is_no_renewal_of_this_sign_on_changes_nothing() {
+fn b43_what_is_no_renewal_of_this_sign_on_changes_nothing() {
     for (says, cause) in [
         (json!({ "groups": ["admins"], "sub": "eve" }), "refresh_changed"),
         (json!({ "groups": ["admins"], "sid": "sid-9" }), "refresh_changed"),
@@ -129,7 +129,7 @@ fn b33_what_is_no_renewal_of_this_sign_on_changes_nothing() {
 }
 
 #[test]
-fn b32_a_provider_that_hangs_or_fails_holds_up_no_request() {
+fn b42_a_provider_that_hangs_or_fails_holds_up_no_request() {
     for manner in [Manner::Hanging, Manner::Failing] {
         let house = House::renewing(None, 1);
         let mut browser = with_groups(&house, &["readers"]);
@@ -155,7 +155,7 @@ fn b32_a_provider_that_hangs_or_fails_holds_up_no_request() {
 }
 
 #[test]
-fn b31_two_gateways_never_send_one_refresh_token_twice() {
+fn b41_two_gateways_never_send_one_refresh_token_twice() {
     let house = House::renewing(Some(RedisServer::start()), 2);
     let browser = with_groups(&house, &["readers"]);
     let cookies = browser.cookies.clone();

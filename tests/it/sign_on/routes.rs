@@ -117,7 +117,7 @@ fn b4_a_sign_on_is_finished_once_and_in_the_browser_that_began_it() {
 }
 
 #[test]
-fn b30_what_needs_no_provider_uses_no_log_in_up_and_a_refusal_leaves_no_cookie() {
+fn b50_what_needs_no_provider_uses_no_log_in_up_and_a_refusal_leaves_no_cookie() {
     let house = House::open();
     let mut browser = house.browser();
     let back = browser.begin(&json!({}));
@@ -148,7 +148,7 @@ fn b30_what_needs_no_provider_uses_no_log_in_up_and_a_refusal_leaves_no_cookie()
 }
 
 #[test]
-fn b30_made_up_log_ins_keep_no_provider_from_ending_sessions() {
+fn b50_made_up_log_ins_keep_no_provider_from_ending_sessions() {
     let house = House::pair();
     let mut browser = signed_on(&house, "sid-1");
     house.redis.as_ref().unwrap().fill_marks(1, MarkRoom::Unproven.most());

@@ -188,7 +188,7 @@ fn f11_lost_marks_are_an_error_and_not_an_absence() {
 }
 
 #[test]
-fn b30_the_number_of_marks_is_bounded_and_unproven_ones_leave_room() {
+fn b50_the_number_of_marks_is_bounded_and_unproven_ones_leave_room() {
     run(async {
         let server = RedisServer::start();
         let store = open_redis(&server, 0).await.unwrap();

@@ -184,7 +184,7 @@ async fn a_renewal_gives_nobody_more_than_the_ceiling() {
 }
 
 #[tokio::test]
-async fn b31_of_two_who_would_ask_one_does_and_the_other_waits_until_it_must_be_over() {
+async fn b41_of_two_who_would_ask_one_does_and_the_other_waits_until_it_must_be_over() {
     let desk = RenewalBench::open(&["admin"]).await;
     let engine = &desk.signed_on.bench.engine;
     let (Begun::Ask(one), Begun::Ask(two)) = (desk.question().await, desk.question().await) else {
@@ -209,7 +209,7 @@ async fn b31_of_two_who_would_ask_one_does_and_the_other_waits_until_it_must_be_
 }
 
 #[tokio::test]
-async fn b31_who_lost_the_right_writes_nothing() {
+async fn b41_who_lost_the_right_writes_nothing() {
     let desk = RenewalBench::open(&["admin"]).await;
     let slow = desk.begin().await.unwrap();
     desk.pass(EXCHANGE);

@@ -41,7 +41,7 @@ fn verdict(client: &OidcClient, claims: &str) -> Result<(), String> {
 }
 
 #[test]
-fn b33_an_id_token_of_another_sign_on_renews_nothing() {
+fn b43_an_id_token_of_another_sign_on_renews_nothing() {
     let client = refreshing();
     for (claims, expected, twin) in [
         (r#"{"sub":"eve"}"#, "refresh_changed", "{}"),
