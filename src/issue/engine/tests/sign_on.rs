@@ -63,7 +63,7 @@ fn finish() -> FinishStep {
     }
 }
 
-fn action() -> Action {
+pub(super) fn action() -> Action {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let tls = tls.unwrap().with_root_certificates(rustls::RootCertStore::empty());
