@@ -9,7 +9,8 @@ use crate::sign_on::management::authority::ProviderAuthority;
 use crate::sign_on::management::error::ManagementError;
 use crate::sign_on::management::forms::{CreateProvider, ProviderList, ProviderTest, ProviderView, UpdateProvider};
 use crate::sign_on::management::trail::settings_lines;
-use crate::sign_on::management::{MAX_PAGE, PlannedChange, ProviderManagement};
+use crate::sign_on::management::view::MAX_PAGE;
+use crate::sign_on::management::{PlannedChange, ProviderManagement};
 use crate::sign_on::provider::ProviderSettings;
 use crate::sign_on::records::settings_id;
 use crate::sign_on::saml::SamlVerifier;
@@ -189,7 +190,7 @@ impl Operations {
         Ok(management.test(&found).await?)
     }
 
-    async fn make(&self, planned: PlannedChange) -> Result<ProviderView, OperationError> {
+    async fn make(&self, planned: Box<PlannedChange>) -> Result<ProviderView, OperationError> {
         self.store.create(planned.new, self.clock.now().wall).await?;
         Ok(planned.view)
     }

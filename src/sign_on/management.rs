@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::base::clock::{Clock, UnixMillis};
+use crate::base::clock::Clock;
 use crate::base::fingerprint::Peppers;
 use crate::base::ids::{CredentialId, TenantId};
 use crate::base::principal::{CredentialRecord, CredentialState, RoleRecord};
@@ -12,12 +12,10 @@ use crate::snapshot::Snapshot;
 use crate::store::{CredentialChange, CredentialStore, NewRecords, RestsOn, StoredFacts};
 
 use super::directory::{MAX_PROVIDERS, MAX_PROVIDERS_OF_TENANT, list_providers};
-use super::fault::SignOnFault;
 use super::http::ProviderClient;
 use super::provider::{ProviderSettings, SettingsMistake};
 use super::records::{NewProvider, new_provider_id, provider_records, settings_fingerprint};
 use super::saml::SamlVerifier;
-use super::seal::mark_of;
 
 pub mod authority;
 mod check;
@@ -29,15 +27,13 @@ mod roles;
 mod secrets;
 mod settings;
 pub mod trail;
+pub mod view;
 
 use authority::ProviderAuthority;
 use error::ManagementError;
-use forms::{CreateProvider, ProviderList, ProviderSummary, ProviderView, UpdateProvider, state_word};
+use forms::{CreateProvider, ProviderView, UpdateProvider};
 use roles::{KnownRoles, ids, parse_scopes, scopes_in_table, scopes_of};
-use settings::{completed, merge, read_settings, refuse_sealed, shown_settings};
-
-/// Most providers of one list.
-pub const MAX_PAGE: usize = 1_000;
+use settings::{completed, merge, read_settings, refuse_sealed};
 
 /// Longest name for people, in bytes: one line of a list.
 const MAX_NAME: usize = 200;
@@ -83,7 +79,7 @@ impl ProviderManagement<'_> {
     ///
     /// # Errors
     /// [`ManagementError`], with everything that is wrong with the settings.
-    pub async fn plan_creation(&self, tenant: &TenantId, request: &CreateProvider) -> Result<PlannedChange, ManagementError> {
+    pub async fn plan_creation(&self, tenant: &TenantId, request: &CreateProvider) -> Result<Box<PlannedChange>, ManagementError> {
         if !self.authority.reaches_tenant(tenant) {
             return Err(ManagementError::NotFound(format!("there is no tenant `{tenant}`")));
         }
@@ -124,7 +120,7 @@ impl ProviderManagement<'_> {
             now,
         };
         let [provider, settings] = provider_records(new).ok_or_else(|| ManagementError::Unavailable("no id was made".into()))?;
-        Ok(PlannedChange {
+        Ok(Box::new(PlannedChange {
             new: NewRecords {
                 credentials: vec![provider.clone(), settings.clone()],
                 rests_on,
@@ -134,14 +130,14 @@ impl ProviderManagement<'_> {
             view: self.view_of(&provider, &settings, read.warnings)?,
             provider,
             settings,
-        })
+        }))
     }
 
     /// Plans a change of the settings, the secrets or the ceiling of a provider. All secrets are sealed anew under the first pepper.
     ///
     /// # Errors
     /// [`ManagementError`], with everything that is wrong with the settings.
-    pub async fn plan_update(&self, id: &str, request: &UpdateProvider) -> Result<PlannedChange, ManagementError> {
+    pub async fn plan_update(&self, id: &str, request: &UpdateProvider) -> Result<Box<PlannedChange>, ManagementError> {
         let found = self.find(id).await?;
         refuse_deleted(&found.provider)?;
         self.check_not_above(&found)?;
@@ -192,7 +188,7 @@ impl ProviderManagement<'_> {
         let mut settings = found.settings.clone();
         settings.state = CredentialState::Active;
         settings.extras_mut().settings = Some(text);
-        Ok(PlannedChange {
+        Ok(Box::new(PlannedChange {
             new: NewRecords {
                 changes,
                 rests_on,
@@ -202,14 +198,14 @@ impl ProviderManagement<'_> {
             before: Some(found),
             provider,
             settings,
-        })
+        }))
     }
 
     /// Plans to disable a provider, and with it everybody who signed on through it. Everybody who sees a provider may disable it.
     ///
     /// # Errors
     /// [`ManagementError`].
-    pub async fn plan_disabling(&self, id: &str) -> Result<PlannedChange, ManagementError> {
+    pub async fn plan_disabling(&self, id: &str) -> Result<Box<PlannedChange>, ManagementError> {
         let found = self.find(id).await?;
         refuse_deleted(&found.provider)?;
         let rests_on = self.authority.rests_on();
@@ -220,7 +216,7 @@ impl ProviderManagement<'_> {
     ///
     /// # Errors
     /// [`ManagementError`].
-    pub async fn plan_enabling(&self, id: &str) -> Result<PlannedChange, ManagementError> {
+    pub async fn plan_enabling(&self, id: &str) -> Result<Box<PlannedChange>, ManagementError> {
         let found = self.find(id).await?;
         refuse_deleted(&found.provider)?;
         self.check_not_above(&found)?;
@@ -234,10 +230,10 @@ impl ProviderManagement<'_> {
         change: CredentialChange,
         state: CredentialState,
         rests_on: RestsOn,
-    ) -> Result<PlannedChange, ManagementError> {
+    ) -> Result<Box<PlannedChange>, ManagementError> {
         let mut provider = found.provider.clone();
         provider.state = state;
-        Ok(PlannedChange {
+        Ok(Box::new(PlannedChange {
             new: NewRecords {
                 changes: vec![(provider.id.clone(), change)],
                 rests_on,
@@ -247,7 +243,7 @@ impl ProviderManagement<'_> {
             settings: found.settings.clone(),
             before: Some(found),
             provider,
-        })
+        }))
     }
 
     /// Plans to delete a provider for ever, and its secrets with it. Whoever signed on through it is logged out. A provider that is
@@ -255,7 +251,7 @@ impl ProviderManagement<'_> {
     ///
     /// # Errors
     /// [`ManagementError`].
-    pub async fn plan_deletion(&self, id: &str) -> Result<PlannedChange, ManagementError> {
+    pub async fn plan_deletion(&self, id: &str) -> Result<Box<PlannedChange>, ManagementError> {
         let found = self.find(id).await?;
         self.check_not_above(&found)?;
         let (mut provider, mut settings) = (found.provider.clone(), found.settings.clone());
@@ -275,7 +271,7 @@ impl ProviderManagement<'_> {
             (provider.state, settings.state) = (state, state);
             settings.extras_mut().settings = Some(text);
         }
-        Ok(PlannedChange {
+        Ok(Box::new(PlannedChange {
             new: NewRecords {
                 changes,
                 rests_on: self.rests_on_judged(&found),
@@ -285,29 +281,7 @@ impl ProviderManagement<'_> {
             before: Some(found),
             provider,
             settings,
-        })
-    }
-
-    /// Lists the identity providers, of one tenant if it is given.
-    ///
-    /// # Errors
-    /// An error of the store.
-    pub async fn list(
-        &self,
-        tenant: Option<&TenantId>,
-        after: Option<&CredentialId>,
-        limit: usize,
-    ) -> Result<ProviderList, ManagementError> {
-        let own = self.authority.administrator().map(|administrator| &administrator.tenant);
-        let mut found = list_providers(self.store, own.or(tenant)).await?;
-        found.retain(|provider| after.is_none_or(|after| provider.id > *after));
-        let more = found.len() > limit;
-        found.truncate(limit);
-        let last = found.last().filter(|_| more);
-        Ok(ProviderList {
-            next: last.map(|provider| provider.id.as_str().to_owned()),
-            providers: found.iter().map(ProviderSummary::from).collect(),
-        })
+        }))
     }
 
     /// Finds a provider. One of another tenant looks to an administrator as if it did not exist.
@@ -337,64 +311,6 @@ impl ProviderManagement<'_> {
             rests_on,
             roles,
         })
-    }
-
-    /// A provider as it is shown.
-    ///
-    /// # Errors
-    /// An error of the store for settings that cannot be read.
-    pub fn view(&self, found: &StoredProvider) -> Result<ProviderView, ManagementError> {
-        self.view_of(&found.provider, &found.settings, Vec::new())
-    }
-
-    fn view_of(
-        &self,
-        provider: &CredentialRecord,
-        settings: &CredentialRecord,
-        of_metadata: Vec<String>,
-    ) -> Result<ProviderView, ManagementError> {
-        let own = ProviderSettings::of_record(settings)?;
-        let mut warnings: Vec<String> = own.mistakes_under(self.snapshot).iter().map(ToString::to_string).collect();
-        if settings.state == CredentialState::Disabled {
-            let update = match self.authority {
-                ProviderAuthority::Operator => format!("`durward providers update {}`", provider.id),
-                ProviderAuthority::Administrator(_) => "an update".to_owned(),
-            };
-            warnings.push(format!(
-                "the store has lost newer settings, so nobody signs on: check these, then {update} confirms them"
-            ));
-        }
-        let known: Vec<_> = self.peppers.iter().map(|pepper| pepper.check().mark()).collect();
-        for (field, sealed) in own.sealed() {
-            if mark_of(sealed).is_none_or(|mark| !known.contains(&mark)) {
-                warnings.push(format!("`{field}` was sealed under a pepper that this gateway does not have"));
-            }
-        }
-        warnings.extend(of_metadata);
-        Ok(ProviderView {
-            id: provider.id.as_str().into(),
-            state: state_word(provider.state).into(),
-            tenant: provider.tenant.as_str().into(),
-            name: provider.name.clone().unwrap_or_default(),
-            kind: own.kind().into(),
-            scopes: provider.scopes.iter().map(|scope| scope.as_str().to_owned()).collect(),
-            roles: provider.roles().iter().map(|role| role.as_str().to_owned()).collect(),
-            settings: shown_settings(&own, self.authority),
-            warnings,
-            created_at: write_time(provider.created_at),
-        })
-    }
-
-    /// The words for a fault of a question to a provider, for whoever asks now.
-    fn words_of(&self, fault: &SignOnFault) -> String {
-        match (self.authority, &self.snapshot.sign_on) {
-            (ProviderAuthority::Administrator(administrator), Some(settings)) => {
-                let words = fault.words_for_administrator(settings.addresses);
-                tracing::info!(tenant = %administrator.tenant, fault = fault.label(), "a provider was asked for its administrator: {fault}");
-                words
-            }
-            _ => fault.to_string(),
-        }
     }
 }
 
@@ -485,9 +401,4 @@ fn parse_name(name: &str) -> Result<String, ManagementError> {
         ));
     }
     Ok(name.to_owned())
-}
-
-/// RFC 3339 in UTC.
-fn write_time(at: UnixMillis) -> String {
-    jiff::Timestamp::from_millisecond(at.0).map_or_else(|_| format!("{} ms", at.0), |time| time.to_string())
 }

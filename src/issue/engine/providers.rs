@@ -227,7 +227,7 @@ impl Engine {
         &self,
         call: &ServedCall,
         action: &'static str,
-        planned: Result<PlannedChange, ManagementError>,
+        planned: Result<Box<PlannedChange>, ManagementError>,
     ) -> Result<Issued, IssueError> {
         let planned = planned.map_err(refused)?;
         let begun = self.clock.now();

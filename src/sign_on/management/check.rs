@@ -18,7 +18,8 @@ use crate::snapshot::sign_on_route::SignOnStep;
 use super::authority::ProviderAuthority;
 use super::error::ManagementError;
 use super::forms::{ProviderCheck, ProviderTest};
-use super::{ProviderManagement, StoredProvider, write_time};
+use super::view::write_time;
+use super::{ProviderManagement, StoredProvider};
 
 /// How long before its end a certificate is warned of. Whoever renews it needs some working days.
 const ENDS_SOON: Duration = Duration::from_secs(30 * 24 * 3_600);

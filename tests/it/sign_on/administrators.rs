@@ -1,7 +1,6 @@
 //! A tenant's own administrators manage its identity providers by routes: through the real binary, over two gateways.
 
-use std::time::Instant;
-
+use durward::base::clock::instant;
 use serde_json::{Value, json};
 
 use crate::support::gateway::run;
@@ -103,7 +102,7 @@ fn an_administrator_makes_a_provider_by_which_people_sign_on_and_ends_it_on_ever
         ann.at = at;
         assert_eq!(ann.me().status, 200);
     }
-    let begun = Instant::now();
+    let begun = instant();
     let disabled = told(&send(&mut admin, "POST", &format!("/providers/{id}/disable"), &Value::Null), 200);
     assert_eq!(disabled["state"], "disabled");
     for at in [0, 1] {
@@ -152,10 +151,12 @@ fn an_administrator_makes_a_provider_by_which_people_sign_on_and_ends_it_on_ever
     }
     assert!(own[1]["before"]["settings"].to_string().contains("provision=true"), "{}", own[1]);
     assert!(own[1]["after"]["settings"].to_string().contains("provision=false"), "{}", own[1]);
-    assert!(
-        text.contains("\"secrets\":\"***\"") || text.contains("***"),
-        "the body is on record, without its secrets"
-    );
+    let events = house.gateways[0].run(&["events", "--limit", "100", "--json"]).stdout;
+    let events = events.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let ended = events.filter(|event| event["id"] == id && event["action"] == "providers.delete");
+    let who: Vec<Value> = ended.map(|event| event["who"]["via"].clone()).collect();
+    assert_eq!(who, [json!("route")], "the event of the store names the caller");
+    assert!(text.contains("***"), "the body is on record, without its secrets");
 }
 
 #[test]
@@ -227,7 +228,7 @@ fn b30_attempts_to_have_more_by_a_provider_are_refused_and_on_record() {
         "/providers",
         &with(&|body| body["scopes"] = json!(["admin:all"])),
     );
-    assert_eq!(told(&above, 403)["error"]["code"], "insufficient_scope");
+    assert!(told(&above, 403).to_string().contains("insufficient_scope"));
     assert_eq!(house.entry(&above)["cause"], "above_administrator");
     for (change, field) in [
         (
@@ -295,8 +296,9 @@ fn b33_a_test_does_not_tell_what_stands_in_the_network_of_the_gateway() {
         assert_eq!(failed["name"], "provider_unreachable");
         words.push(failed["why"].as_str().unwrap().to_owned());
         let operator = run(&house.sites[0].config(), &["--json", "providers", "test", id], b"");
+        let reasons = ["no connection", "does not resolve", "longer than"];
         assert!(
-            operator.stdout.contains("no connection") || operator.stdout.contains("does not resolve"),
+            reasons.iter().any(|reason| operator.stdout.contains(reason)),
             "the operator is told: {operator:?}"
         );
     }

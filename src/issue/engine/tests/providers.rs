@@ -4,9 +4,9 @@
 use super::*;
 use crate::base::principal::CredentialState;
 use crate::sign_on::directory::MAX_PROVIDERS_OF_TENANT;
+use crate::sign_on::management::ProviderManagement;
 use crate::sign_on::management::authority::ProviderAuthority;
 use crate::sign_on::management::forms::UpdateProvider;
-use crate::sign_on::management::{PlannedChange, ProviderManagement};
 use crate::snapshot::provider_route::{ProviderOperation, ProviderRoute, ProviderSurfaces};
 
 const NEW: &str = r#"{"name":"Acme","settings":{"provision":true,"protocol":{"oidc":{"issuer":"https://login.example","client_id":"c"}}},
@@ -93,8 +93,8 @@ impl House {
             verifier: &crate::sign_on::saml::SamlVerifier::of_this_program(),
             authority: &ProviderAuthority::Operator,
         };
-        let PlannedChange { new, .. } = management.plan_update(id, update).await.unwrap();
-        self.bench.store.create(new, NOW).await.unwrap();
+        let planned = management.plan_update(id, update).await.unwrap();
+        self.bench.store.create(planned.new, NOW).await.unwrap();
     }
 
     async fn state(&self, id: &str) -> CredentialState {
