@@ -22,6 +22,7 @@ use crate::store::redis::{RedisAccess, WaitReplicas};
 use crate::upstream::spec::UpstreamSpec;
 
 pub mod body_schema;
+pub mod provider_route;
 pub mod served_route;
 pub mod sign_on_route;
 

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::audit::action::{ActionEntry, ActionOutcome, Actor};
 use crate::audit::changes::{ChangeWindow, RecordedChanges, find_changes};
-use crate::audit::mask::{Shapes, mask_text};
+use crate::audit::mask::Shapes;
 use crate::audit::settings::OnFull;
 use crate::audit::trail::Trail;
 use crate::base::clock::{BootMillis, UnixMillis};
@@ -217,39 +217,10 @@ impl<'o> PendingEntry<'o> {
 
     fn members(&mut self) -> Vec<u8> {
         self.finished = true;
-        self.mask();
+        self.entry.mask(&Shapes::of(&self.operations.snapshot.load().surfaces));
         let now = self.operations.clock.now();
         self.entry.took_ms = u64::try_from(now.boot.since(self.begun).as_millis()).unwrap_or(u64::MAX);
         self.entry.members(now.wall)
-    }
-}
-
-impl PendingEntry<'_> {
-    /// Masks what looks like a credential in texts that an operator chose, such as names.
-    fn mask(&mut self) {
-        let shapes = Shapes::of(&self.operations.snapshot.load().surfaces);
-        for members in [&mut self.entry.before, &mut self.entry.after] {
-            members.values_mut().for_each(|value| mask_value(value, &shapes));
-        }
-        let (ActionOutcome::Done { doubt: text } | ActionOutcome::Refused { message: text, .. }) = &mut self.entry.outcome else {
-            return;
-        };
-        if let Some(text) = text {
-            *text = mask_text(text, &shapes).into_owned();
-        }
-    }
-}
-
-/// Masks texts and lists of texts; nothing in an entry is deeper.
-fn mask_value(value: &mut Value, shapes: &Shapes) {
-    match value {
-        Value::String(text) => *text = mask_text(text, shapes).into_owned(),
-        Value::Array(items) => items.iter_mut().for_each(|item| {
-            if let Value::String(text) = item {
-                *text = mask_text(text, shapes).into_owned();
-            }
-        }),
-        _ => {}
     }
 }
 

@@ -147,9 +147,13 @@ async fn operate_providers(operations: &Operations, call: &AdminCall, path: &[&s
             let about = ChangeSubject::credential(id)?;
             change(operations, query, &about, operations.delete_provider(id)).await
         }
-        [id, verb @ ("disable" | "enable")] if post && let Some(new_state) = change_of(verb) => {
+        [id, "disable"] if post => {
             let about = ChangeSubject::credential(id)?;
-            change(operations, query, &about, operations.change_provider(id, new_state)).await
+            change(operations, query, &about, operations.disable_provider(id)).await
+        }
+        [id, "enable"] if post => {
+            let about = ChangeSubject::credential(id)?;
+            change(operations, query, &about, operations.enable_provider(id)).await
         }
         _ => Ok(no_such_path(call)),
     }

@@ -121,11 +121,7 @@ pub(crate) fn role_words(record: &CredentialRecord) -> Vec<String> {
 }
 
 pub(crate) const fn state_word(state: CredentialState) -> &'static str {
-    match state {
-        CredentialState::Active => "active",
-        CredentialState::Disabled => "disabled",
-        CredentialState::Revoked { .. } => "revoked",
-    }
+    crate::sign_on::management::forms::state_word(state)
 }
 
 #[cfg(test)]

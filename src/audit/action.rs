@@ -5,7 +5,10 @@ use std::io::Write as _;
 use serde_json::{Map, Value};
 
 use crate::base::clock::UnixMillis;
+use crate::base::ids::{CredentialId, Subject};
 use crate::telemetry::members::Timestamp;
+
+use super::mask::{Shapes, mask_text};
 
 /// Most bytes of an entry's members. The line, which also has a number and a gateway, must stay below 64 KiB.
 const MAX_MEMBERS: usize = 60 * 1024;
@@ -18,6 +21,12 @@ pub enum Actor {
         uid: u32,
         /// The name of that user id in `/etc/passwd`, where it has one.
         user: Option<String>,
+    },
+    /// Somebody of a tenant who called a served route. The request has an entry of its own.
+    Route {
+        request_id: String,
+        credential: Option<CredentialId>,
+        subject: Option<Subject>,
     },
     /// Somebody who called an operation without a socket.
     Cli,
@@ -49,6 +58,22 @@ impl Actor {
                 }
                 return Value::Object(who);
             }
+            Self::Route {
+                request_id,
+                credential,
+                subject,
+            } => {
+                let mut who = Map::new();
+                who.insert("via".into(), "route".into());
+                who.insert("request_id".into(), request_id.as_str().into());
+                if let Some(credential) = credential {
+                    who.insert("credential".into(), credential.as_str().into());
+                }
+                if let Some(subject) = subject {
+                    who.insert("subject".into(), subject.as_str().into());
+                }
+                return Value::Object(who);
+            }
             Self::Cli => "cli",
             Self::Signal => "signal",
             Self::File => "file",
@@ -69,7 +94,7 @@ pub enum ActionOutcome {
     Unknown { message: String },
 }
 
-/// What an operator did. Holds no secret: whoever makes one leaves them out.
+/// What an operator, or a tenant's administrator, did. Holds no secret: whoever makes one leaves them out.
 #[derive(Debug, Clone)]
 pub struct ActionEntry {
     pub who: Actor,
@@ -92,6 +117,19 @@ pub struct ActionEntry {
 }
 
 impl ActionEntry {
+    /// Masks what looks like a credential in texts that people chose, such as names.
+    pub fn mask(&mut self, shapes: &Shapes) {
+        for members in [&mut self.before, &mut self.after] {
+            members.values_mut().for_each(|value| mask_value(value, shapes));
+        }
+        let (ActionOutcome::Done { doubt: text } | ActionOutcome::Refused { message: text, .. }) = &mut self.outcome else {
+            return;
+        };
+        if let Some(text) = text {
+            *text = mask_text(text, shapes).into_owned();
+        }
+    }
+
     /// The members of the entry, from the time on. Drills have a kind of their own.
     #[must_use]
     pub fn members(&self, at: UnixMillis) -> Vec<u8> {
@@ -100,7 +138,12 @@ impl ActionEntry {
     }
 
     fn write(&self, at: UnixMillis, whole: bool) -> Vec<u8> {
-        let kind = if self.action.starts_with("drill.") { "drill" } else { "operator" };
+        let kind = match &self.who {
+            // What it was done to stands in the request's entry too, so this one is of another kind, and is counted once.
+            Actor::Route { .. } => "administrator",
+            _ if self.action.starts_with("drill.") => "drill",
+            _ => "operator",
+        };
         let mut out = head(at, kind);
         push(&mut out, "who", &self.who.to_value());
         push(&mut out, "action", &self.action.into());
@@ -130,6 +173,19 @@ impl ActionEntry {
             push(&mut out, "wait", wait);
         }
         out
+    }
+}
+
+/// Masks texts and lists of texts; nothing in an entry is deeper.
+fn mask_value(value: &mut Value, shapes: &Shapes) {
+    match value {
+        Value::String(text) => *text = mask_text(text, shapes).into_owned(),
+        Value::Array(items) => items.iter_mut().for_each(|item| {
+            if let Value::String(text) = item {
+                *text = mask_text(text, shapes).into_owned();
+            }
+        }),
+        _ => {}
     }
 }
 

@@ -12,9 +12,10 @@ use rustls_pki_types::pem::PemObject;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use crate::admin::provider_test::ProviderTest;
-use crate::admin::providers::{CreateProvider, MAX_SECRET, PlainSecret, ProviderList, ProviderSecrets, ProviderView, UpdateProvider};
 use crate::base::text::parse_duration;
+use crate::sign_on::management::forms::{
+    CreateProvider, MAX_SECRET, PlainSecret, ProviderList, ProviderSecrets, ProviderTest, ProviderView, UpdateProvider,
+};
 
 use super::args::{Page, WaitArgs};
 use super::client::{OperatorClient, path_id};

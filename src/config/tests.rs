@@ -18,6 +18,7 @@ mod lifecycle;
 mod limits;
 mod log_in;
 mod mistakes;
+mod providers;
 mod secrets;
 mod sign_on;
 mod store;

@@ -42,6 +42,26 @@ pub const CALLER: [&str; 7] = ["id", "tenant", "subject", "mode", "scopes", "log
 /// The members of a role or a scope in `items`. Of a scope, `id` and `name` are the same.
 pub const NAMED: [&str; 4] = ["id", "name", "description", "scopes"];
 
+/// The members of an identity provider: of `provider`.
+pub const PROVIDER: [&str; 10] = [
+    "id",
+    "state",
+    "tenant",
+    "name",
+    "kind",
+    "scopes",
+    "roles",
+    "settings",
+    "warnings",
+    "created_at",
+];
+
+/// The members of an identity provider in `items`.
+pub const PROVIDER_SUMMARY: [&str; 6] = ["id", "state", "tenant", "name", "kind", "domains"];
+
+/// The members of `test`, a test of an identity provider. Each of `checks` has `name`, `outcome` and `why`.
+pub const PROVIDER_TEST: [&str; 3] = ["id", "passed", "checks"];
+
 /// Records that the sample makes: as many as a route can have mints.
 pub const MAX_MINTED: usize = 4;
 
@@ -99,6 +119,12 @@ pub enum AnswerSubject {
     Names,
     /// `items`, entries of the audit trail.
     Entries,
+    /// `provider`, an identity provider.
+    Provider,
+    /// `items`, identity providers.
+    Providers,
+    /// `test`, what a test of an identity provider found.
+    ProviderTest,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -199,8 +225,12 @@ impl AnswerNames {
         }
         match self.subject {
             AnswerSubject::Credential => all.push("minted".to_owned()),
-            AnswerSubject::Credentials | AnswerSubject::Names => all.extend(["items", "page.next", "page.more"].map(str::to_owned)),
+            AnswerSubject::Credentials | AnswerSubject::Names | AnswerSubject::Providers => {
+                all.extend(["items", "page.next", "page.more"].map(str::to_owned))
+            }
             AnswerSubject::Entries => all.extend(["items", "page.next", "page.more", "page.missing"].map(str::to_owned)),
+            AnswerSubject::Provider => all.extend(PROVIDER.map(|name| format!("provider.{name}"))),
+            AnswerSubject::ProviderTest => all.extend(PROVIDER_TEST.map(|name| format!("test.{name}"))),
             AnswerSubject::None => {}
         }
         all
@@ -210,7 +240,7 @@ impl AnswerNames {
     const fn is_list(&self) -> bool {
         matches!(
             self.subject,
-            AnswerSubject::Credentials | AnswerSubject::Names | AnswerSubject::Entries
+            AnswerSubject::Credentials | AnswerSubject::Names | AnswerSubject::Entries | AnswerSubject::Providers
         )
     }
 
@@ -226,7 +256,8 @@ impl AnswerNames {
             AnswerSubject::Names => &NAMED,
             AnswerSubject::Entries => &TENANT_MEMBERS,
             AnswerSubject::Credentials => &CREDENTIAL,
-            AnswerSubject::None | AnswerSubject::Credential => &[],
+            AnswerSubject::Providers => &PROVIDER_SUMMARY,
+            AnswerSubject::None | AnswerSubject::Credential | AnswerSubject::Provider | AnswerSubject::ProviderTest => &[],
         }
     }
 }
@@ -257,6 +288,9 @@ mod tests {
             AnswerSubject::Credentials,
             AnswerSubject::Names,
             AnswerSubject::Entries,
+            AnswerSubject::Provider,
+            AnswerSubject::Providers,
+            AnswerSubject::ProviderTest,
         ] {
             let names = names(subject);
             for variable in names.variables() {

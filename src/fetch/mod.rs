@@ -101,6 +101,13 @@ pub enum FetchFault {
     Body(usize),
 }
 
+/// Whether a URL names an address, and one that is never asked.
+#[must_use]
+pub fn is_refused_address(url: &FetchUrl, addresses: FetchAddresses) -> bool {
+    let address = url.host.parse::<IpAddr>().ok();
+    addresses == FetchAddresses::Public && address.is_some_and(|address| !is_public(address))
+}
+
 /// Media types as a sentence names them.
 struct Types<'a>(&'a [&'a str]);
 

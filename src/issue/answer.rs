@@ -25,6 +25,10 @@ pub struct AnswerData {
     pub minted: Vec<Json>,
     /// `items`.
     pub items: Vec<Json>,
+    /// `provider`, an identity provider.
+    pub provider: Option<Json>,
+    /// `test`, what a test of one found.
+    pub test: Option<Json>,
     /// `page.next` of a list: the page that was requested, and the id after which the next page begins.
     pub next: Option<(PageRequest, String)>,
     /// `page.missing`: something that belongs into the list could not be read.
@@ -93,6 +97,8 @@ pub fn context(call: &ServedCall, data: &AnswerData) -> Result<Json, Denial> {
         "credential": data.minted.last(),
         "minted": data.minted,
         "items": data.items,
+        "provider": data.provider,
+        "test": data.test,
         "page": { "next": data.next.as_ref().map(|(_, next)| next), "more": data.next.is_some(), "missing": data.missing },
         "path": path,
         "body": body(call)?,

@@ -21,7 +21,7 @@ use super::call::{IssueError, Issued, ServedCall};
 use super::fields::FieldRule;
 use super::password::{PasswordError, Passwords, Requester};
 use super::throttle::Throttle;
-use super::trail_reader::TrailReader;
+use super::trail_reader::TrailAccess;
 use crate::sign_on::directory::ProviderDirectory;
 use crate::sign_on::oidc_providers::OidcProviders;
 use crate::sign_on::saml::SamlVerifier;
@@ -30,12 +30,14 @@ use crate::snapshot::served_route::{Action, ValueSource};
 mod accounts;
 mod entries;
 mod mint;
+mod providers;
 mod records;
 mod sign_on;
 #[cfg(test)]
 mod tests;
 
 use accounts::PasswordChange;
+use providers::ProviderTools;
 use records::RecordTarget;
 use sign_on::renewal::MAX_RENEWALS;
 use sign_on::renewal_table::RenewalTable;
@@ -68,8 +70,8 @@ pub struct Engine {
     control: Handle,
     calls: Arc<Semaphore>,
     limits: RecordLimits,
-    /// Reads the audit trail, if there is one.
-    trail: Option<TrailReader>,
+    /// The audit trail, if there is one.
+    trail: Option<TrailAccess>,
     /// Which tenant has which identity providers.
     directory: ProviderDirectory,
     /// What is known of OpenID Connect providers.
@@ -79,6 +81,8 @@ pub struct Engine {
     /// Which sign-ons are being renewed, and which were lately.
     renewals: RenewalTable,
     renewal_permits: Arc<Semaphore>,
+    /// What tenants' administrators manage their providers with.
+    provider_tools: ProviderTools,
 }
 
 impl std::fmt::Debug for Engine {
@@ -96,7 +100,7 @@ impl Engine {
         clock: Arc<dyn Clock>,
         control: Handle,
         limits: &EngineLimits<'_>,
-        trail: Option<TrailReader>,
+        trail: Option<TrailAccess>,
     ) -> Arc<Self> {
         Arc::new(Self {
             directory: ProviderDirectory::new(store.clone(), clock.clone()),
@@ -104,6 +108,7 @@ impl Engine {
             saml: SamlVerifier::of_this_program(),
             renewals: RenewalTable::default(),
             renewal_permits: Arc::new(Semaphore::new(MAX_RENEWALS)),
+            provider_tools: ProviderTools::new(),
             store,
             peppers,
             clock,
@@ -242,6 +247,7 @@ impl Engine {
                 self.set_password(call, &change).await
             }
             Action::SignOn(route) => self.take_sign_on_step(call, route).await,
+            Action::Providers(route) => self.manage_providers(call, route).await,
         }
     }
 

@@ -13,6 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::sync::Semaphore;
 
 use crate::audit::tenants::{PageBounds, TenantFilter, TenantPage, read_page};
+use crate::audit::trail::Trail;
 use crate::base::ids::TenantId;
 
 /// Pages that are read at a time in the whole process. They are read from the page cache or a disk that the writer needs too.
@@ -31,6 +32,13 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const SIZE: usize = 1024 * 1024;
 const READ: u64 = 64 * 1024 * 1024;
 const TIME: Duration = Duration::from_secs(1);
+
+/// The trail as served routes need it.
+pub struct TrailAccess {
+    pub reader: TrailReader,
+    /// Where it is recorded what a tenant's administrators change.
+    pub trail: Arc<Trail>,
+}
 
 /// Reads pages of one trail.
 #[derive(Debug)]

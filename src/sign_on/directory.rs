@@ -28,6 +28,9 @@ const USED_FOR: Duration = Duration::from_secs(10);
 /// Most providers of a store. Reading as many takes a second, and 40 MiB at the largest settings that are usual.
 pub const MAX_PROVIDERS: usize = 10_000;
 
+/// Most providers of a tenant. People choose among them on one page, and a tenant has one for each of its companies.
+pub const MAX_PROVIDERS_OF_TENANT: usize = 16;
+
 /// A provider, without what only a sign-on needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedProvider {

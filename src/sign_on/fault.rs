@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::base::credential::TokenFault;
-use crate::decide::external::KeySetError;
+use crate::decide::external::{FetchAddresses, KeySetError};
 use crate::fetch::{FetchFault, InvalidUrl};
 
 use super::saml::SamlFault;
@@ -406,6 +406,23 @@ faults! {
         "the table of roles gives this person more than 16 roles";
 }
 
+impl SignOnFault {
+    /// The words for a tenant's administrator, who must not learn what stands in the network of the gateway: which names are known
+    /// there, which ports are open, what certificates say (docs/threats.md B33).
+    #[must_use]
+    pub fn words_for_administrator(&self, addresses: FetchAddresses) -> String {
+        match (self, addresses) {
+            (Self::Fetch(part, _), FetchAddresses::InsecureAny) => {
+                format!("the provider did not give {part}; whoever operates this service finds the reason in the log")
+            }
+            (Self::Fetch(part, FetchFault::Name | FetchFault::PrivateAddress), FetchAddresses::Public) => {
+                format!("the provider did not give {part}: its name has no public address")
+            }
+            _ => self.to_string(),
+        }
+    }
+}
+
 /// A time in the past, as sentences tell it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ago(pub i64);
@@ -465,6 +482,30 @@ mod tests {
         assert_eq!(length(&"x".repeat(MAX_PROVIDER_TEXT)), MAX_PROVIDER_TEXT);
         assert_eq!(length(&"x".repeat(100_000)), MAX_PROVIDER_TEXT + 1);
         assert!(length(&"\u{7f}".repeat(100_000)) <= MAX_PROVIDER_TEXT + 1, "as it is written");
+    }
+
+    #[test]
+    fn b33_an_administrator_is_not_told_what_stands_in_the_network_of_the_gateway() {
+        let told = |fault: FetchFault, addresses| SignOnFault::Fetch(ProviderPart::Discovery, fault).words_for_administrator(addresses);
+        let faults = || {
+            [
+                FetchFault::Name,
+                FetchFault::PrivateAddress,
+                FetchFault::Connect(std::io::ErrorKind::ConnectionRefused),
+                FetchFault::Tls("only valid for db.internal".into()),
+                FetchFault::Status(401),
+                FetchFault::Timeout(std::time::Duration::from_secs(5)),
+            ]
+        };
+        let inside: Vec<String> = faults().into_iter().map(|fault| told(fault, FetchAddresses::InsecureAny)).collect();
+        assert!(inside.iter().all(|words| *words == inside[0]), "{inside:?}");
+        let outside: Vec<String> = faults().into_iter().map(|fault| told(fault, FetchAddresses::Public)).collect();
+        assert_eq!(outside[0], outside[1], "a name that only the gateway knows looks like none");
+        for (words, why) in outside.iter().zip(["", "", "refused", "TLS", "401", "5 s"]) {
+            assert!(words.contains(why), "{words}");
+        }
+        let issuer = SignOnFault::MetadataIssuer(ProviderText::of("https://b.example"));
+        assert_eq!(issuer.words_for_administrator(FetchAddresses::InsecureAny), issuer.to_string());
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod directory;
 pub mod fault;
 pub mod http;
 pub mod log_in_record;
+pub mod management;
 pub mod oidc;
 pub mod oidc_providers;
 pub mod person;

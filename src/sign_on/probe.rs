@@ -31,11 +31,16 @@ pub enum FindingLevel {
     Mistake,
 }
 
-/// What a test found so far.
-#[derive(Default)]
-struct Findings(Vec<ProviderFinding>);
+/// What a fault is told as, to whoever asked for the test.
+pub type FaultWords<'w> = &'w (dyn Fn(&SignOnFault) -> String + Sync);
 
-impl Findings {
+/// What a test found so far.
+struct Findings<'w> {
+    all: Vec<ProviderFinding>,
+    words: FaultWords<'w>,
+}
+
+impl Findings<'_> {
     fn good(&mut self, label: &'static str, words: impl Into<String>) {
         self.push(FindingLevel::Good, label, words.into());
     }
@@ -45,11 +50,11 @@ impl Findings {
     }
 
     fn mistake(&mut self, fault: &SignOnFault) {
-        self.push(FindingLevel::Mistake, fault.label(), fault.to_string());
+        self.push(FindingLevel::Mistake, fault.label(), (self.words)(fault));
     }
 
     fn push(&mut self, level: FindingLevel, label: &'static str, words: String) {
-        self.0.push(ProviderFinding { level, label, words });
+        self.all.push(ProviderFinding { level, label, words });
     }
 }
 
@@ -61,8 +66,9 @@ pub async fn probe_oidc(
     redirect_uri: &str,
     access: &ProviderAccess,
     now: Now,
+    words: FaultWords<'_>,
 ) -> Vec<ProviderFinding> {
-    let mut findings = Findings::default();
+    let mut findings = Findings { all: Vec::new(), words };
     let metadata = match provider.dated_metadata(&client.issuer, access).await {
         Ok(dated) => {
             findings.good("configuration", format!("the configuration is that of `{}`", client.issuer));
@@ -73,7 +79,7 @@ pub async fn probe_oidc(
         }
         Err(fault) => {
             findings.mistake(&fault);
-            return findings.0;
+            return findings.all;
         }
     };
     judge_metadata(&metadata, client, &mut findings);
@@ -84,10 +90,10 @@ pub async fn probe_oidc(
     if let Err(fault) = try_client(provider, client, redirect_uri, &metadata, access, now, &mut findings).await {
         findings.mistake(&fault);
     }
-    findings.0
+    findings.all
 }
 
-fn compare_clocks(ahead: i64, findings: &mut Findings) {
+fn compare_clocks(ahead: i64, findings: &mut Findings<'_>) {
     if ahead > CLOCKS {
         findings.warn(
             "clock",
@@ -107,7 +113,7 @@ fn compare_clocks(ahead: i64, findings: &mut Findings) {
     }
 }
 
-fn judge_metadata(metadata: &ProviderMetadata, client: &OidcClient, findings: &mut Findings) {
+fn judge_metadata(metadata: &ProviderMetadata, client: &OidcClient, findings: &mut Findings<'_>) {
     let method = client.authentication.as_str();
     if !metadata.authentication_methods.iter().any(|own| own == method) {
         findings.warn(
@@ -139,7 +145,7 @@ fn judge_metadata(metadata: &ProviderMetadata, client: &OidcClient, findings: &m
 }
 
 /// Without refresh tokens people sign on all the same, and their roles stay those of the sign-on.
-fn judge_refresh_tokens(metadata: &ProviderMetadata, client: &OidcClient, findings: &mut Findings) {
+fn judge_refresh_tokens(metadata: &ProviderMetadata, client: &OidcClient, findings: &mut Findings<'_>) {
     if metadata.names_refresh_tokens == Some(false) {
         findings.warn(
             "no_refresh_tokens",
@@ -161,7 +167,7 @@ fn judge_refresh_tokens(metadata: &ProviderMetadata, client: &OidcClient, findin
     }
 }
 
-fn judge_keys(keys: &KeySet, client: &OidcClient, findings: &mut Findings) {
+fn judge_keys(keys: &KeySet, client: &OidcClient, findings: &mut Findings<'_>) {
     if let Some(ignored) = keys.warning() {
         findings.warn("keys_left_out", format!("keys of the provider are left out: {ignored}"));
     }
@@ -183,7 +189,7 @@ async fn try_client(
     metadata: &ProviderMetadata,
     access: &ProviderAccess,
     now: Now,
-    findings: &mut Findings,
+    findings: &mut Findings<'_>,
 ) -> Result<(), SignOnFault> {
     let (code, verifier) = (AuthorizationCode::of_nobody()?, LogInValue::random()?);
     let request = client.token_request(metadata, redirect_uri, &code, &verifier, now.wall)?;
@@ -193,7 +199,10 @@ async fn try_client(
         Err(fault @ SignOnFault::TokensRefused(..)) => {
             findings.warn(
                 "client_unknown",
-                format!("whether the client's secret or key is right is not known: {fault}"),
+                format!(
+                    "whether the client's secret or key is right is not known: {}",
+                    (findings.words)(&fault)
+                ),
             );
         }
         Err(fault) => return Err(fault),

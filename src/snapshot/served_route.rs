@@ -13,6 +13,7 @@ use crate::decide::surface::SurfaceIndex;
 use crate::dialect::answer::AnswerTemplate;
 
 use super::body_schema::BodySchema;
+use super::provider_route::ProviderRoute;
 use super::sign_on_route::SignOnRoute;
 
 /// A served route: it reads a body, acts, and answers.
@@ -93,6 +94,8 @@ pub enum Action {
     },
     /// A step of single sign-on.
     SignOn(Box<SignOnRoute>),
+    /// An operation on the identity providers of the caller's tenant.
+    Providers(Box<ProviderRoute>),
 }
 
 impl Action {
@@ -109,7 +112,8 @@ impl Action {
             | Self::ListScopes
             | Self::Audit
             | Self::LogOut { .. }
-            | Self::SetPassword { .. } => &[],
+            | Self::SetPassword { .. }
+            | Self::Providers(_) => &[],
         }
     }
 
@@ -122,6 +126,7 @@ impl Action {
         match self {
             Self::List { .. } | Self::ListRoles | Self::ListScopes | Self::Audit => false,
             Self::SignOn(route) => route.step.method() != "GET",
+            Self::Providers(route) => route.operation.changes(),
             Self::Mint { .. }
             | Self::Revoke { .. }
             | Self::Rotate { .. }

@@ -29,7 +29,7 @@ use crate::config::Loaded;
 use crate::decide::headers::UriScheme;
 use crate::gateway::{ExplainListener, Explainer, UpstreamRegistry, Worker, WorkerParts};
 use crate::issue::engine::{Engine, EngineLimits};
-use crate::issue::trail_reader::TrailReader;
+use crate::issue::trail_reader::{TrailAccess, TrailReader};
 use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
 use crate::server::{self, RunningServer, ServerSetup};
@@ -131,7 +131,7 @@ impl Process {
             shared: shared.clone(),
             cached: cached.clone(),
             peppers: Peppers::clone(&settings.peppers),
-            engine: make_engine(&settings, &store, &clock)?,
+            engine: make_engine(&settings, &store, &clock, trail.as_ref())?,
             clock: clock.clone(),
             telemetry: telemetry.clone(),
             trail: trail.clone(),
@@ -303,7 +303,12 @@ async fn open_parts(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Store
 }
 
 /// The engine of routes that durward serves itself.
-fn make_engine(settings: &Settings, store: &Arc<dyn CredentialStore>, clock: &Arc<dyn Clock>) -> std::io::Result<Arc<Engine>> {
+fn make_engine(
+    settings: &Settings,
+    store: &Arc<dyn CredentialStore>,
+    clock: &Arc<dyn Clock>,
+    trail: Option<&Arc<Trail>>,
+) -> std::io::Result<Arc<Engine>> {
     let limits = EngineLimits {
         log_in: &settings.log_in,
         sign_up: settings.sign_up,
@@ -312,11 +317,13 @@ fn make_engine(settings: &Settings, store: &Arc<dyn CredentialStore>, clock: &Ar
             credentials: settings.limits.credentials,
         },
     };
-    let trail = settings
-        .audit
-        .as_ref()
-        .map(|audit| TrailReader::new(&audit.directory))
-        .transpose()?;
+    let trail = trail.map(|trail| -> std::io::Result<TrailAccess> {
+        Ok(TrailAccess {
+            reader: TrailReader::new(&trail.settings().directory)?,
+            trail: trail.clone(),
+        })
+    });
+    let trail = trail.transpose()?;
     let (peppers, control) = (settings.peppers.clone(), Handle::current());
     Ok(Engine::new(store.clone(), peppers, clock.clone(), control, &limits, trail))
 }

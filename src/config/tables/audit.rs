@@ -724,6 +724,7 @@ fn shows_secrets(action: &Action) -> bool {
         | Action::Audit
         | Action::LogOut { .. }
         | Action::SetPassword { .. }
-        | Action::SignOn(_) => false,
+        | Action::SignOn(_)
+        | Action::Providers(_) => false,
     }
 }

@@ -75,7 +75,7 @@ choice! {
 }
 
 /// Longest body a served route may take: it is held in memory whole.
-const MAX_BODY: u64 = 64 * 1024;
+pub(super) const MAX_BODY: u64 = 64 * 1024;
 /// Longest text of a field, in characters.
 const MAX_TEXT: u64 = 4_096;
 /// Longest text unless configured: that of a column of many databases, and of no name that was meant.

@@ -31,6 +31,7 @@ mod material;
 mod mints;
 mod names;
 mod pem;
+mod providers;
 mod redis;
 mod roles;
 mod routes;

@@ -25,6 +25,7 @@ use super::audit::RouteAuditKey;
 use super::body::FieldTable;
 use super::hooks::{HookTable, hook_names, is_of_hook};
 use super::mints::MintTable;
+use super::providers::{self, ProvidersPlace, ProvidersTable};
 use super::routes::{AccessTable, RouteAccess, RouteInputs, RouteTable};
 use super::sign_on::{
     SamlFinishTable, SamlMetadataTable, SignOnPlace, SsoBackChannelTable, SsoFinishTable, SsoLogOutTable, SsoStartTable, body_of,
@@ -59,7 +60,8 @@ table! {
 
 tagged! {
     /// What the gateway does itself, without a service: makes credentials, lists, ends or rotates them, sets or lists
-    /// roles, lists scopes, lists audit entries, logs out, sets a password, takes a step of single sign-on.
+    /// roles, lists scopes, lists audit entries, logs out, sets a password, takes a step of single sign-on, manages identity
+    /// providers.
     pub enum ActionTable by "serve" = absent("the request is forwarded") => {
         Mint(MintActionTable) = "mint", "a route with `serve = \"mint\"`";
         List(ListTable) = "list", "a route with `serve = \"list\"`";
@@ -77,6 +79,7 @@ tagged! {
         SamlMetadata(SamlMetadataTable) = "saml_metadata", "a route with `serve = \"saml_metadata\"`";
         SsoLogOut(SsoLogOutTable) = "sso_log_out", "a route with `serve = \"sso_log_out\"`";
         SsoBackChannel(SsoBackChannelTable) = "sso_back_channel", "a route with `serve = \"sso_back_channel\"`";
+        Providers(ProvidersTable) = "providers", "a route with `serve = \"providers\"`";
     }
 }
 
@@ -289,7 +292,8 @@ impl ServeTable {
             | ActionTable::SamlFinish(_)
             | ActionTable::SamlMetadata(_)
             | ActionTable::SsoLogOut(_)
-            | ActionTable::SsoBackChannel(_) => None,
+            | ActionTable::SsoBackChannel(_)
+            | ActionTable::Providers(_) => None,
         }
     }
 }
@@ -338,10 +342,19 @@ impl Builder<'_> {
                 serve,
                 at: &action.at,
             };
-            if action.value.is_of_sign_on() {
-                self.sign_on_step(shared, &in_scope, place, &action.value)
-            } else {
-                self.action(&in_scope, action)
+            match &action.value {
+                ActionTable::Providers(table) => self.providers(
+                    shared,
+                    &in_scope,
+                    ProvidersPlace {
+                        written,
+                        serve,
+                        table,
+                        at: &action.at,
+                    },
+                ),
+                step if step.is_of_sign_on() => self.sign_on_step(shared, &in_scope, place, step),
+                _ => self.action(&in_scope, action),
             }
         });
         let Some(action) = built else {
@@ -352,9 +365,13 @@ impl Builder<'_> {
         let answer = self.answer(&in_scope, serve, &action);
         // What no template speaks of is not read.
         let hook = hook.map(|hook| self.used_hook(hook, serve, &answer));
-        let body = match action.sign_on() {
-            Some(route) => body_of(&route.step),
-            None => self.body_schema(&mut in_scope, written, serve),
+        let body = match &action {
+            Action::SignOn(route) => body_of(&route.step),
+            Action::Providers(route) => {
+                let is_default = written.max_body.at == written.at;
+                providers::body_of(route, self.body_schema(&mut in_scope, written, serve), is_default)
+            }
+            _ => self.body_schema(&mut in_scope, written, serve),
         };
         let mut served_routes = self.served_routes.borrow_mut();
         served_routes.push(ServedRoute {
@@ -530,7 +547,8 @@ impl Builder<'_> {
             | ActionTable::SamlFinish(_)
             | ActionTable::SamlMetadata(_)
             | ActionTable::SsoLogOut(_)
-            | ActionTable::SsoBackChannel(_) => return None,
+            | ActionTable::SsoBackChannel(_)
+            | ActionTable::Providers(_) => return None,
         })
     }
 
@@ -647,10 +665,12 @@ impl Builder<'_> {
 
     fn answer(&self, in_scope: &SourceScope<'_>, serve: &ServeTable, action: &Action) -> AnswerSpec {
         let written = &serve.answer;
-        let status = written
-            .status
-            .as_ref()
-            .map_or(if written.body.is_some() { 200 } else { 204 }, |s| s.value);
+        let default = match action {
+            Action::Providers(route) if written.body.is_none() => providers::default_answer(route, &answer_names(in_scope, action)),
+            _ => None,
+        };
+        let has_body = written.body.is_some() || default.is_some();
+        let status = written.status.as_ref().map_or(if has_body { 200 } else { 204 }, |s| s.value);
         let at = written.status.as_ref().map_or(&written.at, |s| &s.at);
         if !STATUSES.contains(&status) {
             self.report
@@ -658,9 +678,10 @@ impl Builder<'_> {
         }
         match (&written.body, status) {
             (Some(body), 204) => self.report.error(&body.at, "a 204 has no body", None),
-            (None, 200..=202) => self
-                .report
-                .error(at, format!("{status} needs a `body`"), Some("or 204, which has none".to_owned())),
+            (None, 200..=202) if default.is_none() => {
+                self.report
+                    .error(at, format!("{status} needs a `body`"), Some("or 204, which has none".to_owned()))
+            }
             (None, _) if says_something(in_scope, action) => self.report.error(
                 serve.action.as_ref().map_or(at, |action| &action.at),
                 "nobody would be told what was made or found",
@@ -673,7 +694,8 @@ impl Builder<'_> {
             body: written
                 .body
                 .as_ref()
-                .and_then(|body| self.answer_template(in_scope, body, serve, action)),
+                .and_then(|body| self.answer_template(in_scope, body, serve, action))
+                .or(default),
             headers: written
                 .headers
                 .iter()
@@ -727,7 +749,12 @@ fn says_something(in_scope: &SourceScope<'_>, action: &Action) -> bool {
     match action {
         Action::Mint { mints, cookie, .. } => cookie.is_none() && mints.iter().any(shown),
         Action::List { .. } | Action::ListRoles | Action::ListScopes | Action::Audit | Action::Rotate { .. } => true,
-        Action::Revoke { .. } | Action::SetRoles { .. } | Action::LogOut { .. } | Action::SetPassword { .. } | Action::SignOn(_) => false,
+        Action::Revoke { .. }
+        | Action::SetRoles { .. }
+        | Action::LogOut { .. }
+        | Action::SetPassword { .. }
+        | Action::SignOn(_)
+        | Action::Providers(_) => false,
     }
 }
 
@@ -740,6 +767,7 @@ pub(super) fn answer_names(in_scope: &SourceScope<'_>, action: &Action) -> Answe
         Action::List { surface, .. } => (AnswerSubject::Credentials, vec![*surface]),
         Action::ListRoles | Action::ListScopes => (AnswerSubject::Names, Vec::new()),
         Action::Audit => (AnswerSubject::Entries, Vec::new()),
+        Action::Providers(route) => (providers::subject_of(route), Vec::new()),
         Action::LogOut { .. } | Action::SetPassword { .. } | Action::SignOn(_) => (AnswerSubject::None, Vec::new()),
     };
     let claims = surfaces

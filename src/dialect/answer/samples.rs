@@ -4,7 +4,7 @@ use serde_json::{Map, json};
 
 use crate::decide::audit::TENANT_MEMBERS;
 
-use super::{AnswerNames, AnswerSubject, CALLER, CallerPresence, HookNames, MAX_MINTED, NAMED};
+use super::{AnswerNames, AnswerSubject, CALLER, CallerPresence, HookNames, MAX_MINTED, NAMED, PROVIDER, PROVIDER_SUMMARY, PROVIDER_TEST};
 
 /// Whether a sample has its optional values.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -19,9 +19,12 @@ impl Filling {
         match (name, self) {
             ("headers", Self::Full) => json!({ "user-agent": "curl", "accept": ["a", "b"] }),
             ("status" | "took_us" | "bytes_in" | "bytes_out", Self::Full) => json!(200),
-            ("completed", Self::Full) => json!(true),
-            ("scopes" | "roles", Self::Full) => json!(["a", "b"]),
-            ("scopes" | "roles", Self::Sparse) => json!([]),
+            ("completed" | "passed", Self::Full) => json!(true),
+            ("passed", Self::Sparse) => json!(false),
+            ("settings", _) => json!({ "version": 1 }),
+            ("checks", Self::Full) => json!([{ "name": "keys", "outcome": "ok", "why": "why" }]),
+            ("scopes" | "roles" | "warnings" | "domains", Self::Full) => json!(["a", "b"]),
+            ("scopes" | "roles" | "warnings" | "domains" | "checks", Self::Sparse) => json!([]),
             ("expires_in", Self::Full) => json!(60),
             ("id" | "tenant" | "created_at", _) | (_, Self::Full) => json!(name),
             (_, Self::Sparse) => serde_json::Value::Null,
@@ -75,6 +78,7 @@ impl AnswerNames {
         match self.subject {
             AnswerSubject::Names => filling.members(NAMED).into(),
             AnswerSubject::Entries => filling.members(TENANT_MEMBERS).into(),
+            AnswerSubject::Providers => filling.members(PROVIDER_SUMMARY).into(),
             _ => filling.record(self.of_credential(), &self.claims),
         }
     }
@@ -83,10 +87,12 @@ impl AnswerNames {
     pub(super) fn sample(&self, filling: Filling) -> serde_json::Value {
         let (credential, item) = (filling.record(self.of_credential(), &self.claims), self.item(filling));
         // What is made is always there; lists may be empty.
-        let items = match (self.subject, filling) {
-            (AnswerSubject::Credentials | AnswerSubject::Names | AnswerSubject::Entries, Filling::Full) => vec![item; 2],
-            _ => Vec::new(),
+        let items = if self.is_list() && filling == Filling::Full {
+            vec![item; 2]
+        } else {
+            Vec::new()
         };
+        let only = |subject: AnswerSubject, members: serde_json::Value| (self.subject == subject).then_some(members);
         let made = matches!(self.subject, AnswerSubject::Credential);
         json!({
             "request_id": "request",
@@ -99,6 +105,8 @@ impl AnswerNames {
                 "missing": filling == Filling::Full,
             })),
             "items": items,
+            "provider": only(AnswerSubject::Provider, filling.members(PROVIDER).into()),
+            "test": only(AnswerSubject::ProviderTest, filling.members(PROVIDER_TEST).into()),
             "hook": filling.hook(&self.hook),
             "path": Filling::Full.members(self.path.iter().map(String::as_str)),
             "body": filling.body(&self.body),

@@ -7,7 +7,7 @@ use crate::base::denial::Denial;
 use crate::issue::answer::{self, AnswerData};
 use crate::issue::call::{IssueError, Issued, ServedCall};
 use crate::issue::entry_filter;
-use crate::issue::trail_reader::TrailReadError;
+use crate::issue::trail_reader::{TrailAccess, TrailReadError};
 
 use super::Engine;
 
@@ -19,7 +19,7 @@ impl Engine {
     pub(super) async fn list_entries(&self, call: &ServedCall) -> Result<Issued, IssueError> {
         let unknown = call.served_route()?.body.unknown.as_deref();
         let (page, mut filter) = entry_filter::parse(call.query.as_deref(), unknown)?;
-        let Some(reader) = &self.trail else {
+        let Some(TrailAccess { reader, .. }) = &self.trail else {
             tracing::error!("a route serves the audit trail, which is not kept yet: `[audit]` takes effect at the next start");
             return Err(Denial::Internal.into());
         };

@@ -26,6 +26,7 @@ use crate::issue::call::{AdmittedCaller, PathValues};
 use crate::issue::fields::CheckedBody;
 use crate::snapshot::Snapshot;
 use crate::snapshot::body_schema::{BodySchema, FieldKind, FieldMessages, FieldPresence, FieldSpec, TextFormat};
+use crate::snapshot::provider_route::ProviderOperation;
 use crate::snapshot::served_route::{
     AnswerSpec, Extent, Mint, MintLifetime, ModeSource, ParentSource, Reach, RecordFact, ScopeSource, ServedRoute, Sessions, TenantSource,
     TextOrList,
@@ -34,6 +35,7 @@ use crate::store::embedded::EmbeddedStore;
 
 mod keys;
 mod people;
+mod providers;
 mod sign_on;
 mod sign_on_records;
 mod sign_on_renewal;
@@ -172,6 +174,28 @@ fn fields() -> Vec<FieldSpec> {
     ]
 }
 
+/// The body of `serve = "providers"`, as the configuration makes it.
+fn provider_fields() -> Vec<FieldSpec> {
+    let list = FieldKind::TextList { max_items: 20, max: 64 };
+    let secret = FieldKind::Secret { min: 0, max: 2000 };
+    let name = FieldKind::Text {
+        min: 0,
+        max: 200,
+        format: TextFormat::Any,
+    };
+    vec![
+        field("name", name.clone()),
+        field("scopes", list.clone()),
+        field("roles", list),
+        field("settings", FieldKind::Any { max: 60_000, depth: 8 }),
+        field("metadata", FieldKind::Any { max: 60_000, depth: 1 }),
+        field("metadata_url", name.clone()),
+        field("secrets", FieldKind::Object),
+        field("secrets.client_secret", secret.clone()),
+        field("secrets.private_key", secret),
+    ]
+}
+
 /// A store with a tenant, an engine over it, and the caller's record.
 struct Bench {
     engine: Arc<Engine>,
@@ -273,15 +297,27 @@ impl Bench {
             subject: AnswerSubject::Credentials,
             ..AnswerNames::default()
         };
-        let template = if action.changes() {
-            AnswerTemplate::parse("{{ minted }}", &names)
-        } else {
-            AnswerTemplate::parse("{{ items }}", &listing)
+        let of = |subject| AnswerNames {
+            subject,
+            ..AnswerNames::default()
+        };
+        let template = match &action {
+            Action::Providers(route) => match route.operation {
+                ProviderOperation::List => AnswerTemplate::parse("{{ items }}", &of(AnswerSubject::Providers)),
+                ProviderOperation::Test(_) => AnswerTemplate::parse("{{ test }}", &of(AnswerSubject::ProviderTest)),
+                _ => AnswerTemplate::parse("{{ provider }}", &of(AnswerSubject::Provider)),
+            },
+            action if action.changes() => AnswerTemplate::parse("{{ minted }}", &names),
+            _ => AnswerTemplate::parse("{{ items }}", &listing),
+        };
+        let fields = match &action {
+            Action::Providers(_) => provider_fields(),
+            _ => fields(),
         };
         let served_route = ServedRoute {
             action,
             body: BodySchema {
-                fields: fields(),
+                fields,
                 ..BodySchema::default()
             },
             answer: AnswerSpec {

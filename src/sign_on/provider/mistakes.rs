@@ -8,6 +8,7 @@ use crate::base::ids::{RoleId, SurfaceName};
 use crate::base::principal::{MAX_CLAIMS, MAX_ROLES};
 use crate::base::scope::Scope;
 use crate::decide::surface::{SessionRecord, Surface, SurfaceKind};
+use crate::fetch::{FetchSchemes, FetchUrl, is_refused_address};
 use crate::sign_on::seal::mark_of;
 use crate::snapshot::Snapshot;
 
@@ -88,6 +89,11 @@ impl ProviderSettings {
                 format!("`{}` is no surface of accounts (`kind = \"account\"`)", printable(&self.account)),
             ),
             Some(_) => {}
+        }
+        if let Some((oidc, sign_on)) = self.oidc().zip(snapshot.sign_on.as_ref())
+            && FetchUrl::parse(&oidc.issuer, FetchSchemes::Https).is_ok_and(|url| is_refused_address(&url, sign_on.addresses))
+        {
+            judge.note("protocol.oidc.issuer", "it has a private or local address, which is not asked");
         }
         judge.mistakes
     }

@@ -1,8 +1,12 @@
 //! The shipped example geldstuck: a tenant's people sign on at its provider and have the same session as by a log-in.
 
 use durward::sign_on::saml::sample::SampleProvider;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::support::gateway::run;
+use crate::support::wait::{PATIENCE, until};
+
+use super::fake::{CLIENT, SECRET};
 use super::saml_routes::{SSO, now, post_to, response_at, sent};
 use super::site::{House, PUBLIC};
 
@@ -86,4 +90,73 @@ fn geldstuck_keeps_no_password_of_people_who_sign_on() {
         let refused = house.browser().send("POST", "/v1/auth/login", "application/json", json, &body);
         assert!(matches!(refused.status, 401 | 422), "{}", String::from_utf8_lossy(&refused.body));
     }
+}
+
+#[test]
+fn geldstuck_s_tenants_manage_their_providers_themselves() {
+    const PASSWORD: &str = "password-of-chief-0123456789";
+    let house = House::geldstuck();
+    let create = ["--json", "accounts", "create", "--tenant", "acme", "--email", "chief@acme.example"];
+    let chief = [create.as_slice(), &["--role", "sso_admin"]].concat();
+    assert_eq!(run(&house.sites[0].config(), &chief, PASSWORD.as_bytes()).code, 0);
+    let plain = [&create[..6], &["ann@acme.example"]].concat();
+    assert_eq!(run(&house.sites[0].config(), &plain, PASSWORD.as_bytes()).code, 0);
+    let log_in = |email: &str| {
+        let body = json!({ "email": email, "password": PASSWORD }).to_string();
+        let fields = "Content-Type: application/json\r\n";
+        let answer = house.browser().send("POST", "/v1/auth/login", "application/json", fields, &body);
+        let told: Value = serde_json::from_slice(&answer.body).unwrap();
+        format!(
+            "Authorization: Bearer {}\r\nContent-Type: application/json\r\n",
+            told["token"].as_str().unwrap_or_else(|| panic!("{told}"))
+        )
+    };
+    let (chief, ann) = (log_in("chief@acme.example"), log_in("ann@acme.example"));
+    let send = |who: &str, method: &str, target: &str, body: &str| house.browser().send(method, target, "application/json", who, body);
+    let told = |answer: crate::support::raw::Response| -> Value {
+        serde_json::from_slice(&answer.body).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&answer.body)))
+    };
+    let new = json!({
+        "name": "Acme Okta",
+        "settings": { "provision": true, "protocol": { "oidc": { "issuer": house.fake.issuer(), "client_id": CLIENT } } },
+        "secrets": { "client_secret": SECRET },
+    });
+    let refused = send(&ann, "POST", "/v1/sso/providers", &new.to_string());
+    assert_eq!(refused.status, 403, "the scope is its own");
+    assert!(told(refused)["error"]["type"].is_string(), "in the words of geldstuck");
+    let made = send(&chief, "POST", "/v1/sso/providers", &new.to_string());
+    assert_eq!(made.status, 201, "{}", String::from_utf8_lossy(&made.body));
+    let id = told(made)["id"].as_str().unwrap().to_owned();
+    assert_eq!(
+        told(send(&chief, "POST", &format!("/v1/sso/providers/{id}/test"), ""))["passed"],
+        true
+    );
+    let listed = told(send(&chief, "GET", "/v1/sso/providers", ""));
+    assert_eq!(listed["providers"].as_array().unwrap().len(), 2, "{listed}");
+
+    let start = format!("/v1/auth/sso/acme?provider={id}");
+    let mut person = house.browser();
+    until("the provider is known", PATIENCE, || {
+        (person.get(&start).status == 303).then_some(())
+    });
+    person.cookies.clear();
+    let asked = person.start(&start);
+    let back = person.agree(&asked, &json!({}));
+    assert_eq!(person.get(&back).status, 303);
+    assert_eq!(person.get_json("/v1/dashboard/overview").status, 200);
+    let patch = send(
+        &chief,
+        "PATCH",
+        &format!("/v1/sso/providers/{id}"),
+        r#"{"settings":{"provision":false}}"#,
+    );
+    assert_eq!(patch.status, 200);
+    assert_eq!(send(&chief, "POST", &format!("/v1/sso/providers/{id}/disable"), "").status, 200);
+    assert_eq!(person.get_json("/v1/dashboard/overview").status, 401);
+    assert_eq!(send(&chief, "POST", &format!("/v1/sso/providers/{id}/enable"), "").status, 200);
+    assert_eq!(send(&chief, "DELETE", &format!("/v1/sso/providers/{id}"), "").status, 200);
+    assert_eq!(
+        told(send(&chief, "GET", &format!("/v1/sso/providers/{id}"), ""))["state"],
+        "revoked"
+    );
 }

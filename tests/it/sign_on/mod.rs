@@ -1,11 +1,13 @@
 //! Single sign-on: its parts, its routes through the real binary, and real identity providers in a real browser.
 
+mod administrators;
 mod browser;
 mod confined;
 mod documented;
 mod fake;
 mod geldstuck;
 mod oidc;
+mod onboarding;
 mod peers;
 mod real_messages;
 mod real_tokens;

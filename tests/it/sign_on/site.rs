@@ -51,6 +51,12 @@ directory = "state/audit"
 [roles.admin]
 scopes = []
 
+[roles.viewer]
+scopes = []
+
+[roles.sso_admin]
+scopes = ["sso:manage", "orders:read"]
+
 [surfaces.people]
 kind = "account"
 
@@ -121,6 +127,80 @@ path = "/sso/{tenant}/back-channel"
 access = "public"
 serve = "sso_back_channel"
 tenant = "path.tenant"
+
+[[routes]]
+name = "providers-list"
+methods = ["GET"]
+path = "/providers"
+access = { surfaces = ["web"], scopes = ["sso:manage"] }
+serve = "providers"
+operation = "list"
+
+[[routes]]
+name = "providers-create"
+methods = ["POST"]
+path = "/providers"
+access = { surfaces = ["web"], scopes = ["sso:manage"] }
+serve = "providers"
+operation = "create"
+session = "web"
+account = "people"
+answer.status = 201
+audit = { body = {} }
+
+[[routes]]
+name = "providers-show"
+methods = ["GET"]
+path = "/providers/{id}"
+access = { surfaces = ["web"], scopes = ["sso:manage"] }
+serve = "providers"
+operation = "show"
+id = "path.id"
+
+[[routes]]
+name = "providers-update"
+methods = ["PATCH"]
+path = "/providers/{id}"
+access = { surfaces = ["web"], scopes = ["sso:manage"] }
+serve = "providers"
+operation = "update"
+id = "path.id"
+
+[[routes]]
+name = "providers-test"
+methods = ["POST"]
+path = "/providers/{id}/test"
+access = { surfaces = ["web"], scopes = ["sso:manage"] }
+serve = "providers"
+operation = "test"
+id = "path.id"
+
+[[routes]]
+name = "providers-disable"
+methods = ["POST"]
+path = "/providers/{id}/disable"
+access = { surfaces = ["web"], scopes = ["sso:manage"] }
+serve = "providers"
+operation = "disable"
+id = "path.id"
+
+[[routes]]
+name = "providers-enable"
+methods = ["POST"]
+path = "/providers/{id}/enable"
+access = { surfaces = ["web"], scopes = ["sso:manage"] }
+serve = "providers"
+operation = "enable"
+id = "path.id"
+
+[[routes]]
+name = "providers-delete"
+methods = ["DELETE"]
+path = "/providers/{id}"
+access = { surfaces = ["web"], scopes = ["sso:manage"] }
+serve = "providers"
+operation = "delete"
+id = "path.id"
 "#;
 
 /// The same with session tokens that are renewed after a second, and roles that hold scopes.

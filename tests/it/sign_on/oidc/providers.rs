@@ -349,6 +349,7 @@ async fn probe(house: &House) -> Vec<(&'static str, String)> {
         "https://app.example/cb",
         &house.access,
         now,
+        &|fault| fault.to_string(),
     )
     .await;
     let bad = findings.into_iter().filter(|finding| finding.level > FindingLevel::Good);

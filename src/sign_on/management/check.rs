@@ -1,49 +1,28 @@
-//! `durward providers test`: asks an identity provider what a sign-on would ask, and says everything that is wrong.
+//! The test of an identity provider: asks it what a sign-on would ask, and says everything that is wrong.
 
 use std::fmt::Display;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use crate::base::clock::UnixMillis;
-use crate::base::ids::{CredentialId, TenantId};
+use crate::base::ids::TenantId;
 use crate::base::principal::{CredentialRecord, CredentialState};
 use crate::sign_on::client::{oidc_client, open_sealed};
 use crate::sign_on::directory::list_providers;
-use crate::sign_on::http::{ProviderAccess, ProviderClient};
+use crate::sign_on::http::ProviderAccess;
 use crate::sign_on::probe::{FindingLevel, probe_oidc};
 use crate::sign_on::provider::{OidcSettings, ProviderProtocol, ProviderSettings, SamlSettings};
-use crate::sign_on::saml::SamlVerifier;
 use crate::sign_on::saml::metadata::read_certificate;
 use crate::snapshot::Snapshot;
 use crate::snapshot::sign_on_route::SignOnStep;
 
-use super::Operations;
-use super::error::OperationError;
-use super::text::write;
+use super::authority::ProviderAuthority;
+use super::error::ManagementError;
+use super::forms::{ProviderCheck, ProviderTest};
+use super::view::write_time;
+use super::{ProviderManagement, StoredProvider};
 
 /// How long before its end a certificate is warned of. Whoever renews it needs some working days.
 const ENDS_SOON: Duration = Duration::from_secs(30 * 24 * 3_600);
-
-/// What a test of a provider found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProviderTest {
-    pub id: String,
-    /// Whether people can sign on, as far as can be told without one.
-    pub passed: bool,
-    pub checks: Vec<ProviderCheck>,
-}
-
-/// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProviderCheck {
-    /// `discovery`, `keys`, …
-    pub name: String,
-    /// `ok`, `warning` or `failed`.
-    pub outcome: String,
-    /// What was found, or what is wrong and what to do.
-    pub why: String,
-}
 
 #[derive(Default)]
 struct TestReport(Vec<ProviderCheck>);
@@ -70,22 +49,21 @@ impl TestReport {
     }
 }
 
-impl Operations {
+impl ProviderManagement<'_> {
     /// Asks an identity provider what a sign-on would ask, as the gateway would. Nothing is changed, and nobody is signed on.
     ///
     /// # Errors
-    /// [`OperationError::NotFound`], or an error of the store. What is wrong with the provider is no error.
-    pub async fn test_provider(&self, id: &str) -> Result<ProviderTest, OperationError> {
-        let (provider, record) = self.read_provider(id).await?;
-        let snapshot = self.snapshot.load();
-        let settings = ProviderSettings::of_record(&record)?;
+    /// An error of the store. What is wrong with the provider is no error.
+    pub async fn test(&self, found: &StoredProvider) -> Result<ProviderTest, ManagementError> {
+        let (provider, record) = (&found.provider, &found.settings);
+        let settings = ProviderSettings::of_record(record)?;
         let mut report = TestReport::default();
-        check_states(&provider, &record, &mut report);
-        self.check_domains(&provider, &settings, &mut report).await?;
-        check_configuration(&settings, &snapshot, &mut report);
+        check_states(provider, record, self.authority, &mut report);
+        self.check_domains(provider, &settings, &mut report).await?;
+        check_configuration(&settings, self.snapshot, &mut report);
         match &settings.protocol {
-            ProviderProtocol::Oidc(oidc) => self.check_oidc(&provider, oidc, &snapshot, &mut report).await,
-            ProviderProtocol::Saml(saml) => self.check_saml(&provider.id, saml, &mut report).await,
+            ProviderProtocol::Oidc(oidc) => self.check_oidc(provider, oidc, &mut report).await,
+            ProviderProtocol::Saml(saml) => self.check_saml(provider, saml, &mut report).await,
         }
         Ok(ProviderTest {
             id: provider.id.as_str().into(),
@@ -99,43 +77,45 @@ impl Operations {
         provider: &CredentialRecord,
         settings: &ProviderSettings,
         report: &mut TestReport,
-    ) -> Result<(), OperationError> {
-        for other in list_providers(&*self.store, None).await? {
+    ) -> Result<(), ManagementError> {
+        for other in list_providers(self.store, None).await? {
             if other.tenant == provider.tenant || other.state != CredentialState::Active {
                 continue;
             }
             for domain in settings.domains.iter().filter(|domain| other.domains.contains(domain)) {
+                let whose = match self.authority {
+                    ProviderAuthority::Operator => format!("provider {} of tenant {}", other.id, other.tenant),
+                    // Who else is a customer here is nobody's business.
+                    ProviderAuthority::Administrator(_) => "somebody else".to_owned(),
+                };
                 report.failed(
                     "domains",
-                    format!(
-                        "provider {} of tenant {} has `{domain}` too, so nobody of it is sent to either: one of them must give it up",
-                        other.id, other.tenant
-                    ),
+                    format!("{whose} has `{domain}` too, so nobody of it is sent to either: one of them must give it up"),
                 );
             }
         }
         Ok(())
     }
 
-    async fn check_oidc(&self, provider: &CredentialRecord, oidc: &OidcSettings, snapshot: &Snapshot, report: &mut TestReport) {
-        let (id, tenant) = (&provider.id, &provider.tenant);
-        let client = match oidc_client(id, oidc, &self.peppers) {
+    async fn check_oidc(&self, provider: &CredentialRecord, oidc: &OidcSettings, report: &mut TestReport) {
+        let client = match oidc_client(&provider.id, oidc, self.peppers) {
             Ok(client) => Some(client),
             Err(fault) => {
                 report.failed("secrets", fault);
                 None
             }
         };
-        let Some(settings) = &snapshot.sign_on else { return };
+        let Some(settings) = &self.snapshot.sign_on else { return };
         let access = ProviderAccess::over_https(settings.tls.clone(), settings.addresses);
         let Some(client) = client else { return };
-        let Some(redirect_uri) = callback(snapshot, tenant) else {
+        let Some(redirect_uri) = callback(self.snapshot, &provider.tenant) else {
             return report.failed(
                 "routes",
                 "no route has `serve = \"sso_finish\"`, so the provider could send nobody back",
             );
         };
-        let found = probe_oidc(&ProviderClient::default(), &client, &redirect_uri, &access, self.clock.now()).await;
+        let words = |fault: &_| self.words_of(fault);
+        let found = probe_oidc(self.client, &client, &redirect_uri, &access, self.clock.now(), &words).await;
         for finding in found {
             let outcome = match finding.level {
                 FindingLevel::Good => "ok",
@@ -146,15 +126,15 @@ impl Operations {
         }
     }
 
-    async fn check_saml(&self, id: &CredentialId, saml: &SamlSettings, report: &mut TestReport) {
+    async fn check_saml(&self, provider: &CredentialRecord, saml: &SamlSettings, report: &mut TestReport) {
         if saml.own_key_sealed.is_some()
-            && let Err(fault) = open_sealed(id, "own_key", saml.own_key_sealed.as_deref(), &self.peppers)
+            && let Err(fault) = open_sealed(&provider.id, "own_key", saml.own_key_sealed.as_deref(), self.peppers)
         {
             report.failed("secrets", fault);
         }
         check_certificates(saml, self.clock.now().wall, report);
         // It reads what the provider sends; on a kernel that cannot confine it, nobody signs on.
-        match SamlVerifier::of_this_program().prove_confinement(Vec::new()).await {
+        match self.verifier.prove_confinement(Vec::new()).await {
             Ok(()) => report.ok("verifier", "the process that reads the provider's messages is confined"),
             Err(fault) => report.failed("verifier", fault),
         }
@@ -170,19 +150,23 @@ fn callback(snapshot: &Snapshot, tenant: &TenantId) -> Option<String> {
     })
 }
 
-fn check_states(provider: &CredentialRecord, settings: &CredentialRecord, report: &mut TestReport) {
+fn check_states(provider: &CredentialRecord, settings: &CredentialRecord, authority: &ProviderAuthority, report: &mut TestReport) {
+    let (enable, update) = match authority {
+        ProviderAuthority::Operator => (
+            format!(": `durward providers enable {}`", provider.id),
+            format!("`durward providers update {}`", provider.id),
+        ),
+        ProviderAuthority::Administrator(_) => (String::new(), "an update".to_owned()),
+    };
     match provider.state {
         CredentialState::Active => {}
-        CredentialState::Disabled => report.failed("state", format!("it is disabled: `durward providers enable {}`", provider.id)),
+        CredentialState::Disabled => report.failed("state", format!("it is disabled{enable}")),
         CredentialState::Revoked { .. } => report.failed("state", "it is deleted"),
     }
     if settings.state == CredentialState::Disabled {
         report.failed(
             "state",
-            format!(
-                "the store has lost newer settings: check these, then `durward providers update {}` confirms them",
-                provider.id
-            ),
+            format!("the store has lost newer settings: check these, then {update} confirms them"),
         );
     }
 }
@@ -218,24 +202,24 @@ fn check_certificates(saml: &SamlSettings, now: UnixMillis, report: &mut TestRep
         if ends <= now {
             report.warn(
                 "certificates",
-                format!("certificate {} expired at {}: what it signs is refused", i + 1, write(ends)),
+                format!("certificate {} expired at {}: what it signs is refused", i + 1, write_time(ends)),
             );
         } else if begins > now {
             report.warn(
                 "certificates",
-                format!("certificate {} is not in force before {}", i + 1, write(begins)),
+                format!("certificate {} is not in force before {}", i + 1, write_time(begins)),
             );
         } else {
             usable += 1;
             if ends <= now.plus(ENDS_SOON) {
-                report.warn("certificates", format!("certificate {} expires at {}", i + 1, write(ends)));
+                report.warn("certificates", format!("certificate {} expires at {}", i + 1, write_time(ends)));
             }
         }
     }
     if usable == 0 {
         report.failed(
             "certificates",
-            "none is in force: get the provider's new metadata, and `durward providers update` the certificates",
+            "none is in force: get the provider's new metadata, and update the certificates",
         );
     } else {
         report.ok("certificates", format!("{usable} in force"));

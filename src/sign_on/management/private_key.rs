@@ -1,5 +1,5 @@
 //! Private keys of identity providers' settings: the key that durward makes for itself as a SAML service provider, and keys that
-//! operators hand over.
+//! are handed over.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,7 +8,7 @@ use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
-use super::error::OperationError;
+use super::error::ManagementError;
 
 /// A new key with its certificate.
 pub(super) struct ServiceProviderKey {
@@ -20,12 +20,12 @@ pub(super) struct ServiceProviderKey {
 
 /// Makes an RSA key, since providers encrypt to RSA keys only, and a certificate of it. The certificate carries the key in our
 /// metadata, and nobody judges its time. It takes a second of a core.
-pub(super) async fn make_key(name: &str) -> Result<ServiceProviderKey, OperationError> {
+pub(super) async fn make_key(name: &str) -> Result<ServiceProviderKey, ManagementError> {
     let name = name.to_owned();
     let made = tokio::task::spawn_blocking(move || make(&name)).await;
     made.ok()
         .and_then(Result::ok)
-        .ok_or_else(|| OperationError::Unavailable("no key could be made".into()))
+        .ok_or_else(|| ManagementError::Unavailable("no key could be made".into()))
 }
 
 fn make(name: &str) -> Result<ServiceProviderKey, rcgen::Error> {
@@ -40,16 +40,17 @@ fn make(name: &str) -> Result<ServiceProviderKey, rcgen::Error> {
 }
 
 /// The PKCS #8 key of a PEM text.
-pub(super) fn private_key_of(pem: &str) -> Result<Zeroizing<Vec<u8>>, OperationError> {
+pub(super) fn private_key_of(pem: &str) -> Result<Zeroizing<Vec<u8>>, ManagementError> {
     let key = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| {
-        OperationError::Usage(
+        ManagementError::request(
+            "secrets.private_key",
             "the private key is no PKCS #8 in PEM, which begins with `-----BEGIN PRIVATE KEY-----`; \
-             `openssl pkcs8 -topk8 -nodes -in KEY` converts others"
-                .into(),
+             `openssl pkcs8 -topk8 -nodes -in KEY` converts others",
         )
     })?;
     let der = Zeroizing::new(key.secret_pkcs8_der().to_vec());
-    KeyPair::try_from(der.as_slice()).map_err(|_| OperationError::Usage("the private key is of no kind that signs tokens".into()))?;
+    KeyPair::try_from(der.as_slice())
+        .map_err(|_| ManagementError::request("secrets.private_key", "the private key is of no kind that signs tokens"))?;
     Ok(der)
 }
 
@@ -78,7 +79,7 @@ mod tests {
             "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
         ] {
             let error = private_key_of(bad).unwrap_err();
-            assert!(matches!(error, OperationError::Usage(_)));
+            assert!(matches!(error, ManagementError::Request(_)));
             assert!(!error.to_string().contains("canary"));
         }
     }
