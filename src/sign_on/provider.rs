@@ -148,8 +148,15 @@ pub struct SamlSettings {
     /// Where requests go by the POST binding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sso_post_url: Option<String>,
+    /// Where messages of single logout go by the redirect binding. It is preferred to the POST binding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slo_url: Option<String>,
+    /// Where they go by the POST binding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slo_post_url: Option<String>,
+    /// Where answers of ours go, if elsewhere: by the binding by which requests go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slo_response_url: Option<String>,
     /// The provider's signing certificates: DER in base64, without line breaks.
     pub certificates: Vec<String>,
     /// Our entity id; without it, the address of our metadata.

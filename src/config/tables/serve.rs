@@ -27,7 +27,8 @@ use super::hooks::{HookTable, hook_names, is_of_hook};
 use super::mints::MintTable;
 use super::routes::{AccessTable, RouteAccess, RouteInputs, RouteTable};
 use super::sign_on::{
-    SamlFinishTable, SamlMetadataTable, SignOnPlace, SsoBackChannelTable, SsoFinishTable, SsoLogOutTable, SsoStartTable, body_of,
+    SamlFinishTable, SamlLogOutTable, SamlMetadataTable, SignOnPlace, SsoBackChannelTable, SsoFinishTable, SsoLogOutTable, SsoStartTable,
+    body_of,
 };
 use super::sources::{FieldRequirement, ParentPresence, SourceScope};
 
@@ -74,6 +75,7 @@ tagged! {
         SsoStart(SsoStartTable) = "sso_start", "a route with `serve = \"sso_start\"`";
         SsoFinish(SsoFinishTable) = "sso_finish", "a route with `serve = \"sso_finish\"`";
         SamlFinish(SamlFinishTable) = "saml_finish", "a route with `serve = \"saml_finish\"`";
+        SamlLogOut(SamlLogOutTable) = "saml_log_out", "a route with `serve = \"saml_log_out\"`";
         SamlMetadata(SamlMetadataTable) = "saml_metadata", "a route with `serve = \"saml_metadata\"`";
         SsoLogOut(SsoLogOutTable) = "sso_log_out", "a route with `serve = \"sso_log_out\"`";
         SsoBackChannel(SsoBackChannelTable) = "sso_back_channel", "a route with `serve = \"sso_back_channel\"`";
@@ -287,6 +289,7 @@ impl ServeTable {
             | ActionTable::SsoStart(_)
             | ActionTable::SsoFinish(_)
             | ActionTable::SamlFinish(_)
+            | ActionTable::SamlLogOut(_)
             | ActionTable::SamlMetadata(_)
             | ActionTable::SsoLogOut(_)
             | ActionTable::SsoBackChannel(_) => None,
@@ -302,6 +305,7 @@ impl ActionTable {
             Self::SsoStart(_)
                 | Self::SsoFinish(_)
                 | Self::SamlFinish(_)
+                | Self::SamlLogOut(_)
                 | Self::SamlMetadata(_)
                 | Self::SsoLogOut(_)
                 | Self::SsoBackChannel(_)
@@ -528,6 +532,7 @@ impl Builder<'_> {
             ActionTable::SsoStart(_)
             | ActionTable::SsoFinish(_)
             | ActionTable::SamlFinish(_)
+            | ActionTable::SamlLogOut(_)
             | ActionTable::SamlMetadata(_)
             | ActionTable::SsoLogOut(_)
             | ActionTable::SsoBackChannel(_) => return None,

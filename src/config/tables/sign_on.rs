@@ -21,7 +21,9 @@ use crate::snapshot::body_schema::{
     BodySchema, FieldKind, FieldMessages, FieldPresence, FieldSpec, Forms, TextFormat, UnknownFields, UnreadableBody,
 };
 use crate::snapshot::served_route::{Action, Extent, Mint};
-use crate::snapshot::sign_on_route::{FinishStep, RouteUrl, SamlUrls, SignOnRoute, SignOnSettings, SignOnStep, StartStep, StartTenant};
+use crate::snapshot::sign_on_route::{
+    FinishStep, RouteUrl, SamlLogOutStep, SamlUrls, SignOnRoute, SignOnSettings, SignOnStep, StartStep, StartTenant,
+};
 
 use super::Builder;
 use super::external::fetch_tls;
@@ -89,12 +91,25 @@ table! {
 }
 
 table! {
-    /// Tells a SAML provider about us: our name, our address, our certificates.
+    /// Takes a SAML provider's logout requests that come by redirect (single logout, binding HTTP-Redirect), ends the sessions,
+    /// and sends the browser back with the answer.
+    pub struct SamlLogOutTable = "`[[routes]]` with `serve = \"saml_log_out\"`" {
+        /// Where the path names the tenant.
+        tenant: Located<String> = required(), form("`path.<parameter>`");
+        /// The name of the route that takes the responses.
+        saml_finish: Option<Located<String>> = absent("the only route with `serve = \"saml_finish\"`");
+    }
+}
+
+table! {
+    /// Tells a SAML provider about us: our name, our addresses, our certificates.
     pub struct SamlMetadataTable = "`[[routes]]` with `serve = \"saml_metadata\"`" {
         /// Where the path names the tenant.
         tenant: Located<String> = required(), form("`path.<parameter>`");
         /// The name of the route that takes the responses.
         saml_finish: Option<Located<String>> = absent("the only route with `serve = \"saml_finish\"`");
+        /// The name of the route that takes logout requests by redirect.
+        saml_log_out: Option<Located<String>> = absent("the only route with `serve = \"saml_log_out\"`, if there is one");
     }
 }
 
@@ -133,6 +148,7 @@ const MAX_LOG_OUT_BODY: usize = 16 * 1024;
 enum Reached {
     Oidc,
     Saml,
+    SamlLogOut,
     Metadata,
 }
 
@@ -141,7 +157,16 @@ impl Reached {
         match self {
             Self::Oidc => "sso_finish",
             Self::Saml => "saml_finish",
+            Self::SamlLogOut => "saml_log_out",
             Self::Metadata => "saml_metadata",
+        }
+    }
+
+    /// The setting by which another route names it.
+    const fn setting(self) -> &'static str {
+        match self {
+            Self::Oidc => "finish",
+            Self::Saml | Self::SamlLogOut | Self::Metadata => self.serve(),
         }
     }
 }
@@ -175,6 +200,7 @@ impl Builder<'_> {
             let what = match &written.serve()?.action.as_ref()?.value {
                 ActionTable::SsoFinish(_) => Reached::Oidc,
                 ActionTable::SamlFinish(_) => Reached::Saml,
+                ActionTable::SamlLogOut(_) => Reached::SamlLogOut,
                 ActionTable::SamlMetadata(_) => Reached::Metadata,
                 _ => return None,
             };
@@ -329,16 +355,29 @@ impl Builder<'_> {
                     metadata: self.reached(inputs, Reached::Metadata, None, at, &public_url),
                 })
             }
-            ActionTable::SamlMetadata(SamlMetadataTable { tenant, saml_finish, .. }) => {
+            ActionTable::SamlLogOut(SamlLogOutTable { tenant, saml_finish, .. }) => {
+                let tenant = self.path_tenant(in_scope, tenant)?;
+                let url = self.own_url(written, Some(&tenant), &public_url);
+                let urls = SamlUrls {
+                    finish: self.saml_finish(inputs, saml_finish.as_ref(), at, &public_url)?,
+                    metadata: self.reached(inputs, Reached::Metadata, None, at, &public_url),
+                };
+                SignOnStep::SamlLogOut(SamlLogOutStep { tenant, url, urls })
+            }
+            ActionTable::SamlMetadata(SamlMetadataTable {
+                tenant,
+                saml_finish,
+                saml_log_out,
+                ..
+            }) => {
                 let tenant = self.path_tenant(in_scope, tenant)?;
                 let own = self.own_url(written, Some(&tenant), &public_url);
-                let finish = self.reached(inputs, Reached::Saml, saml_finish.as_ref(), at, &public_url);
-                if finish.is_none() && saml_finish.is_none() {
-                    self.no_finish(at, &[Reached::Saml]);
-                }
+                let finish = self.saml_finish(inputs, saml_finish.as_ref(), at, &public_url);
+                let log_out = self.reached(inputs, Reached::SamlLogOut, saml_log_out.as_ref(), at, &public_url);
                 SignOnStep::SamlMetadata {
                     tenant,
                     finish: finish?,
+                    log_out,
                     own,
                 }
             }
@@ -377,6 +416,15 @@ impl Builder<'_> {
             oidc,
             saml: saml.map(|finish| SamlUrls { finish, metadata }),
         })
+    }
+
+    /// The address of the route that takes SAML responses, which there must be.
+    fn saml_finish(&self, inputs: &SignOnInputs<'_>, name: Option<&Located<String>>, at: &Span, public_url: &str) -> Option<RouteUrl> {
+        let finish = self.reached(inputs, Reached::Saml, name, at, public_url);
+        if finish.is_none() && name.is_none() {
+            self.no_finish(at, &[Reached::Saml]);
+        }
+        finish
     }
 
     fn no_finish(&self, at: &Span, wanted: &[Reached]) {
@@ -418,10 +466,7 @@ impl Builder<'_> {
                     self.report.error(
                         at,
                         format!("several routes have `serve = \"{}\"`", what.serve()),
-                        Some(format!(
-                            "name one: {} = \"…\"",
-                            if what == Reached::Oidc { "finish" } else { "saml_finish" }
-                        )),
+                        Some(format!("name one: {} = \"…\"", what.setting())),
                     );
                 }
                 first
@@ -579,8 +624,11 @@ impl Builder<'_> {
             );
         }
         let limits = written.limits.as_deref().unwrap_or(defaults);
-        let asks_provider = matches!(step, SignOnStep::Start(_) | SignOnStep::FinishOidc(_) | SignOnStep::FinishSaml(_));
-        if asks_provider && !limits.iter().any(|limit| limit.by.value == LimitBy::Address) {
+        let is_costly = matches!(
+            step,
+            SignOnStep::Start(_) | SignOnStep::FinishOidc(_) | SignOnStep::FinishSaml(_) | SignOnStep::SamlLogOut(_)
+        );
+        if is_costly && !limits.iter().any(|limit| limit.by.value == LimitBy::Address) {
             self.report.warning(
                 at,
                 "anybody may call this, and nothing limits how often an address does",
@@ -635,7 +683,9 @@ pub(super) fn body_of(step: &SignOnStep) -> BodySchema {
         ),
         SignOnStep::BackChannel { .. } => (MAX_LOG_OUT_BODY, vec![secret("logout_token", MAX_LOG_OUT_BODY)]),
         SignOnStep::LogOut { .. } => (4 * 1024, vec![text("return_to", 1_024)]),
-        SignOnStep::Start(_) | SignOnStep::FinishOidc(_) | SignOnStep::SamlMetadata { .. } => (1024, Vec::new()),
+        SignOnStep::Start(_) | SignOnStep::FinishOidc(_) | SignOnStep::SamlLogOut(_) | SignOnStep::SamlMetadata { .. } => {
+            (1024, Vec::new())
+        }
     };
     BodySchema {
         max,

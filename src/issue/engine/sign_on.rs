@@ -15,12 +15,14 @@ use crate::snapshot::sign_on_route::{SignOnRoute, SignOnSettings, SignOnStep};
 
 use super::{Engine, refused_change};
 use provider::FoundProvider;
+use saml::SamlAddresses;
 
 mod back_channel;
 mod finish;
 mod log_out;
 pub(super) mod provider;
 mod saml;
+mod saml_log_out;
 pub(super) mod session;
 mod start;
 
@@ -37,7 +39,16 @@ impl Engine {
             SignOnStep::Start(step) => self.start_sign_on(call, route, step).await,
             SignOnStep::FinishOidc(step) => self.finish_oidc(call, route, step).await,
             SignOnStep::FinishSaml(step) => self.finish_saml(call, route, step).await,
-            SignOnStep::SamlMetadata { tenant, finish, own } => self.saml_metadata(call, tenant, finish, own).await,
+            SignOnStep::SamlLogOut(step) => self.log_out_by_redirect(call, step).await,
+            SignOnStep::SamlMetadata {
+                tenant,
+                finish,
+                log_out,
+                own,
+            } => {
+                let log_out = log_out.as_ref();
+                self.saml_metadata(call, tenant, &SamlAddresses { finish, log_out, own }).await
+            }
             SignOnStep::LogOut { extent } => self.log_out_of_sign_on(call, route, *extent).await,
             SignOnStep::BackChannel { tenant } => self.end_by_back_channel(call, route, tenant).await,
         };

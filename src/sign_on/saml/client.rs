@@ -18,10 +18,8 @@ use super::child::SamlVerifier;
 use super::fault::SamlFault;
 use super::key_pair::SpKeyPair;
 use super::logout::{EndedAtProvider, LogoutRules, judge_logout, logout_response};
-use super::metadata::{RequestSigning, SpMetadata};
-use super::query::QueryMessage;
-#[cfg(any(test, feature = "internals"))]
-use super::query::RedirectQuery;
+use super::metadata::{RequestSigning, SamlEndpoint, SpMetadata};
+use super::query::{QueryMessage, SignedQuery};
 use super::request::{AuthnRequest, MessageId, post_value, redirect_url};
 use super::response::{ProvenAssertion, ResponseRules, Solicitation, decode_post, judge_response};
 use super::verifier::{JobKeys, LogoutJob, LogoutMessage, ResponseJob, VerifierAnswer, VerifierJob};
@@ -43,7 +41,7 @@ pub struct SamlClient {
 pub enum SamlDeparture {
     /// To this address.
     Redirect(String),
-    /// With this value of `SAMLRequest`, posted to this address.
+    /// With this value of the message's field, posted to this address.
     Post { url: String, value: String },
 }
 
@@ -71,9 +69,7 @@ pub struct ProvenBySaml {
 pub enum LogoutArrival<'a> {
     /// The form field `SAMLRequest`.
     Posted(&'a str),
-    /// The query. No route takes it.
-    #[cfg(any(test, feature = "internals"))]
-    Redirected(&'a str),
+    Redirected(&'a SignedQuery),
 }
 
 impl SamlClient {
@@ -201,11 +197,7 @@ impl SamlClient {
     ) -> Result<EndedAtProvider, SignOnFault> {
         let message = match arrival {
             LogoutArrival::Posted(field) => LogoutMessage::Posted(decode_post(field).map_err(SignOnFault::Saml)?),
-            #[cfg(any(test, feature = "internals"))]
-            LogoutArrival::Redirected(query) => {
-                let query = RedirectQuery::parse(query, QueryMessage::Request).map_err(SignOnFault::Saml)?;
-                LogoutMessage::Redirected(query.signed)
-            }
+            LogoutArrival::Redirected(query) => LogoutMessage::Redirected(query.clone()),
         };
         let job = LogoutJob {
             message,
@@ -222,24 +214,41 @@ impl SamlClient {
         judge_logout(&claims, &rules, now).map_err(SignOnFault::Saml)
     }
 
-    /// Where the browser goes with our answer to a logout request; `None` if the provider has no address for it.
+    /// How a browser takes our answer to a logout request to the provider; `None` if the provider has no address for it.
     ///
     /// # Errors
     /// The key cannot sign.
-    pub fn answer_logout(&self, request_id: &str, relay_state: Option<&str>, now: UnixMillis) -> Result<Option<String>, SignOnFault> {
-        let Some(url) = self.settings.slo_url.as_deref() else {
-            return Ok(None);
-        };
+    pub fn answer_logout(
+        &self,
+        request_id: &str,
+        relay_state: Option<&str>,
+        now: UnixMillis,
+    ) -> Result<Option<SamlDeparture>, SignOnFault> {
         let id = MessageId::generate().map_err(SignOnFault::Saml)?;
-        let xml = logout_response(&id, &self.sp_entity_id, url, request_id, now);
+        let other = self.settings.slo_response_url.as_deref();
+        let xml = |destination: &str| logout_response(&id, &self.sp_entity_id, destination, request_id, now);
         // Providers want this one signed whatever requests are (SAML profiles, section 4.4.4.2).
-        let address = redirect_url(url, QueryMessage::Response, &xml, relay_state, self.own.as_ref()).map_err(SignOnFault::Saml)?;
-        Ok(Some(address))
+        let signer = self.own.as_ref();
+        let departure = match (&self.settings.slo_url, &self.settings.slo_post_url) {
+            (Some(url), _) => {
+                let url = other.unwrap_or(url);
+                redirect_url(url, QueryMessage::Response, &xml(url), relay_state, signer).map(SamlDeparture::Redirect)
+            }
+            (None, Some(url)) => {
+                let url = other.unwrap_or(url);
+                post_value(&xml(url), &id, signer).map(|value| SamlDeparture::Post {
+                    url: url.to_owned(),
+                    value,
+                })
+            }
+            (None, None) => return Ok(None),
+        };
+        departure.map(Some).map_err(SignOnFault::Saml)
     }
 
-    /// Our metadata for this provider.
+    /// Our metadata for this provider. `logout` are our addresses for single logout.
     #[must_use]
-    pub fn metadata(&self, logout_url: Option<&str>) -> String {
+    pub fn metadata(&self, logout: &[SamlEndpoint]) -> String {
         let certificates: Vec<CertificateDer<'_>> = self.own.iter().map(|own| own.certificate().clone()).collect();
         let requests = if self.settings.sign_requests {
             RequestSigning::Signed
@@ -249,7 +258,7 @@ impl SamlClient {
         let metadata = SpMetadata {
             entity_id: &self.sp_entity_id,
             acs_url: &self.acs_url,
-            logout_url,
+            logout,
             certificates: &certificates,
             name_id_format: self.settings.name_id_format.as_deref(),
             requests,

@@ -11,6 +11,7 @@ mod real_messages;
 mod real_tokens;
 mod routes;
 mod saml_client;
+mod saml_log_out;
 mod saml_routes;
 mod samples;
 mod site;

@@ -60,6 +60,24 @@ fn a_signed_request_ends_the_session_that_it_names() {
     }
     let query = RedirectQuery::parse(url.split_once('?').unwrap().1, QueryMessage::Request).unwrap();
     assert_eq!(query.relay_state.as_deref(), Some("state & more"));
+    let query = RedirectQuery::parse("SAMLRequest=x&RelayState=a+b%2Bc&SigAlg=a&Signature=b", QueryMessage::Request).unwrap();
+    assert_eq!(query.relay_state.as_deref(), Some("a b+c"), "as forms write spaces");
+}
+
+#[test]
+fn a_query_carries_one_message() {
+    let carried = |query: &str| QueryMessage::carried_by(query).map_err(|fault| fault.label());
+    assert_eq!(carried("RelayState=x&SAMLRequest=x"), Ok(QueryMessage::Request));
+    assert_eq!(carried("SAMLResponse=x"), Ok(QueryMessage::Response));
+    for query in [
+        "",
+        "SAMLRequest",
+        "samlrequest=x",
+        "SAMLRequest=x&SAMLResponse=x",
+        "SAMLResponse=x&SAMLResponse=x",
+    ] {
+        assert_eq!(carried(query), Err("saml_encoding"), "{query}");
+    }
 }
 
 #[test]
