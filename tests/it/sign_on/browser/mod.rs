@@ -166,3 +166,14 @@ impl House {
         self.browser.run(SUBMIT, &[self.url("/log-out").into(), serde_json::json!({})]);
     }
 }
+
+/// Reads a page of a server whose certificate is under this one (DER).
+fn read(front: &Front, root: &[u8], host: &str, path: &str) -> String {
+    let mut client = Client::connect_tls(front.address, root, host, &[]).unwrap();
+    let port = front.address.port();
+    client.send(format!("GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n").as_bytes());
+    let answer = client.response().expect("an answer");
+    let text = String::from_utf8(answer.body).unwrap();
+    assert_eq!(answer.status, 200, "{path}: {text}");
+    text
+}
