@@ -229,9 +229,15 @@ pub(crate) struct SamlArgs {
     /// The address for requests by POST.
     #[arg(long, value_name = "URL")]
     sso_post_url: Option<String>,
-    /// The address for single logout.
+    /// The address for single logout by redirect.
     #[arg(long, value_name = "URL")]
     slo_url: Option<String>,
+    /// The address for single logout by POST.
+    #[arg(long, value_name = "URL")]
+    slo_post_url: Option<String>,
+    /// The address for our answers of single logout, if it is another one.
+    #[arg(long, value_name = "URL")]
+    slo_response_url: Option<String>,
     /// A file with certificates of the provider, PEM or DER; may be given several times. With `update`, all of them are replaced.
     #[arg(long = "certificate", value_name = "FILE")]
     certificates: Vec<PathBuf>,
@@ -463,6 +469,8 @@ fn saml_patch(args: &SamlArgs) -> Result<Map<String, Value>, Failure> {
     put(&mut patch, "sso_redirect_url", text(&args.sso_url));
     put(&mut patch, "sso_post_url", text(&args.sso_post_url));
     put(&mut patch, "slo_url", text(&args.slo_url));
+    put(&mut patch, "slo_post_url", text(&args.slo_post_url));
+    put(&mut patch, "slo_response_url", text(&args.slo_response_url));
     put(&mut patch, "certificates", list(&certificates));
     put(&mut patch, "sp_entity_id", text(&args.sp_entity_id));
     put(&mut patch, "sign_requests", args.sign_requests.map(Value::from));

@@ -180,6 +180,22 @@ pub fn refusal_words(denial: Denial, contact: &str) -> (&'static str, Vec<String
     }
 }
 
+/// The words of the page for a log-out that was refused.
+#[must_use]
+pub fn log_out_words(denial: Denial, contact: &str) -> (&'static str, Vec<String>) {
+    match denial {
+        Denial::SignOnInvalid | Denial::SignOnRefused => (
+            "This log-out was refused",
+            vec![
+                "What your browser brought was refused, and has ended no session. If you are still logged in, log out in the application."
+                    .to_owned(),
+                format!("If this happens again, ask {contact} and tell them the number below."),
+            ],
+        ),
+        _ => refusal_words(denial, contact),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,8 +285,9 @@ mod tests {
     #[test]
     fn every_denial_has_words() {
         for row in crate::base::denial::DENIALS {
-            let (title, lines) = refusal_words(row.denial, "us");
-            assert!(!title.is_empty() && !lines.is_empty(), "{}", row.label);
+            for (title, lines) in [refusal_words(row.denial, "us"), log_out_words(row.denial, "us")] {
+                assert!(!title.is_empty() && !lines.is_empty(), "{}", row.label);
+            }
         }
     }
 }

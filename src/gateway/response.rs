@@ -11,7 +11,7 @@ use crate::decide::accept::AnswerForm;
 use crate::decide::method::Method;
 use crate::decide::route::{Access, Destination, Route, Trailers};
 use crate::dialect::RefusalContext;
-use crate::dialect::page::{HtmlPage, RenderedPage, refusal_words};
+use crate::dialect::page::{HtmlPage, RenderedPage, log_out_words, refusal_words};
 use crate::issue::call::Issued;
 use crate::limit;
 use crate::sign_on::log_in_record::remove_cookie;
@@ -295,7 +295,11 @@ fn page_of(snapshot: &Snapshot, route: Option<&Route>, denial: Denial, head: &Re
         return None;
     }
     let settings = snapshot.sign_on.as_deref()?;
-    let (title, lines) = refusal_words(denial, &settings.contact);
+    let (title, lines) = if sign_on.step.logs_out() {
+        log_out_words(denial, &settings.contact)
+    } else {
+        refusal_words(denial, &settings.contact)
+    };
     let page = HtmlPage {
         title,
         lines,

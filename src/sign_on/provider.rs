@@ -152,8 +152,15 @@ pub struct SamlSettings {
     /// Where requests go by the POST binding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sso_post_url: Option<String>,
+    /// Where messages of single logout go by the redirect binding. It is preferred to the POST binding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slo_url: Option<String>,
+    /// Where they go by the POST binding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slo_post_url: Option<String>,
+    /// Where answers of ours go, if elsewhere: by the binding by which requests go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slo_response_url: Option<String>,
     /// The provider's signing certificates: DER in base64, without line breaks.
     pub certificates: Vec<String>,
     /// Our entity id; without it, the address of our metadata.
@@ -235,6 +242,14 @@ fn default_scopes() -> Vec<String> {
 
 const fn default_skew() -> u64 {
     60
+}
+
+impl SamlSettings {
+    /// Whether a session at the provider can be ended from here.
+    #[must_use]
+    pub const fn takes_log_outs(&self) -> bool {
+        self.slo_url.is_some() || self.slo_post_url.is_some()
+    }
 }
 
 impl ProviderSettings {

@@ -1,5 +1,5 @@
-//! Seals texts that the store or a browser holds and nobody but a gateway may read: secrets of identity providers, refresh
-//! tokens, log-ins that have begun.
+//! Seals texts that the store or a browser holds and nobody but a gateway may read: secrets of identity providers, refresh tokens,
+//! log-ins and log-outs that have begun, names of sessions at providers.
 //!
 //! A sealed text is `v1.<mark of the pepper>.<base64url of nonce, ciphertext and tag>`. It is encrypted by AES-256-GCM under a
 //! key of the pepper and the purpose, and authenticated with where it belongs, so it opens nowhere else. It opens under every
@@ -27,6 +27,10 @@ pub enum SealPurpose {
     LogIn,
     /// The refresh token of a sign-on, in the store.
     RefreshToken,
+    /// The log-out that a browser has begun, in its cookie.
+    LogOut,
+    /// What a sign-on's record keeps of the session at the provider.
+    SignOn,
 }
 
 impl SealPurpose {
@@ -35,6 +39,8 @@ impl SealPurpose {
             Self::ProviderSecret => "provider secrets",
             Self::LogIn => "log-ins",
             Self::RefreshToken => "refresh tokens",
+            Self::LogOut => "log-outs",
+            Self::SignOn => "sign-ons",
         }
     }
 }

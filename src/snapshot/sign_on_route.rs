@@ -40,17 +40,25 @@ pub enum SignOnStep {
     FinishOidc(FinishStep),
     /// Takes the response of a SAML provider, and makes a session.
     FinishSaml(FinishStep),
+    /// Ends what a SAML provider says by redirect has ended there, and takes its answers to our log-outs.
+    SamlLogOut(SamlLogOutStep),
     /// Tells a SAML provider about us.
     SamlMetadata {
         /// The path parameter with the tenant.
         tenant: String,
-        /// Where responses are sent.
+        /// Where responses are sent, and messages of single logout by POST.
         finish: RouteUrl,
+        /// Where messages of single logout are sent by redirect; `None`: they are taken by POST alone.
+        log_out: Option<RouteUrl>,
         /// The address of this route, which is our name.
         own: RouteUrl,
     },
     /// Ends the caller's session here, and sends the browser to the provider, which ends its own.
-    LogOut { extent: Extent },
+    LogOut {
+        extent: Extent,
+        /// The routes by which SAML providers know us; `None`: sessions at such providers are left.
+        saml: Option<SamlUrls>,
+    },
     /// Ends what a provider says has ended there.
     BackChannel {
         /// The path parameter with the tenant.
@@ -75,6 +83,17 @@ pub struct SamlUrls {
     /// The route with our metadata, whose address is our name unless the provider's settings have another one. `None`:
     /// then the address of `finish` is.
     pub metadata: Option<RouteUrl>,
+}
+
+/// What takes the messages of single logout that come by redirect.
+#[derive(Debug)]
+pub struct SamlLogOutStep {
+    /// The path parameter with the tenant.
+    pub tenant: String,
+    /// The address of this route.
+    pub url: RouteUrl,
+    /// The routes whose addresses are our name.
+    pub urls: SamlUrls,
 }
 
 /// Whose providers a sign-on may use.
@@ -126,7 +145,7 @@ impl SignOnStep {
     pub fn mints(&self) -> &[Mint] {
         match self {
             Self::FinishOidc(finish) | Self::FinishSaml(finish) => std::slice::from_ref(&finish.mint),
-            Self::Start(_) | Self::SamlMetadata { .. } | Self::LogOut { .. } | Self::BackChannel { .. } => &[],
+            Self::Start(_) | Self::SamlLogOut(_) | Self::SamlMetadata { .. } | Self::LogOut { .. } | Self::BackChannel { .. } => &[],
         }
     }
 
@@ -134,16 +153,22 @@ impl SignOnStep {
     #[must_use]
     pub const fn is_seen_by_people(&self) -> bool {
         match self {
-            Self::Start(_) | Self::FinishOidc(_) | Self::FinishSaml(_) | Self::LogOut { .. } => true,
+            Self::Start(_) | Self::FinishOidc(_) | Self::FinishSaml(_) | Self::SamlLogOut(_) | Self::LogOut { .. } => true,
             Self::SamlMetadata { .. } | Self::BackChannel { .. } => false,
         }
+    }
+
+    /// Whether sessions end by this step, and nobody signs on.
+    #[must_use]
+    pub const fn logs_out(&self) -> bool {
+        matches!(self, Self::SamlLogOut(_) | Self::LogOut { .. } | Self::BackChannel { .. })
     }
 
     /// The method of its requests.
     #[must_use]
     pub const fn method(&self) -> &'static str {
         match self {
-            Self::Start(_) | Self::FinishOidc(_) | Self::SamlMetadata { .. } => "GET",
+            Self::Start(_) | Self::FinishOidc(_) | Self::SamlLogOut(_) | Self::SamlMetadata { .. } => "GET",
             Self::FinishSaml(_) | Self::LogOut { .. } | Self::BackChannel { .. } => "POST",
         }
     }

@@ -51,6 +51,9 @@ pub const MAX_SETTINGS: usize = 24 * 1024;
 /// Longest text that holds a sealed refresh token, in bytes: a token of 4 KiB in base64, with what the sign-on said.
 pub const MAX_REFRESH_TOKEN_TEXT: usize = 8 * 1024;
 
+/// Longest text with what is sealed into the record of a sign-on (`sign_on::sign_on_secrets`), in bytes: a name of 1 KiB.
+pub const MAX_SIGN_ON_SECRETS: usize = 2 * 1024;
+
 /// The state of a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CredentialState {
@@ -130,9 +133,10 @@ pub struct Extras {
     pub granted: Option<ScopeSet>,
     /// The description by its maker; never a header.
     pub description: Option<String>,
-    /// JSON in which secrets are sealed (`sign_on::seal`): the settings of an identity provider, at most [`MAX_SETTINGS`] bytes
-    /// on a record of [`PROVIDER_SETTINGS_SURFACE`]; or a refresh token, at most [`MAX_REFRESH_TOKEN_TEXT`] bytes on a record of
-    /// [`REFRESH_TOKEN_SURFACE`]. No other record has it.
+    /// JSON in which secrets are sealed (`sign_on::seal`). On records of [`PROVIDER_SETTINGS_SURFACE`]: the settings of an
+    /// identity provider, at most [`MAX_SETTINGS`] bytes. On records of [`REFRESH_TOKEN_SURFACE`]: a refresh token, at most
+    /// [`MAX_REFRESH_TOKEN_TEXT`] bytes. On records of [`SIGN_ON_SURFACE`], if they have it: how the provider calls the session,
+    /// at most [`MAX_SIGN_ON_SECRETS`] bytes. No other record has it.
     pub settings: Option<Arc<str>>,
 }
 
@@ -324,7 +328,7 @@ impl CredentialRecord {
         self.extras.as_ref()?.login.as_deref()
     }
 
-    /// The settings of an identity provider, or a sealed refresh token, as JSON.
+    /// The settings of an identity provider, a sealed refresh token, or what a sign-on keeps sealed, as JSON.
     #[must_use]
     pub fn settings(&self) -> Option<&Arc<str>> {
         self.extras.as_ref()?.settings.as_ref()

@@ -28,7 +28,8 @@ use super::mints::MintTable;
 use super::providers::{self, ProvidersPlace, ProvidersTable};
 use super::routes::{AccessTable, RouteAccess, RouteInputs, RouteTable};
 use super::sign_on::{
-    SamlFinishTable, SamlMetadataTable, SignOnPlace, SsoBackChannelTable, SsoFinishTable, SsoLogOutTable, SsoStartTable, body_of,
+    SamlFinishTable, SamlLogOutTable, SamlMetadataTable, SignOnPlace, SsoBackChannelTable, SsoFinishTable, SsoLogOutTable, SsoStartTable,
+    body_of,
 };
 use super::sources::{FieldRequirement, ParentPresence, SourceScope};
 
@@ -76,6 +77,7 @@ tagged! {
         SsoStart(SsoStartTable) = "sso_start", "a route with `serve = \"sso_start\"`";
         SsoFinish(SsoFinishTable) = "sso_finish", "a route with `serve = \"sso_finish\"`";
         SamlFinish(SamlFinishTable) = "saml_finish", "a route with `serve = \"saml_finish\"`";
+        SamlLogOut(SamlLogOutTable) = "saml_log_out", "a route with `serve = \"saml_log_out\"`";
         SamlMetadata(SamlMetadataTable) = "saml_metadata", "a route with `serve = \"saml_metadata\"`";
         SsoLogOut(SsoLogOutTable) = "sso_log_out", "a route with `serve = \"sso_log_out\"`";
         SsoBackChannel(SsoBackChannelTable) = "sso_back_channel", "a route with `serve = \"sso_back_channel\"`";
@@ -290,6 +292,7 @@ impl ServeTable {
             | ActionTable::SsoStart(_)
             | ActionTable::SsoFinish(_)
             | ActionTable::SamlFinish(_)
+            | ActionTable::SamlLogOut(_)
             | ActionTable::SamlMetadata(_)
             | ActionTable::SsoLogOut(_)
             | ActionTable::SsoBackChannel(_)
@@ -306,6 +309,7 @@ impl ActionTable {
             Self::SsoStart(_)
                 | Self::SsoFinish(_)
                 | Self::SamlFinish(_)
+                | Self::SamlLogOut(_)
                 | Self::SamlMetadata(_)
                 | Self::SsoLogOut(_)
                 | Self::SsoBackChannel(_)
@@ -545,6 +549,7 @@ impl Builder<'_> {
             ActionTable::SsoStart(_)
             | ActionTable::SsoFinish(_)
             | ActionTable::SamlFinish(_)
+            | ActionTable::SamlLogOut(_)
             | ActionTable::SamlMetadata(_)
             | ActionTable::SsoLogOut(_)
             | ActionTable::SsoBackChannel(_)

@@ -21,7 +21,9 @@ use crate::snapshot::body_schema::{
     BodySchema, FieldKind, FieldMessages, FieldPresence, FieldSpec, Forms, TextFormat, UnknownFields, UnreadableBody,
 };
 use crate::snapshot::served_route::{Action, Extent, Mint};
-use crate::snapshot::sign_on_route::{FinishStep, RouteUrl, SamlUrls, SignOnRoute, SignOnSettings, SignOnStep, StartStep, StartTenant};
+use crate::snapshot::sign_on_route::{
+    FinishStep, RouteUrl, SamlLogOutStep, SamlUrls, SignOnRoute, SignOnSettings, SignOnStep, StartStep, StartTenant,
+};
 
 use super::Builder;
 use super::external::fetch_tls;
@@ -89,8 +91,9 @@ table! {
 }
 
 table! {
-    /// Tells a SAML provider about us: our name, our address, our certificates.
-    pub struct SamlMetadataTable = "`[[routes]]` with `serve = \"saml_metadata\"`" {
+    /// Takes a SAML provider's logout requests that come by redirect (single logout, binding HTTP-Redirect), ends the sessions,
+    /// and sends the browser back with the answer. It takes the provider's answers to log-outs that were begun here too.
+    pub struct SamlLogOutTable = "`[[routes]]` with `serve = \"saml_log_out\"`" {
         /// Where the path names the tenant.
         tenant: Located<String> = required(), form("`path.<parameter>`");
         /// The name of the route that takes the responses.
@@ -99,11 +102,25 @@ table! {
 }
 
 table! {
+    /// Tells a SAML provider about us: our name, our addresses, our certificates.
+    pub struct SamlMetadataTable = "`[[routes]]` with `serve = \"saml_metadata\"`" {
+        /// Where the path names the tenant.
+        tenant: Located<String> = required(), form("`path.<parameter>`");
+        /// The name of the route that takes the responses.
+        saml_finish: Option<Located<String>> = absent("the only route with `serve = \"saml_finish\"`");
+        /// The name of the route that takes logout requests by redirect.
+        saml_log_out: Option<Located<String>> = absent("the only route with `serve = \"saml_log_out\"`, if there is one");
+    }
+}
+
+table! {
     /// Ends the caller's session and removes its cookie. A browser is then sent to the provider, which ends its own session
-    /// (OIDC RP-Initiated Logout), and from there to `return_to`, a field of the body.
+    /// (OIDC RP-Initiated Logout, SAML single logout), and from there to `return_to`, a field of the body.
     pub struct SsoLogOutTable = "`[[routes]]` with `serve = \"sso_log_out\"`" {
         /// `this`: the session that calls. `everywhere`: every session of the person.
         extent: Extent = default("this");
+        /// The name of the route that takes the responses of SAML providers, which know us by its address.
+        saml_finish: Option<Located<String>> = absent("the only route with `serve = \"saml_finish\"`, if there is one");
     }
 }
 
@@ -133,6 +150,7 @@ const MAX_LOG_OUT_BODY: usize = 16 * 1024;
 enum Reached {
     Oidc,
     Saml,
+    SamlLogOut,
     Metadata,
 }
 
@@ -141,7 +159,16 @@ impl Reached {
         match self {
             Self::Oidc => "sso_finish",
             Self::Saml => "saml_finish",
+            Self::SamlLogOut => "saml_log_out",
             Self::Metadata => "saml_metadata",
+        }
+    }
+
+    /// The setting by which another route names it.
+    const fn setting(self) -> &'static str {
+        match self {
+            Self::Oidc => "finish",
+            Self::Saml | Self::SamlLogOut | Self::Metadata => self.serve(),
         }
     }
 }
@@ -175,6 +202,7 @@ impl Builder<'_> {
             let what = match &written.serve()?.action.as_ref()?.value {
                 ActionTable::SsoFinish(_) => Reached::Oidc,
                 ActionTable::SamlFinish(_) => Reached::Saml,
+                ActionTable::SamlLogOut(_) => Reached::SamlLogOut,
                 ActionTable::SamlMetadata(_) => Reached::Metadata,
                 _ => return None,
             };
@@ -329,20 +357,43 @@ impl Builder<'_> {
                     metadata: self.reached(inputs, Reached::Metadata, None, at, &public_url),
                 })
             }
-            ActionTable::SamlMetadata(SamlMetadataTable { tenant, saml_finish, .. }) => {
+            ActionTable::SamlLogOut(SamlLogOutTable { tenant, saml_finish, .. }) => {
+                let tenant = self.path_tenant(in_scope, tenant)?;
+                let url = self.own_url(written, Some(&tenant), &public_url);
+                let urls = SamlUrls {
+                    finish: self.saml_finish(inputs, saml_finish.as_ref(), at, &public_url)?,
+                    metadata: self.reached(inputs, Reached::Metadata, None, at, &public_url),
+                };
+                SignOnStep::SamlLogOut(SamlLogOutStep { tenant, url, urls })
+            }
+            ActionTable::SamlMetadata(SamlMetadataTable {
+                tenant,
+                saml_finish,
+                saml_log_out,
+                ..
+            }) => {
                 let tenant = self.path_tenant(in_scope, tenant)?;
                 let own = self.own_url(written, Some(&tenant), &public_url);
-                let finish = self.reached(inputs, Reached::Saml, saml_finish.as_ref(), at, &public_url);
-                if finish.is_none() && saml_finish.is_none() {
-                    self.no_finish(at, &[Reached::Saml]);
-                }
+                let finish = self.saml_finish(inputs, saml_finish.as_ref(), at, &public_url);
+                let log_out = self.reached(inputs, Reached::SamlLogOut, saml_log_out.as_ref(), at, &public_url);
                 SignOnStep::SamlMetadata {
                     tenant,
                     finish: finish?,
+                    log_out,
                     own,
                 }
             }
-            ActionTable::SsoLogOut(SsoLogOutTable { extent, .. }) => SignOnStep::LogOut { extent: *extent },
+            ActionTable::SsoLogOut(SsoLogOutTable { extent, saml_finish, .. }) => {
+                let finish = self.reached(inputs, Reached::Saml, saml_finish.as_ref(), at, &public_url);
+                let metadata = finish
+                    .is_some()
+                    .then(|| self.reached(inputs, Reached::Metadata, None, at, &public_url));
+                let metadata = metadata.flatten();
+                SignOnStep::LogOut {
+                    extent: *extent,
+                    saml: finish.map(|finish| SamlUrls { finish, metadata }),
+                }
+            }
             ActionTable::SsoBackChannel(SsoBackChannelTable { tenant, .. }) => SignOnStep::BackChannel {
                 tenant: self.path_tenant(in_scope, tenant)?,
             },
@@ -377,6 +428,15 @@ impl Builder<'_> {
             oidc,
             saml: saml.map(|finish| SamlUrls { finish, metadata }),
         })
+    }
+
+    /// The address of the route that takes SAML responses, which there must be.
+    fn saml_finish(&self, inputs: &SignOnInputs<'_>, name: Option<&Located<String>>, at: &Span, public_url: &str) -> Option<RouteUrl> {
+        let finish = self.reached(inputs, Reached::Saml, name, at, public_url);
+        if finish.is_none() && name.is_none() {
+            self.no_finish(at, &[Reached::Saml]);
+        }
+        finish
     }
 
     fn no_finish(&self, at: &Span, wanted: &[Reached]) {
@@ -418,10 +478,7 @@ impl Builder<'_> {
                     self.report.error(
                         at,
                         format!("several routes have `serve = \"{}\"`", what.serve()),
-                        Some(format!(
-                            "name one: {} = \"…\"",
-                            if what == Reached::Oidc { "finish" } else { "saml_finish" }
-                        )),
+                        Some(format!("name one: {} = \"…\"", what.setting())),
                     );
                 }
                 first
@@ -579,8 +636,11 @@ impl Builder<'_> {
             );
         }
         let limits = written.limits.as_deref().unwrap_or(defaults);
-        let asks_provider = matches!(step, SignOnStep::Start(_) | SignOnStep::FinishOidc(_) | SignOnStep::FinishSaml(_));
-        if asks_provider && !limits.iter().any(|limit| limit.by.value == LimitBy::Address) {
+        let is_costly = matches!(
+            step,
+            SignOnStep::Start(_) | SignOnStep::FinishOidc(_) | SignOnStep::FinishSaml(_) | SignOnStep::SamlLogOut(_)
+        );
+        if is_costly && !limits.iter().any(|limit| limit.by.value == LimitBy::Address) {
             self.report.warning(
                 at,
                 "anybody may call this, and nothing limits how often an address does",
@@ -635,7 +695,9 @@ pub(super) fn body_of(step: &SignOnStep) -> BodySchema {
         ),
         SignOnStep::BackChannel { .. } => (MAX_LOG_OUT_BODY, vec![secret("logout_token", MAX_LOG_OUT_BODY)]),
         SignOnStep::LogOut { .. } => (4 * 1024, vec![text("return_to", 1_024)]),
-        SignOnStep::Start(_) | SignOnStep::FinishOidc(_) | SignOnStep::SamlMetadata { .. } => (1024, Vec::new()),
+        SignOnStep::Start(_) | SignOnStep::FinishOidc(_) | SignOnStep::SamlLogOut(_) | SignOnStep::SamlMetadata { .. } => {
+            (1024, Vec::new())
+        }
     };
     BodySchema {
         max,

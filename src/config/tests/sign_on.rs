@@ -82,6 +82,14 @@ tenant = "path.tenant"
 mint = [{ surface = "web", parent = "person" }]
 
 [[routes]]
+name = "saml-log-out"
+methods = ["GET"]
+path = "/saml/{tenant}/log-out"
+access = "public"
+serve = "saml_log_out"
+tenant = "path.tenant"
+
+[[routes]]
 name = "about"
 methods = ["GET"]
 path = "/saml/{tenant}/metadata"
@@ -144,7 +152,7 @@ fn the_routes_of_single_sign_on_load_and_know_each_other() {
             _ => None,
         })
         .collect();
-    assert_eq!(steps.len(), 7);
+    assert_eq!(steps.len(), 8);
     for (step, tenant) in [(steps[0], StartTenant::Path("tenant".into())), (steps[1], StartTenant::EmailDomain)] {
         let SignOnStep::Start(start) = step else { panic!("{step:?}") };
         assert_eq!(start.tenant, tenant);
@@ -156,7 +164,16 @@ fn the_routes_of_single_sign_on_load_and_know_each_other() {
             "https://api.example.com/saml/acme/metadata"
         );
     }
-    assert!(steps.iter().filter(|step| step.is_seen_by_people()).count() == 5);
+    assert!(steps.iter().filter(|step| step.is_seen_by_people()).count() == 6);
+    let SignOnStep::SamlLogOut(own) = steps[4] else {
+        panic!("{:?}", steps[4])
+    };
+    assert_eq!(own.url.of(&acme), "https://api.example.com/saml/acme/log-out");
+    assert_eq!(own.urls.finish.of(&acme), "https://api.example.com/saml/acme/acs");
+    let SignOnStep::SamlMetadata { log_out, .. } = steps[5] else {
+        panic!("{:?}", steps[5])
+    };
+    assert_eq!(log_out.as_ref(), Some(&own.url));
 }
 
 #[test]
@@ -168,7 +185,6 @@ fn each_mistake_of_single_sign_on_is_found_alone_and_in_its_place() {
         format!("{from}{}", &rest[..end])
     };
     let finish = cut("[[routes]]\nname = \"finish\"");
-    let acs = cut("[[routes]]\nname = \"acs\"");
     let section = SIGN_ON.split_once("[surfaces.people]").unwrap().0.to_owned();
     let mut wrong = Vec::new();
     for (from, to, severity, under, message) in [
@@ -343,6 +359,27 @@ fn each_mistake_of_single_sign_on_is_found_alone_and_in_its_place() {
             "this step is taken with POST alone",
         ),
         (
+            "methods = [\"GET\"]\npath = \"/saml/{tenant}/log-out\"",
+            "methods = [\"GET\", \"POST\"]\npath = \"/saml/{tenant}/log-out\"",
+            Error,
+            "\"GET\"",
+            "this step is taken with GET alone",
+        ),
+        (
+            "serve = \"saml_metadata\"",
+            "serve = \"saml_metadata\"\nsaml_log_out = \"acs\"",
+            Error,
+            "\"acs\"",
+            "there is no route `acs` with `serve = \"saml_log_out\"`",
+        ),
+        (
+            "path = \"/saml/{tenant}/log-out\"",
+            "path = \"/saml/{tenant}/log-out\"\nlimits = []",
+            Warning,
+            "\"saml_log_out\"",
+            "anybody may call this, and nothing limits how often an address does",
+        ),
+        (
             "serve = \"sso_finish\"",
             "serve = \"sso_finish\"\nanswer.body = '{}'",
             Error,
@@ -378,7 +415,6 @@ fn each_mistake_of_single_sign_on_is_found_alone_and_in_its_place() {
             "anybody may call this, and nothing limits how often an address does",
         ),
         (&finish, "", Warning, "", ""),
-        (&acs, "", Error, "\"saml_metadata\"", "no route takes what the provider sends back"),
     ] {
         let edited = SIGN_ON.replacen(from, to, 1);
         assert_ne!(edited, SIGN_ON, "{from}");
@@ -393,6 +429,21 @@ fn each_mistake_of_single_sign_on_is_found_alone_and_in_its_place() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Each of both needs the name by which the provider knows us.
+#[test]
+fn routes_of_saml_without_the_one_that_takes_responses_are_told() {
+    let (before, rest) = SIGN_ON.split_once("[[routes]]\nname = \"acs\"").unwrap();
+    let (_, rest) = rest.split_once("[[routes]]\nname = \"saml-log-out\"").unwrap();
+    let told = found(&format!("{before}[[routes]]\nname = \"saml-log-out\"{rest}"));
+    let at: Vec<&str> = told.iter().map(|(_, under, _)| under.as_str()).collect();
+    assert_eq!(at, ["\"saml_log_out\"", "\"saml_metadata\""], "{told:#?}");
+    assert!(
+        told.iter()
+            .all(|(_, _, message)| message == "no route takes what the provider sends back"),
+        "{told:#?}"
+    );
 }
 
 #[test]
@@ -429,5 +480,17 @@ fn two_routes_that_could_be_meant_have_to_be_told_apart() {
     let named = SIGN_ON
         .replacen("tenant = \"path.tenant\"", "tenant = \"path.tenant\"\nfinish = \"finish2\"", 1)
         .replacen("tenant = \"query.email\"", "tenant = \"query.email\"\nfinish = \"finish\"", 1);
+    assert_eq!(found(&format!("{named}{second}")), []);
+
+    let second = "[[routes]]\nname = \"log-out2\"\nmethods = [\"GET\"]\npath = \"/saml2/{tenant}/log-out\"\naccess = \"public\"\n\
+                  serve = \"saml_log_out\"\ntenant = \"path.tenant\"\n";
+    let both = found(&format!("{SIGN_ON}{second}"));
+    assert_eq!(both.len(), 1, "our metadata name one of them: {both:#?}");
+    assert!(both[0].2.contains("several routes have `serve = \"saml_log_out\"`"), "{both:#?}");
+    let named = SIGN_ON.replacen(
+        "serve = \"saml_metadata\"",
+        "serve = \"saml_metadata\"\nsaml_log_out = \"log-out2\"",
+        1,
+    );
     assert_eq!(found(&format!("{named}{second}")), []);
 }

@@ -15,7 +15,9 @@ use crate::snapshot::sign_on_route::{SignOnRoute, SignOnSettings, SignOnStep};
 use crate::store::{ChangeError, MarkRoom};
 
 use super::{Engine, refused_change};
+use log_out::LogOutOrder;
 use provider::FoundProvider;
+use saml::SamlAddresses;
 
 mod back_channel;
 mod finish;
@@ -26,6 +28,7 @@ pub(super) mod renewal;
 pub(super) mod renewal_table;
 mod roles;
 mod saml;
+mod saml_log_out;
 pub(super) mod session;
 mod start;
 
@@ -42,8 +45,20 @@ impl Engine {
             SignOnStep::Start(step) => self.start_sign_on(call, route, step).await,
             SignOnStep::FinishOidc(step) => self.finish_oidc(call, route, step).await,
             SignOnStep::FinishSaml(step) => self.finish_saml(call, route, step).await,
-            SignOnStep::SamlMetadata { tenant, finish, own } => self.saml_metadata(call, tenant, finish, own).await,
-            SignOnStep::LogOut { extent } => self.log_out_of_sign_on(call, route, *extent).await,
+            SignOnStep::SamlLogOut(step) => self.log_out_by_redirect(call, step).await,
+            SignOnStep::SamlMetadata {
+                tenant,
+                finish,
+                log_out,
+                own,
+            } => {
+                let log_out = log_out.as_ref();
+                self.saml_metadata(call, tenant, &SamlAddresses { finish, log_out, own }).await
+            }
+            SignOnStep::LogOut { extent, saml } => {
+                let (extent, saml) = (*extent, saml.as_ref());
+                self.log_out_of_sign_on(call, route, LogOutOrder { extent, saml }).await
+            }
             SignOnStep::BackChannel { tenant } => self.end_by_back_channel(call, route, tenant).await,
         };
         if let Err(IssueError { cause: Some(cause), .. }) = &taken {

@@ -51,11 +51,16 @@ impl ProviderManagement<'_> {
             "certificates".into(),
             certificates.map(|certificate| Value::from(certificate.der.as_str())).collect(),
         );
-        let log_out = address(SamlBinding::Redirect, &metadata.logout).or_else(|| address(SamlBinding::Post, &metadata.logout));
+        // Answers go by the binding by which requests go, so the address for answers is that of this binding.
+        let of_binding = |binding| metadata.logout.iter().find(|endpoint| endpoint.binding == binding);
+        let log_out = of_binding(SamlBinding::Redirect).or_else(|| of_binding(SamlBinding::Post));
+        let log_out_answers = log_out.and_then(|endpoint| endpoint.response_url.as_deref()).map(Value::from);
         for (name, url) in [
             ("sso_redirect_url", address(SamlBinding::Redirect, &metadata.sign_on)),
             ("sso_post_url", address(SamlBinding::Post, &metadata.sign_on)),
-            ("slo_url", log_out),
+            ("slo_url", address(SamlBinding::Redirect, &metadata.logout)),
+            ("slo_post_url", address(SamlBinding::Post, &metadata.logout)),
+            ("slo_response_url", log_out_answers),
         ] {
             // What the metadata do not name any more is removed.
             saml.insert(name.into(), url.unwrap_or(Value::Null));

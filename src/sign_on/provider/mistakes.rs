@@ -260,6 +260,8 @@ impl SettingsJudge {
             ("protocol.saml.sso_redirect_url", &saml.sso_redirect_url),
             ("protocol.saml.sso_post_url", &saml.sso_post_url),
             ("protocol.saml.slo_url", &saml.slo_url),
+            ("protocol.saml.slo_post_url", &saml.slo_post_url),
+            ("protocol.saml.slo_response_url", &saml.slo_response_url),
         ] {
             if let Some(url) = url {
                 self.url(field, url);

@@ -66,6 +66,8 @@ fn saml() -> ProviderSettings {
             sso_redirect_url: Some("https://idp.example/sso".into()),
             sso_post_url: None,
             slo_url: None,
+            slo_post_url: None,
+            slo_response_url: None,
             certificates: vec![certificate()],
             sp_entity_id: None,
             sign_requests: true,

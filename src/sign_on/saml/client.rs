@@ -13,15 +13,14 @@ use crate::sign_on::fault::{ProviderText, SignOnFault};
 use crate::sign_on::person::{PersonRules, ProviderClaims, ProviderSession, SignedOnPerson};
 use crate::sign_on::provider::SamlSettings;
 use crate::sign_on::seal::{SealPurpose, SealScope, open};
+use crate::sign_on::sign_on_secrets::SamlName;
 
 use super::child::SamlVerifier;
 use super::fault::SamlFault;
 use super::key_pair::SpKeyPair;
-use super::logout::{EndedAtProvider, LogoutRules, judge_logout, logout_response};
-use super::metadata::{RequestSigning, SpMetadata};
-use super::query::QueryMessage;
-#[cfg(any(test, feature = "internals"))]
-use super::query::RedirectQuery;
+use super::logout::{EndedAtProvider, LogoutRules, judge_logout, judge_logout_answer, logout_request, logout_response};
+use super::metadata::{RequestSigning, SamlEndpoint, SpMetadata};
+use super::query::{QueryMessage, SignedQuery};
 use super::request::{AuthnRequest, MessageId, post_value, redirect_url};
 use super::response::{ProvenAssertion, ResponseRules, Solicitation, decode_post, judge_response};
 use super::verifier::{JobKeys, LogoutJob, LogoutMessage, ResponseJob, VerifierAnswer, VerifierJob};
@@ -43,7 +42,7 @@ pub struct SamlClient {
 pub enum SamlDeparture {
     /// To this address.
     Redirect(String),
-    /// With this value of `SAMLRequest`, posted to this address.
+    /// With this value of the message's field, posted to this address.
     Post { url: String, value: String },
 }
 
@@ -60,20 +59,20 @@ pub struct SamlArrival<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProvenBySaml {
     pub person: SignedOnPerson,
+    /// How the provider calls the person and the session, for a log-out there.
+    pub name: SamlName,
     /// The assertion, which must be taken as used before a session is made.
     pub assertion_id: String,
     /// Until when it must be kept as used; within a day.
     pub used_until: UnixMillis,
 }
 
-/// A logout request as it came.
+/// A logout request or an answer to one, as it came.
 #[derive(Clone, Copy)]
 pub enum LogoutArrival<'a> {
-    /// The form field `SAMLRequest`.
+    /// The form field with the message.
     Posted(&'a str),
-    /// The query. No route takes it.
-    #[cfg(any(test, feature = "internals"))]
-    Redirected(&'a str),
+    Redirected(&'a SignedQuery),
 }
 
 impl SamlClient {
@@ -199,47 +198,119 @@ impl SamlClient {
         url: &str,
         now: UnixMillis,
     ) -> Result<EndedAtProvider, SignOnFault> {
-        let message = match arrival {
-            LogoutArrival::Posted(field) => LogoutMessage::Posted(decode_post(field).map_err(SignOnFault::Saml)?),
-            #[cfg(any(test, feature = "internals"))]
-            LogoutArrival::Redirected(query) => {
-                let query = RedirectQuery::parse(query, QueryMessage::Request).map_err(SignOnFault::Saml)?;
-                LogoutMessage::Redirected(query.signed)
-            }
-        };
-        let job = LogoutJob {
-            message,
-            keys: JobKeys::new(&self.certificates, now),
-        };
+        let job = self.logout_job(arrival, now)?;
         let VerifierAnswer::LogoutRequest(claims) = verifier.ask(&VerifierJob::LogoutRequest(job)).await.map_err(SignOnFault::Saml)? else {
             return Err(another_answer());
         };
-        let rules = LogoutRules {
-            entity_id: &self.settings.entity_id,
-            url,
-            skew: Duration::from_secs(self.settings.skew),
-        };
+        let rules = self.logout_rules(url);
         judge_logout(&claims, &rules, now).map_err(SignOnFault::Saml)
     }
 
-    /// Where the browser goes with our answer to a logout request; `None` if the provider has no address for it.
+    /// How a browser takes our answer to a logout request to the provider; `None` if the provider has no address for it.
     ///
     /// # Errors
     /// The key cannot sign.
-    pub fn answer_logout(&self, request_id: &str, relay_state: Option<&str>, now: UnixMillis) -> Result<Option<String>, SignOnFault> {
-        let Some(url) = self.settings.slo_url.as_deref() else {
-            return Ok(None);
-        };
+    pub fn answer_logout(
+        &self,
+        request_id: &str,
+        relay_state: Option<&str>,
+        now: UnixMillis,
+    ) -> Result<Option<SamlDeparture>, SignOnFault> {
         let id = MessageId::generate().map_err(SignOnFault::Saml)?;
-        let xml = logout_response(&id, &self.sp_entity_id, url, request_id, now);
-        // Providers want this one signed whatever requests are (SAML profiles, section 4.4.4.2).
-        let address = redirect_url(url, QueryMessage::Response, &xml, relay_state, self.own.as_ref()).map_err(SignOnFault::Saml)?;
-        Ok(Some(address))
+        let xml = |destination: &str| logout_response(&id, &self.sp_entity_id, destination, request_id, now);
+        self.to_logout_service(QueryMessage::Response, &id, relay_state, &xml)
     }
 
-    /// Our metadata for this provider.
+    /// How a browser takes our logout request for the session of this name to the provider; `None` if the provider has no address
+    /// for it. `state` comes back as `RelayState`.
+    ///
+    /// # Errors
+    /// There is no key to sign with.
+    pub fn begin_logout(
+        &self,
+        id: &MessageId,
+        name: &SamlName,
+        state: &str,
+        now: UnixMillis,
+    ) -> Result<Option<SamlDeparture>, SignOnFault> {
+        if self.own.is_none() {
+            return Err(SignOnFault::NoSecret);
+        }
+        let xml = |destination: &str| logout_request(id, &self.sp_entity_id, destination, name, now);
+        self.to_logout_service(QueryMessage::Request, id, Some(state), &xml)
+    }
+
+    /// Whether the provider ended everything, by its answer that arrived at `url`, to our request of this id.
+    ///
+    /// # Errors
+    /// The first rule that the answer does not fit, or what the provider did not end.
+    pub async fn logout_answer(
+        &self,
+        verifier: &SamlVerifier,
+        arrival: LogoutArrival<'_>,
+        url: &str,
+        request_id: &str,
+        now: UnixMillis,
+    ) -> Result<(), SignOnFault> {
+        let job = self.logout_job(arrival, now)?;
+        let VerifierAnswer::LogoutAnswer(claims) = verifier.ask(&VerifierJob::LogoutAnswer(job)).await.map_err(SignOnFault::Saml)? else {
+            return Err(another_answer());
+        };
+        judge_logout_answer(&claims, &self.logout_rules(url), request_id, now).map_err(SignOnFault::Saml)
+    }
+
+    fn logout_job(&self, arrival: LogoutArrival<'_>, now: UnixMillis) -> Result<LogoutJob, SignOnFault> {
+        Ok(LogoutJob {
+            message: match arrival {
+                LogoutArrival::Posted(field) => LogoutMessage::Posted(decode_post(field).map_err(SignOnFault::Saml)?),
+                LogoutArrival::Redirected(query) => LogoutMessage::Redirected(query.clone()),
+            },
+            keys: JobKeys::new(&self.certificates, now),
+        })
+    }
+
+    fn logout_rules<'r>(&'r self, url: &'r str) -> LogoutRules<'r> {
+        LogoutRules {
+            entity_id: &self.settings.entity_id,
+            url,
+            skew: Duration::from_secs(self.settings.skew),
+        }
+    }
+
+    /// The way of a message of single logout, whose text depends on where it goes. Providers want it signed whatever requests
+    /// for authentication are (SAML profiles, sections 4.4.4.1 and 4.4.4.2).
+    fn to_logout_service(
+        &self,
+        carries: QueryMessage,
+        id: &MessageId,
+        state: Option<&str>,
+        xml: &dyn Fn(&str) -> String,
+    ) -> Result<Option<SamlDeparture>, SignOnFault> {
+        let elsewhere = match carries {
+            QueryMessage::Request => None,
+            QueryMessage::Response => self.settings.slo_response_url.as_deref(),
+        };
+        let signer = self.own.as_ref();
+        let departure = match (&self.settings.slo_url, &self.settings.slo_post_url) {
+            (Some(url), _) => {
+                let url = elsewhere.unwrap_or(url);
+                redirect_url(url, carries, &xml(url), state, signer).map(SamlDeparture::Redirect)
+            }
+            (None, Some(url)) => {
+                let url = elsewhere.unwrap_or(url);
+                post_value(&xml(url), id, signer).map(|value| SamlDeparture::Post {
+                    url: url.to_owned(),
+                    value,
+                })
+            }
+            (None, None) => return Ok(None),
+        };
+        departure.map(Some).map_err(SignOnFault::Saml)
+    }
+
+    /// Our metadata for this provider. `logout` are our addresses for single logout.
     #[must_use]
-    pub fn metadata(&self, logout_url: Option<&str>) -> String {
+    pub fn metadata(&self, logout: &[SamlEndpoint]) -> String {
         let certificates: Vec<CertificateDer<'_>> = self.own.iter().map(|own| own.certificate().clone()).collect();
         let requests = if self.settings.sign_requests {
             RequestSigning::Signed
@@ -249,7 +320,7 @@ impl SamlClient {
         let metadata = SpMetadata {
             entity_id: &self.sp_entity_id,
             acs_url: &self.acs_url,
-            logout_url,
+            logout,
             certificates: &certificates,
             name_id_format: self.settings.name_id_format.as_deref(),
             requests,
@@ -283,7 +354,12 @@ fn proven_person(proven: ProvenAssertion, rules: &PersonRules) -> Result<ProvenB
         ends_at: proven.session_ends_at,
         auth_time: Some(proven.authenticated_at),
     };
+    let name = SamlName {
+        name_id: proven.name_id.clone(),
+        session_index: proven.session_index.clone(),
+    };
     Ok(ProvenBySaml {
+        name,
         person: SignedOnPerson::of(&subject, &proven, rules, session)?,
         assertion_id: proven.assertion_id,
         used_until: proven.used_until,

@@ -194,6 +194,18 @@ pub fn read_certificate(text: &str) -> Result<MetadataCertificate, SamlFault> {
     })
 }
 
+impl SamlEndpoint {
+    /// One of ours: answers come to the same address as requests.
+    #[must_use]
+    pub const fn own(binding: SamlBinding, url: String) -> Self {
+        Self {
+            binding,
+            url,
+            response_url: None,
+        }
+    }
+}
+
 impl IdpMetadata {
     /// Whether a provider can be set up by these metadata, and what its administrator must know.
     ///
@@ -230,8 +242,8 @@ impl IdpMetadata {
 pub struct SpMetadata<'m> {
     pub entity_id: &'m str,
     pub acs_url: &'m str,
-    /// Where logout requests arrive, by the POST binding.
-    pub logout_url: Option<&'m str>,
+    /// Where logout requests arrive, and answers to ours; the first one is preferred.
+    pub logout: &'m [SamlEndpoint],
     /// Our certificates, the current one first; the next one beside it while keys are changed.
     pub certificates: &'m [CertificateDer<'m>],
     pub name_id_format: Option<&'m str>,
@@ -259,11 +271,11 @@ impl SpMetadata<'_> {
                 ));
             }
         }
-        if let Some(url) = self.logout_url {
+        for endpoint in self.logout {
             inside.push_str(&format!(
                 r#"<md:SingleLogoutService Binding="{}" Location="{}"/>"#,
-                SamlBinding::Post.uri(),
-                escape(url)
+                endpoint.binding.uri(),
+                escape(&endpoint.url)
             ));
         }
         if let Some(format) = self.name_id_format {

@@ -14,11 +14,9 @@ use super::signature::TrustedCertificates;
 use super::xml::MAX_MESSAGE;
 
 /// The default, and the only encoding there is.
-#[cfg(any(test, feature = "internals"))]
 const DEFLATE: &str = "urn:oasis:names:tc:SAML:2.0:bindings:URL-Encoding:DEFLATE";
 
 /// Longest state of the other side that comes back unchanged (SAML bindings, section 3.4.3).
-#[cfg(any(test, feature = "internals"))]
 const MAX_RELAY_STATE: usize = 80;
 
 /// Which of the two messages a query carries.
@@ -29,10 +27,25 @@ pub enum QueryMessage {
 }
 
 impl QueryMessage {
-    pub(super) const fn parameter(self) -> &'static str {
+    /// The name of its parameter, and of its field in the POST binding.
+    #[must_use]
+    pub const fn parameter(self) -> &'static str {
         match self {
             Self::Request => "SAMLRequest",
             Self::Response => "SAMLResponse",
+        }
+    }
+
+    /// Which message a query carries.
+    ///
+    /// # Errors
+    /// It carries none, or both.
+    pub fn carried_by(query: &str) -> Result<Self, SamlFault> {
+        match (raw(query, Self::Request.parameter())?, raw(query, Self::Response.parameter())?) {
+            (Some(_), None) => Ok(Self::Request),
+            (None, Some(_)) => Ok(Self::Response),
+            (None, None) => Err(SamlFault::Encoding("the query has no message".to_owned())),
+            (Some(_), Some(_)) => Err(SamlFault::Encoding("the query has a request and a response".to_owned())),
         }
     }
 }
@@ -51,14 +64,12 @@ pub struct SignedQuery {
 }
 
 /// A query of the redirect binding.
-#[cfg(any(test, feature = "internals"))]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RedirectQuery {
     pub signed: SignedQuery,
     pub relay_state: Option<String>,
 }
 
-#[cfg(any(test, feature = "internals"))]
 impl RedirectQuery {
     /// Takes a query apart.
     ///
@@ -75,19 +86,15 @@ impl RedirectQuery {
         {
             return Err(SamlFault::Encoding("`SAMLEncoding` is unknown".to_owned()));
         }
-        let relay_state = raw(query, "RelayState")?;
+        let raw_state = raw(query, "RelayState")?;
         let (Some(algorithm), Some(signature)) = (raw(query, "SigAlg")?, raw(query, "Signature")?) else {
             return Err(SamlFault::Unsigned);
         };
         let mut octets = format!("{}={message}", carries.parameter());
-        if let Some(state) = relay_state {
+        if let Some(state) = raw_state {
             octets.push_str(&format!("&RelayState={state}"));
         }
         octets.push_str(&format!("&SigAlg={algorithm}"));
-        let relay_state = relay_state.map(|state| decoded("RelayState", state)).transpose()?;
-        if relay_state.as_ref().is_some_and(|state| state.len() > MAX_RELAY_STATE) {
-            return Err(SamlFault::Encoding("`RelayState` is longer than 80 bytes".to_owned()));
-        }
         Ok(Self {
             signed: SignedQuery {
                 octets,
@@ -95,8 +102,22 @@ impl RedirectQuery {
                 algorithm: decoded("SigAlg", algorithm)?,
                 signature: decoded("Signature", signature)?,
             },
-            relay_state,
+            relay_state: Self::relay_state(query)?,
         })
+    }
+
+    /// The state that a query brings back, signed or not.
+    ///
+    /// # Errors
+    /// It stands twice, is not encoded rightly, or is longer than 80 bytes.
+    pub fn relay_state(query: &str) -> Result<Option<String>, SamlFault> {
+        // The only value that may hold a space, which some write as a plus.
+        let state = raw(query, "RelayState")?.map(|state| decoded("RelayState", &state.replace('+', " ")));
+        let state = state.transpose()?;
+        if state.as_ref().is_some_and(|state| state.len() > MAX_RELAY_STATE) {
+            return Err(SamlFault::Encoding("`RelayState` is longer than 80 bytes".to_owned()));
+        }
+        Ok(state)
     }
 }
 
@@ -134,7 +155,6 @@ impl SignedQuery {
 }
 
 /// The one value of a parameter as it stands in the query.
-#[cfg(any(test, feature = "internals"))]
 fn raw<'q>(query: &'q str, name: &str) -> Result<Option<&'q str>, SamlFault> {
     let mut values = query.split('&').filter_map(|pair| {
         let (own, value) = pair.split_once('=')?;
@@ -150,7 +170,6 @@ fn decoded(name: &str, value: &str) -> Result<String, SamlFault> {
     percent::decode(value).ok_or_else(|| SamlFault::Encoding(format!("{name} is not percent-encoded UTF-8")))
 }
 
-#[cfg(any(test, feature = "internals"))]
 fn missing(name: &str) -> SamlFault {
     SamlFault::Missing(format!("`{name}`"))
 }

@@ -14,6 +14,7 @@ mod real_tokens;
 mod renewal;
 mod routes;
 mod saml_client;
+mod saml_log_out;
 mod saml_routes;
 mod samples;
 mod site;

@@ -10,7 +10,8 @@ use durward::sign_on::person::{PersonRules, RoleRow, RoleRules};
 use durward::sign_on::provider::{EncryptionDemand, SamlSettings, SignedPart};
 use durward::sign_on::saml::client::{LogoutArrival, NAME_ID_CLAIM, ProvenBySaml, SamlArrival, SamlClient, SamlDeparture};
 use durward::sign_on::saml::key_pair::SpKeyPair;
-use durward::sign_on::saml::query::{QueryMessage, inflate};
+use durward::sign_on::saml::metadata::{SamlBinding, SamlEndpoint};
+use durward::sign_on::saml::query::{QueryMessage, RedirectQuery, inflate};
 use durward::sign_on::saml::request::{MessageId, redirect_url};
 use durward::sign_on::saml::sample::{ACS_URL, ENTITY_ID, SP_ENTITY_ID, SampleProvider, SampleResponse, encrypted, key_pair};
 use durward::sign_on::saml::{SamlFault, SamlVerifier};
@@ -41,6 +42,8 @@ fn settings(own: &SpKeyPair) -> SamlSettings {
         sso_redirect_url: Some(SSO_URL.to_owned()),
         sso_post_url: Some("https://idp.example/post".to_owned()),
         slo_url: Some("https://idp.example/slo".to_owned()),
+        slo_post_url: None,
+        slo_response_url: None,
         certificates: vec![STANDARD.encode(provider().certificate())],
         sp_entity_id: None,
         sign_requests: true,
@@ -169,8 +172,9 @@ fn settings_say_which_binding_and_who_begins() {
     let answer = response_to(Some("_of_another_browser")).with_signed_assertion(provider());
     let refused = finish(&client, &answer, None, NAME_ID_CLAIM).unwrap_err();
     assert_eq!(refused.label(), "saml_wrong_request");
-    assert!(client.metadata(Some("https://gateway.example/slo")).contains("SingleLogoutService"));
-    assert!(!client.metadata(None).contains("SingleLogoutService"));
+    let log_out = [SamlEndpoint::own(SamlBinding::Redirect, "https://gateway.example/slo".to_owned())];
+    assert!(client.metadata(&log_out).contains("SingleLogoutService"));
+    assert!(!client.metadata(&[]).contains("SingleLogoutService"));
 
     let mut without_key = settings(&own);
     without_key.own_key_sealed = None;
@@ -194,8 +198,8 @@ fn a_logout_request_says_what_has_ended_and_is_answered() {
     );
     let posted = STANDARD.encode(provider().sign(&request, "_logout", &Default::default()));
     let redirected = redirect_url(url, QueryMessage::Request, &request, None, Some(&provider().keys)).unwrap();
-    let query = redirected.split_once('?').unwrap().1;
-    for arrival in [LogoutArrival::Posted(&posted), LogoutArrival::Redirected(query)] {
+    let query = RedirectQuery::parse(redirected.split_once('?').unwrap().1, QueryMessage::Request).unwrap();
+    for arrival in [LogoutArrival::Posted(&posted), LogoutArrival::Redirected(&query.signed)] {
         let ended = block_on(client.logout(&verifier, arrival, url, NOW)).unwrap();
         assert_eq!(ended.session_indexes, ["_session"]);
         let elsewhere = block_on(client.logout(&verifier, arrival, "https://gateway.example/other", NOW));
@@ -204,10 +208,28 @@ fn a_logout_request_says_what_has_ended_and_is_answered() {
     let unsigned = STANDARD.encode(&request);
     let refused = block_on(client.logout(&verifier, LogoutArrival::Posted(&unsigned), url, NOW));
     assert_eq!(refused.unwrap_err().label(), "saml_unsigned");
-    let answer = client.answer_logout("_logout", Some("relay"), NOW).unwrap().unwrap();
-    assert!(answer.starts_with("https://idp.example/slo?SAMLResponse=") && answer.contains("&Signature="));
-    let mut silent = settings(&key_pair(NOW));
-    silent.slo_url = None;
-    let none = client_of(&silent).answer_logout("_logout", None, NOW);
-    assert_eq!(none.unwrap(), None);
+    let answer = |settings: &SamlSettings| client_of(settings).answer_logout("_logout", Some("relay"), NOW).unwrap();
+    let mut other = settings(&key_pair(NOW));
+    let Some(SamlDeparture::Redirect(address)) = answer(&other) else {
+        panic!("no redirect")
+    };
+    assert!(address.starts_with("https://idp.example/slo?SAMLResponse=") && address.contains("&RelayState=relay&SigAlg="));
+    // Where the provider takes answers elsewhere, and by which binding.
+    other.slo_response_url = Some("https://idp.example/slo-return".to_owned());
+    let Some(SamlDeparture::Redirect(address)) = answer(&other) else {
+        panic!("no redirect")
+    };
+    assert!(address.starts_with("https://idp.example/slo-return?SAMLResponse="), "{address}");
+    other.slo_post_url = other.slo_url.take();
+    let Some(SamlDeparture::Post { url, value }) = answer(&other) else {
+        panic!("no form")
+    };
+    assert_eq!(url, "https://idp.example/slo-return");
+    let xml = String::from_utf8(STANDARD.decode(value).unwrap()).unwrap();
+    assert!(
+        xml.contains("<ds:SignatureValue>") && xml.contains("Destination=\"https://idp.example/slo-return\""),
+        "{xml}"
+    );
+    other.slo_post_url = None;
+    assert_eq!(answer(&other), None);
 }

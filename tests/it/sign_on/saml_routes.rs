@@ -42,7 +42,7 @@ pub(super) fn sent(location: &str, acs: &str) -> SentRequest {
 }
 
 /// The right response to a request, in the session `session` of the provider.
-fn response(request: Option<&SentRequest>, assertion: &str, session: &str) -> SampleResponse {
+pub(super) fn response(request: Option<&SentRequest>, assertion: &str, session: &str) -> SampleResponse {
     response_at(&format!("{PUBLIC}/saml/corp"), request, assertion, session)
 }
 
@@ -60,7 +60,7 @@ pub(super) fn response_at(below: &str, request: Option<&SentRequest>, assertion:
     }
 }
 
-fn post(browser: &mut Browser<'_>, xml: &str, relay_state: &str) -> Response {
+pub(super) fn post(browser: &mut Browser<'_>, xml: &str, relay_state: &str) -> Response {
     post_to(browser, "/saml/corp/acs", xml, relay_state)
 }
 
@@ -74,12 +74,12 @@ pub(super) fn post_to(browser: &mut Browser<'_>, target: &str, xml: &str, relay_
 }
 
 /// A browser posts a form of its provider's page.
-fn post_form(browser: &mut Browser<'_>, target: &str, body: &str) -> Response {
+pub(super) fn post_form(browser: &mut Browser<'_>, target: &str, body: &str) -> Response {
     let form = "Origin: https://idp.example\r\nContent-Type: application/x-www-form-urlencoded\r\n";
     browser.send("POST", target, "text/html", form, body)
 }
 
-fn text(answer: &Response) -> String {
+pub(super) fn text(answer: &Response) -> String {
     String::from_utf8_lossy(&answer.body).into_owned()
 }
 
@@ -167,7 +167,11 @@ fn our_metadata_name_where_responses_go_and_our_key() {
     let xml = text(&metadata);
     for part in [
         format!("entityID=\"{PUBLIC}/saml/corp/metadata\""),
-        format!("Location=\"{PUBLIC}/saml/corp/acs\""),
+        format!("Binding=\"urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect\" Location=\"{PUBLIC}/saml/corp/log-out\""),
+        format!("<md:SingleLogoutService Binding=\"urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST\" Location=\"{PUBLIC}/saml/corp/acs\""),
+        format!(
+            "<md:AssertionConsumerService Binding=\"urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST\" Location=\"{PUBLIC}/saml/corp/acs\""
+        ),
         "<ds:X509Certificate>".to_owned(),
         "AuthnRequestsSigned=\"true\"".to_owned(),
     ] {

@@ -106,6 +106,14 @@ tenant = "path.tenant"
 mint = [{ surface = "web", parent = "person", subject = "parent.id", scopes = "person", lifetime = "12h" }]
 
 [[routes]]
+name = "saml-log-out"
+methods = ["GET"]
+path = "/saml/{tenant}/log-out"
+access = "public"
+serve = "saml_log_out"
+tenant = "path.tenant"
+
+[[routes]]
 name = "about"
 methods = ["GET"]
 path = "/saml/{tenant}/metadata"

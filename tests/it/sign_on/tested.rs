@@ -255,7 +255,9 @@ fn saml_metadata(certificates: &[String]) -> String {
         "<md:EntityDescriptor xmlns:md=\"urn:oasis:names:tc:SAML:2.0:metadata\" xmlns:ds=\"http://www.w3.org/2000/09/xmldsig#\" \
          entityID=\"https://idp.example/metadata\"><md:IDPSSODescriptor WantAuthnRequestsSigned=\"true\" \
          protocolSupportEnumeration=\"urn:oasis:names:tc:SAML:2.0:protocol\">{keys}\
-         <md:SingleLogoutService Binding=\"urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect\" Location=\"https://idp.example/slo\"/>\
+         <md:SingleLogoutService Binding=\"urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST\" Location=\"https://idp.example/slo-post\"/>\
+         <md:SingleLogoutService Binding=\"urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect\" Location=\"https://idp.example/slo\" \
+         ResponseLocation=\"https://idp.example/slo-return\"/>\
          <md:SingleSignOnService Binding=\"urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect\" Location=\"https://idp.example/sso\"/>\
          <md:SingleSignOnService Binding=\"urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST\" Location=\"https://idp.example/post\"/>\
          </md:IDPSSODescriptor></md:EntityDescriptor>"
@@ -289,6 +291,8 @@ fn a_saml_provider_is_made_of_its_metadata_and_tested() {
             &saml["sso_redirect_url"],
             &saml["sso_post_url"],
             &saml["slo_url"],
+            &saml["slo_post_url"],
+            &saml["slo_response_url"],
             &saml["sign_requests"]
         ),
         (
@@ -296,6 +300,8 @@ fn a_saml_provider_is_made_of_its_metadata_and_tested() {
             &json!("https://idp.example/sso"),
             &json!("https://idp.example/post"),
             &json!("https://idp.example/slo"),
+            &json!("https://idp.example/slo-post"),
+            &json!("https://idp.example/slo-return"),
             &json!(true)
         )
     );

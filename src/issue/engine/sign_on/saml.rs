@@ -1,5 +1,4 @@
-//! The steps of SAML 2.0: the request that a browser takes to the provider, the response or the logout request that it brings
-//! back, and our metadata.
+//! The steps of SAML 2.0: the request that a browser takes to the provider, the response that it brings back, and our metadata.
 
 use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
@@ -7,18 +6,21 @@ use crate::base::ids::{CredentialId, TenantId};
 use crate::base::percent::decode;
 use crate::dialect::page::{HtmlPage, PageForm, RenderedPage};
 use crate::issue::call::{IssueError, Issued, ServedCall};
-use crate::issue::engine::{Engine, done, unavailable};
+use crate::issue::engine::{Engine, unavailable};
 use crate::sign_on::client::person_rules;
 use crate::sign_on::fault::SignOnFault;
 use crate::sign_on::log_in_record::{LogInProtocol, LogInRecord, cookie_name};
 use crate::sign_on::provider::SamlSettings;
 use crate::sign_on::saml::SamlFault;
-use crate::sign_on::saml::client::{LogoutArrival, NAME_ID_CLAIM, SamlArrival, SamlClient, SamlDeparture};
+use crate::sign_on::saml::client::{LogoutArrival, SamlArrival, SamlClient, SamlDeparture};
+use crate::sign_on::saml::metadata::{SamlBinding, SamlEndpoint};
+use crate::sign_on::saml::query::QueryMessage;
 use crate::sign_on::saml::request::MessageId;
 use crate::snapshot::sign_on_route::{FinishStep, RouteUrl, SamlUrls, SignOnRoute};
 use crate::store::MarkRoom;
 
 use super::provider::FoundProvider;
+use super::saml_log_out::{ReceivedAnswer, ReceivedLogout};
 use super::session::ProvenPerson;
 use super::{OpenedLogIn, because, browser, ending_log_in, path_tenant, refused, refused_by, refused_early};
 
@@ -30,6 +32,30 @@ pub(super) enum Departure {
     Redirect(String),
     /// It posts a form. Without a script, people press its button.
     Post(PageForm),
+}
+
+impl Departure {
+    /// The way of a message, with the state that comes back.
+    pub(super) fn of(departure: SamlDeparture, carries: QueryMessage, state: Option<&str>) -> Self {
+        match departure {
+            SamlDeparture::Redirect(address) => Self::Redirect(address),
+            SamlDeparture::Post { url, value } => {
+                let state = state.map(|state| ("RelayState".to_owned(), state.to_owned()));
+                Self::Post(PageForm {
+                    action: url,
+                    fields: [(carries.parameter().to_owned(), value)].into_iter().chain(state).collect(),
+                    button: "Continue".to_owned(),
+                })
+            }
+        }
+    }
+}
+
+/// Our addresses, as our metadata name them.
+pub(super) struct SamlAddresses<'r> {
+    pub(super) finish: &'r RouteUrl,
+    pub(super) log_out: Option<&'r RouteUrl>,
+    pub(super) own: &'r RouteUrl,
 }
 
 /// What a response belongs to.
@@ -52,40 +78,40 @@ impl Engine {
     ) -> Result<(Departure, String), IssueError> {
         let fault = |fault: SignOnFault| refused(&fault, provider);
         let id = MessageId::generate().map_err(|error| fault(SignOnFault::Saml(error)))?;
-        let client = self
-            .saml_client(provider, saml, &urls.finish, urls.metadata.as_ref())
-            .map_err(fault)?;
-        let departure = match client.begin(&id, state, now).map_err(fault)? {
-            SamlDeparture::Redirect(address) => Departure::Redirect(address),
-            SamlDeparture::Post { url, value } => Departure::Post(PageForm {
-                action: url,
-                fields: vec![("SAMLRequest".to_owned(), value), ("RelayState".to_owned(), state.to_owned())],
-                button: "Continue".to_owned(),
-            }),
-        };
-        Ok((departure, id.to_string()))
+        let client = self.saml_client(provider, saml, urls).map_err(fault)?;
+        let departure = client.begin(&id, state, now).map_err(fault)?;
+        Ok((Departure::of(departure, QueryMessage::Request, Some(state)), id.to_string()))
     }
 
-    fn saml_client(
-        &self,
-        provider: &FoundProvider,
-        saml: &SamlSettings,
-        finish: &RouteUrl,
-        metadata: Option<&RouteUrl>,
-    ) -> Result<SamlClient, SignOnFault> {
+    /// We as the service provider of this provider, under the names that these routes give us.
+    pub(super) fn saml_client(&self, provider: &FoundProvider, saml: &SamlSettings, urls: &SamlUrls) -> Result<SamlClient, SignOnFault> {
         let tenant = &provider.tenant().id;
-        let metadata = metadata.map(|url| url.of(tenant));
-        SamlClient::new(&provider.record().id, saml, &self.peppers, finish.of(tenant), metadata)
+        let metadata = urls.metadata.as_ref().map(|url| url.of(tenant));
+        SamlClient::new(&provider.record().id, saml, &self.peppers, urls.finish.of(tenant), metadata)
     }
 
     /// Takes the response of a SAML provider, or its logout request. Either is verified in a confined process, and used once.
     pub(super) async fn finish_saml(&self, call: &ServedCall, route: &SignOnRoute, step: &FinishStep) -> Result<Issued, IssueError> {
         let tenant = path_tenant(call, step.tenant.as_deref().ok_or(Denial::Internal)?)?;
+        let urls = urls_of(step);
         if let Some(request) = call.body.text("SAMLRequest") {
-            return self.end_by_saml(call, step, &tenant, request).await;
+            let received = ReceivedLogout {
+                arrival: LogoutArrival::Posted(request),
+                url: step.url.of(&tenant),
+                relay_state: call.body.text("RelayState"),
+            };
+            return self.end_by_saml(&tenant, &urls, received).await;
         }
         let response = call.body.text("SAMLResponse");
         let response = response.ok_or_else(|| refused_early(&SignOnFault::NoSamlResponse))?;
+        // The browser says by its own record what is answered, and not the message.
+        if let Some(record) = self.log_out_record(call, call.body.text("RelayState"))? {
+            let received = ReceivedAnswer {
+                arrival: Ok(LogoutArrival::Posted(response)),
+                url: step.url.of(&tenant),
+            };
+            return self.finish_log_out(call, &tenant, &urls, &record, received).await;
+        }
         let opened = self.open_relay_state(call)?;
         let cookie = opened.as_ref().map(|opened| opened.cookie.clone());
         let expected = match &opened {
@@ -114,9 +140,7 @@ impl Engine {
         let id = provider.record().id.clone();
         let fault = |fault: SignOnFault| refused_by(&fault, &id);
         let saml = provider.settings.saml().ok_or_else(|| fault(SignOnFault::WrongProtocol))?;
-        let client = self
-            .saml_client(&provider, saml, &step.url, step.metadata.as_ref())
-            .map_err(fault)?;
+        let client = self.saml_client(&provider, saml, &urls_of(step)).map_err(fault)?;
         let arrival = SamlArrival {
             response,
             request_id: expected.request_id.as_deref(),
@@ -133,6 +157,7 @@ impl Engine {
         if !self.take_once("assertion", used.as_bytes(), proven.used_until).await? {
             return Err(fault(SignOnFault::Saml(SamlFault::Replayed)));
         }
+        let saml_name = Some(proven.name).filter(|_| saml.takes_log_outs());
         let proven = ProvenPerson {
             refresh: None,
             person: proven.person,
@@ -140,6 +165,7 @@ impl Engine {
             begun_at,
             return_to: expected.return_to,
             cookie: opened.map(|opened| opened.cookie),
+            saml_name,
         };
         self.sign_person_on(call, step, &proven).await
     }
@@ -193,7 +219,7 @@ impl Engine {
     }
 
     /// The active SAML providers of a tenant.
-    async fn saml_providers(&self, tenant: &TenantId) -> Result<Vec<FoundProvider>, IssueError> {
+    pub(super) async fn saml_providers(&self, tenant: &TenantId) -> Result<Vec<FoundProvider>, IssueError> {
         let listed = self.directory.list_active(tenant).await.map_err(|error| unavailable(&error))?;
         let mut found = Vec::new();
         for listed in listed.iter().filter(|listed| listed.kind == "saml").take(MAX_CANDIDATES) {
@@ -207,67 +233,8 @@ impl Engine {
         Ok(found)
     }
 
-    /// Ends what a logout request of a provider names, and sends the browser back with our answer.
-    async fn end_by_saml(&self, call: &ServedCall, step: &FinishStep, tenant: &TenantId, request: &str) -> Result<Issued, IssueError> {
-        let mut last = because(Denial::NotFound, &SignOnFault::NoProvider, None);
-        for provider in self.saml_providers(tenant).await? {
-            let id = provider.record().id.clone();
-            let fault = |fault: SignOnFault| refused_by(&fault, &id);
-            let Some(saml) = provider.settings.saml() else { continue };
-            let client = self
-                .saml_client(&provider, saml, &step.url, step.metadata.as_ref())
-                .map_err(fault)?;
-            let now = self.clock.now().wall;
-            let url = step.url.of(tenant);
-            let ended = match client.logout(&self.saml, LogoutArrival::Posted(request), &url, now).await {
-                Ok(ended) => ended,
-                // Signed by another one's certificate, or said by another one: the next may be the one.
-                Err(refusal @ SignOnFault::Saml(SamlFault::SignatureWrong | SamlFault::WrongIssuer(_))) => {
-                    last = fault(refusal);
-                    continue;
-                }
-                Err(refusal) => return Err(fault(refusal)),
-            };
-            let used = [id.as_str(), "\0", &ended.request_id].concat();
-            if !self.take_once("logout request", used.as_bytes(), ended.used_until).await? {
-                return Err(fault(SignOnFault::Saml(SamlFault::Replayed)));
-            }
-            let mut records = Vec::new();
-            for session in &ended.session_indexes {
-                records.extend(self.end_session_of_provider(&provider, session).await?);
-            }
-            if ended.session_indexes.is_empty() {
-                // Where an attribute identifies people, a name id says nothing about whose sessions these are.
-                if provider.settings.subject_claim() != NAME_ID_CLAIM {
-                    return Err(fault(SignOnFault::Saml(SamlFault::Missing("`SessionIndex`".to_owned()))));
-                }
-                records = self.end_sessions_of_person(&provider, &ended.name_id.value).await?;
-            }
-            let relay = call.body.text("RelayState");
-            let answer = client.answer_logout(&ended.request_id, relay, now);
-            let (status, fields) = match answer.map_err(fault)? {
-                Some(address) => (303, vec![("Location".to_owned(), address)]),
-                None => (204, Vec::new()),
-            };
-            return Ok(Issued {
-                status,
-                fields,
-                body: None,
-                done: done("saml_log_out", std::iter::once(provider.record()).chain(&records)),
-                notification: None,
-            });
-        }
-        Err(last)
-    }
-
     /// Tells a provider about us.
-    pub(super) async fn saml_metadata(
-        &self,
-        call: &ServedCall,
-        parameter: &str,
-        finish: &RouteUrl,
-        own: &RouteUrl,
-    ) -> Result<Issued, IssueError> {
+    pub(super) async fn saml_metadata(&self, call: &ServedCall, parameter: &str, about: &SamlAddresses<'_>) -> Result<Issued, IssueError> {
         let tenant = path_tenant(call, parameter)?;
         let named = named_provider(call.query.as_deref())?;
         let mut found = self.saml_providers(&tenant).await?;
@@ -278,15 +245,31 @@ impl Engine {
             return Err(because(Denial::NotFound, &SignOnFault::NoProvider, None));
         };
         let saml = provider.settings.saml().ok_or(Denial::Internal)?;
-        let client = self.saml_client(&provider, saml, finish, Some(own));
+        let urls = SamlUrls {
+            finish: about.finish.clone(),
+            metadata: Some(about.own.clone()),
+        };
+        let client = self.saml_client(&provider, saml, &urls);
         let client = client.map_err(|fault| refused(&fault, &provider))?;
+        // The redirect first: it needs neither a script nor a button.
+        let by_redirect = about.log_out.map(|url| (SamlBinding::Redirect, url));
+        let log_out = by_redirect.into_iter().chain([(SamlBinding::Post, about.finish)]);
+        let log_out: Vec<SamlEndpoint> = log_out.map(|(binding, url)| SamlEndpoint::own(binding, url.of(&tenant))).collect();
         Ok(Issued {
             status: 200,
             fields: vec![("Content-Type".to_owned(), "application/samlmetadata+xml".to_owned())],
-            body: Some(client.metadata(Some(&finish.of(&tenant))).into_bytes()),
+            body: Some(client.metadata(&log_out).into_bytes()),
             done: format!("saml_metadata provider:{}", provider.record().id),
             notification: None,
         })
+    }
+}
+
+/// The addresses under which a provider knows the route that takes its responses.
+fn urls_of(step: &FinishStep) -> SamlUrls {
+    SamlUrls {
+        finish: step.url.clone(),
+        metadata: step.metadata.clone(),
     }
 }
 

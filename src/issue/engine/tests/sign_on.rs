@@ -130,6 +130,7 @@ impl SignOnBench {
             return_to: "https://app.example.com/x".to_owned(),
             cookie: Some("__Host-durward-sign-on-abcdefgh".to_owned()),
             refresh: None,
+            saml_name: None,
         })
     }
 

@@ -1,7 +1,7 @@
 //! Metadata in and out.
 
 use super::*;
-use crate::sign_on::saml::metadata::{IdpMetadata, RequestSigning, SamlBinding, SpMetadata, read_certificate, read_metadata};
+use crate::sign_on::saml::metadata::{IdpMetadata, RequestSigning, SamlBinding, SamlEndpoint, SpMetadata, read_certificate, read_metadata};
 use crate::sign_on::saml::sample::metadata;
 
 fn read() -> IdpMetadata {
@@ -24,7 +24,22 @@ fn the_metadata_of_a_provider_are_read() {
             (SamlBinding::Post, "https://idp.example/post")
         ]
     );
-    assert_eq!(read.logout.len(), 1);
+    let logout: Vec<_> = read
+        .logout
+        .iter()
+        .map(|endpoint| (endpoint.binding, endpoint.url.as_str(), endpoint.response_url.as_deref()))
+        .collect();
+    assert_eq!(
+        logout,
+        [
+            (SamlBinding::Post, "https://idp.example/slo-post", None),
+            (
+                SamlBinding::Redirect,
+                "https://idp.example/slo",
+                Some("https://idp.example/slo-return")
+            ),
+        ]
+    );
     assert_eq!(read.certificates.len(), 2);
     assert!(read.wants_signed_requests);
     assert_eq!(read.judge(NOW).unwrap().0, Vec::<String>::new());
@@ -124,7 +139,10 @@ fn our_metadata_name_both_keys_and_want_signed_assertions() {
     let own = SpMetadata {
         entity_id: SP_ENTITY_ID,
         acs_url: "https://gateway.example/saml/acs?a=1&b=2",
-        logout_url: Some("https://gateway.example/saml/slo"),
+        logout: &[
+            SamlEndpoint::own(SamlBinding::Redirect, "https://gateway.example/saml/slo?a=1&b=2".to_owned()),
+            SamlEndpoint::own(SamlBinding::Post, "https://gateway.example/saml/acs".to_owned()),
+        ],
         certificates: &certificates,
         name_id_format: None,
         requests: RequestSigning::Signed,
@@ -141,5 +159,12 @@ fn our_metadata_name_both_keys_and_want_signed_assertions() {
     assert_eq!(xml.matches(r#"use="signing""#).count(), 2);
     assert_eq!(xml.matches(r#"use="encryption""#).count(), 2);
     assert!(xml.contains(r#"WantAssertionsSigned="true""#) && xml.contains(r#"AuthnRequestsSigned="true""#));
-    assert!(xml.contains("a=1&amp;b=2") && xml.contains("#aes256-gcm"));
+    assert!(xml.contains("/acs?a=1&amp;b=2") && xml.contains("#aes256-gcm"));
+    let log_out = |binding: &str, url: &str| {
+        format!(
+            r#"<md:SingleLogoutService Binding="urn:oasis:names:tc:SAML:2.0:bindings:{binding}" Location="https://gateway.example/saml/{url}"/>"#
+        )
+    };
+    let both = log_out("HTTP-Redirect", "slo?a=1&amp;b=2") + &log_out("HTTP-POST", "acs");
+    assert!(xml.contains(&both), "{xml}");
 }

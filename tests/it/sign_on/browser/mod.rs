@@ -174,8 +174,31 @@ impl House {
         }
     }
 
+    /// A gateway has been told by the provider, provably, that the log-out that began here has ended the session there too.
+    fn assert_logged_out_there(&self) {
+        until("the provider's answer", PATIENCE, || {
+            let mut gateways = self.gateways.iter();
+            gateways.find_map(|gateway| {
+                let told = gateway.run(&["audit", "query", "--json"]).stdout;
+                assert!(!told.contains("saml_log_out_unproven"), "{told}");
+                told.contains("\"done\":\"saml_logged_out provider:").then_some(())
+            })
+        });
+    }
+
     /// Presses the application's button that logs out.
     fn log_out(&self) {
         self.browser.run(SUBMIT, &[self.url("/log-out").into(), serde_json::json!({})]);
     }
+}
+
+/// Reads a page of a server whose certificate is under this one (DER).
+fn read(front: &Front, root: &[u8], host: &str, path: &str) -> String {
+    let mut client = Client::connect_tls(front.address, root, host, &[]).unwrap();
+    let port = front.address.port();
+    client.send(format!("GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n").as_bytes());
+    let answer = client.response().expect("an answer");
+    let text = String::from_utf8(answer.body).unwrap();
+    assert_eq!(answer.status, 200, "{path}: {text}");
+    text
 }

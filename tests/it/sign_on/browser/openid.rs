@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::House;
+use super::{House, read};
 use crate::sign_on::site::renewing_tables;
-use crate::support::identity_providers::{LemonLdap, OidcProvider, RelyingParty};
+use crate::support::identity_providers::{LemonLdap, OidcProvider, RelyingParty, authority};
 use crate::support::wait::{PATIENCE, until};
 
 const SECRET: &str = "canary-client-secret-0123456789";
@@ -185,4 +185,25 @@ fn who_signs_on_at_lemonldap_by_openid_is_logged_out_there_too() {
         "it asks again: {}",
         house.browser.text()
     );
+
+    // From there nobody is told: this version (2.16) has no back-channel logout, and says so. A session here ends by its limits.
+    let discovery = read(
+        portal.front(),
+        authority().certificate_der(),
+        "localhost",
+        "/.well-known/openid-configuration",
+    );
+    let discovery: Value = serde_json::from_str(&discovery).unwrap();
+    assert_eq!(
+        discovery["backchannel_logout_supported"], false,
+        "show its back-channel logout here"
+    );
+    house.browser.submit(&[("user", "dwho"), ("password", "dwho")]);
+    house.person();
+    let session = house.session();
+    house.browser.go(&portal.log_out_url());
+    until("the portal's farewell", PATIENCE, || {
+        house.browser.has("[trmsg='47']").then_some(())
+    });
+    house.assert_in_force(&session);
 }

@@ -2,22 +2,10 @@
 
 use serde_json::json;
 
-use super::{HOST, House};
+use super::{HOST, House, read};
 use crate::sign_on::peers::encoded;
-use crate::support::identity_providers::{Encrypt, Front, LemonLdap, SamlProvider, authority};
-use crate::support::raw::Client;
+use crate::support::identity_providers::{Encrypt, LemonLdap, SamlProvider, authority};
 use crate::support::wait::{PATIENCE, until};
-
-/// Reads a page of a server whose certificate is under this one (DER).
-fn read(front: &Front, root: &[u8], host: &str, path: &str) -> String {
-    let mut client = Client::connect_tls(front.address, root, host, &[]).unwrap();
-    let port = front.address.port();
-    client.send(format!("GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n").as_bytes());
-    let answer = client.response().expect("an answer");
-    let text = String::from_utf8(answer.body).unwrap();
-    assert_eq!(answer.status, 200, "{path}: {text}");
-    text
-}
 
 impl House {
     /// What the first gateway says about us to SAML providers.
@@ -49,11 +37,15 @@ fn who_signs_on_at_pysaml2_is_logged_out_from_there_on_both_gateways() {
     provider.set_service_provider(&house.our_metadata());
     let (person, session) = house.sign_on("ann");
 
+    // From here: the session ends, and the browser comes back from the provider, which has ended its own.
     house.log_out();
     until("the way back", PATIENCE, || {
         (house.browser.location() == house.url("/v1/me")).then_some(())
     });
     house.assert_ends(&session);
+    house.assert_logged_out_there();
+    house.browser.go(&(provider.base() + "/session"));
+    assert_eq!(house.browser.text(), "nobody");
     house.lead_to(1);
     let (again, session) = house.sign_on("ann");
     assert_eq!(again, person, "the same person");
@@ -66,6 +58,44 @@ fn who_signs_on_at_pysaml2_is_logged_out_from_there_on_both_gateways() {
         house.browser.location().starts_with(&page).then_some(())
     });
     assert!(house.browser.text().contains("says True"), "{}", house.browser.text());
+
+    // The same by redirect.
+    house.begin();
+    house.browser.submit(&[("login", "ann"), ("password", "anything")]);
+    assert_eq!(house.person(), person, "the same person");
+    let session = house.session();
+    house.assert_in_force(&session);
+    house.lead_to(0);
+    house.browser.go(&(provider.base() + "/log-out"));
+    house.assert_ends(&session);
+    until("the provider", PATIENCE, || {
+        house.browser.location().starts_with(&format!("{page}?")).then_some(())
+    });
+    assert!(house.browser.text().contains("says True"), "{}", house.browser.text());
+}
+
+/// The portal brings the browser here in a frame, where pages of other sites have no cookies.
+#[test]
+fn who_leaves_lemonldap_by_saml_is_logged_out_on_both_gateways() {
+    let house = House::open();
+    let mut portal = LemonLdap::start(&[]);
+    house.create_saml_provider(&portal.entity_id(), &[]);
+    portal.set_service_provider(&house.our_metadata(), Encrypt::Nothing);
+    house.browser.go(&house.url("/sso/acme"));
+    house.browser.submit(&[("user", "dwho"), ("password", "dwho")]);
+    house.person();
+    let session = house.session();
+    house.assert_in_force(&session);
+    house.lead_to(1);
+    house.browser.go(&portal.log_out_url());
+    house.assert_ends(&session);
+    // The portal has verified our answer, and shows a tick for it.
+    let framed = "const [done] = arguments; const frame = document.querySelector('iframe');
+        done(frame && frame.contentDocument ? frame.contentDocument.location.href : '');";
+    until("the portal's verdict on our answer", PATIENCE, || {
+        let shown = house.browser.run(framed, &[]);
+        shown.as_str()?.ends_with("/icons/ok.png").then_some(())
+    });
 }
 
 /// Without a script: a page with a button takes our request to the provider.
@@ -136,4 +166,28 @@ fn who_signs_on_at_lemonldap_by_saml_has_a_session_with_encryption_and_without()
         house.assert_in_force(&house.session());
     }
     assert_eq!(people[0], people[1]);
+}
+
+#[test]
+fn who_leaves_here_is_logged_out_at_lemonldap_by_saml_too() {
+    let house = House::open();
+    let mut portal = LemonLdap::start(&[]);
+    house.create_saml_provider(&portal.entity_id(), &[]);
+    portal.set_service_provider(&house.our_metadata(), Encrypt::Nothing);
+    house.browser.go(&house.url("/sso/acme"));
+    house.browser.submit(&[("user", "dwho"), ("password", "dwho")]);
+    house.person();
+    let session = house.session();
+    house.log_out();
+    until("the way back", PATIENCE, || {
+        (house.browser.location() == house.url("/v1/me")).then_some(())
+    });
+    house.assert_ends(&session);
+    house.assert_logged_out_there();
+    house.begin();
+    assert!(
+        house.browser.text().to_lowercase().contains("connect"),
+        "it asks again: {}",
+        house.browser.text()
+    );
 }

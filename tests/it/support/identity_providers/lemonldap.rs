@@ -79,6 +79,11 @@ impl LemonLdap {
         format!("{}/", self.front.url("localhost"))
     }
 
+    /// Where whoever is logged in logs out.
+    pub(crate) fn log_out_url(&self) -> String {
+        format!("{}?logout=1", self.issuer())
+    }
+
     /// Where it listens.
     pub(crate) const fn front(&self) -> &Front {
         &self.front
