@@ -27,7 +27,8 @@ use super::hooks::{HookTable, hook_names, is_of_hook};
 use super::mints::MintTable;
 use super::routes::{AccessTable, RouteAccess, RouteInputs, RouteTable};
 use super::sign_on::{
-    SamlFinishTable, SamlMetadataTable, SignOnPlace, SsoBackChannelTable, SsoFinishTable, SsoLogOutTable, SsoStartTable, body_of,
+    SamlFinishTable, SamlMetadataTable, SignOnPlace, SsoBackChannelTable, SsoFinishTable, SsoLinkTable, SsoLogOutTable, SsoStartTable,
+    SsoUnlinkTable, body_of,
 };
 use super::sources::{FieldRequirement, ParentPresence, SourceScope};
 
@@ -76,6 +77,8 @@ tagged! {
         SamlFinish(SamlFinishTable) = "saml_finish", "a route with `serve = \"saml_finish\"`";
         SamlMetadata(SamlMetadataTable) = "saml_metadata", "a route with `serve = \"saml_metadata\"`";
         SsoLogOut(SsoLogOutTable) = "sso_log_out", "a route with `serve = \"sso_log_out\"`";
+        SsoLink(SsoLinkTable) = "sso_link", "a route with `serve = \"sso_link\"`";
+        SsoUnlink(SsoUnlinkTable) = "sso_unlink", "a route with `serve = \"sso_unlink\"`";
         SsoBackChannel(SsoBackChannelTable) = "sso_back_channel", "a route with `serve = \"sso_back_channel\"`";
     }
 }
@@ -289,6 +292,8 @@ impl ServeTable {
             | ActionTable::SamlFinish(_)
             | ActionTable::SamlMetadata(_)
             | ActionTable::SsoLogOut(_)
+            | ActionTable::SsoLink(_)
+            | ActionTable::SsoUnlink(_)
             | ActionTable::SsoBackChannel(_) => None,
         }
     }
@@ -304,6 +309,8 @@ impl ActionTable {
                 | Self::SamlFinish(_)
                 | Self::SamlMetadata(_)
                 | Self::SsoLogOut(_)
+                | Self::SsoLink(_)
+                | Self::SsoUnlink(_)
                 | Self::SsoBackChannel(_)
         )
     }
@@ -530,6 +537,8 @@ impl Builder<'_> {
             | ActionTable::SamlFinish(_)
             | ActionTable::SamlMetadata(_)
             | ActionTable::SsoLogOut(_)
+            | ActionTable::SsoLink(_)
+            | ActionTable::SsoUnlink(_)
             | ActionTable::SsoBackChannel(_) => return None,
         })
     }

@@ -18,6 +18,7 @@ use provider::FoundProvider;
 
 mod back_channel;
 mod finish;
+mod link;
 mod log_out;
 pub(super) mod provider;
 mod saml;
@@ -39,6 +40,8 @@ impl Engine {
             SignOnStep::FinishSaml(step) => self.finish_saml(call, route, step).await,
             SignOnStep::SamlMetadata { tenant, finish, own } => self.saml_metadata(call, tenant, finish, own).await,
             SignOnStep::LogOut { extent } => self.log_out_of_sign_on(call, route, *extent).await,
+            SignOnStep::Link(step) => self.start_link(call, route, step).await,
+            SignOnStep::Unlink => self.unlink(call, route).await,
             SignOnStep::BackChannel { tenant } => self.end_by_back_channel(call, route, tenant).await,
         };
         if let Err(IssueError { cause: Some(cause), .. }) = &taken {

@@ -216,7 +216,7 @@ async fn of_two_links_of_one_person_one_is_made(fixture: Fixture) {
     assert!(matches!(refused, Err(ChangeError::Taken(_))), "{refused:?}");
     // Of the same account and provider: the id is made of both.
     let mut again = link("lnk_1", "acc_1");
-    again.fingerprint = fingerprint("another subject");
+    again.fingerprint = fingerprint("another-subject");
     let refused = fixture.store.create(together(vec![again]), NOW).await;
     assert!(matches!(refused, Err(ChangeError::Taken(_))), "{refused:?}");
     // What rests on an account that was ended meanwhile is not made.

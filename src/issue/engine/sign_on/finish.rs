@@ -42,7 +42,10 @@ impl Engine {
             return_to: opened.record.return_to,
             cookie: Some(opened.cookie),
         };
-        self.sign_person_on(call, step, &proven).await
+        match &opened.record.link {
+            Some(intent) => self.link_person(call, &proven, intent).await,
+            None => self.sign_person_on(call, step, &proven).await,
+        }
     }
 
     /// The provider with which a sign-on was begun.

@@ -10,7 +10,7 @@ use crate::issue::call::{IssueError, Issued, ServedCall};
 use crate::issue::engine::{Engine, done, unavailable};
 use crate::sign_on::client::person_rules;
 use crate::sign_on::fault::SignOnFault;
-use crate::sign_on::log_in_record::{LogInProtocol, cookie_name};
+use crate::sign_on::log_in_record::{LinkIntent, LogInProtocol, cookie_name};
 use crate::sign_on::provider::SamlSettings;
 use crate::sign_on::saml::SamlFault;
 use crate::sign_on::saml::client::{LogoutArrival, NAME_ID_CLAIM, SamlArrival, SamlClient, SamlDeparture};
@@ -37,6 +37,8 @@ struct Brought {
     /// The request that the response must answer; `None`: the provider began the sign-on.
     request_id: Option<String>,
     return_to: String,
+    /// Set where a session began it to link its account. A sign-on that the provider began never links anything.
+    link: Option<LinkIntent>,
     cookie: Option<String>,
 }
 
@@ -115,7 +117,10 @@ impl Engine {
             return_to: brought.return_to,
             cookie: brought.cookie,
         };
-        self.sign_person_on(call, step, &proven).await
+        match &brought.link {
+            Some(intent) => self.link_person(call, &proven, intent).await,
+            None => self.sign_person_on(call, step, &proven).await,
+        }
     }
 
     /// The log-in record under the relay state, or the one provider of the tenant that may begin a sign-on.
@@ -141,6 +146,7 @@ impl Engine {
                 provider,
                 request_id: Some(request_id.clone()),
                 return_to: record.return_to.clone(),
+                link: record.link.clone(),
                 cookie: Some(opened.cookie),
             });
         }
@@ -157,6 +163,7 @@ impl Engine {
                 provider,
                 request_id: None,
                 return_to,
+                link: None,
                 cookie: None,
             }),
         }

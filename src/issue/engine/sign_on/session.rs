@@ -33,7 +33,7 @@ use super::provider::FoundProvider;
 use super::refused;
 
 /// How often one sign-on is written. Each time, somebody else changed what it rests on in the milliseconds before.
-const MAX_WRITES: usize = 3;
+pub(super) const MAX_WRITES: usize = 3;
 
 /// Sessions at providers are noted by periods of this length, and each note is kept to the end of the next period. So a session
 /// that was ended is remembered for at least as long as the longest session by a sign-on, and one that lasts for months at the
@@ -59,17 +59,39 @@ pub(in crate::issue::engine) struct ProvenPerson {
 
 /// The person's record as the sign-on leaves it, and what it may do.
 struct SignedOnRecord {
+    /// The account that is the provider's, or the link.
     record: CredentialRecord,
+    /// The account that the person is linked to.
+    account: Option<CredentialRecord>,
     /// Within the provider's ceiling.
     may: ScopeSet,
-    /// The roles of the store among its own, and among those of the provider.
+    /// The roles of the store among its own, and among those of the records above and of the linked account.
     roles: Vec<RoleRecord>,
 }
 
+impl SignedOnRecord {
+    /// The account that signs on.
+    fn person(&self) -> &CredentialRecord {
+        self.account.as_ref().unwrap_or(&self.record)
+    }
+
+    fn link(&self) -> Option<&CredentialRecord> {
+        self.account.is_some().then_some(&self.record)
+    }
+}
+
+/// What a provider gives a person: roles and scopes.
+pub(super) struct Given {
+    pub(super) roles: Vec<RoleId>,
+    pub(super) scopes: ScopeSet,
+    /// The roles that the tenant knows.
+    known: Vec<RoleRecord>,
+}
+
 /// The account surface of a provider's people.
-struct PeopleSurface {
-    index: SurfaceIndex,
-    name: SurfaceName,
+pub(super) struct PeopleSurface {
+    pub(super) index: SurfaceIndex,
+    pub(super) name: SurfaceName,
 }
 
 /// The record of the session at the provider.
@@ -124,18 +146,26 @@ impl Engine {
             check_person(found, &provider, proven.begun_at, now)?;
             rests_on.add(RestsOn::found(found));
         }
-        let (person, mut changes) = self.person_after(call, &provider, &account, found, proven, now).await?;
+        let linked = match &found {
+            Some(found) => self.linked_account(&provider, &found.credential, proven.begun_at, now).await?,
+            None => None,
+        };
+        if let Some(linked) = &linked {
+            rests_on.add(RestsOn::found(linked));
+        }
+        let (mut person, mut changes) = self.person_after(call, &provider, &account, found, proven, now).await?;
+        if let Some(linked) = linked {
+            person = with_account(call, &provider, person, linked);
+        }
         rests_on.add_roles(person.roles.iter());
         let lifetime = session_lifetime(call, step, &provider, &proven.person, now)?;
-        let noted = self
-            .note_session(&provider, &person.record, proven, lifetime, now, &mut rests_on)
-            .await?;
+        let noted = self.note_session(&provider, &person, proven, lifetime, now, &mut rests_on).await?;
         let signed_on = as_caller(call, &person, &provider, account.index);
         let base = ParentRecord {
             // The session ends with what the provider allows, whatever the person's record does.
             record: CredentialRecord {
-                expires_at: earliest(person.record.expires_at, Some(lifetime)),
-                ..person.record.clone()
+                expires_at: earliest(person.person().expires_at, earliest(person.record.expires_at, Some(lifetime))),
+                ..person.person().clone()
             },
             may: person.may.clone(),
             sign_on: Some(noted.record().clone()),
@@ -156,7 +186,8 @@ impl Engine {
         let made = make(&signed_on, &step.mint, inputs)?;
         let mut fields = vec![("Location".to_owned(), proven.return_to.clone())];
         let mints = std::slice::from_ref(&step.mint);
-        let done = done("sso_finish", [&person.record, noted.record(), &made.record].into_iter());
+        let records = std::iter::once(person.person()).chain(person.link());
+        let done = done("sso_finish", records.chain([noted.record(), &made.record]));
         let cookie = session_cookie(call, mints, std::slice::from_ref(&made), 0, now)?;
         fields.extend(
             [cookie]
@@ -191,21 +222,53 @@ impl Engine {
         })
     }
 
-    /// The person whom the provider knows by this subject, under any pepper.
+    /// The person whom the provider knows by this subject, under any pepper: the record that is not revoked, or the last one.
     pub(in crate::issue::engine) async fn find_person(
         &self,
         provider: &FoundProvider,
         account: &SurfaceName,
         subject: &str,
     ) -> Result<Option<StoredFacts>, IssueError> {
-        let id = &provider.record().id;
-        for pepper in self.peppers.iter() {
-            let fingerprint = person_fingerprint(pepper, account, id, subject);
-            if let Some(found) = self.find_facts(fingerprint).await? {
-                return Ok(Some(found));
-            }
+        Ok(self.find_place(provider, account, subject).await?.found)
+    }
+
+    /// What the provider gives the person of a link: by its table; where it has none, as much as its ceiling, since what the account
+    /// may do bounds it too.
+    pub(super) async fn given_to_link(
+        &self,
+        call: &ServedCall,
+        provider: &FoundProvider,
+        person: &SignedOnPerson,
+    ) -> Result<Given, IssueError> {
+        let record = provider.record();
+        match provider.settings.roles {
+            Some(_) => self.given(call, provider, &person.roles, &person.scopes).await,
+            None => self.given(call, provider, record.roles(), &record.scopes).await,
         }
-        Ok(None)
+    }
+
+    /// Roles and scopes of a person, and the roles that the tenant knows.
+    async fn given(&self, call: &ServedCall, provider: &FoundProvider, roles: &[RoleId], scopes: &ScopeSet) -> Result<Given, IssueError> {
+        let known = self.known_roles(call, &provider.record().tenant).await?;
+        // A role that does not exist any more gives nothing.
+        let mut roles: Vec<RoleId> = roles
+            .iter()
+            .filter(|id| known.iter().any(|role| role.id == **id))
+            .cloned()
+            .collect();
+        roles.sort();
+        roles.dedup();
+        if roles.len() > MAX_ROLES {
+            return Err(refused(&SignOnFault::TooManyRoles, provider));
+        }
+        if provider.settings.roles.is_some() && roles.is_empty() && scopes.is_empty() {
+            return Err(refused(&SignOnFault::NoRole, provider));
+        }
+        Ok(Given {
+            roles,
+            scopes: scopes.clone(),
+            known,
+        })
     }
 
     /// The record of the person with the roles and scopes that the provider's table gives now, and the changes that lead to it.
@@ -219,22 +282,12 @@ impl Engine {
         now: UnixMillis,
     ) -> Result<(SignedOnRecord, Vec<(CredentialId, CredentialChange)>), IssueError> {
         let person = &proven.person;
-        let known = self.known_roles(call, &provider.record().tenant).await?;
-        // A role that does not exist any more gives nothing.
-        let mut roles: Vec<RoleId> = person
-            .roles
-            .iter()
-            .filter(|id| known.iter().any(|role| role.id == **id))
-            .cloned()
-            .collect();
-        roles.sort();
-        roles.dedup();
-        if roles.len() > MAX_ROLES {
-            return Err(refused(&SignOnFault::TooManyRoles, provider));
-        }
-        if provider.settings.roles.is_some() && roles.is_empty() && person.scopes.is_empty() {
-            return Err(refused(&SignOnFault::NoRole, provider));
-        }
+        let is_link = found.as_ref().is_some_and(|found| found.credential.is_link());
+        let Given { roles, scopes, known } = if is_link {
+            self.given_to_link(call, provider, person).await?
+        } else {
+            self.given(call, provider, &person.roles, &person.scopes).await?
+        };
         let mut changes = Vec::new();
         let record = match found {
             Some(found) => {
@@ -243,9 +296,9 @@ impl Engine {
                     changes.push((record.id.clone(), CredentialChange::SetRoles(roles.clone())));
                     record.extras_mut().roles.clone_from(&roles);
                 }
-                if record.scopes != person.scopes {
-                    changes.push((record.id.clone(), CredentialChange::SetScopes(person.scopes.clone())));
-                    record.scopes = person.scopes.clone();
+                if record.scopes != scopes {
+                    changes.push((record.id.clone(), CredentialChange::SetScopes(scopes.clone())));
+                    record.scopes = scopes;
                 }
                 record
             }
@@ -256,22 +309,33 @@ impl Engine {
         let roles: Vec<RoleRecord> = known.into_iter().filter(|role| needed.contains(&role.id)).collect();
         let above = std::slice::from_ref(provider.record());
         let may = call.snapshot.scope_grants.effective_scopes_of(&record, above, &roles).into_owned();
-        Ok((SignedOnRecord { may, record, roles }, changes))
+        let person = SignedOnRecord {
+            record,
+            account: None,
+            may,
+            roles,
+        };
+        Ok((person, changes))
     }
 
     /// The record of the session at the provider. A session that has ended there is not revived by whoever comes late.
     async fn note_session(
         &self,
         provider: &FoundProvider,
-        person: &CredentialRecord,
+        person: &SignedOnRecord,
         proven: &ProvenPerson,
         ends_at: UnixMillis,
         now: UnixMillis,
         rests_on: &mut RestsOn,
     ) -> Result<NotedSession, IssueError> {
+        let link = person.link().map(parent_of);
+        let new_note = |fingerprint, end| -> Result<NotedSession, IssueError> {
+            let mut note = new_sign_on(provider, person.person(), fingerprint, Some(end), now)?;
+            note.extras_mut().link.clone_from(&link);
+            Ok(NotedSession::New(note))
+        };
         let Some(session) = &proven.person.session_id else {
-            let end = Some(ends_at);
-            return Ok(NotedSession::New(new_sign_on(provider, person, None, end, now)?));
+            return new_note(None, ends_at);
         };
         let [this, last] = periods(now);
         let notes = self.find_noted(provider, session, this).await?;
@@ -281,7 +345,14 @@ impl Engine {
             if found.credential.state != CredentialState::Active {
                 return Err(refused(&SignOnFault::SessionEnded, provider));
             }
-            if found.credential.parent().is_none_or(|parent| parent.id != person.id) {
+            let own = Some(parent_of(person.person()));
+            let is_own = found.credential.parent() == own.as_ref() && found.credential.link() == link.as_ref();
+            // A person who was deleted, or whose link was undone, may come again as another one within the same session there.
+            let is_undone = found
+                .ancestors
+                .iter()
+                .any(|above| !above.is_provider() && matches!(above.state, CredentialState::Revoked { .. }));
+            if !is_own && !is_undone {
                 return Err(refused(&SignOnFault::SessionOfAnother, provider));
             }
         }
@@ -297,8 +368,7 @@ impl Engine {
             return Err(refused(&SignOnFault::SessionEnded, provider));
         }
         let fingerprint = noted_fingerprint(self.peppers.first(), provider, session, this, number);
-        let end = Some(end_of_note(this));
-        Ok(NotedSession::New(new_sign_on(provider, person, fingerprint, end, now)?))
+        new_note(fingerprint, end_of_note(this))
     }
 
     /// The notes of a session at the provider in one period, the first one first.
@@ -388,7 +458,7 @@ pub(in crate::issue::engine) fn new_sign_on(
     })
 }
 
-fn parent_of(record: &CredentialRecord) -> Parent {
+pub(super) fn parent_of(record: &CredentialRecord) -> Parent {
     Parent {
         surface: record.surface.clone(),
         id: record.id.clone(),
@@ -396,7 +466,7 @@ fn parent_of(record: &CredentialRecord) -> Parent {
 }
 
 /// The account surface of the provider's people.
-fn account_surface(call: &ServedCall, provider: &FoundProvider) -> Result<PeopleSurface, IssueError> {
+pub(super) fn account_surface(call: &ServedCall, provider: &FoundProvider) -> Result<PeopleSurface, IssueError> {
     let mut surfaces = call.snapshot.surfaces.iter().enumerate();
     let found = surfaces.find(|(_, surface)| surface.name.as_str() == provider.settings.account);
     match found {
@@ -408,6 +478,24 @@ fn account_surface(call: &ServedCall, provider: &FoundProvider) -> Result<People
     }
 }
 
+/// The person of a link with the account that the link is of: the account signs on, within what the link may do.
+fn with_account(call: &ServedCall, provider: &FoundProvider, person: SignedOnRecord, linked: StoredFacts) -> SignedOnRecord {
+    let mut roles = person.roles;
+    for role in linked.roles {
+        if !roles.iter().any(|known| known.id == role.id) {
+            roles.push(role);
+        }
+    }
+    let above = [person.record.clone(), provider.record().clone()];
+    let may = call.snapshot.scope_grants.effective_scopes_of(&linked.credential, &above, &roles);
+    SignedOnRecord {
+        may: may.into_owned(),
+        record: person.record,
+        account: Some(linked.credential),
+        roles,
+    }
+}
+
 /// Whether a person may sign on again.
 fn check_person(found: &StoredFacts, provider: &FoundProvider, begun_at: UnixMillis, now: UnixMillis) -> Result<(), IssueError> {
     let record = &found.credential;
@@ -416,6 +504,7 @@ fn check_person(found: &StoredFacts, provider: &FoundProvider, begun_at: UnixMil
     }
     let fault = match record.state {
         CredentialState::Disabled => SignOnFault::PersonDisabled,
+        CredentialState::Revoked { .. } if record.is_link() => SignOnFault::LinkUndone,
         CredentialState::Revoked { .. } => SignOnFault::PersonRevoked,
         // All sessions of the person were ended while the provider answered.
         CredentialState::Active if record.valid_after.is_some_and(|watermark| watermark >= begun_at) => SignOnFault::SessionEnded,
@@ -443,7 +532,7 @@ fn new_person(
     let blank = blank(call.surface(account.index)?, provider.record().tenant.clone(), now)?;
     let claims = RecordClaims::new(person.claims.clone()).map_err(|_| refused(&SignOnFault::ClaimsTooLarge, provider))?;
     Ok(CredentialRecord {
-        fingerprint: person_fingerprint(pepper, &account.name, &provider.record().id, &person.subject),
+        fingerprint: person_fingerprint(pepper, &account.name, &provider.record().id, &person.subject, 0),
         scopes: person.scopes.clone(),
         name: person.name.as_deref().map(line),
         extras: Extras {
@@ -461,7 +550,7 @@ fn new_person(
 }
 
 /// A text of the provider as one line for lists.
-fn line(text: &str) -> String {
+pub(super) fn line(text: &str) -> String {
     let mut line: String = text.chars().filter(|c| !c.is_control()).collect();
     while line.len() > MAX_NAME {
         line.pop();
@@ -504,10 +593,10 @@ fn earliest(one: Option<UnixMillis>, other: Option<UnixMillis>) -> Option<UnixMi
 fn as_caller(call: &ServedCall, person: &SignedOnRecord, provider: &FoundProvider, account: SurfaceIndex) -> ServedCall {
     let facts = Facts {
         reading: Reading::new(BootMillis::default(), Position::default()),
-        ancestors: vec![provider.record().clone()],
+        ancestors: person.link().into_iter().chain([provider.record()]).cloned().collect(),
         tenant: provider.tenant().clone(),
         lines: IdentityLines::default(),
-        credential: person.record.clone(),
+        credential: person.person().clone(),
         roles: person.roles.clone(),
     };
     let mut principal = Principal::new(Arc::new(facts), None);
@@ -522,6 +611,6 @@ fn as_caller(call: &ServedCall, person: &SignedOnRecord, provider: &FoundProvide
     }
 }
 
-fn set_cookie(value: String) -> (String, String) {
+pub(super) fn set_cookie(value: String) -> (String, String) {
     ("Set-Cookie".to_owned(), value)
 }
