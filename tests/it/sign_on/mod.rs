@@ -5,6 +5,7 @@ mod confined;
 mod documented;
 mod fake;
 mod geldstuck;
+mod links;
 mod oidc;
 mod peers;
 mod real_messages;

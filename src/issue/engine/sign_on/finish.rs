@@ -43,7 +43,7 @@ impl Engine {
             cookie: Some(opened.cookie),
         };
         match &opened.record.link {
-            Some(intent) => self.link_person(call, &proven, intent).await,
+            Some(intent) => self.link_person(call, step, &proven, intent).await,
             None => self.sign_person_on(call, step, &proven).await,
         }
     }

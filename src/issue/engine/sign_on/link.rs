@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
 use crate::base::fingerprint::Fingerprint;
-use crate::base::ids::CredentialId;
+use crate::base::ids::{CredentialId, SurfaceName};
 use crate::base::principal::{CredentialRecord, CredentialState, Extras, RoleRecord};
 use crate::base::scope::ScopeSet;
 use crate::decide::accept::AnswerForm;
@@ -18,7 +18,7 @@ use crate::issue::narrow::check_scopes;
 use crate::sign_on::fault::SignOnFault;
 use crate::sign_on::log_in_record::{LinkIntent, remove_cookie};
 use crate::sign_on::records::{MAX_FOLLOWING, link_id, person_fingerprint};
-use crate::snapshot::sign_on_route::{SignOnRoute, StartStep};
+use crate::snapshot::sign_on_route::{FinishStep, SignOnRoute, StartStep};
 use crate::store::{CredentialChange, NewRecords, RestsOn, StoredFacts};
 
 use super::provider::FoundProvider;
@@ -61,14 +61,20 @@ impl Engine {
             session: caller.record().id.clone(),
             account: account.id.clone(),
         };
-        self.begin_link(call, route, step, provider, return_to, intent).await
+        self.begin_link(call, route, step, &provider, return_to, intent).await
     }
 
     /// Links the account of the session that began it to a proven person. The session is judged by what the store says now. If
     /// something that the link rests on changes before it is written, it is judged again from the start.
-    pub(super) async fn link_person(&self, call: &ServedCall, proven: &ProvenPerson, intent: &LinkIntent) -> Result<Issued, IssueError> {
+    pub(in crate::issue::engine) async fn link_person(
+        &self,
+        call: &ServedCall,
+        step: &FinishStep,
+        proven: &ProvenPerson,
+        intent: &LinkIntent,
+    ) -> Result<Issued, IssueError> {
         for _ in 0..MAX_WRITES {
-            match self.try_link(call, proven, intent).await {
+            match self.try_link(call, step, proven, intent).await {
                 // Two answers for one person, or for one account, come at the same time: one of them finds the other now.
                 Err(stop) if stop.stale || stop.denial == Denial::Taken => {}
                 other => return other,
@@ -77,7 +83,13 @@ impl Engine {
         Err(Denial::Overloaded.into())
     }
 
-    async fn try_link(&self, call: &ServedCall, proven: &ProvenPerson, intent: &LinkIntent) -> Result<Issued, IssueError> {
+    async fn try_link(
+        &self,
+        call: &ServedCall,
+        step: &FinishStep,
+        proven: &ProvenPerson,
+        intent: &LinkIntent,
+    ) -> Result<Issued, IssueError> {
         let now = self.time().await?;
         let provider = self.find_provider(&proven.provider.record().id, now).await?;
         if !provider.is_unchanged_since(&proven.provider) {
@@ -86,7 +98,7 @@ impl Engine {
         let fault = |fault: SignOnFault| refused(&fault, &provider);
         let session = self.linking_session(&provider, intent, now).await?;
         let account = account_of(&session.ancestors).ok_or(Denial::Internal)?;
-        self.refuse_other_session(call, &provider, intent, now).await?;
+        self.refuse_other_session(call, step, &provider, intent, now).await?;
         check_linkable(call, &provider, account, &session.roles, &may_do(call, &session))?;
         let people = account_surface(call, &provider)?;
         let place = self.find_place(&provider, &people.name, &proven.person.subject).await?;
@@ -155,15 +167,16 @@ impl Engine {
     async fn refuse_other_session(
         &self,
         call: &ServedCall,
+        step: &FinishStep,
         provider: &FoundProvider,
         intent: &LinkIntent,
         now: UnixMillis,
     ) -> Result<(), IssueError> {
+        let surface = call.surface(step.mint.surface)?;
+        if provider.settings.session != surface.name.as_str() {
+            return Err(refused(&SignOnFault::WrongSessionSurface, provider));
+        }
         let Some(other) = call.replaced.as_ref().filter(|other| **other != intent.session) else {
-            return Ok(());
-        };
-        let surfaces = &call.snapshot.surfaces;
-        let Some(surface) = surfaces.iter().find(|surface| surface.name.as_str() == provider.settings.session) else {
             return Ok(());
         };
         let found = self.find_facts(Fingerprint::of_id(&surface.name, other)).await?;
@@ -214,7 +227,7 @@ impl Engine {
     pub(super) async fn find_place(
         &self,
         provider: &FoundProvider,
-        account: &crate::base::ids::SurfaceName,
+        account: &SurfaceName,
         subject: &str,
     ) -> Result<PersonPlace, IssueError> {
         let mut last = None;

@@ -118,7 +118,7 @@ impl Engine {
             cookie: brought.cookie,
         };
         match &brought.link {
-            Some(intent) => self.link_person(call, &proven, intent).await,
+            Some(intent) => self.link_person(call, step, &proven, intent).await,
             None => self.sign_person_on(call, step, &proven).await,
         }
     }

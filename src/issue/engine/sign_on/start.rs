@@ -109,7 +109,7 @@ impl Engine {
             [] => Err(because(Denial::NotFound, &SignOnFault::NoProvider, None)),
             [only] => {
                 let provider = self.find_provider(&only.id, self.clock.now().wall).await?;
-                self.begin(call, &beginning, provider).await
+                self.begin(call, &beginning, &provider).await
             }
             several => choose(call, &beginning, several),
         }
@@ -162,7 +162,7 @@ impl Engine {
         call: &ServedCall,
         route: &SignOnRoute,
         step: &StartStep,
-        provider: FoundProvider,
+        provider: &FoundProvider,
         return_to: String,
         intent: LinkIntent,
     ) -> Result<Issued, IssueError> {
@@ -180,12 +180,12 @@ impl Engine {
         self.begin(call, &beginning, provider).await
     }
 
-    async fn begin(&self, call: &ServedCall, beginning: &Beginning<'_>, provider: FoundProvider) -> Result<Issued, IssueError> {
+    async fn begin(&self, call: &ServedCall, beginning: &Beginning<'_>, provider: &FoundProvider) -> Result<Issued, IssueError> {
         let now = self.clock.now().wall;
         if provider.tenant().id != *beginning.tenant {
             return Err(because(Denial::NotFound, &SignOnFault::NoProvider, None));
         }
-        let fault = |fault: SignOnFault| refused(&fault, &provider);
+        let fault = |fault: SignOnFault| refused(&fault, provider);
         let record = |protocol: LogInProtocol, values: &LogInValues| {
             let mut id = [0; 16];
             aws_lc_rs::rand::fill(&mut id).map_err(|_| SignOnFault::NoRandomness)?;
@@ -215,12 +215,12 @@ impl Engine {
                 (Departure::Redirect(location), record)
             }
             (ProviderProtocol::Saml(saml), _, Some(urls)) => {
-                let (way, request_id) = self.saml_request(&provider, saml, urls, &values.state.text(), now)?;
+                let (way, request_id) = self.saml_request(provider, saml, urls, &values.state.text(), now)?;
                 (way, record(LogInProtocol::Saml { request_id }, &values).map_err(fault)?)
             }
             _ => return Err(because(Denial::NotFound, &SignOnFault::NoProvider, None)),
         };
-        self.send_to_provider(call, beginning, &provider, &record, way)
+        self.send_to_provider(call, beginning, provider, &record, way)
     }
 
     /// The answer that sends a browser to its provider, with the log-in record in a cookie.
