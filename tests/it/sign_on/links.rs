@@ -247,7 +247,7 @@ fn b31_a_link_is_finished_once_by_the_session_that_began_it_and_in_its_browser()
     assert!(out.status < 300);
     browser.cookies = records;
     refused(&browser.get(&back), 403, "link_session_ended");
-    refused(&browser.get(&back), 400, "no_log_in");
+    refused(&browser.get(&back), 400, "log_in_used");
     // Somebody else signs in to the same browser meanwhile.
     let mut browser = logged_in(&house, "ann@acme.example");
     let asked = begin(&house, &mut browser, "");

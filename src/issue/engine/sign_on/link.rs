@@ -132,7 +132,8 @@ impl Engine {
             LinkPlace::Free(number) => link_id(&provider.record().id, &account.id, number).ok_or(Denial::Internal)?,
             LinkPlace::Full => return Err(fault(SignOnFault::TooManyLinks)),
         };
-        let link = self.new_link(call, &provider, &people, account, proven, (id, number), now).await?;
+        let free = FreeLink { account, id, number };
+        let link = self.new_link(call, &provider, &people, proven, free, now).await?;
         let mut rests_on = provider.rests_on();
         rests_on.add(RestsOn::found(&session));
         let done = done("sso_link", [&link].into_iter());
@@ -300,17 +301,16 @@ impl Engine {
         Ok(Some(account))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "each is one fact that the record is made of")]
     async fn new_link(
         &self,
         call: &ServedCall,
         provider: &FoundProvider,
         people: &PeopleSurface,
-        account: &CredentialRecord,
         proven: &ProvenPerson,
-        (id, number): (CredentialId, usize),
+        link: FreeLink<'_>,
         now: UnixMillis,
     ) -> Result<CredentialRecord, IssueError> {
+        let FreeLink { account, id, number } = link;
         let person = &proven.person;
         let given = self.given_to_link(call, provider, person).await?;
         let pepper = self.peppers.first();
@@ -334,6 +334,14 @@ impl Engine {
             ..blank(call.surface(people.index)?, provider.record().tenant.clone(), now)?
         })
     }
+}
+
+/// What a new link is found by.
+struct FreeLink<'a> {
+    account: &'a CredentialRecord,
+    id: CredentialId,
+    /// Of the person's records at the provider.
+    number: usize,
 }
 
 /// What the store has of the links of an account to a provider.
