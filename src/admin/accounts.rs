@@ -97,6 +97,9 @@ pub struct AccountView {
     /// The ids of its roles.
     pub roles: Vec<String>,
     pub name: Option<String>,
+    /// Of a link: the id of the account that a person of an identity provider signs on to by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linked_account: Option<String>,
     /// When it was made, RFC 3339.
     pub created_at: String,
     /// When it ends, RFC 3339.
@@ -117,6 +120,7 @@ impl From<&CredentialRecord> for AccountView {
             scopes: scope_words(&record.scopes),
             roles: role_words(record),
             name: record.name.clone(),
+            linked_account: record.linked_account().map(|account| account.as_str().into()),
             created_at: write(record.created_at),
             expires_at: record.expires_at.map(write),
             valid_after: record.valid_after.map(write),

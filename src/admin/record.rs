@@ -356,6 +356,7 @@ fn credential_state(record: &CredentialRecord) -> TargetState {
         ("scopes", texts(scope_words(&record.scopes))),
         ("roles", texts(role_words(record))),
         ("parent", record.parent().map(|parent| parent.id.as_str().into())),
+        ("linked_account", record.linked_account().map(|account| account.as_str().into())),
         ("name", record.name.as_deref().map(Value::from)),
         ("description", record.description().map(Value::from)),
         ("not_before", time(record.not_before)),

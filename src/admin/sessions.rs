@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::clock::UnixMillis;
 use crate::base::ids::{CredentialId, Subject};
+use crate::base::principal::chain::next_above;
 use crate::base::principal::{ClaimValue, CredentialRecord, CredentialState, IdleTimeout, MAX_ANCESTORS};
 use crate::store::{CredentialChange, CredentialFilter};
 
@@ -178,9 +179,10 @@ impl Operations {
     /// How long a session lives, by its own end and by those of its parents.
     async fn life_of(&self, record: &CredentialRecord, now: UnixMillis, above: &mut Ancestors) -> Result<SessionLifetime, OperationError> {
         let mut end = own_end(record);
-        let (mut parent, mut oldest) = (record.parent().cloned(), record.created_at);
-        for _ in 0..MAX_ANCESTORS {
-            let Some(named) = parent else { break };
+        let (mut chain, mut oldest) = (Vec::new(), record.created_at);
+        while chain.len() < MAX_ANCESTORS
+            && let Some(named) = next_above(record, &chain).cloned()
+        {
             if !above.contains_key(&named.id) {
                 let found = self.store.find_credential(named.id.clone()).await?;
                 above.insert(named.id.clone(), found);
@@ -195,8 +197,11 @@ impl Operations {
             if ended || end.is_some_and(|end| end <= now) {
                 return Ok(SessionLifetime::Over);
             }
-            oldest = oldest.min(ancestor.created_at);
-            parent = ancestor.parent().cloned();
+            let is_account_of_link = chain.last().unwrap_or(record).link().is_some();
+            if !is_account_of_link {
+                oldest = oldest.min(ancestor.created_at);
+            }
+            chain.push(ancestor.clone());
         }
         Ok(SessionLifetime::Until(end))
     }

@@ -296,6 +296,8 @@ pub enum IdKind {
     Provider,
     /// A session at an identity provider.
     SignOn,
+    /// A link of an account to a person of an identity provider.
+    Link,
 }
 
 impl IdKind {
@@ -310,6 +312,7 @@ impl IdKind {
             Self::Signing => "sig_",
             Self::Provider => "prv_",
             Self::SignOn => "sgn_",
+            Self::Link => "lnk_",
         }
     }
 }

@@ -7,6 +7,7 @@ use super::clock::{BootMillis, UnixMillis};
 use super::ids::{CredentialId, Subject};
 use super::scope::ScopeSet;
 
+pub mod chain;
 mod claims;
 mod records;
 mod roles;
@@ -40,7 +41,7 @@ impl Position {
 #[repr(C)]
 pub struct Facts {
     pub reading: Reading,
-    /// The records above the credential, read in the same step: its parent first, at most [`MAX_ANCESTORS`].
+    /// The records above the credential ([`chain`]), read in the same step: its parent first, at most [`MAX_ANCESTORS`].
     pub ancestors: Vec<CredentialRecord>,
     /// The credential's tenant, read in the same step.
     pub tenant: TenantRecord,
@@ -107,7 +108,7 @@ impl Facts {
     }
 
     /// The record that the credential hangs on, with the records above it. For a session by sign-on this is the person:
-    /// a sign-on stands for nobody and is passed through.
+    /// a sign-on stands for nobody and is passed through. With a linked account it is the account, and the link stands above it.
     #[must_use]
     pub fn hangs_on(&self) -> Option<(&CredentialRecord, &[CredentialRecord])> {
         let passed = self.ancestors.iter().take_while(|record| record.is_sign_on()).count();

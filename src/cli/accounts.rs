@@ -151,9 +151,10 @@ fn table(out: &mut dyn io::Write, list: &AccountList) -> io::Result<()> {
             account.tenant.clone(),
             account.scopes.join(" "),
             account.name.clone().unwrap_or_default(),
+            account.linked_account.clone().unwrap_or_default(),
         ]
     });
-    let head = ["ID", "STATE", "EMAIL", "SURFACE", "TENANT", "SCOPES", "NAME"];
+    let head = ["ID", "STATE", "EMAIL", "SURFACE", "TENANT", "SCOPES", "NAME", "LINK OF"];
     output::table(out, head, &rows.collect::<Vec<_>>())
 }
 
@@ -171,6 +172,7 @@ fn show(out: &mut dyn io::Write, account: &AccountView) -> io::Result<()> {
             ("scopes", &scopes),
             ("roles", &roles),
             ("name", account.name.as_deref().unwrap_or_default()),
+            ("link of", account.linked_account.as_deref().unwrap_or_default()),
             ("created", &account.created_at),
             ("expires", account.expires_at.as_deref().unwrap_or("never")),
             ("sessions since", account.valid_after.as_deref().unwrap_or_default()),

@@ -37,7 +37,8 @@ impl ScopeGrants {
     /// The scopes that the record of these facts may use now:
     ///
     /// - its own scopes, and those of its roles as they are now,
-    /// - reduced to the effective scopes of each record above it (those of a sign-on are those of its person),
+    /// - reduced to the effective scopes of each record above it (those of a sign-on are those of its person; those of a linked
+    ///   account are reduced to what its link may do),
     /// - and the scopes that the route which made it gave by `grants`, which no parent bounds.
     ///
     /// `None` if these are exactly the record's own scopes, as for every record without roles and parent.
@@ -61,7 +62,9 @@ impl ScopeGrants {
         stored: &[RoleRecord],
     ) -> Cow<'r, ScopeSet> {
         let own = self.own_grant(record, stored);
-        if record.parent().is_none() && !record.is_sign_on() {
+        // A linked account names no parent, and in this chain its link stands above it.
+        let link = above.first().filter(|next| next.is_link());
+        if record.parent().is_none() && !record.is_sign_on() && link.is_none() {
             return own;
         }
         // At most MAX_ANCESTORS records stand above a record, which bounds the recursion. If the parent that a record
@@ -77,7 +80,8 @@ impl ScopeGrants {
         if bound.covers(&own) {
             return own;
         }
-        let granted = self.granted(record);
+        // No route granted an account what it may do by way of an identity provider.
+        let granted = if link.is_some() { Cow::default() } else { self.granted(record) };
         Cow::Owned(
             own.iter()
                 .filter(|scope| bound.contains(scope) || granted.contains(scope))

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
+use crate::base::principal::chain::ChainSteps;
 use crate::base::principal::{CredentialRecord, CredentialState, Facts, TenantRecord, TokenClaims};
 
 /// Checks that a credential is in force at `now`, by its stored facts alone: the credential, all records above it,
@@ -56,27 +57,28 @@ fn check_record(record: &CredentialRecord, now: UnixMillis) -> Result<(), Denial
 /// A record is in force only while all records above it are, and only if neither it nor a record between was made
 /// before a watermark above.
 fn check_ancestors(record: &CredentialRecord, above: &[CredentialRecord], tenant: &TenantRecord, now: UnixMillis) -> Result<(), Denial> {
-    let mut below = record;
-    let mut oldest = below.created_at;
+    let mut steps = ChainSteps::from(record);
+    let mut oldest = record.created_at;
+    let mut is_account_of_link = record.link().is_some();
     for ancestor in above {
-        let is_parent = below
-            .parent()
-            .is_some_and(|named| named.id == ancestor.id && named.surface == ancestor.surface);
-        if !is_parent || ancestor.tenant != tenant.id {
+        if ancestor.tenant != tenant.id || steps.go_up(ancestor).is_err() {
             return Err(Denial::CorruptRecord);
         }
         check_record(ancestor, now)?;
         if ancestor.valid_after.is_some_and(|watermark| oldest < watermark) {
             return Err(Denial::RevokedCredential);
         }
-        oldest = oldest.min(ancestor.created_at);
-        below = ancestor;
+        // A linked account is older than its link and was not made below it: the watermark of the link, or of the
+        // provider, ends sign-ons, and not the account's next one.
+        if !is_account_of_link {
+            oldest = oldest.min(ancestor.created_at);
+        }
+        is_account_of_link = ancestor.link().is_some();
     }
     // The parent must be among the facts, so that it can be judged.
-    if below.parent().is_some() {
-        Err(Denial::CorruptRecord)
-    } else {
-        Ok(())
+    match steps.next() {
+        Some(_) => Err(Denial::CorruptRecord),
+        None => Ok(()),
     }
 }
 

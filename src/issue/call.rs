@@ -275,10 +275,11 @@ impl AdmittedCaller {
         match fact {
             RecordFact::Scopes => Some(list(self.scopes())),
             RecordFact::Subject => self.principal.subject().map(|s| TextOrList::Text(s.as_str().to_owned())),
-            // An identity provider has a name too, which is no name of a person.
+            // An identity provider has a name too, which is no name of a person. What a provider says of a linked person is not what
+            // the account says of itself.
             RecordFact::Login | RecordFact::Name | RecordFact::Claim(_) => std::iter::once(&facts.credential)
                 .chain(&facts.ancestors)
-                .filter(|record| !record.is_provider())
+                .filter(|record| !record.is_provider() && !record.is_link())
                 .find_map(|record| record_fact(record, fact)),
             RecordFact::Id | RecordFact::Tenant | RecordFact::Mode => record_fact(&facts.credential, fact),
         }

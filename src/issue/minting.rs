@@ -106,6 +106,8 @@ pub fn make(call: &ServedCall, mint: &Mint, ready: MintInputs<'_>) -> Result<Min
             id: parent.id.clone(),
         }),
         roles: ready.roles,
+        account: None,
+        link: None,
         claims: find_claims(call, mint, parent)?,
         idle: mint.idle.map(|timeout| IdleTimeout {
             timeout,

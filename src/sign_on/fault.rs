@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::base::credential::TokenFault;
+use crate::base::ids::CredentialId;
 use crate::decide::external::{FetchAddresses, KeySetError};
 use crate::fetch::{FetchFault, InvalidUrl};
 
@@ -406,6 +407,45 @@ faults! {
     /// The session at the provider is that of another person.
     SessionOfAnother "session_of_another" Provider
         "the provider names a session that it gave to another person";
+
+    // Links.
+    /// The body of a request to link or to undo a link does not say at which provider.
+    LinkForm "link_form" Browser
+        "the body must name one provider of the tenant by its id in `provider`; only a tenant with one provider need not be asked which";
+    /// The account cannot be linked.
+    LinkAccount "link_account" Settings
+        "only an account that hangs on nothing, of the surface that the provider's accounts have, can be linked; the account of this \
+         session is another one";
+    /// The session that began the link is over.
+    LinkSessionEnded "link_session_ended" Person
+        "the session that began to link its account is not in force any more, or is not that account's";
+    /// Somebody else has signed in meanwhile.
+    LinkOtherSession "link_other_session" Browser
+        "in this browser somebody has signed in with another account since the link was begun; begin it again";
+    /// The person of the provider is linked to another account.
+    LinkedElsewhere(CredentialId) "linked_elsewhere" Person
+        "this person of the provider is linked to another account already: revoke the link `{0}` first (`durward accounts revoke`)";
+    /// The person of the provider has an account that is the provider's.
+    PersonHasAccount(CredentialId) "person_has_account" Person
+        "this person of the provider has the account `{0}` already; if nobody needs it, revoke it (`durward accounts revoke`), and link again";
+    /// The account is linked to another person of the provider.
+    AccountLinked(CredentialId) "account_linked" Person
+        "the account is linked to another person of this provider already: undo that link first, or revoke it \
+         (`durward accounts revoke {0}`)";
+    /// The account that a person is linked to is over.
+    LinkedAccountEnded "linked_account_ended" Person
+        "the account that this person is linked to is disabled, was revoked, or has expired";
+    /// The link of the person was undone.
+    LinkUndone "link_undone" Person
+        "the link of this person to an account was undone; the person can make it again from a session of the account";
+    /// Links were made and undone too often.
+    TooManyLinks "too_many_links" Person
+        "this person or this account was linked to this provider and undone 16 times, which is the most";
+    /// There is no such link.
+    NotLinked "not_linked" Browser
+        "the account is not linked to this provider";
+
+    // What the settings give a person.
     /// The claims that are kept are too large.
     ClaimsTooLarge "claims_too_large" Settings
         "the claims that the settings keep are too many, too long, or have names that no record takes";

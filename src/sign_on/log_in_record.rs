@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::Peppers;
-use crate::base::ids::{CredentialId, TenantId};
+use crate::base::ids::{CredentialId, SurfaceName, TenantId};
 
 use super::fault::SignOnFault;
 use super::oidc::{LogInValue, LogInValues};
@@ -45,7 +45,20 @@ pub struct LogInRecord {
     pub protocol: LogInProtocol,
     /// Where the browser goes afterwards. It was checked when the sign-on was begun.
     pub return_to: String,
+    /// Who began it to link an account; `None`: it gives a session.
+    pub link: Option<LinkIntent>,
     pub expires_at: UnixMillis,
+}
+
+/// Which session wants to link its account. The record is sealed, so it proves that this session began it, also where the answer of
+/// the provider brings no session cookie: a `Lax` cookie does not come with the POST of a SAML provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkIntent {
+    /// The surface of the session, by which it is found.
+    pub surface: SurfaceName,
+    pub session: CredentialId,
+    /// The account that the session hangs on.
+    pub account: CredentialId,
 }
 
 /// What the answer of the provider must fit.
@@ -81,6 +94,9 @@ struct SealedForm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     q: Option<String>,
     r: String,
+    /// Surface, session and account of a link. A gateway from before links does not open a record with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    l: Option<[String; 3]>,
     e: i64,
 }
 
@@ -139,6 +155,10 @@ impl LogInRecord {
             v: verifier,
             q: request,
             r: self.return_to.clone(),
+            l: self
+                .link
+                .as_ref()
+                .map(|link| [link.surface.as_str(), link.session.as_str(), link.account.as_str()].map(str::to_owned)),
             e: self.expires_at.0,
         };
         // Texts and numbers always become JSON.
@@ -177,6 +197,14 @@ impl LogInRecord {
                 _ => return None,
             },
             return_to: form.r,
+            link: match form.l {
+                None => None,
+                Some([surface, session, account]) => Some(LinkIntent {
+                    surface: SurfaceName::parse(&surface).ok()?,
+                    session: CredentialId::parse(&session).ok()?,
+                    account: CredentialId::parse(&account).ok()?,
+                }),
+            },
             expires_at: UnixMillis(form.e),
         };
         (now < record.expires_at).then_some(record)
@@ -205,6 +233,11 @@ mod tests {
             },
             protocol,
             return_to: format!("https://app.example.com/{}", "a".repeat(1_000)),
+            link: Some(LinkIntent {
+                surface: SurfaceName::parse("session").unwrap(),
+                session: CredentialId::parse("ses_1").unwrap(),
+                account: CredentialId::parse("acc_1").unwrap(),
+            }),
             expires_at: NOW.plus(LOG_IN_TIME),
         }
     }
@@ -216,8 +249,11 @@ mod tests {
     #[test]
     fn b4_a_record_opens_in_its_own_cookie_and_in_no_other() {
         let saml = LogInProtocol::Saml { request_id: "_1".into() };
-        for protocol in [oidc(), saml] {
-            let record = record(protocol);
+        let mut linked = false;
+        for protocol in [oidc(), saml.clone(), oidc(), saml] {
+            let mut record = record(protocol);
+            let links = !std::mem::replace(&mut linked, true);
+            record.link = record.link.filter(|_| links);
             let name = record.cookie().unwrap();
             let sealed = record.seal(&peppers(&[7])).unwrap();
             let open = |name: &str, sealed: &str, bytes: &[u8], now| LogInRecord::open(name, sealed, &peppers(bytes), now);

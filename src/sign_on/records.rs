@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{Context, SHA256};
+
 use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::{CredentialPart, Fingerprint, Pepper};
 use crate::base::ids::{CredentialId, RoleId, SurfaceName, TenantId};
@@ -100,12 +102,37 @@ pub fn provider_records(new: NewProvider) -> Option<[CredentialRecord; 2]> {
     Some([provider, settings])
 }
 
-/// What finds the account of a person on a surface of accounts: the provider, and the subject by which the provider knows the
-/// person. The prefix keeps it apart from everything that a log-in name becomes.
+/// Most records of one person at one provider, one after the other, and most links of one account to one provider. A new one is
+/// made when the one before was revoked, so each but the last is revoked for ever.
+pub const MAX_FOLLOWING: usize = 16;
+
+/// What finds the account of a person on a surface of accounts, or the link of a person: the provider, and the subject by which the
+/// provider knows the person. The prefix keeps it apart from everything that a log-in name becomes. `number` counts the records of
+/// this person that were revoked before it.
 #[must_use]
-pub fn person_fingerprint(pepper: &Pepper, account: &SurfaceName, provider: &CredentialId, subject: &str) -> Fingerprint {
-    let text = ["sso\0", provider.as_str(), "\0", subject].concat();
+pub fn person_fingerprint(pepper: &Pepper, account: &SurfaceName, provider: &CredentialId, subject: &str, number: usize) -> Fingerprint {
+    let mut text = ["sso\0", provider.as_str(), "\0", subject].concat();
+    // A subject has no control character, so no other subject makes the same text.
+    if number > 0 {
+        text.push_str(&format!("\0{number}"));
+    }
     pepper.fingerprint(account, CredentialPart::Key, text.as_bytes())
+}
+
+/// The id of the link between an account and a provider. It is made of both, so that an account never has two links to one provider,
+/// and the account's person can undo a link without knowing the subject. `number` counts the links of both that were revoked before.
+#[must_use]
+pub fn link_id(provider: &CredentialId, account: &CredentialId, number: usize) -> Option<CredentialId> {
+    let mut context = Context::new(&SHA256);
+    for part in ["durward link", provider.as_str(), account.as_str(), &number.to_string()] {
+        context.update(part.as_bytes());
+        context.update(b"\0");
+    }
+    let mut text = IdKind::Link.prefix().to_owned();
+    for byte in context.finish().as_ref().iter().take(16) {
+        text.push_str(&format!("{byte:02x}"));
+    }
+    CredentialId::parse(&text).ok()
 }
 
 /// What finds the sign-on of a session at a provider, by `sid` or `SessionIndex`.
@@ -168,12 +195,14 @@ mod tests {
         let pepper = Pepper::new(&[7; 32]).unwrap();
         let id = |text: &str| CredentialId::parse(text).unwrap();
         let surface = SurfaceName::parse("account").unwrap();
-        let person = |provider: &str, subject: &str| person_fingerprint(&pepper, &surface, &id(provider), subject);
+        let person = |provider: &str, subject: &str| person_fingerprint(&pepper, &surface, &id(provider), subject, 0);
         let all = [
             person("prv_1", "ann@acme.example"),
             person("prv_2", "ann@acme.example"),
             person("prv_1", "bob"),
             person("prv_1:", "bob"),
+            person_fingerprint(&pepper, &surface, &id("prv_1"), "bob", 1),
+            person("prv_1", "bob1"),
             login_fingerprint(&pepper, &surface, "ann@acme.example"),
             sign_on_fingerprint(&pepper, &id("prv_1"), "bob").unwrap(),
             sign_on_fingerprint(&pepper, &id("prv_2"), "bob").unwrap(),
@@ -182,5 +211,21 @@ mod tests {
             assert!(all[i + 1..].iter().all(|other| one != other), "{i}");
         }
         assert_eq!(person("prv_1", "bob"), all[2]);
+    }
+
+    #[test]
+    fn a_link_has_one_id_for_its_account_and_its_provider() {
+        let id = |text: &str| CredentialId::parse(text).unwrap();
+        let link = |provider: &str, account: &str, number| link_id(&id(provider), &id(account), number).unwrap();
+        let one = link("prv_1", "acc_1", 0);
+        assert!(one.as_str().starts_with("lnk_") && one == link("prv_1", "acc_1", 0));
+        for other in [
+            link("prv_1", "acc_1", 1),
+            link("prv_1", "acc_2", 0),
+            link("prv_2", "acc_1", 0),
+            link("acc_1", "prv_1", 0),
+        ] {
+            assert_ne!(one, other);
+        }
     }
 }

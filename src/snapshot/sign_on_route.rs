@@ -59,6 +59,11 @@ pub enum SignOnStep {
         /// The routes by which SAML providers know us; `None`: sessions at such providers are left.
         saml: Option<SamlUrls>,
     },
+    /// Sends a browser to a provider of the caller's tenant, to link the caller's account to the person who signs on there. The
+    /// tenant of the step is [`StartTenant::Caller`].
+    Link(StartStep),
+    /// Undoes a link of the caller's account.
+    Unlink,
     /// Ends what a provider says has ended there.
     BackChannel {
         /// The path parameter with the tenant.
@@ -103,6 +108,8 @@ pub enum StartTenant {
     Path(String),
     /// Those to which the domain of the e-mail address in the query belongs.
     EmailDomain,
+    /// Those of the caller's tenant.
+    Caller,
 }
 
 /// How a sign-on ends.
@@ -145,7 +152,13 @@ impl SignOnStep {
     pub fn mints(&self) -> &[Mint] {
         match self {
             Self::FinishOidc(finish) | Self::FinishSaml(finish) => std::slice::from_ref(&finish.mint),
-            Self::Start(_) | Self::SamlLogOut(_) | Self::SamlMetadata { .. } | Self::LogOut { .. } | Self::BackChannel { .. } => &[],
+            Self::Start(_)
+            | Self::SamlLogOut(_)
+            | Self::SamlMetadata { .. }
+            | Self::LogOut { .. }
+            | Self::Link(_)
+            | Self::Unlink
+            | Self::BackChannel { .. } => &[],
         }
     }
 
@@ -153,7 +166,13 @@ impl SignOnStep {
     #[must_use]
     pub const fn is_seen_by_people(&self) -> bool {
         match self {
-            Self::Start(_) | Self::FinishOidc(_) | Self::FinishSaml(_) | Self::SamlLogOut(_) | Self::LogOut { .. } => true,
+            Self::Start(_)
+            | Self::FinishOidc(_)
+            | Self::FinishSaml(_)
+            | Self::SamlLogOut(_)
+            | Self::LogOut { .. }
+            | Self::Link(_)
+            | Self::Unlink => true,
             Self::SamlMetadata { .. } | Self::BackChannel { .. } => false,
         }
     }
@@ -169,7 +188,9 @@ impl SignOnStep {
     pub const fn method(&self) -> &'static str {
         match self {
             Self::Start(_) | Self::FinishOidc(_) | Self::SamlLogOut(_) | Self::SamlMetadata { .. } => "GET",
-            Self::FinishSaml(_) | Self::LogOut { .. } | Self::BackChannel { .. } => "POST",
+            // Where a GET would do, a page of another site could begin a link in a victim's browser, in which the attacker is
+            // signed on at the provider: then the attacker's person there would sign on with the victim's account.
+            Self::FinishSaml(_) | Self::LogOut { .. } | Self::Link(_) | Self::Unlink | Self::BackChannel { .. } => "POST",
         }
     }
 }

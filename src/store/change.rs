@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{CredentialId, RoleId, TenantId, is_valid_id};
+use crate::base::principal::chain::{ChainSteps, next_above};
 use crate::base::principal::{CredentialRecord, CredentialState, MAX_ANCESTORS, MAX_ROLES, Parent, RoleRecord, TenantRecord};
 
 use super::codec::CodecError;
@@ -275,15 +276,27 @@ fn distinct(roles: &[RoleId]) -> Result<Vec<RoleId>, ChangeError> {
 /// Whether a new record may hang on this chain, its parent first, as it is at the step of its making.
 ///
 /// # Errors
-/// [`ChangeError::NotFound`] when the parent is not there, not of the surface named or of another
+/// [`ChangeError::NotFound`] when the parent, or a link, is not there, not of the surface named or of another
 /// tenant (which look alike to whoever asks); [`ChangeError::Conflict`] when it or one of those it
-/// hangs on is revoked, or the chain would grow too long.
+/// hangs on is revoked, the chain would grow too long, or it would hang on a link without its account.
 pub(super) fn check_parent(record: &CredentialRecord, parent: &Parent, chain: &[CredentialRecord]) -> Result<(), ChangeError> {
     let there = chain
         .first()
         .is_some_and(|found| found.id == parent.id && found.surface == parent.surface && found.tenant == record.tenant);
     if !there {
         return Err(no_credential(&parent.id));
+    }
+    let mut steps = ChainSteps::from(record);
+    for above in chain {
+        if steps.go_up(above).is_err() {
+            return Err(ChangeError::Conflict(format!(
+                "nothing can hang on the credential {} this way",
+                above.id
+            )));
+        }
+    }
+    if let Some(missing) = steps.next().filter(|_| chain.len() <= MAX_ANCESTORS) {
+        return Err(no_credential(&missing.id));
     }
     if let Some(ended) = chain.iter().find(|c| matches!(c.state, CredentialState::Revoked { .. })) {
         return Err(ChangeError::Conflict(format!("the credential {} is revoked", ended.id)));
@@ -301,7 +314,7 @@ pub(super) fn chain_among(record: &CredentialRecord, before: &[CredentialRecord]
     let mut chain: Vec<CredentialRecord> = Vec::new();
     // Each step goes to an earlier record, so there are no more steps than records.
     while chain.len() < before.len()
-        && let Some(parent) = chain.last().unwrap_or(record).parent()
+        && let Some(parent) = next_above(record, &chain)
         && let Some(made) = before.iter().find(|made| made.id == parent.id)
     {
         chain.push(made.clone());

@@ -4,8 +4,8 @@
 //! serialised, so a field cannot slip into the store by being added to one. Whatever does not decode
 //! to a valid record is an error: never a default, never an absence (docs/threats.md F11).
 //!
-//! A credential's JSON has a line before it: the id of its parent (`-` for none) and those of its
-//! roles. A script of the shared store follows them in one step without understanding JSON.
+//! A credential's JSON has a line before it: the id of its parent (`-` for none), of a sign-on with a linked account `>` and the
+//! id of the link, and the ids of its roles. A script of the shared store follows them in one step without understanding JSON.
 
 use std::borrow::Cow;
 

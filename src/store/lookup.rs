@@ -2,6 +2,7 @@
 
 use crate::base::clock::BootMillis;
 use crate::base::fingerprint::Fingerprint;
+use crate::base::principal::chain::ChainSteps;
 use crate::base::principal::{CredentialRecord, Position, RoleRecord, TenantRecord};
 
 use super::StoreError;
@@ -51,7 +52,8 @@ pub enum RefreshReply {
 pub struct StoredFacts {
     pub credential: CredentialRecord,
     pub tenant: TenantRecord,
-    /// Its ancestors: the parent first, up to the record without a parent.
+    /// Its ancestors: the parent first, up to the record that nothing stands above
+    /// ([`chain`](crate::base::principal::chain)).
     pub ancestors: Vec<CredentialRecord>,
     /// The roles that it or its ancestors name and that the store has, of its tenant only, each once. Other roles that are named
     /// are in the configuration, or were deleted.
@@ -96,18 +98,16 @@ pub(super) fn check_whole(found: &StoredFacts) -> Result<(), StoreError> {
     if found.tenant.id != found.credential.tenant {
         return Err(StoreError::Corrupt("the answer is about another tenant".into()));
     }
-    let mut named = found.credential.parent();
+    let mut steps = ChainSteps::from(&found.credential);
     for ancestor in &found.ancestors {
-        let is_named = named.is_some_and(|parent| parent.id == ancestor.id && parent.surface == ancestor.surface);
-        if !is_named || ancestor.tenant != found.tenant.id {
+        if steps.go_up(ancestor).is_err() {
             return Err(StoreError::Corrupt(format!(
                 "what credential {} hangs on is another record",
                 found.credential.id
             )));
         }
-        named = ancestor.parent();
     }
-    if named.is_some() {
+    if steps.next().is_some() {
         return Err(StoreError::Corrupt(format!(
             "what credential {} hangs on is missing",
             found.credential.id

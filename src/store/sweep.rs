@@ -77,11 +77,12 @@ pub async fn sweep(store: &dyn RecordStore, keep: Duration, now: UnixMillis) -> 
     // A parent whose children are still there is removed by a later sweep, or never.
     let mut needed = HashSet::new();
     each(store, |record| {
-        if let Some(parent) = record.parent()
-            && ended.contains(&parent.id)
-        {
-            needed.insert(parent.id.clone());
-        }
+        let above = [
+            record.parent().map(|parent| &parent.id),
+            record.link().map(|link| &link.id),
+            record.linked_account(),
+        ];
+        needed.extend(above.into_iter().flatten().filter(|id| ended.contains(*id)).cloned());
     })
     .await?;
     let ended: Vec<CredentialId> = ended.difference(&needed).cloned().collect();

@@ -47,6 +47,8 @@ pub(super) fn makes(action: &ReportAction, id: &str) -> bool {
     let done = action.text("done").unwrap_or_default();
     let made = match done.split(' ').next() {
         Some("mint") => done_list(action).contains(&id),
+        // The session stands last, after what it hangs on.
+        Some("sso_finish") => done_list(action).last() == Some(&id),
         Some("rotate") => done_list(action).get(1) == Some(&id),
         _ => false,
     };
@@ -106,7 +108,7 @@ pub(super) fn above(action: &ReportAction, record: &RecordAbove) -> Vec<RecordAb
     }
     let ids = done_list(action);
     match action.text("done").and_then(|done| done.split(' ').next()) {
-        Some("mint") if ids.contains(&id) => {
+        Some("mint" | "sso_finish") if makes(action, id) => {
             let before = ids.iter().copied().take_while(|made| *made != id);
             let makers = before.chain(action.text("credential"));
             found.extend(makers.map(|maker| RecordAbove::parent(maker, Relation::PresumedAncestor)));
@@ -151,7 +153,7 @@ fn served_effect(action: &ReportAction, holder: &str, relation: Relation) -> Opt
     let ids = done_list(action);
     let is_above = matches!(relation, Relation::Ancestor | Relation::PresumedAncestor);
     match done.split(' ').next() {
-        Some("revoke") if ids.contains(&holder) => Some(Effect::Ends(EndReason::Revoked)),
+        Some("revoke" | "sso_unlink") if ids.contains(&holder) => Some(Effect::Ends(EndReason::Revoked)),
         Some("log_out") if is_above && ids.contains(&holder) => Some(Effect::Ends(EndReason::Issued)),
         // A session that logs out ends, alone or with all others. A token without a record of its own ends without the record
         // that it hangs on, which the entry names with another surface than that of the token.

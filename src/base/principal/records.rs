@@ -13,9 +13,9 @@ use crate::base::scope::{Mode, ScopeSet};
 
 use super::claims::RecordClaims;
 
-/// Most records above one record. A key that a person made who signed on has four above it: the person's session, the
-/// sign-on, the person and the identity provider. Every look-up reads all of them.
-pub const MAX_ANCESTORS: usize = 4;
+/// Most records above one record. A key that a person made who signed on with a linked account has five above it: the
+/// person's session, the sign-on, the account, the link and the identity provider. Every look-up reads all of them.
+pub const MAX_ANCESTORS: usize = 5;
 
 /// The surface of the records that stand for tenants ([`CredentialRecord::of_tenant`]). No configured surface may
 /// have this name.
@@ -117,6 +117,11 @@ pub struct CredentialRecord {
 pub struct Extras {
     /// The record that this one hangs on. When the parent ends, this record ends.
     pub parent: Option<Parent>,
+    /// Of a link: the account to which a person of an identity provider is linked. The link hangs on the provider.
+    pub account: Option<CredentialId>,
+    /// Of a sign-on with a linked account: the link. It stands above the account in the chain of this sign-on
+    /// ([`chain`](super::chain)), and its surface is that of the account.
+    pub link: Option<Parent>,
     /// Roles, of the configuration or of the store; at most [`MAX_ROLES`](super::MAX_ROLES).
     pub roles: Vec<RoleId>,
     /// Values that become headers, claims of tokens and parts of answers.
@@ -283,6 +288,24 @@ impl CredentialRecord {
     pub fn is_person_of_provider(&self) -> bool {
         let hangs_on_provider = self.parent().is_some_and(|parent| parent.surface.as_str() == PROVIDER_SURFACE);
         hangs_on_provider && !self.is_provider_settings() && !self.is_sign_on()
+    }
+
+    /// Whether the record links a person of an identity provider to an account that is not the provider's.
+    #[must_use]
+    pub fn is_link(&self) -> bool {
+        self.linked_account().is_some()
+    }
+
+    /// Of a link: the account.
+    #[must_use]
+    pub fn linked_account(&self) -> Option<&CredentialId> {
+        self.extras.as_ref()?.account.as_ref()
+    }
+
+    /// Of a sign-on with a linked account: the link.
+    #[must_use]
+    pub fn link(&self) -> Option<&Parent> {
+        self.extras.as_ref()?.link.as_ref()
     }
 
     /// Whether a pepper is needed to find the record or to derive its secret. None is needed for a record that only

@@ -28,8 +28,8 @@ use super::mints::MintTable;
 use super::providers::{self, ProvidersPlace, ProvidersTable};
 use super::routes::{AccessTable, RouteAccess, RouteInputs, RouteTable};
 use super::sign_on::{
-    SamlFinishTable, SamlLogOutTable, SamlMetadataTable, SignOnPlace, SsoBackChannelTable, SsoFinishTable, SsoLogOutTable, SsoStartTable,
-    body_of,
+    SamlFinishTable, SamlLogOutTable, SamlMetadataTable, SignOnPlace, SsoBackChannelTable, SsoFinishTable, SsoLinkTable, SsoLogOutTable,
+    SsoStartTable, SsoUnlinkTable, body_of,
 };
 use super::sources::{FieldRequirement, ParentPresence, SourceScope};
 
@@ -80,6 +80,8 @@ tagged! {
         SamlLogOut(SamlLogOutTable) = "saml_log_out", "a route with `serve = \"saml_log_out\"`";
         SamlMetadata(SamlMetadataTable) = "saml_metadata", "a route with `serve = \"saml_metadata\"`";
         SsoLogOut(SsoLogOutTable) = "sso_log_out", "a route with `serve = \"sso_log_out\"`";
+        SsoLink(SsoLinkTable) = "sso_link", "a route with `serve = \"sso_link\"`";
+        SsoUnlink(SsoUnlinkTable) = "sso_unlink", "a route with `serve = \"sso_unlink\"`";
         SsoBackChannel(SsoBackChannelTable) = "sso_back_channel", "a route with `serve = \"sso_back_channel\"`";
         Providers(ProvidersTable) = "providers", "a route with `serve = \"providers\"`";
     }
@@ -295,6 +297,8 @@ impl ServeTable {
             | ActionTable::SamlLogOut(_)
             | ActionTable::SamlMetadata(_)
             | ActionTable::SsoLogOut(_)
+            | ActionTable::SsoLink(_)
+            | ActionTable::SsoUnlink(_)
             | ActionTable::SsoBackChannel(_)
             | ActionTable::Providers(_) => None,
         }
@@ -312,6 +316,8 @@ impl ActionTable {
                 | Self::SamlLogOut(_)
                 | Self::SamlMetadata(_)
                 | Self::SsoLogOut(_)
+                | Self::SsoLink(_)
+                | Self::SsoUnlink(_)
                 | Self::SsoBackChannel(_)
         )
     }
@@ -552,6 +558,8 @@ impl Builder<'_> {
             | ActionTable::SamlLogOut(_)
             | ActionTable::SamlMetadata(_)
             | ActionTable::SsoLogOut(_)
+            | ActionTable::SsoLink(_)
+            | ActionTable::SsoUnlink(_)
             | ActionTable::SsoBackChannel(_)
             | ActionTable::Providers(_) => return None,
         })

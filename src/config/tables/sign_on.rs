@@ -125,6 +125,26 @@ table! {
 }
 
 table! {
+    /// Lets people who have an account with a password sign on to it at an identity provider from then on: sends the browser of a
+    /// session to a provider of its tenant (303), and what comes back links the account to the person who signed on there. A script
+    /// is given the address (200, `location`; `fields` too if it is to be sent by POST). The body may have `provider` (an id; it may be
+    /// left out where the tenant has one) and `return_to`.
+    pub struct SsoLinkTable = "`[[routes]]` with `serve = \"sso_link\"`" {
+        /// The name of the route that takes the codes of OIDC providers.
+        finish: Option<Located<String>> = absent("the only route with `serve = \"sso_finish\"`");
+        /// The name of the route that takes the responses of SAML providers.
+        saml_finish: Option<Located<String>> = absent("the only route with `serve = \"saml_finish\"`");
+    }
+}
+
+table! {
+    /// Undoes the link of the caller's account to a provider, which the body names by its id in `provider`, and ends every session
+    /// that began with the link. The body may have `return_to`.
+    pub struct SsoUnlinkTable = "`[[routes]]` with `serve = \"sso_unlink\"`" {
+    }
+}
+
+table! {
     /// Ends the sessions that an OIDC provider says have ended there (OIDC Back-Channel Logout).
     pub struct SsoBackChannelTable = "`[[routes]]` with `serve = \"sso_back_channel\"`" {
         /// Where the path names the tenant.
@@ -338,7 +358,26 @@ impl Builder<'_> {
             .as_ref()
             .map_or_else(String::new, |settings| settings.public_url.clone());
         let step = match action {
-            ActionTable::SsoStart(table) => SignOnStep::Start(self.start(shared, in_scope, place, table, &public_url)?),
+            ActionTable::SsoStart(SsoStartTable {
+                tenant,
+                finish,
+                saml_finish,
+                ..
+            }) => {
+                let tenant = match tenant.value.as_str() {
+                    "query.email" => StartTenant::EmailDomain,
+                    _ => StartTenant::Path(self.path_tenant(in_scope, tenant)?),
+                };
+                SignOnStep::Start(self.start(shared, place, tenant, [finish, saml_finish], &public_url))
+            }
+            ActionTable::SsoLink(SsoLinkTable { finish, saml_finish, .. }) => {
+                self.check_linking(in_scope, at);
+                SignOnStep::Link(self.start(shared, place, StartTenant::Caller, [finish, saml_finish], &public_url))
+            }
+            ActionTable::SsoUnlink(_) => {
+                self.check_linking(in_scope, at);
+                SignOnStep::Unlink
+            }
             ActionTable::SsoFinish(SsoFinishTable { tenant, mint, .. }) => {
                 let tenant = tenant.as_ref().and_then(|tenant| self.path_tenant(in_scope, tenant));
                 SignOnStep::FinishOidc(FinishStep {
@@ -404,30 +443,41 @@ impl Builder<'_> {
         Some(Action::SignOn(Box::new(SignOnRoute { settings, step })))
     }
 
+    /// `ways_back` are the names of the routes that take codes and responses.
     fn start(
         &self,
         shared: &RouteInputs<'_>,
-        in_scope: &SourceScope<'_>,
         place: SignOnPlace<'_>,
-        table: &SsoStartTable,
+        tenant: StartTenant,
+        ways_back: [&Option<Located<String>>; 2],
         public_url: &str,
-    ) -> Option<StartStep> {
-        let tenant = match table.tenant.value.as_str() {
-            "query.email" => StartTenant::EmailDomain,
-            _ => StartTenant::Path(self.path_tenant(in_scope, &table.tenant)?),
-        };
+    ) -> StartStep {
+        let [finish, saml_finish] = ways_back;
         let find = |what, name: &Option<Located<String>>| self.reached(shared.sign_on, what, name.as_ref(), place.at, public_url);
-        let oidc = find(Reached::Oidc, &table.finish);
-        let saml = find(Reached::Saml, &table.saml_finish);
-        if oidc.is_none() && saml.is_none() && table.finish.is_none() && table.saml_finish.is_none() {
+        let oidc = find(Reached::Oidc, finish);
+        let saml = find(Reached::Saml, saml_finish);
+        if oidc.is_none() && saml.is_none() && finish.is_none() && saml_finish.is_none() {
             self.no_finish(place.at, &[Reached::Oidc, Reached::Saml]);
         }
         let metadata = saml.is_some().then(|| find(Reached::Metadata, &None)).flatten();
-        Some(StartStep {
+        StartStep {
             tenant,
             oidc,
             saml: saml.map(|finish| SamlUrls { finish, metadata }),
-        })
+        }
+    }
+
+    /// A link is made by a session of its own: whether the session is still in force is asked when the provider has answered.
+    fn check_linking(&self, in_scope: &SourceScope<'_>, at: &Span) {
+        for surface in in_scope.callers() {
+            if surface.kind.session().is_none_or(|session| session.record != SessionRecord::Own) {
+                self.report.error(
+                    at,
+                    format!("`{}` is no surface of sessions with records of their own", surface.name),
+                    Some("name surfaces of kind `session_jwt` with `record = \"own\"` alone in `access`".to_owned()),
+                );
+            }
+        }
     }
 
     /// The address of the route that takes SAML responses, which there must be.
@@ -649,20 +699,24 @@ impl Builder<'_> {
         }
     }
 
-    /// Who may call a step: everybody where a browser has no session yet, and whoever logs out.
+    /// Who may call a step: everybody where a browser has no session yet, and whoever logs out or links an account.
     pub(super) fn check_sign_on_access(&self, access: &Access, at: &Span, action: &ActionTable) {
-        let logs_out = matches!(action, ActionTable::SsoLogOut(_));
-        match access {
-            Access::Public if logs_out => self.report.error(
+        let has_session = match action {
+            ActionTable::SsoLogOut(_) => Some("whose session would end"),
+            ActionTable::SsoLink(_) | ActionTable::SsoUnlink(_) => Some("whose account would it be"),
+            _ => None,
+        };
+        match (access, has_session) {
+            (Access::Public, Some(question)) => self.report.error(
                 at,
-                "nobody is known on a public route: whose session would end?",
+                format!("nobody is known on a public route: {question}?"),
                 Some("name the surface of the sessions: access = { surfaces = [\"…\"] }".to_owned()),
             ),
-            Access::Surfaces { .. } if !logs_out => {
+            (Access::Surfaces { .. }, None) => {
                 self.report
                     .error(at, "whoever signs on has no session yet", Some("access = \"public\"".to_owned()))
             }
-            Access::Public | Access::Surfaces { .. } => {}
+            (Access::Public, None) | (Access::Surfaces { .. }, Some(_)) => {}
         }
     }
 }
@@ -695,6 +749,7 @@ pub(super) fn body_of(step: &SignOnStep) -> BodySchema {
         ),
         SignOnStep::BackChannel { .. } => (MAX_LOG_OUT_BODY, vec![secret("logout_token", MAX_LOG_OUT_BODY)]),
         SignOnStep::LogOut { .. } => (4 * 1024, vec![text("return_to", 1_024)]),
+        SignOnStep::Link(_) | SignOnStep::Unlink => (4 * 1024, vec![text("return_to", 1_024), text("provider", 128)]),
         SignOnStep::Start(_) | SignOnStep::FinishOidc(_) | SignOnStep::SamlLogOut(_) | SignOnStep::SamlMetadata { .. } => {
             (1024, Vec::new())
         }

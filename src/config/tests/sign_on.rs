@@ -494,3 +494,56 @@ fn two_routes_that_could_be_meant_have_to_be_told_apart() {
     );
     assert_eq!(found(&format!("{named}{second}")), []);
 }
+
+const LINKS: &str = r#"
+[[routes]]
+name = "link"
+methods = ["POST"]
+path = "/link"
+access = { surfaces = ["web"] }
+serve = "sso_link"
+
+[[routes]]
+name = "unlink"
+methods = ["POST"]
+path = "/unlink"
+access = { surfaces = ["web"] }
+serve = "sso_unlink"
+"#;
+
+#[test]
+fn an_account_is_linked_by_a_session_with_a_record_and_by_post_alone() {
+    let whole = format!("{SIGN_ON}{LINKS}");
+    assert_eq!(found(&whole), []);
+    for serve in ["sso_link", "sso_unlink"] {
+        let (name, quoted) = (serve.trim_start_matches("sso_"), format!("\"{serve}\""));
+        for (from, to, under, message) in [
+            (
+                format!("access = {{ surfaces = [\"web\"] }}\nserve = {quoted}"),
+                format!("access = \"public\"\nserve = {quoted}"),
+                quoted.as_str(),
+                "nobody is known on a public route: whose account would it be?",
+            ),
+            (
+                format!("access = {{ surfaces = [\"web\"] }}\nserve = {quoted}"),
+                format!("access = {{ surfaces = [\"api\"] }}\nserve = {quoted}"),
+                quoted.as_str(),
+                "`api` is no surface of sessions with records of their own",
+            ),
+            (
+                format!("methods = [\"POST\"]\npath = \"/{name}\""),
+                format!("methods = [\"GET\"]\npath = \"/{name}\""),
+                "\"GET\"",
+                "this step is taken with POST alone",
+            ),
+        ] {
+            let edited = whole.replacen(&from, &to, 1);
+            assert_ne!(edited, whole, "{from}");
+            let found = found(&edited);
+            let is_right = |(weight, at, told): &(ProblemSeverity, String, String)| {
+                *weight == ProblemSeverity::Error && at.starts_with(under) && told.contains(message)
+            };
+            assert!(found.iter().any(is_right), "{serve}: {message}: {found:#?}");
+        }
+    }
+}

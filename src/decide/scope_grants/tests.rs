@@ -201,3 +201,47 @@ fn test_and_live_never_reach_each_other() {
         assert_eq!(mode_reaches(own, other), reaches, "{own:?} {other:?}");
     }
 }
+
+/// A session with a linked account: session, sign-on, account, link, provider.
+fn linked(account: &str, link: &str, ceiling: &str) -> [CredentialRecord; 5] {
+    let mut session = record("session", "read write", Some("sign_on"), Some(""), &[]);
+    session.surface = SurfaceName::parse("session").unwrap();
+    let mut sign_on = record("sign_on", "", Some("account"), Some(""), &[]);
+    sign_on.surface = SurfaceName::parse("sign_on").unwrap();
+    let account = record("account", account, None, None, &[]);
+    let mut link = record("link", link, Some("provider"), Some(""), &[]);
+    link.extras_mut().account = Some(account.id.clone());
+    [session, sign_on, account, link, record("provider", ceiling, None, None, &[])]
+}
+
+#[test]
+fn a_linked_account_may_do_what_the_link_and_the_provider_allow_and_no_more_than_itself() {
+    let nothing = ScopeGrants::default();
+    for (account, link, ceiling, expected) in [
+        ("read write", "read write", "read write", "read write"),
+        ("read write", "read", "read write", "read"),
+        ("read write", "read write", "read", "read"),
+        ("read", "read write", "read write", "read"),
+        ("read write", "", "read write", ""),
+        ("read write", "read write", "", ""),
+    ] {
+        let chain = linked(account, link, ceiling);
+        assert_eq!(may(&nothing, &chain, &[]), expected, "{account:?}, {link:?}, {ceiling:?}");
+        // By its password the account may do what it may, whatever the provider says.
+        assert_eq!(may(&nothing, &chain[2..3], &[]), account);
+    }
+}
+
+#[test]
+fn no_route_grants_a_linked_account_more_than_its_link_may_do() {
+    let surface = samples::key_pair("key");
+    let grants = ScopeGrants::new(Roles::default(), [(&surface, &set("write"))]);
+    let chain = linked("read write", "read", "read");
+    assert_eq!(may(&grants, &chain, &[]), "read");
+    // The twin: below a parent, such a grant counts.
+    let child = [
+        record("child", "read write", Some("parent"), None, &[]),
+        record("parent", "read", None, None, &[]),
+    ];
+    assert_eq!(may(&grants, &child, &[]), "read write");
+}

@@ -230,3 +230,63 @@ fn a_sliding_credential_dies_when_it_was_not_used_for_its_timeout() {
         );
     }
 }
+
+/// The facts of a session with a linked account: sign-on, account, link, provider. Each was made a second after the one that had to
+/// be there before; the account is the oldest.
+fn linked() -> Facts {
+    let mut facts = samples::facts("session", "ses_1", "acme");
+    let record = |surface: &str, id: &str, made: i64| {
+        let mut record = samples::facts(surface, id, "acme").credential;
+        record.created_at = UnixMillis(made);
+        record
+    };
+    let named = |record: &CredentialRecord| Parent {
+        surface: record.surface.clone(),
+        id: record.id.clone(),
+    };
+    let (account, provider) = (record("account", "acc_1", 1_000), record("provider", "prv_1", 2_000));
+    let (mut link, mut sign_on) = (record("account", "lnk_1", 3_000), record("sign_on", "sgn_1", 4_000));
+    link.extras_mut().parent = Some(named(&provider));
+    link.extras_mut().account = Some(account.id.clone());
+    sign_on.extras_mut().parent = Some(named(&account));
+    sign_on.extras_mut().link = Some(named(&link));
+    facts.credential.created_at = UnixMillis(5_000);
+    facts.credential.extras_mut().parent = Some(named(&sign_on));
+    facts.ancestors = vec![sign_on, account, link, provider];
+    facts
+}
+
+#[test]
+fn the_account_the_link_and_the_provider_each_end_a_session_with_a_linked_account() {
+    assert_eq!(check(&linked(), NOW), Ok(()));
+    for above in 0..4 {
+        for (state, denial) in [
+            (CredentialState::Disabled, Denial::DisabledCredential),
+            (CredentialState::Revoked { at: NOW }, Denial::RevokedCredential),
+        ] {
+            let mut facts = linked();
+            facts.ancestors[above].state = state;
+            assert_eq!(check(&facts, NOW), Err(denial), "{above}");
+        }
+        let mut facts = linked();
+        facts.ancestors.remove(above);
+        assert_eq!(check(&facts, NOW), Err(Denial::CorruptRecord), "{above} is missing");
+    }
+}
+
+#[test]
+fn a_watermark_of_the_link_ends_what_began_before_it_and_not_the_account_s_next_session() {
+    for (above, watermark, expected) in [
+        // The sign-on is of 4,000, the session of 5,000; the account is older than all of them.
+        (1, 4_001, Err(Denial::RevokedCredential)),
+        (1, 4_000, Ok(())),
+        (2, 4_001, Err(Denial::RevokedCredential)),
+        (2, 4_000, Ok(())),
+        (3, 3_001, Err(Denial::RevokedCredential)),
+        (3, 3_000, Ok(())),
+    ] {
+        let mut facts = linked();
+        facts.ancestors[above].valid_after = Some(UnixMillis(watermark));
+        assert_eq!(check(&facts, NOW), expected, "{above} {watermark}");
+    }
+}

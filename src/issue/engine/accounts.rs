@@ -159,14 +159,17 @@ pub(super) fn password_of(record: &CredentialRecord) -> Option<Zeroizing<String>
     Some(Zeroizing::new(hash.expose().to_owned()))
 }
 
-/// The account that the caller is, or the nearest account above it, with the records above that account.
+/// The account that the caller is, or the nearest account above it, with the records above that account. A link stands above an
+/// account in the chain of one session and bounds that session; it does not bound what the account itself may do.
 fn find_account<'c>(caller: &'c AdmittedCaller, surface: &Surface) -> Option<(&'c CredentialRecord, &'c [CredentialRecord])> {
     let facts = &caller.principal.facts;
     if facts.credential.surface == surface.name {
         return Some((&facts.credential, &facts.ancestors));
     }
     let at = facts.ancestors.iter().position(|record| record.surface == surface.name)?;
-    facts.ancestors.get(at..)?.split_first()
+    let (account, above) = facts.ancestors.get(at..)?.split_first()?;
+    let is_linked = above.first().is_some_and(CredentialRecord::is_link);
+    Some((account, if is_linked { &[] } else { above }))
 }
 
 fn removed_cookie(surface: &Surface) -> Vec<String> {

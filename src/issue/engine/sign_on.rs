@@ -21,6 +21,7 @@ use saml::SamlAddresses;
 
 mod back_channel;
 mod finish;
+mod link;
 mod log_out;
 pub(super) mod provider;
 pub(super) mod refresh_token;
@@ -59,6 +60,8 @@ impl Engine {
                 let (extent, saml) = (*extent, saml.as_ref());
                 self.log_out_of_sign_on(call, route, LogOutOrder { extent, saml }).await
             }
+            SignOnStep::Link(step) => self.start_link(call, route, step).await,
+            SignOnStep::Unlink => self.unlink(call, route).await,
             SignOnStep::BackChannel { tenant } => self.end_by_back_channel(call, route, tenant).await,
         };
         if let Err(IssueError { cause: Some(cause), .. }) = &taken {

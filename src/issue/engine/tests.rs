@@ -166,6 +166,8 @@ fn fields() -> Vec<FieldSpec> {
         text("subject"),
         text("email"),
         text("role"),
+        text("provider"),
+        text("return_to"),
         field("password", FieldKind::Secret { min: 0, max: 2000 }),
         field("new_password", FieldKind::Secret { min: 0, max: 2000 }),
         field("expires_in", FieldKind::Integer { min: 1, max: i64::MAX }),

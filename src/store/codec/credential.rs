@@ -32,6 +32,7 @@ const MAX_LOGIN: usize = 254;
 /// [`CodecError`] when the record has a value that could not be read back.
 pub fn encode_credential(record: &CredentialRecord) -> Result<Vec<u8>, CodecError> {
     check_texts(record)?;
+    check_links(record)?;
     let wire = WireCredential {
         id: record.id.as_str().into(),
         surface: record.surface.as_str().into(),
@@ -95,6 +96,7 @@ pub fn decode_credential(bytes: &[u8]) -> Result<CredentialRecord, CodecError> {
         pepper: optional("pepper", wire.pepper, PepperMark::parse)?,
     };
     check_texts(&record)?;
+    check_links(&record)?;
     // What scripts follow and what the record says must be the same.
     if head_of(&record) != head {
         return Err(CodecError::Field("head"));
@@ -102,9 +104,13 @@ pub fn decode_credential(bytes: &[u8]) -> Result<CredentialRecord, CodecError> {
     Ok(record)
 }
 
-/// Parent and roles as scripts of the shared store read them: their alphabet has no space.
+/// Parent, link and roles as scripts of the shared store read them: their alphabet has neither a space nor `>`.
 fn head_of(record: &CredentialRecord) -> Vec<u8> {
     let mut head = record.parent().map_or("-", |parent| parent.id.as_str()).to_owned();
+    if let Some(link) = record.link() {
+        head.push('>');
+        head.push_str(link.id.as_str());
+    }
     for role in record.roles() {
         head.push(' ');
         head.push_str(role.as_str());
@@ -114,11 +120,14 @@ fn head_of(record: &CredentialRecord) -> Vec<u8> {
 }
 
 fn wire_extras(extras: &Extras) -> WireExtras<'_> {
+    let wire_parent = |parent: &'_ Parent| WireParent {
+        surface: parent.surface.to_string().into(),
+        id: parent.id.to_string().into(),
+    };
     WireExtras {
-        parent: extras.parent.as_ref().map(|parent| WireParent {
-            surface: parent.surface.as_str().into(),
-            id: parent.id.as_str().into(),
-        }),
+        parent: extras.parent.as_ref().map(wire_parent),
+        account: extras.account.as_ref().map(|account| account.as_str().into()),
+        link: extras.link.as_ref().map(wire_parent),
         roles: extras.roles.iter().map(|role| role.as_str().into()).collect(),
         claims: extras
             .claims
@@ -153,15 +162,9 @@ fn extras_of(wire: WireExtras<'_>) -> Result<Extras, CodecError> {
         (name.into_owned(), value)
     });
     Ok(Extras {
-        parent: wire
-            .parent
-            .map(|parent| {
-                Ok(Parent {
-                    surface: SurfaceName::parse(&parent.surface).map_err(|_| CodecError::Field("parent"))?,
-                    id: CredentialId::parse(&parent.id).map_err(|_| CodecError::Field("parent"))?,
-                })
-            })
-            .transpose()?,
+        parent: wire.parent.map(|parent| parent_of(&parent, "parent")).transpose()?,
+        account: optional("account", wire.account, |id| CredentialId::parse(id).ok())?,
+        link: wire.link.map(|link| parent_of(&link, "link")).transpose()?,
         roles: roles.map_err(|_| CodecError::Field("roles"))?,
         claims: RecordClaims::new(claims).map_err(|_| CodecError::Field("claims"))?,
         idle: wire.idle.map(|idle| IdleTimeout {
@@ -174,6 +177,26 @@ fn extras_of(wire: WireExtras<'_>) -> Result<Extras, CodecError> {
         description: wire.description.map(Cow::into_owned),
         settings: wire.settings.map(Arc::from),
     })
+}
+
+fn parent_of(wire: &WireParent<'_>, field: &'static str) -> Result<Parent, CodecError> {
+    Ok(Parent {
+        surface: SurfaceName::parse(&wire.surface).map_err(|_| CodecError::Field(field))?,
+        id: CredentialId::parse(&wire.id).map_err(|_| CodecError::Field(field))?,
+    })
+}
+
+/// Links stand where chains expect them, and nowhere else: an account on a link, which hangs on a provider, and a link on a
+/// sign-on with an account of the same surface.
+fn check_links(record: &CredentialRecord) -> Result<(), CodecError> {
+    if record.is_link() && (!record.is_person_of_provider() || record.link().is_some()) {
+        return Err(CodecError::Field("account"));
+    }
+    let fits = |link: &Parent| record.is_sign_on() && record.parent().is_some_and(|account| account.surface == link.surface);
+    if !record.link().is_none_or(fits) {
+        return Err(CodecError::Field("link"));
+    }
+    Ok(())
 }
 
 /// Texts that people see, and lists: bounded.
@@ -255,6 +278,11 @@ enum WireState {
 struct WireExtras<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     parent: Option<WireParent<'a>>,
+    // A gateway from before links knows neither field and refuses the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    account: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    link: Option<WireParent<'a>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     roles: Vec<Cow<'a, str>>,
     // Pairs and not an object: a name that is there twice must be seen.

@@ -85,6 +85,8 @@ prop_compose! {
                 surface: SurfaceName::parse(&surface).unwrap(),
                 id: CredentialId::parse(&id).unwrap(),
             }),
+            account: None,
+            link: None,
             roles: roles.iter().map(|role| RoleId::parse(role).unwrap()).collect(),
             claims: RecordClaims::new(claims).unwrap(),
             idle: idle.map(|(timeout, last_used)| IdleTimeout {
@@ -300,4 +302,75 @@ fn an_error_never_repeats_the_value() {
     let error = decode_with(r#""epoch":1"#, r#""canary-4711":1"#).unwrap_err();
     assert!(!error.to_string().contains("canary"), "{error}");
     assert!(!format!("{error:?}").contains("canary"), "{error:?}");
+}
+
+/// A link, and a sign-on that names it.
+fn link_and_sign_on() -> [CredentialRecord; 2] {
+    let named = |surface: &str, id: &str| Parent {
+        surface: SurfaceName::parse(surface).unwrap(),
+        id: CredentialId::parse(id).unwrap(),
+    };
+    let mut link = CredentialRecord {
+        surface: SurfaceName::parse("account").unwrap(),
+        ..sample()
+    };
+    link.extras_mut().parent = Some(named("provider", "prv_1"));
+    link.extras_mut().account = Some(CredentialId::parse("acc_1").unwrap());
+    let mut sign_on = CredentialRecord {
+        surface: SurfaceName::parse("sign_on").unwrap(),
+        ..sample()
+    };
+    sign_on.extras_mut().parent = Some(named("account", "acc_1"));
+    sign_on.extras_mut().link = Some(named("account", "lnk_1"));
+    [link, sign_on]
+}
+
+#[test]
+fn a_link_is_kept_and_its_place_in_the_chain_stands_in_the_first_line() {
+    for (record, head) in link_and_sign_on().iter().zip(["prv_1", "acc_1>lnk_1"]) {
+        let bytes = encode_credential(record).unwrap();
+        assert_eq!(&decode_credential(&bytes).unwrap(), record);
+        let line = bytes[1..].split(|b| *b == b'\n').next().unwrap();
+        assert!(line.starts_with(head.as_bytes()), "{}", String::from_utf8_lossy(line));
+    }
+}
+
+#[test]
+fn a_link_stands_where_chains_expect_it_and_nowhere_else() {
+    let [link, sign_on] = link_and_sign_on();
+    type Change = fn(&mut CredentialRecord);
+    let wrong: [(&CredentialRecord, Change); 6] = [
+        (&link, |link| link.extras_mut().parent = None),
+        (&link, |link| {
+            link.extras_mut().parent.as_mut().unwrap().surface = SurfaceName::parse("account").unwrap()
+        }),
+        (&link, |link| {
+            link.extras_mut()
+                .link
+                .clone_from(&link_and_sign_on()[1].extras.as_ref().unwrap().link)
+        }),
+        (&sign_on, |sign_on| sign_on.surface = SurfaceName::parse("session").unwrap()),
+        (&sign_on, |sign_on| sign_on.extras_mut().parent = None),
+        (&sign_on, |sign_on| {
+            sign_on.extras_mut().link.as_mut().unwrap().surface = SurfaceName::parse("other").unwrap()
+        }),
+    ];
+    for (i, (record, change)) in wrong.into_iter().enumerate() {
+        let mut record = record.clone();
+        change(&mut record);
+        assert!(
+            matches!(encode_credential(&record), Err(CodecError::Field("account" | "link"))),
+            "{i}"
+        );
+    }
+    // What others wrote into the store is refused too, and a first line that says something else.
+    let bytes = encode_credential(&sign_on).unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    for forged in [
+        text.replacen("acc_1>lnk_1", "acc_1", 1),
+        text.replacen("acc_1>lnk_1", "acc_1>lnk_2", 1),
+        text.replace("\"surface\":\"sign_on\"", "\"surface\":\"session\""),
+    ] {
+        assert!(decode_credential(forged.as_bytes()).is_err(), "{forged}");
+    }
 }

@@ -5,6 +5,7 @@ use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
 use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::PepperChecks;
 use crate::base::ids::TenantId;
+use crate::base::principal::chain::next_above;
 use crate::base::principal::{CredentialRecord, MAX_ANCESTORS, Position, RoleRecord, TenantRecord};
 use crate::store::peppers::{PepperAdmission, PepperList};
 use crate::store::{StoreError, codec};
@@ -148,14 +149,16 @@ fn role_at(table: &impl ReadableTable<&'static str, &'static [u8]>, id: &str) ->
 }
 
 /// What a record hangs on, its parent first: one more than a chain may have, so that a longer one is
-/// seen. A record that is missing ends the chain early, which whoever puts facts together notices.
+/// seen. It goes on from the part of the chain that is known. A record that is missing ends the chain early, which whoever puts
+/// facts together notices.
 fn ancestors_at(
     table: &impl ReadableTable<&'static str, &'static [u8]>,
     record: &CredentialRecord,
+    known: Vec<CredentialRecord>,
 ) -> Result<Vec<CredentialRecord>, StoreError> {
-    let mut chain: Vec<CredentialRecord> = Vec::new();
+    let mut chain = known;
     while chain.len() <= MAX_ANCESTORS
-        && let Some(parent) = chain.last().unwrap_or(record).parent()
+        && let Some(parent) = next_above(record, &chain)
         && let Some(found) = credential_at(table, parent.id.as_str())?
     {
         chain.push(found);

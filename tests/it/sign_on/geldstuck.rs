@@ -52,6 +52,42 @@ fn geldstuck_s_people_sign_on_by_oidc_and_have_the_session_of_a_log_in() {
 }
 
 #[test]
+fn geldstuck_s_people_with_a_password_link_their_account_and_sign_on_to_it() {
+    let house = House::geldstuck();
+    let create = ["accounts", "create", "--tenant", "acme", "--email", "ann@acme.example", "--json"];
+    let made = run(&house.sites[0].config(), &create, b"correct horse battery staple").json();
+    let account = made["id"].as_str().unwrap();
+    let mut browser = house.browser();
+    let json = "Content-Type: application/json\r\n";
+    let body = r#"{"email":"ann@acme.example","password":"correct horse battery staple"}"#;
+    let answer = browser.send("POST", "/v1/auth/login", "application/json", json, body);
+    assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+    // The page has the token of its log-in, and goes where a script was told.
+    let told = answer.json();
+    let bearer = format!("Authorization: Bearer {}\r\n{json}", told["token"].as_str().unwrap());
+    browser.cookies.clear();
+    let begun = browser.send("POST", "/v1/auth/sso/link", "application/json", &bearer, "{}");
+    assert_eq!(begun.status, 200, "{}", String::from_utf8_lossy(&begun.body));
+    let asked = house.asked(begun.json()["location"].as_str().unwrap());
+    let back = browser.agree(&asked, &json!({}));
+    assert_eq!(browser.get(&back).status, 303);
+    assert!(browser.cookies.is_empty(), "a link makes no session");
+
+    let mut signed = house.browser();
+    let asked = signed.start("/v1/auth/sso/acme");
+    let back = signed.agree(&asked, &json!({}));
+    let answer = signed.get(&back);
+    let entry = house.entry(&answer);
+    let done = entry["done"].as_str().unwrap();
+    assert!(done.starts_with(&format!("sso_finish account:{account} account:lnk_")), "{entry}");
+    assert_eq!(signed.get_json("/v1/dashboard/overview").status, 200);
+    let undo = format!(r#"{{"provider":"{}"}}"#, house.provider);
+    let undone = browser.send("POST", "/v1/auth/sso/unlink", "application/json", &bearer, &undo);
+    assert_eq!(undone.status, 200, "{}", String::from_utf8_lossy(&undone.body));
+    assert_eq!(signed.get_json("/v1/dashboard/overview").status, 401);
+}
+
+#[test]
 fn geldstuck_s_people_sign_on_by_saml_and_choose_among_two_providers() {
     let house = House::geldstuck();
     let idp = SampleProvider::new(now());

@@ -6,6 +6,7 @@ mod confined;
 mod documented;
 mod fake;
 mod geldstuck;
+mod links;
 mod oidc;
 mod onboarding;
 mod peers;

@@ -59,6 +59,8 @@ scopes = ["sso:manage", "orders:read"]
 
 [surfaces.people]
 kind = "account"
+login_field = "email"
+password_field = "password"
 
 [surfaces.web]
 kind = "session_jwt"
@@ -127,6 +129,36 @@ methods = ["POST"]
 path = "/log-out"
 access = { surfaces = ["web"] }
 serve = "sso_log_out"
+
+[[routes]]
+name = "log-in"
+methods = ["POST"]
+path = "/log-in"
+access = { surfaces = ["people"] }
+serve = "mint"
+mint = [{ surface = "web", parent = "caller", subject = "caller.id", scopes = "caller", lifetime = "12h" }]
+
+[[routes]]
+name = "leave-everywhere"
+methods = ["POST"]
+path = "/log-out-everywhere"
+access = { surfaces = ["web"] }
+serve = "log_out"
+extent = "everywhere"
+
+[[routes]]
+name = "link"
+methods = ["POST"]
+path = "/link"
+access = { surfaces = ["web"] }
+serve = "sso_link"
+
+[[routes]]
+name = "unlink"
+methods = ["POST"]
+path = "/unlink"
+access = { surfaces = ["web"] }
+serve = "sso_unlink"
 
 [[routes]]
 name = "back"
@@ -391,6 +423,15 @@ impl House {
         }
     }
 
+    /// What the provider is asked for at this address.
+    pub(super) fn asked(&self, location: &str) -> Asked {
+        let query = location.strip_prefix(&format!("{}/authorize?", self.fake.issuer())).unwrap();
+        let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        Asked {
+            parameters: pairs.map(|(name, value)| (name.to_owned(), decoded(value))).collect(),
+        }
+    }
+
     /// The entry of the audit trail of this answer's request.
     pub(super) fn entry(&self, answer: &Response) -> Value {
         let id = answer.field("x-request-id").unwrap();
@@ -462,12 +503,7 @@ impl Browser<'_> {
     pub(super) fn start(&mut self, target: &str) -> Asked {
         let answer = self.get(target);
         assert_eq!(answer.status, 303, "{}", String::from_utf8_lossy(&answer.body));
-        let location = answer.field("location").unwrap();
-        let query = location.strip_prefix(&format!("{}/authorize?", self.house.fake.issuer())).unwrap();
-        let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-        Asked {
-            parameters: pairs.map(|(name, value)| (name.to_owned(), decoded(value))).collect(),
-        }
+        self.house.asked(answer.field("location").unwrap())
     }
 
     /// The person agrees at the provider: the address that the browser is sent back to.

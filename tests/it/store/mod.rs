@@ -16,6 +16,7 @@ mod failover;
 mod fixture;
 mod flights;
 mod killed;
+mod links;
 mod marks;
 mod peppers;
 mod populated;

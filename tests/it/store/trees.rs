@@ -188,13 +188,14 @@ async fn a_chain_has_an_end(fixture: Fixture) {
     tree(&fixture).await;
     fixture.store.create_credential(child("third", "session", "acme")).await.unwrap();
     fixture.store.create_credential(child("fourth", "third", "acme")).await.unwrap();
-    becomes(&fixture, "fourth", Ok(())).await;
-    let above = fixture.facts(fingerprint("fourth")).await.unwrap().expect("it was made").ancestors;
+    fixture.store.create_credential(child("fifth", "fourth", "acme")).await.unwrap();
+    becomes(&fixture, "fifth", Ok(())).await;
+    let above = fixture.facts(fingerprint("fifth")).await.unwrap().expect("it was made").ancestors;
     assert_eq!(above.len(), MAX_ANCESTORS, "the longest chain is read whole");
-    let refused = fixture.store.create_credential(child("fifth", "fourth", "acme")).await;
+    let refused = fixture.store.create_credential(child("sixth", "fifth", "acme")).await;
     assert!(matches!(refused, Err(ChangeError::Conflict(_))), "{refused:?}");
     let together = NewRecords {
-        credentials: vec![child("a", "session", "acme"), child("b", "a", "acme"), child("c", "b", "acme")],
+        credentials: vec![child("a", "third", "acme"), child("b", "a", "acme"), child("c", "b", "acme")],
         ..NewRecords::default()
     };
     let refused = fixture.store.create(together, NOW).await;

@@ -65,7 +65,10 @@ impl Engine {
             cookie: Some(opened.cookie),
             saml_name: None,
         };
-        self.sign_person_on(call, step, &proven).await
+        match &opened.record.link {
+            Some(intent) => self.link_person(call, step, &proven, intent).await,
+            None => self.sign_person_on(call, step, &proven).await,
+        }
     }
 
     /// The provider with which a sign-on was begun.

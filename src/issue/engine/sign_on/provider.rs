@@ -3,7 +3,7 @@
 use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
 use crate::base::ids::CredentialId;
-use crate::base::principal::{CredentialRecord, TenantRecord};
+use crate::base::principal::{CredentialRecord, RoleRecord, TenantRecord};
 use crate::decide::validity;
 use crate::issue::call::IssueError;
 use crate::issue::engine::{Engine, unavailable};
@@ -26,6 +26,11 @@ impl FoundProvider {
     /// The provider's own record.
     pub(in crate::issue::engine) const fn record(&self) -> &CredentialRecord {
         &self.record
+    }
+
+    /// The roles of the store that the provider names.
+    pub(in crate::issue::engine) fn roles(&self) -> &[RoleRecord] {
+        &self.facts.roles
     }
 
     pub(in crate::issue::engine) const fn tenant(&self) -> &TenantRecord {

@@ -98,6 +98,18 @@ struct FoundSession {
     facts: StoredFacts,
     sign_on: CredentialRecord,
     person: CredentialRecord,
+    /// Set where the person has an account of its own, which the session began with by a link.
+    link: Option<CredentialRecord>,
+}
+
+impl FoundSession {
+    /// The record to which the provider gives roles. What a linked account has was given here, and is never the provider's to set.
+    const fn given_to(&mut self) -> &mut CredentialRecord {
+        match &mut self.link {
+            Some(link) => link,
+            None => &mut self.person,
+        }
+    }
 }
 
 /// What a provider is to be asked, and what that rests on.
@@ -321,13 +333,14 @@ impl Engine {
     async fn follow_person(&self, renewal: &SessionRenewal) -> Result<RenewedRecords, Stop> {
         for _ in 0..MAX_WRITES {
             let now = self.time().await?;
-            let FoundSession { facts, person, .. } = self.find_session(renewal, now).await?;
+            let found = self.find_session(renewal, now).await?;
             let provider = self.find_provider(&renewal.provider, now).await?;
-            let rests_on = RestsOn::found(&facts);
-            let mut session = facts.credential;
+            let rests_on = RestsOn::found(&found.facts);
+            let mut session = found.facts.credential.clone();
             let known = self.known_roles_under(&renewal.snapshot, &session.tenant).await?;
-            let own = roles::of_both(known, &person, &provider);
-            if let Some(change) = follow(renewal, &mut session, &person, &provider, &own) {
+            let change = follow(renewal, &mut session, &found, &provider, known);
+            let person = found.person;
+            if let Some(change) = change {
                 match self.write_renewal(vec![change], rests_on, now).await {
                     Err(error) if error.stale => continue,
                     written => written?,
@@ -349,9 +362,10 @@ impl Engine {
         let facts = self.find_facts(fingerprint).await?.ok_or(Denial::NotFound)?;
         validity::check_found(&facts.credential, &facts.ancestors, &facts.tenant, now)?;
         match &facts.ancestors[..] {
-            [sign_on, person, ..] if sign_on.id == renewal.sign_on => Ok(FoundSession {
+            [sign_on, person, above @ ..] if sign_on.id == renewal.sign_on => Ok(FoundSession {
                 sign_on: sign_on.clone(),
                 person: person.clone(),
+                link: above.first().filter(|record| record.is_link()).cloned(),
                 facts,
             }),
             _ => Err(Denial::CorruptRecord.into()),
@@ -378,9 +392,9 @@ impl Engine {
 fn follow(
     renewal: &SessionRenewal,
     session: &mut CredentialRecord,
-    person: &CredentialRecord,
+    found: &FoundSession,
     provider: &FoundProvider,
-    roles: &[RoleRecord],
+    known: Vec<RoleRecord>,
 ) -> Option<(CredentialId, CredentialChange)> {
     let routes = renewal.snapshot.served_routes.iter().filter_map(|route| route.action.sign_on());
     let mints = routes.filter_map(|route| match &route.step {
@@ -391,8 +405,9 @@ fn follow(
     if of_surface.peek().is_none() || !of_surface.all(|mint| mint.scopes == ScopeSource::Caller) {
         return None;
     }
-    let above = std::slice::from_ref(provider.record());
-    let may = renewal.snapshot.scope_grants.effective_scopes_of(person, above, roles);
+    let roles = roles::of_chain(known, std::iter::once(&found.person).chain(&found.link), provider);
+    let above: Vec<CredentialRecord> = found.link.iter().chain([provider.record()]).cloned().collect();
+    let may = renewal.snapshot.scope_grants.effective_scopes_of(&found.person, &above, &roles);
     let may = session
         .granted()
         .map_or_else(|| may.clone().into_owned(), |granted| may.union(granted));

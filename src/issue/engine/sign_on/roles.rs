@@ -45,8 +45,12 @@ pub(super) fn set(record: &mut CredentialRecord, given: &GivenRoles) -> Vec<(Cre
     changes
 }
 
-/// Those of the known roles that a person's record or its provider names.
-pub(super) fn of_both(known: Vec<RoleRecord>, person: &CredentialRecord, provider: &FoundProvider) -> Vec<RoleRecord> {
-    let named: HashSet<&RoleId> = person.roles().iter().chain(provider.record().roles()).collect();
+/// Those of the known roles that one of these records or the provider names.
+pub(super) fn of_chain<'r>(
+    known: Vec<RoleRecord>,
+    below: impl Iterator<Item = &'r CredentialRecord>,
+    provider: &'r FoundProvider,
+) -> Vec<RoleRecord> {
+    let named: HashSet<&RoleId> = below.chain([provider.record()]).flat_map(|record| record.roles()).collect();
     known.into_iter().filter(|role| named.contains(&role.id)).collect()
 }

@@ -9,7 +9,7 @@ use crate::issue::call::{IssueError, Issued, ServedCall};
 use crate::issue::engine::{Engine, unavailable};
 use crate::sign_on::client::person_rules;
 use crate::sign_on::fault::SignOnFault;
-use crate::sign_on::log_in_record::{LogInProtocol, LogInRecord, cookie_name};
+use crate::sign_on::log_in_record::{LinkIntent, LogInProtocol, LogInRecord, cookie_name};
 use crate::sign_on::provider::SamlSettings;
 use crate::sign_on::saml::SamlFault;
 use crate::sign_on::saml::client::{LogoutArrival, SamlArrival, SamlClient, SamlDeparture};
@@ -64,6 +64,8 @@ struct Expected {
     /// The request that it must answer; `None`: the provider began the sign-on.
     request_id: Option<String>,
     return_to: String,
+    /// Set where a session began it to link its account. A sign-on that the provider began never links anything.
+    link: Option<LinkIntent>,
 }
 
 impl Engine {
@@ -167,7 +169,10 @@ impl Engine {
             cookie: opened.map(|opened| opened.cookie),
             saml_name,
         };
-        self.sign_person_on(call, step, &proven).await
+        match &expected.link {
+            Some(intent) => self.link_person(call, step, &proven, intent).await,
+            None => self.sign_person_on(call, step, &proven).await,
+        }
     }
 
     /// The log-in record under the relay state; `None` if this browser has none there.
@@ -195,6 +200,7 @@ impl Engine {
             provider,
             request_id: Some(request_id.clone()),
             return_to: record.return_to.clone(),
+            link: record.link.clone(),
         })
     }
 
@@ -214,6 +220,7 @@ impl Engine {
                 provider,
                 request_id: None,
                 return_to,
+                link: None,
             }),
         }
     }

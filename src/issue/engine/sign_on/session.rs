@@ -35,7 +35,7 @@ use super::refresh_token::RefreshTokenWrite;
 use super::{refused, roles};
 
 /// How often one sign-on is written. Each time, somebody else changed what it rests on in the milliseconds before.
-const MAX_WRITES: usize = 3;
+pub(super) const MAX_WRITES: usize = 3;
 
 /// Sessions at providers are noted by periods of this length, and each note is kept to the end of the next period. So a session
 /// that was ended is remembered for at least as long as the longest session by a sign-on, and one that lasts for months at the
@@ -65,17 +65,31 @@ pub(in crate::issue::engine) struct ProvenPerson {
 
 /// The person's record as the sign-on leaves it, and what it may do.
 struct SignedOnRecord {
+    /// The account that is the provider's, or the link.
     record: CredentialRecord,
+    /// The account that the person is linked to.
+    account: Option<CredentialRecord>,
     /// Within the provider's ceiling.
     may: ScopeSet,
-    /// The roles of the store among its own, and among those of the provider.
+    /// The roles of the store among its own, and among those of the records above and of the linked account.
     roles: Vec<RoleRecord>,
 }
 
+impl SignedOnRecord {
+    /// The account that signs on.
+    fn person(&self) -> &CredentialRecord {
+        self.account.as_ref().unwrap_or(&self.record)
+    }
+
+    fn link(&self) -> Option<&CredentialRecord> {
+        self.account.is_some().then_some(&self.record)
+    }
+}
+
 /// The account surface of a provider's people.
-struct PeopleSurface {
-    index: SurfaceIndex,
-    name: SurfaceName,
+pub(super) struct PeopleSurface {
+    pub(super) index: SurfaceIndex,
+    pub(super) name: SurfaceName,
 }
 
 /// The record of the session at the provider.
@@ -130,19 +144,27 @@ impl Engine {
             check_person(found, &provider, proven.begun_at, now)?;
             rests_on.add(RestsOn::found(found));
         }
-        let (person, mut changes) = self.person_after(call, &provider, &account, found, proven, now).await?;
+        let linked = match &found {
+            Some(found) => self.linked_account(&provider, &found.credential, proven.begun_at, now).await?,
+            None => None,
+        };
+        if let Some(linked) = &linked {
+            rests_on.add(RestsOn::found(linked));
+        }
+        let (mut person, mut changes) = self.person_after(call, &provider, &account, found, proven, now).await?;
+        if let Some(linked) = linked {
+            person = with_account(call, &provider, person, linked);
+        }
         rests_on.add_roles(person.roles.iter());
         let lifetime = session_lifetime(call, step, &provider, &proven.person, now)?;
-        let noted = self
-            .note_session(&provider, &person.record, proven, lifetime, now, &mut rests_on)
-            .await?;
+        let noted = self.note_session(&provider, &person, proven, lifetime, now, &mut rests_on).await?;
         let refresh = self.refresh_token_after(proven, noted.record(), now, &mut rests_on).await?;
         let signed_on = as_caller(call, &person, &provider, account.index);
         let base = ParentRecord {
             // The session ends with what the provider allows, whatever the person's record does.
             record: CredentialRecord {
-                expires_at: earliest(person.record.expires_at, Some(lifetime)),
-                ..person.record.clone()
+                expires_at: earliest(person.person().expires_at, earliest(person.record.expires_at, Some(lifetime))),
+                ..person.person().clone()
             },
             may: person.may.clone(),
             sign_on: Some(noted.record().clone()),
@@ -163,7 +185,8 @@ impl Engine {
         let made = make(&signed_on, &step.mint, inputs)?;
         let mut fields = vec![("Location".to_owned(), proven.return_to.clone())];
         let mints = std::slice::from_ref(&step.mint);
-        let done = done("sso_finish", [&person.record, noted.record(), &made.record].into_iter());
+        let records = std::iter::once(person.person()).chain(person.link());
+        let done = done("sso_finish", records.chain([noted.record(), &made.record]));
         let cookie = session_cookie(call, mints, std::slice::from_ref(&made), 0, now)?;
         fields.extend(
             [cookie]
@@ -203,21 +226,14 @@ impl Engine {
         })
     }
 
-    /// The person whom the provider knows by this subject, under any pepper.
+    /// The person whom the provider knows by this subject, under any pepper: the record that is not revoked, or the last one.
     pub(in crate::issue::engine) async fn find_person(
         &self,
         provider: &FoundProvider,
         account: &SurfaceName,
         subject: &str,
     ) -> Result<Option<StoredFacts>, IssueError> {
-        let id = &provider.record().id;
-        for pepper in self.peppers.iter() {
-            let fingerprint = person_fingerprint(pepper, account, id, subject);
-            if let Some(found) = self.find_facts(fingerprint).await? {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
+        Ok(self.find_place(provider, account, subject).await?.found)
     }
 
     /// The record of the person with the roles and scopes that the provider's table gives now, and the changes that lead to it.
@@ -232,17 +248,22 @@ impl Engine {
     ) -> Result<(SignedOnRecord, Vec<(CredentialId, CredentialChange)>), IssueError> {
         let person = &proven.person;
         let known = self.known_roles(call, &provider.record().tenant).await?;
-        let given = GivenRoles {
-            roles: person.roles.clone(),
-            scopes: person.scopes.clone(),
+        let is_link = found.as_ref().is_some_and(|found| found.credential.is_link());
+        let given = if is_link {
+            given_to_link(provider, person)
+        } else {
+            GivenRoles {
+                roles: person.roles.clone(),
+                scopes: person.scopes.clone(),
+            }
         };
         let given = roles::existing(&given, &known, provider).map_err(|fault| refused(&fault, provider))?;
         let mut changes = Vec::new();
         let record = match found {
             Some(found) => {
                 let mut record = found.credential;
-                // Roles that the provider does not give were given here, and stay.
-                if provider.settings.roles.is_some() {
+                // Roles that the provider does not give were given here, and stay. A link never has others than the provider's.
+                if is_link || provider.settings.roles.is_some() {
                     changes = roles::set(&mut record, &given);
                 }
                 record
@@ -250,25 +271,36 @@ impl Engine {
             None if !provider.settings.provision => return Err(refused(&SignOnFault::NotProvisioned, provider)),
             None => new_person(call, provider, account, person, &given.roles, self.peppers.first(), now)?,
         };
-        let roles = roles::of_both(known, &record, provider);
+        let roles = roles::of_chain(known, std::iter::once(&record), provider);
         let above = std::slice::from_ref(provider.record());
         let may = call.snapshot.scope_grants.effective_scopes_of(&record, above, &roles).into_owned();
-        Ok((SignedOnRecord { may, record, roles }, changes))
+        let person = SignedOnRecord {
+            record,
+            account: None,
+            may,
+            roles,
+        };
+        Ok((person, changes))
     }
 
     /// The record of the session at the provider. A session that has ended there is not revived by whoever comes late.
     async fn note_session(
         &self,
         provider: &FoundProvider,
-        person: &CredentialRecord,
+        person: &SignedOnRecord,
         proven: &ProvenPerson,
         ends_at: UnixMillis,
         now: UnixMillis,
         rests_on: &mut RestsOn,
     ) -> Result<NotedSession, IssueError> {
+        let link = person.link().map(parent_of);
+        let new_note = |fingerprint, end| -> Result<NotedSession, IssueError> {
+            let mut note = new_sign_on(provider, person.person(), fingerprint, Some(end), now)?;
+            note.extras_mut().link.clone_from(&link);
+            self.named_note(note, proven)
+        };
         let Some(session) = &proven.person.session_id else {
-            let note = new_sign_on(provider, person, None, Some(ends_at), now)?;
-            return self.named_note(note, proven);
+            return new_note(None, ends_at);
         };
         let [this, last] = periods(now);
         let notes = self.find_noted(provider, session, this).await?;
@@ -278,7 +310,14 @@ impl Engine {
             if found.credential.state != CredentialState::Active {
                 return Err(refused(&SignOnFault::SessionEnded, provider));
             }
-            if found.credential.parent().is_none_or(|parent| parent.id != person.id) {
+            let own = Some(parent_of(person.person()));
+            let is_own = found.credential.parent() == own.as_ref() && found.credential.link() == link.as_ref();
+            // A person who was deleted, or whose link was undone, may come again as another one within the same session there.
+            let is_undone = found
+                .ancestors
+                .iter()
+                .any(|above| !above.is_provider() && matches!(above.state, CredentialState::Revoked { .. }));
+            if !is_own && !is_undone {
                 return Err(refused(&SignOnFault::SessionOfAnother, provider));
             }
         }
@@ -294,8 +333,7 @@ impl Engine {
             return Err(refused(&SignOnFault::SessionEnded, provider));
         }
         let fingerprint = noted_fingerprint(self.peppers.first(), provider, session, this, number);
-        let note = new_sign_on(provider, person, fingerprint, Some(end_of_note(this)), now)?;
-        self.named_note(note, proven)
+        new_note(fingerprint, end_of_note(this))
     }
 
     /// A new note that keeps how the provider calls the session.
@@ -396,7 +434,7 @@ pub(in crate::issue::engine) fn new_sign_on(
     })
 }
 
-fn parent_of(record: &CredentialRecord) -> Parent {
+pub(super) fn parent_of(record: &CredentialRecord) -> Parent {
     Parent {
         surface: record.surface.clone(),
         id: record.id.clone(),
@@ -404,7 +442,7 @@ fn parent_of(record: &CredentialRecord) -> Parent {
 }
 
 /// The account surface of the provider's people.
-fn account_surface(call: &ServedCall, provider: &FoundProvider) -> Result<PeopleSurface, IssueError> {
+pub(super) fn account_surface(call: &ServedCall, provider: &FoundProvider) -> Result<PeopleSurface, IssueError> {
     let mut surfaces = call.snapshot.surfaces.iter().enumerate();
     let found = surfaces.find(|(_, surface)| surface.name.as_str() == provider.settings.account);
     match found {
@@ -416,6 +454,37 @@ fn account_surface(call: &ServedCall, provider: &FoundProvider) -> Result<People
     }
 }
 
+/// What the provider gives the person of a link: by its table; where it has none, as much as its ceiling, since what the account
+/// may do bounds it too.
+pub(super) fn given_to_link(provider: &FoundProvider, person: &SignedOnPerson) -> GivenRoles {
+    let (roles, scopes) = match provider.settings.roles {
+        Some(_) => (&person.roles[..], &person.scopes),
+        None => (provider.record().roles(), &provider.record().scopes),
+    };
+    GivenRoles {
+        roles: roles.to_vec(),
+        scopes: scopes.clone(),
+    }
+}
+
+/// The person of a link with the account that the link is of: the account signs on, within what the link may do.
+fn with_account(call: &ServedCall, provider: &FoundProvider, person: SignedOnRecord, linked: StoredFacts) -> SignedOnRecord {
+    let mut roles = person.roles;
+    for role in linked.roles {
+        if !roles.iter().any(|known| known.id == role.id) {
+            roles.push(role);
+        }
+    }
+    let above = [person.record.clone(), provider.record().clone()];
+    let may = call.snapshot.scope_grants.effective_scopes_of(&linked.credential, &above, &roles);
+    SignedOnRecord {
+        may: may.into_owned(),
+        record: person.record,
+        account: Some(linked.credential),
+        roles,
+    }
+}
+
 /// Whether a person may sign on again.
 fn check_person(found: &StoredFacts, provider: &FoundProvider, begun_at: UnixMillis, now: UnixMillis) -> Result<(), IssueError> {
     let record = &found.credential;
@@ -424,6 +493,7 @@ fn check_person(found: &StoredFacts, provider: &FoundProvider, begun_at: UnixMil
     }
     let fault = match record.state {
         CredentialState::Disabled => SignOnFault::PersonDisabled,
+        CredentialState::Revoked { .. } if record.is_link() => SignOnFault::LinkUndone,
         CredentialState::Revoked { .. } => SignOnFault::PersonRevoked,
         // All sessions of the person were ended while the provider answered.
         CredentialState::Active if record.valid_after.is_some_and(|watermark| watermark >= begun_at) => SignOnFault::SessionEnded,
@@ -451,7 +521,7 @@ fn new_person(
     let blank = blank(call.surface(account.index)?, provider.record().tenant.clone(), now)?;
     let claims = RecordClaims::new(person.claims.clone()).map_err(|_| refused(&SignOnFault::ClaimsTooLarge, provider))?;
     Ok(CredentialRecord {
-        fingerprint: person_fingerprint(pepper, &account.name, &provider.record().id, &person.subject),
+        fingerprint: person_fingerprint(pepper, &account.name, &provider.record().id, &person.subject, 0),
         scopes: person.scopes.clone(),
         name: person.name.as_deref().map(line),
         extras: Extras {
@@ -469,7 +539,7 @@ fn new_person(
 }
 
 /// A text of the provider as one line for lists.
-fn line(text: &str) -> String {
+pub(super) fn line(text: &str) -> String {
     let mut line: String = text.chars().filter(|c| !c.is_control()).collect();
     while line.len() > MAX_NAME {
         line.pop();
@@ -512,10 +582,10 @@ fn earliest(one: Option<UnixMillis>, other: Option<UnixMillis>) -> Option<UnixMi
 fn as_caller(call: &ServedCall, person: &SignedOnRecord, provider: &FoundProvider, account: SurfaceIndex) -> ServedCall {
     let facts = Facts {
         reading: Reading::new(BootMillis::default(), Position::default()),
-        ancestors: vec![provider.record().clone()],
+        ancestors: person.link().into_iter().chain([provider.record()]).cloned().collect(),
         tenant: provider.tenant().clone(),
         lines: IdentityLines::default(),
-        credential: person.record.clone(),
+        credential: person.person().clone(),
         roles: person.roles.clone(),
     };
     let mut principal = Principal::new(Arc::new(facts), None);
@@ -530,6 +600,6 @@ fn as_caller(call: &ServedCall, person: &SignedOnRecord, provider: &FoundProvide
     }
 }
 
-fn set_cookie(value: String) -> (String, String) {
+pub(super) fn set_cookie(value: String) -> (String, String) {
     ("Set-Cookie".to_owned(), value)
 }

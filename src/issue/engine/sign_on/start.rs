@@ -14,7 +14,7 @@ use crate::issue::engine::{Engine, unavailable};
 use crate::sign_on::client::oidc_client;
 use crate::sign_on::directory::{DomainOwner, ListedProvider};
 use crate::sign_on::fault::SignOnFault;
-use crate::sign_on::log_in_record::{LOG_IN_TIME, LogInProtocol, LogInRecord, MAX_LOG_INS, remove_cookie, set_cookie};
+use crate::sign_on::log_in_record::{LOG_IN_TIME, LinkIntent, LogInProtocol, LogInRecord, MAX_LOG_INS, remove_cookie, set_cookie};
 use crate::sign_on::oidc::LogInValues;
 use crate::sign_on::oidc_providers::OidcLogIn;
 use crate::sign_on::provider::ProviderProtocol;
@@ -73,6 +73,12 @@ struct Beginning<'b> {
     tenant: &'b TenantId,
     return_to: String,
     email: Option<String>,
+    /// Set where a session begins it to link its account.
+    link: Option<LinkIntent>,
+    /// How the way to the provider is answered.
+    answer: AnswerForm,
+    /// The action for the access line.
+    done: &'static str,
 }
 
 impl Engine {
@@ -94,10 +100,17 @@ impl Engine {
             tenant: &tenant,
             return_to,
             email: query.email.clone(),
+            link: None,
+            // A start is where a browser goes, whatever it would like to read.
+            answer: AnswerForm::Html,
+            done: "sso_start",
         };
         match offered.as_slice() {
             [] => Err(because(Denial::NotFound, &SignOnFault::NoProvider, None)),
-            [only] => self.begin(call, &beginning, &only.id).await,
+            [only] => {
+                let provider = self.find_provider(&only.id, self.clock.now().wall).await?;
+                self.begin(call, &beginning, &provider).await
+            }
             several => choose(call, &beginning, several),
         }
     }
@@ -119,25 +132,60 @@ impl Engine {
                     DomainOwner::Several => return Err(because(Denial::NotFound, &SignOnFault::DomainOfSeveral, None)),
                 }
             }
+            StartTenant::Caller => (call.caller()?.record().tenant.clone(), None),
         };
-        let mut offered = self.directory.list_active(&tenant).await.map_err(|error| unavailable(&error))?;
+        let offered = self.offered_at(&tenant, step, only.as_deref()).await?;
+        Ok((tenant, offered))
+    }
+
+    /// The providers of a tenant that this route can begin with: all, or those of `only`.
+    pub(super) async fn offered_at(
+        &self,
+        tenant: &TenantId,
+        step: &StartStep,
+        only: Option<&[CredentialId]>,
+    ) -> Result<Vec<ListedProvider>, IssueError> {
+        let mut offered = self.directory.list_active(tenant).await.map_err(|error| unavailable(&error))?;
         offered.retain(|provider| {
             let has_way_back = match provider.kind {
                 "oidc" => step.oidc.is_some(),
                 _ => step.saml.is_some(),
             };
-            has_way_back && only.as_ref().is_none_or(|ids| ids.contains(&provider.id))
+            has_way_back && only.is_none_or(|ids| ids.contains(&provider.id))
         });
-        Ok((tenant, offered))
+        Ok(offered)
     }
 
-    async fn begin(&self, call: &ServedCall, beginning: &Beginning<'_>, provider: &CredentialId) -> Result<Issued, IssueError> {
+    /// Begins a sign-on that links the account of a session.
+    pub(super) async fn begin_link(
+        &self,
+        call: &ServedCall,
+        route: &SignOnRoute,
+        step: &StartStep,
+        provider: &FoundProvider,
+        return_to: String,
+        intent: LinkIntent,
+    ) -> Result<Issued, IssueError> {
+        let tenant = provider.tenant().id.clone();
+        let beginning = Beginning {
+            route,
+            step,
+            tenant: &tenant,
+            return_to,
+            email: None,
+            link: Some(intent),
+            answer: browser(call)?.form,
+            done: "sso_link_start",
+        };
+        self.begin(call, &beginning, provider).await
+    }
+
+    async fn begin(&self, call: &ServedCall, beginning: &Beginning<'_>, provider: &FoundProvider) -> Result<Issued, IssueError> {
         let now = self.clock.now().wall;
-        let provider = self.find_provider(provider, now).await?;
         if provider.tenant().id != *beginning.tenant {
             return Err(because(Denial::NotFound, &SignOnFault::NoProvider, None));
         }
-        let fault = |fault: SignOnFault| refused(&fault, &provider);
+        let fault = |fault: SignOnFault| refused(&fault, provider);
         let record = |protocol: LogInProtocol, values: &LogInValues| {
             let mut id = [0; 16];
             aws_lc_rs::rand::fill(&mut id).map_err(|_| SignOnFault::NoRandomness)?;
@@ -148,6 +196,7 @@ impl Engine {
                 state: values.state,
                 protocol,
                 return_to: beginning.return_to.clone(),
+                link: beginning.link.clone(),
                 expires_at: now.plus(LOG_IN_TIME),
             })
         };
@@ -166,18 +215,19 @@ impl Engine {
                 (Departure::Redirect(location), record)
             }
             (ProviderProtocol::Saml(saml), _, Some(urls)) => {
-                let (way, request_id) = self.saml_request(&provider, saml, urls, &values.state.text(), now)?;
+                let (way, request_id) = self.saml_request(provider, saml, urls, &values.state.text(), now)?;
                 (way, record(LogInProtocol::Saml { request_id }, &values).map_err(fault)?)
             }
             _ => return Err(because(Denial::NotFound, &SignOnFault::NoProvider, None)),
         };
-        self.send_to_provider(call, &provider, &record, way)
+        self.send_to_provider(call, beginning, provider, &record, way)
     }
 
     /// The answer that sends a browser to its provider, with the log-in record in a cookie.
     fn send_to_provider(
         &self,
         call: &ServedCall,
+        beginning: &Beginning<'_>,
         provider: &FoundProvider,
         record: &LogInRecord,
         way: Departure,
@@ -187,9 +237,16 @@ impl Engine {
         let mut cookies = self.forgotten(browser(call)?);
         cookies.push(set_cookie(&name, &sealed, &record.protocol));
         let cookies = cookies.into_iter().map(|cookie| ("Set-Cookie".to_owned(), cookie));
-        let (status, fields, body) = match way {
-            Departure::Redirect(location) => (303, vec![("Location".to_owned(), location)], None),
-            Departure::Post(form) => {
+        let json = |value: serde_json::Value| (200, Vec::new(), Some(value.to_string().into_bytes()));
+        let (status, fields, body) = match (way, beginning.answer) {
+            (Departure::Redirect(location), AnswerForm::Html) => (303, vec![("Location".to_owned(), location)], None),
+            // A page that begins by a script goes there itself: a script cannot follow a redirect to another site.
+            (Departure::Redirect(location), AnswerForm::Json) => json(json!({ "location": location })),
+            (Departure::Post(form), AnswerForm::Json) => {
+                let fields: serde_json::Map<_, _> = form.fields.into_iter().map(|(name, value)| (name, value.into())).collect();
+                json(json!({ "location": form.action, "fields": fields }))
+            }
+            (Departure::Post(form), AnswerForm::Html) => {
                 let page = post_page(form)?;
                 (200, page.fields, Some(page.body.to_vec()))
             }
@@ -198,7 +255,7 @@ impl Engine {
             status,
             fields: fields.into_iter().chain(cookies).collect(),
             body,
-            done: format!("sso_start provider:{}", provider.record().id),
+            done: format!("{} provider:{}", beginning.done, provider.record().id),
             notification: None,
         })
     }

@@ -96,7 +96,7 @@ impl ReadTables {
             .ok_or_else(|| StoreError::Corrupt("a fingerprint points to no credential".into()))?;
         let tenant = tenant_at(&self.tenants, credential.tenant.as_str())?
             .ok_or_else(|| StoreError::Corrupt(format!("the tenant of credential {} is missing", credential.id)))?;
-        let ancestors = ancestors_at(&self.credentials, &credential)?
+        let ancestors = ancestors_at(&self.credentials, &credential, Vec::new())?
             .into_iter()
             .map(|ancestor| self.with_use(ancestor))
             .collect::<Result<Vec<_>, _>>()?;

@@ -274,8 +274,7 @@ impl<'t> WriteTables<'t> {
         }
         let Some(parent) = record.parent() else { return Ok(()) };
         let chain = change::chain_among(record, before);
-        let stored = ancestors_at(&self.credentials, chain.last().unwrap_or(record))?;
-        let chain: Vec<CredentialRecord> = chain.into_iter().chain(stored).collect();
+        let chain = ancestors_at(&self.credentials, record, chain)?;
         change::check_parent(record, parent, &chain)
     }
 

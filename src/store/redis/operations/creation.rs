@@ -3,6 +3,7 @@
 use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::TenantId;
+use crate::base::principal::chain::next_above;
 use crate::base::principal::{CredentialRecord, MAX_ANCESTORS, Parent};
 use crate::store::change::{ChangeOutcome, ChangeTimes};
 use crate::store::redis::scripts::{ChangeRefusal, ChangeReply, CreateCall, CredentialWrite, NewCredential, RecordKind};
@@ -167,12 +168,17 @@ impl StoreCall {
         for (made, record) in records.iter().enumerate() {
             let Some(parent) = record.parent() else { continue };
             let mut chain = change::chain_among(record, records.get(..made).unwrap_or_default());
-            if let Some(outside) = chain.last().unwrap_or(record).parent() {
-                let known = chain_in(basis, outside);
-                let found = match known {
-                    Some(known) => known,
-                    None => self.chain_from(outside).await.map_err(nothing_written)?,
+            while chain.len() <= MAX_ANCESTORS
+                && let Some(outside) = next_above(record, &chain).cloned()
+            {
+                // Of a chain with a link, the part from the link on is read for itself.
+                let found = match basis.credentials.iter().find(|(known, _)| known.id == outside.id) {
+                    Some(known) => vec![known.clone()],
+                    None => self.chain_from(&outside).await.map_err(nothing_written)?,
                 };
+                if found.is_empty() {
+                    break;
+                }
                 for (ancestor, bytes) in found {
                     ancestors.push((RecordKind::Credentials, ancestor.id.as_str().to_owned(), bytes));
                     chain.push(ancestor);
@@ -200,20 +206,6 @@ impl StoreCall {
             })
             .collect()
     }
-}
-
-/// The chain of this parent, if the basis has all of it.
-fn chain_in(basis: &CreationBasis, parent: &Parent) -> Option<AncestorChain> {
-    let mut chain: AncestorChain = Vec::new();
-    let mut next = Some(parent);
-    while let Some(wanted) = next.take() {
-        if chain.len() > MAX_ANCESTORS {
-            return None;
-        }
-        chain.push(basis.credentials.iter().find(|(record, _)| record.id == wanted.id)?.clone());
-        next = chain.last().and_then(|(record, _)| record.parent());
-    }
-    Some(chain)
 }
 
 /// The records as they will be after the changes.

@@ -12,7 +12,7 @@ const ALL: &str = "GET HEAD POST PUT PATCH DELETE OPTIONS";
 
 /// What is documented: pattern, methods, a path of it, body, surfaces, status. `ID` stands for a pair
 /// made for the purpose.
-const DOCUMENTED: [(&str, &str, &str, &str, &str, u16); 19] = [
+const DOCUMENTED: [(&str, &str, &str, &str, &str, u16); 21] = [
     ("/v1/tenants/{tenantId}/api-keys", "POST", KEYS, "{}", "keys session", 201),
     ("/v1/tenants/{tenantId}/api-keys", "GET", KEYS, "", "keys session", 200),
     (
@@ -45,6 +45,16 @@ const DOCUMENTED: [(&str, &str, &str, &str, &str, u16); 19] = [
     ("/v1/audit", "GET HEAD", "/v1/audit", "", "session", 200),
     ("/v1/auth/logout", "POST", "/v1/auth/logout", "", "session", 204),
     ("/v1/auth/sso/logout", "POST", "/v1/auth/sso/logout", "", "session", 200),
+    // The tenant has no provider here.
+    ("/v1/auth/sso/link", "POST", "/v1/auth/sso/link", "", "session", 404),
+    (
+        "/v1/auth/sso/unlink",
+        "POST",
+        "/v1/auth/sso/unlink",
+        r#"{"provider":"prv_1"}"#,
+        "session",
+        404,
+    ),
     ("/v1/kyc/onfido", "POST", "/v1/kyc/onfido", r#"{"subject":"user_1"}"#, "keys", 201),
     ("/v1/tenants", ALL, "/v1/tenants", "", "keys", 200),
     ("/v1/tenants/{tenantId}/**", ALL, "/v1/tenants/acme", "", "keys", 200),

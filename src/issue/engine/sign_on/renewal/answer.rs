@@ -82,7 +82,7 @@ impl Engine {
                 return Err(Stop::Fault(fault));
             }
         };
-        let FoundSession { facts, sign_on, person } = match self.find_session(renewal, now).await {
+        let mut found_session = match self.find_session(renewal, now).await {
             Ok(found) => found,
             Err(error) => {
                 // This session has ended. Others of the sign-on may go on.
@@ -90,19 +90,19 @@ impl Engine {
                 return Err(error.into());
             }
         };
-        rests_on.add(RestsOn::found(&facts));
+        rests_on.add(RestsOn::found(&found_session.facts));
         rests_on.add(provider.rests_on());
         let mut changes = vec![resealed(exchange.begun_at, None)?];
-        let (mut session, mut person) = (facts.credential, person);
+        let mut session = found_session.facts.credential.clone();
         let mut has_changed = false;
         if let Some((given, known)) = given {
-            let of_person = roles::set(&mut person, &given);
+            let of_person = roles::set(found_session.given_to(), &given);
             has_changed = !of_person.is_empty();
             changes.extend(of_person);
-            let own = roles::of_both(known, &person, &provider);
-            rests_on.add_roles(own.iter());
-            changes.extend(follow(renewal, &mut session, &person, &provider, &own));
+            rests_on.add_roles(known.iter());
+            changes.extend(follow(renewal, &mut session, &found_session, &provider, known));
         }
+        let FoundSession { sign_on, person, .. } = found_session;
         let done = done("sso_renew", [&sign_on, &person].into_iter());
         self.write_renewal(changes, rests_on, now).await?;
         if has_changed {
@@ -155,8 +155,9 @@ impl Engine {
             let Some((found, rests_on)) = self.find_own_exchange(renewal, exchange).await? else {
                 return Ok(RenewalVerdict::Keep);
             };
-            let (sign_on, person) = match &found.ancestors[..] {
-                [sign_on, person, ..] => (sign_on.clone(), person.clone()),
+            let (sign_on, person, given_to) = match &found.ancestors[..] {
+                [sign_on, person, link, ..] if link.is_link() => (sign_on.clone(), person.clone(), link.id.clone()),
+                [sign_on, person, ..] => (sign_on.clone(), person.clone(), person.id.clone()),
                 _ => return Err(Denial::CorruptRecord.into()),
             };
             let dropped = exchange.stored.dropped().to_text();
@@ -165,8 +166,8 @@ impl Engine {
                 (found.credential.id, CredentialChange::SetSettings(dropped)),
             ];
             if !matches!(fault, SignOnFault::RefreshRefused(_)) {
-                changes.push((person.id.clone(), CredentialChange::SetRoles(Vec::new())));
-                changes.push((person.id.clone(), CredentialChange::SetScopes(ScopeSet::default())));
+                changes.push((given_to.clone(), CredentialChange::SetRoles(Vec::new())));
+                changes.push((given_to, CredentialChange::SetScopes(ScopeSet::default())));
             }
             match self.write_renewal(changes, rests_on, self.time().await?).await {
                 Err(error) if error.stale => {}
