@@ -464,10 +464,11 @@ fn a_log_out_by_post_is_a_page_with_a_button_and_a_form_for_scripts() {
     push_query(&mut form, &STANDARD.encode(idp.sign(&xml, "_answer", &SignatureStyle::default())));
     form.extend_from_slice(format!("&RelayState={state}").as_bytes());
     let form = String::from_utf8(form).unwrap();
+    let stranger = post_form(&mut house.browser(), "/saml/corp/acs", &form);
     assert_eq!(
-        post_form(&mut house.browser(), "/saml/corp/acs", &form).status,
-        400,
-        "another browser"
+        (stranger.status, &house.entry(&stranger)["cause"]),
+        (403, &"saml_wrong_message".into()),
+        "another browser began no log-out, and this is no sign-on"
     );
     let back = post_form(&mut browser, "/saml/corp/acs", &form);
     assert_eq!(
