@@ -13,8 +13,8 @@ mod roles;
 
 pub use claims::{ClaimValue, MAX_CLAIMS, RecordClaims};
 pub use records::{
-    CredentialRecord, CredentialState, Extras, IdleTimeout, MAX_ANCESTORS, MAX_SETTINGS, PROVIDER_SETTINGS_SURFACE, PROVIDER_SURFACE,
-    Parent, PasswordHash, RESERVED_SURFACES, SIGN_ON_SURFACE, TENANT_SURFACE, TenantRecord,
+    CredentialRecord, CredentialState, Extras, IdleTimeout, MAX_ANCESTORS, MAX_SETTINGS, MAX_SIGN_ON_SECRETS, PROVIDER_SETTINGS_SURFACE,
+    PROVIDER_SURFACE, Parent, PasswordHash, RESERVED_SURFACES, SIGN_ON_SURFACE, TENANT_SURFACE, TenantRecord,
 };
 pub use roles::{MAX_ROLES, RoleRecord, Roles};
 

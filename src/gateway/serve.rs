@@ -22,6 +22,7 @@ use crate::issue::fields::CheckedBody;
 use crate::issue::form;
 use crate::resolver::Resolved;
 use crate::sign_on::log_in_record::LOG_IN_COOKIE;
+use crate::sign_on::log_out_record::LOG_OUT_COOKIE;
 use crate::snapshot::body_schema::{BodySchema, Forms, UnreadableBody};
 use crate::snapshot::served_route::{Action, Hook, ServedRoute, When};
 use crate::wire::body::{BodyError, Chunk, RequestBody};
@@ -414,12 +415,15 @@ fn decide(
 fn browser_request(context: RequestContext<'_>, served_route: &ServedRoute) -> Option<Box<BrowserRequest>> {
     served_route.action.sign_on()?;
     let fields = &context.head.fields;
-    let kept = cookies_beginning(fields, LOG_IN_COOKIE).filter_map(|(name, value)| {
-        let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(str::to_owned);
-        text(name).zip(text(value))
-    });
+    let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(str::to_owned);
+    let kept = cookies_beginning(fields, LOG_IN_COOKIE).filter_map(|(name, value)| text(name).zip(text(value)));
+    let mut log_outs = cookies_beginning(fields, LOG_OUT_COOKIE).filter(|(name, _)| *name == LOG_OUT_COOKIE.as_bytes());
     Some(Box::new(BrowserRequest {
         log_in_records: kept.collect(),
+        log_out_record: match (log_outs.next(), log_outs.next()) {
+            (Some((_, sealed)), None) => text(sealed),
+            _ => None,
+        },
         form: AnswerForm::preferred(fields),
     }))
 }

@@ -51,6 +51,8 @@ pub struct ServedCall {
 pub struct BrowserRequest {
     /// Log-in records that the browser keeps: the names of their cookies, and their sealed values.
     pub log_in_records: Vec<(String, String)>,
+    /// The sealed value of the cookie with a log-out record.
+    pub log_out_record: Option<String>,
     /// Whether people or programs read the answer.
     pub form: AnswerForm,
 }

@@ -235,6 +235,14 @@ faults! {
     /// The form has no SAML response.
     NoSamlResponse "no_saml_response" Browser
         "the form has no `SAMLResponse`";
+    /// The browser has no record of this log-out.
+    NoLogOut "no_log_out" Browser
+        "this browser has no record of the log-out that the provider answers: it was begun in another browser or more than ten \
+         minutes ago, or the browser keeps no cookies";
+    /// The sign-on does not know how the provider calls it.
+    NoLogOutName "no_log_out_name" Settings
+        "the sign-on does not have the provider's name for it: it was made before the provider's settings had an address for \
+         log-outs, the name is longer than 1 KiB, or the pepper under which it was sealed is gone";
     /// Several providers may begin sign-ons.
     SeveralMayBegin "several_may_begin" Settings
         "the response answers no sign-on of this browser, and several SAML providers of the tenant may begin one; allow it to one";

@@ -5,6 +5,7 @@ pub mod directory;
 pub mod fault;
 pub mod http;
 pub mod log_in_record;
+pub mod log_out_record;
 pub mod oidc;
 pub mod oidc_providers;
 pub mod person;
@@ -13,6 +14,7 @@ pub mod provider;
 pub mod records;
 pub mod saml;
 pub mod seal;
+pub mod sign_on_secrets;
 
 #[cfg(any(test, feature = "internals"))]
 pub use fault::{FaultSide, ProviderPart, ProviderText, SignOnFault};

@@ -240,6 +240,14 @@ const fn default_skew() -> u64 {
     60
 }
 
+impl SamlSettings {
+    /// Whether a session at the provider can be ended from here.
+    #[must_use]
+    pub const fn takes_log_outs(&self) -> bool {
+        self.slo_url.is_some() || self.slo_post_url.is_some()
+    }
+}
+
 impl ProviderSettings {
     /// Reads settings as the store has them. They are not judged again: what was stored was right, by the rules of its time.
     ///

@@ -1,5 +1,5 @@
-//! Seals texts that the store or a browser holds and nobody but a gateway may read: secrets of identity providers, log-ins
-//! that have begun.
+//! Seals texts that the store or a browser holds and nobody but a gateway may read: secrets of identity providers, log-ins and
+//! log-outs that have begun, names of sessions at providers.
 //!
 //! A sealed text is `v1.<mark of the pepper>.<base64url of nonce, ciphertext and tag>`. It is encrypted by AES-256-GCM under a
 //! key of the pepper and the purpose, and authenticated with where it belongs, so it opens nowhere else. It opens under every
@@ -25,6 +25,10 @@ pub enum SealPurpose {
     ProviderSecret,
     /// The log-in that a browser has begun, in its cookie.
     LogIn,
+    /// The log-out that a browser has begun, in its cookie.
+    LogOut,
+    /// What a sign-on's record keeps of the session at the provider.
+    SignOn,
 }
 
 impl SealPurpose {
@@ -32,6 +36,8 @@ impl SealPurpose {
         match self {
             Self::ProviderSecret => "provider secrets",
             Self::LogIn => "log-ins",
+            Self::LogOut => "log-outs",
+            Self::SignOn => "sign-ons",
         }
     }
 }

@@ -40,7 +40,7 @@ pub enum SignOnStep {
     FinishOidc(FinishStep),
     /// Takes the response of a SAML provider, and makes a session.
     FinishSaml(FinishStep),
-    /// Ends what a SAML provider says by redirect has ended there.
+    /// Ends what a SAML provider says by redirect has ended there, and takes its answers to our log-outs.
     SamlLogOut(SamlLogOutStep),
     /// Tells a SAML provider about us.
     SamlMetadata {
@@ -54,7 +54,11 @@ pub enum SignOnStep {
         own: RouteUrl,
     },
     /// Ends the caller's session here, and sends the browser to the provider, which ends its own.
-    LogOut { extent: Extent },
+    LogOut {
+        extent: Extent,
+        /// The routes by which SAML providers know us; `None`: sessions at such providers are left.
+        saml: Option<SamlUrls>,
+    },
     /// Ends what a provider says has ended there.
     BackChannel {
         /// The path parameter with the tenant.

@@ -38,6 +38,9 @@ pub const RESERVED_SURFACES: [&str; 4] = [TENANT_SURFACE, PROVIDER_SURFACE, PROV
 /// that stores take (`store::codec::MAX_RECORD_BYTES`). Four certificates and a table of two hundred roles need half of it.
 pub const MAX_SETTINGS: usize = 24 * 1024;
 
+/// Longest text with what is sealed into the record of a sign-on (`sign_on::sign_on_secrets`), in bytes: a name of 1 KiB.
+pub const MAX_SIGN_ON_SECRETS: usize = 2 * 1024;
+
 /// The state of a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CredentialState {
@@ -117,8 +120,9 @@ pub struct Extras {
     pub granted: Option<ScopeSet>,
     /// The description by its maker; never a header.
     pub description: Option<String>,
-    /// The settings of an identity provider as JSON, at most [`MAX_SETTINGS`] bytes. Secrets in it are sealed
-    /// (`sign_on::seal`). Only records of [`PROVIDER_SETTINGS_SURFACE`] have it.
+    /// JSON in which secrets are sealed (`sign_on::seal`). On records of [`PROVIDER_SETTINGS_SURFACE`]: the settings of an
+    /// identity provider, at most [`MAX_SETTINGS`] bytes. On records of [`SIGN_ON_SURFACE`], if they have it: how the provider
+    /// calls the session, at most [`MAX_SIGN_ON_SECRETS`] bytes. No other record has it.
     pub settings: Option<Arc<str>>,
 }
 
@@ -297,7 +301,7 @@ impl CredentialRecord {
         self.extras.as_ref()?.login.as_deref()
     }
 
-    /// The settings of an identity provider, as JSON.
+    /// The settings of an identity provider, or what a sign-on keeps sealed, as JSON.
     #[must_use]
     pub fn settings(&self) -> Option<&Arc<str>> {
         self.extras.as_ref()?.settings.as_ref()

@@ -92,7 +92,7 @@ table! {
 
 table! {
     /// Takes a SAML provider's logout requests that come by redirect (single logout, binding HTTP-Redirect), ends the sessions,
-    /// and sends the browser back with the answer.
+    /// and sends the browser back with the answer. It takes the provider's answers to log-outs that were begun here too.
     pub struct SamlLogOutTable = "`[[routes]]` with `serve = \"saml_log_out\"`" {
         /// Where the path names the tenant.
         tenant: Located<String> = required(), form("`path.<parameter>`");
@@ -115,10 +115,12 @@ table! {
 
 table! {
     /// Ends the caller's session and removes its cookie. A browser is then sent to the provider, which ends its own session
-    /// (OIDC RP-Initiated Logout), and from there to `return_to`, a field of the body.
+    /// (OIDC RP-Initiated Logout, SAML single logout), and from there to `return_to`, a field of the body.
     pub struct SsoLogOutTable = "`[[routes]]` with `serve = \"sso_log_out\"`" {
         /// `this`: the session that calls. `everywhere`: every session of the person.
         extent: Extent = default("this");
+        /// The name of the route that takes the responses of SAML providers, which know us by its address.
+        saml_finish: Option<Located<String>> = absent("the only route with `serve = \"saml_finish\"`, if there is one");
     }
 }
 
@@ -381,7 +383,17 @@ impl Builder<'_> {
                     own,
                 }
             }
-            ActionTable::SsoLogOut(SsoLogOutTable { extent, .. }) => SignOnStep::LogOut { extent: *extent },
+            ActionTable::SsoLogOut(SsoLogOutTable { extent, saml_finish, .. }) => {
+                let finish = self.reached(inputs, Reached::Saml, saml_finish.as_ref(), at, &public_url);
+                let metadata = finish
+                    .is_some()
+                    .then(|| self.reached(inputs, Reached::Metadata, None, at, &public_url));
+                let metadata = metadata.flatten();
+                SignOnStep::LogOut {
+                    extent: *extent,
+                    saml: finish.map(|finish| SamlUrls { finish, metadata }),
+                }
+            }
             ActionTable::SsoBackChannel(SsoBackChannelTable { tenant, .. }) => SignOnStep::BackChannel {
                 tenant: self.path_tenant(in_scope, tenant)?,
             },

@@ -14,6 +14,7 @@ use crate::sign_on::saml::SamlFault;
 use crate::snapshot::sign_on_route::{SignOnRoute, SignOnSettings, SignOnStep};
 
 use super::{Engine, refused_change};
+use log_out::LogOutOrder;
 use provider::FoundProvider;
 use saml::SamlAddresses;
 
@@ -49,7 +50,10 @@ impl Engine {
                 let log_out = log_out.as_ref();
                 self.saml_metadata(call, tenant, &SamlAddresses { finish, log_out, own }).await
             }
-            SignOnStep::LogOut { extent } => self.log_out_of_sign_on(call, route, *extent).await,
+            SignOnStep::LogOut { extent, saml } => {
+                let (extent, saml) = (*extent, saml.as_ref());
+                self.log_out_of_sign_on(call, route, LogOutOrder { extent, saml }).await
+            }
             SignOnStep::BackChannel { tenant } => self.end_by_back_channel(call, route, tenant).await,
         };
         if let Err(IssueError { cause: Some(cause), .. }) = &taken {

@@ -13,11 +13,12 @@ use crate::sign_on::fault::{ProviderText, SignOnFault};
 use crate::sign_on::person::{PersonRules, ProviderClaims, ProviderSession, SignedOnPerson};
 use crate::sign_on::provider::SamlSettings;
 use crate::sign_on::seal::{SealPurpose, SealScope, open};
+use crate::sign_on::sign_on_secrets::SamlName;
 
 use super::child::SamlVerifier;
 use super::fault::SamlFault;
 use super::key_pair::SpKeyPair;
-use super::logout::{EndedAtProvider, LogoutRules, judge_logout, logout_response};
+use super::logout::{EndedAtProvider, LogoutRules, judge_logout, judge_logout_answer, logout_request, logout_response};
 use super::metadata::{RequestSigning, SamlEndpoint, SpMetadata};
 use super::query::{QueryMessage, SignedQuery};
 use super::request::{AuthnRequest, MessageId, post_value, redirect_url};
@@ -58,16 +59,18 @@ pub struct SamlArrival<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProvenBySaml {
     pub person: SignedOnPerson,
+    /// How the provider calls the person and the session, for a log-out there.
+    pub name: SamlName,
     /// The assertion, which must be taken as used before a session is made.
     pub assertion_id: String,
     /// Until when it must be kept as used; within a day.
     pub used_until: UnixMillis,
 }
 
-/// A logout request as it came.
+/// A logout request or an answer to one, as it came.
 #[derive(Clone, Copy)]
 pub enum LogoutArrival<'a> {
-    /// The form field `SAMLRequest`.
+    /// The form field with the message.
     Posted(&'a str),
     Redirected(&'a SignedQuery),
 }
@@ -195,22 +198,11 @@ impl SamlClient {
         url: &str,
         now: UnixMillis,
     ) -> Result<EndedAtProvider, SignOnFault> {
-        let message = match arrival {
-            LogoutArrival::Posted(field) => LogoutMessage::Posted(decode_post(field).map_err(SignOnFault::Saml)?),
-            LogoutArrival::Redirected(query) => LogoutMessage::Redirected(query.clone()),
-        };
-        let job = LogoutJob {
-            message,
-            keys: JobKeys::new(&self.certificates, now),
-        };
+        let job = self.logout_job(arrival, now)?;
         let VerifierAnswer::LogoutRequest(claims) = verifier.ask(&VerifierJob::LogoutRequest(job)).await.map_err(SignOnFault::Saml)? else {
             return Err(another_answer());
         };
-        let rules = LogoutRules {
-            entity_id: &self.settings.entity_id,
-            url,
-            skew: Duration::from_secs(self.settings.skew),
-        };
+        let rules = self.logout_rules(url);
         judge_logout(&claims, &rules, now).map_err(SignOnFault::Saml)
     }
 
@@ -225,18 +217,88 @@ impl SamlClient {
         now: UnixMillis,
     ) -> Result<Option<SamlDeparture>, SignOnFault> {
         let id = MessageId::generate().map_err(SignOnFault::Saml)?;
-        let other = self.settings.slo_response_url.as_deref();
         let xml = |destination: &str| logout_response(&id, &self.sp_entity_id, destination, request_id, now);
-        // Providers want this one signed whatever requests are (SAML profiles, section 4.4.4.2).
+        self.to_logout_service(QueryMessage::Response, &id, relay_state, &xml)
+    }
+
+    /// How a browser takes our logout request for the session of this name to the provider; `None` if the provider has no address
+    /// for it. `state` comes back as `RelayState`.
+    ///
+    /// # Errors
+    /// There is no key to sign with.
+    pub fn begin_logout(
+        &self,
+        id: &MessageId,
+        name: &SamlName,
+        state: &str,
+        now: UnixMillis,
+    ) -> Result<Option<SamlDeparture>, SignOnFault> {
+        if self.own.is_none() {
+            return Err(SignOnFault::NoSecret);
+        }
+        let xml = |destination: &str| logout_request(id, &self.sp_entity_id, destination, name, now);
+        self.to_logout_service(QueryMessage::Request, id, Some(state), &xml)
+    }
+
+    /// Whether the provider ended everything, by its answer that arrived at `url`, to our request of this id.
+    ///
+    /// # Errors
+    /// The first rule that the answer does not fit, or what the provider did not end.
+    pub async fn logout_answer(
+        &self,
+        verifier: &SamlVerifier,
+        arrival: LogoutArrival<'_>,
+        url: &str,
+        request_id: &str,
+        now: UnixMillis,
+    ) -> Result<(), SignOnFault> {
+        let job = self.logout_job(arrival, now)?;
+        let VerifierAnswer::LogoutAnswer(claims) = verifier.ask(&VerifierJob::LogoutAnswer(job)).await.map_err(SignOnFault::Saml)? else {
+            return Err(another_answer());
+        };
+        judge_logout_answer(&claims, &self.logout_rules(url), request_id, now).map_err(SignOnFault::Saml)
+    }
+
+    fn logout_job(&self, arrival: LogoutArrival<'_>, now: UnixMillis) -> Result<LogoutJob, SignOnFault> {
+        Ok(LogoutJob {
+            message: match arrival {
+                LogoutArrival::Posted(field) => LogoutMessage::Posted(decode_post(field).map_err(SignOnFault::Saml)?),
+                LogoutArrival::Redirected(query) => LogoutMessage::Redirected(query.clone()),
+            },
+            keys: JobKeys::new(&self.certificates, now),
+        })
+    }
+
+    fn logout_rules<'r>(&'r self, url: &'r str) -> LogoutRules<'r> {
+        LogoutRules {
+            entity_id: &self.settings.entity_id,
+            url,
+            skew: Duration::from_secs(self.settings.skew),
+        }
+    }
+
+    /// The way of a message of single logout, whose text depends on where it goes. Providers want it signed whatever requests
+    /// for authentication are (SAML profiles, sections 4.4.4.1 and 4.4.4.2).
+    fn to_logout_service(
+        &self,
+        carries: QueryMessage,
+        id: &MessageId,
+        state: Option<&str>,
+        xml: &dyn Fn(&str) -> String,
+    ) -> Result<Option<SamlDeparture>, SignOnFault> {
+        let elsewhere = match carries {
+            QueryMessage::Request => None,
+            QueryMessage::Response => self.settings.slo_response_url.as_deref(),
+        };
         let signer = self.own.as_ref();
         let departure = match (&self.settings.slo_url, &self.settings.slo_post_url) {
             (Some(url), _) => {
-                let url = other.unwrap_or(url);
-                redirect_url(url, QueryMessage::Response, &xml(url), relay_state, signer).map(SamlDeparture::Redirect)
+                let url = elsewhere.unwrap_or(url);
+                redirect_url(url, carries, &xml(url), state, signer).map(SamlDeparture::Redirect)
             }
             (None, Some(url)) => {
-                let url = other.unwrap_or(url);
-                post_value(&xml(url), &id, signer).map(|value| SamlDeparture::Post {
+                let url = elsewhere.unwrap_or(url);
+                post_value(&xml(url), id, signer).map(|value| SamlDeparture::Post {
                     url: url.to_owned(),
                     value,
                 })
@@ -292,7 +354,12 @@ fn proven_person(proven: ProvenAssertion, rules: &PersonRules) -> Result<ProvenB
         ends_at: proven.session_ends_at,
         auth_time: Some(proven.authenticated_at),
     };
+    let name = SamlName {
+        name_id: proven.name_id.clone(),
+        session_index: proven.session_index.clone(),
+    };
     Ok(ProvenBySaml {
+        name,
         person: SignedOnPerson::of(&subject, &proven, rules, session)?,
         assertion_id: proven.assertion_id,
         used_until: proven.used_until,

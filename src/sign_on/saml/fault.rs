@@ -83,6 +83,9 @@ faults! {
     Status(String) "saml_status" Provider
         "the identity provider answered `{0}`: the sign-on did not succeed there";
 
+    LogoutStatus(String) "saml_logout_status" Provider
+        "the identity provider answered `{0}`: not all of its sessions have ended";
+
     // Signatures.
     Unsigned "saml_unsigned" Provider
         "nothing in the message is signed";

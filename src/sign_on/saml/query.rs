@@ -86,22 +86,15 @@ impl RedirectQuery {
         {
             return Err(SamlFault::Encoding("`SAMLEncoding` is unknown".to_owned()));
         }
-        let relay_state = raw(query, "RelayState")?;
+        let raw_state = raw(query, "RelayState")?;
         let (Some(algorithm), Some(signature)) = (raw(query, "SigAlg")?, raw(query, "Signature")?) else {
             return Err(SamlFault::Unsigned);
         };
         let mut octets = format!("{}={message}", carries.parameter());
-        if let Some(state) = relay_state {
+        if let Some(state) = raw_state {
             octets.push_str(&format!("&RelayState={state}"));
         }
         octets.push_str(&format!("&SigAlg={algorithm}"));
-        // The only value that may hold a space, which some write as a plus.
-        let relay_state = relay_state
-            .map(|state| decoded("RelayState", &state.replace('+', " ")))
-            .transpose()?;
-        if relay_state.as_ref().is_some_and(|state| state.len() > MAX_RELAY_STATE) {
-            return Err(SamlFault::Encoding("`RelayState` is longer than 80 bytes".to_owned()));
-        }
         Ok(Self {
             signed: SignedQuery {
                 octets,
@@ -109,8 +102,22 @@ impl RedirectQuery {
                 algorithm: decoded("SigAlg", algorithm)?,
                 signature: decoded("Signature", signature)?,
             },
-            relay_state,
+            relay_state: Self::relay_state(query)?,
         })
+    }
+
+    /// The state that a query brings back, signed or not.
+    ///
+    /// # Errors
+    /// It stands twice, is not encoded rightly, or is longer than 80 bytes.
+    pub fn relay_state(query: &str) -> Result<Option<String>, SamlFault> {
+        // The only value that may hold a space, which some write as a plus.
+        let state = raw(query, "RelayState")?.map(|state| decoded("RelayState", &state.replace('+', " ")));
+        let state = state.transpose()?;
+        if state.as_ref().is_some_and(|state| state.len() > MAX_RELAY_STATE) {
+            return Err(SamlFault::Encoding("`RelayState` is longer than 80 bytes".to_owned()));
+        }
+        Ok(state)
     }
 }
 

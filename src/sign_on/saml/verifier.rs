@@ -16,14 +16,14 @@ use crate::sign_on::provider::{EncryptionDemand, SignedPart};
 use super::assertion::{AssertionClaims, read_assertion, read_version};
 use super::encryption::{self, Ciphertext};
 use super::fault::{SamlFault, excerpt};
-use super::logout::{LogoutClaims, read_logout_request};
+use super::logout::{LogoutAnswerClaims, LogoutClaims, read_logout_answer, read_logout_request};
 use super::metadata::{IdpMetadata, read_metadata};
 use super::query::SignedQuery;
 use super::signature::{TrustedCertificates, refuse_signatures_elsewhere, signature_of, verified};
 use super::xml::{ASSERTION, Comments, PROTOCOL, XmlTree};
 
-/// The status of a sign-on that succeeded.
-const SUCCESS: &str = "urn:oasis:names:tc:SAML:2.0:status:Success";
+/// The status of a sign-on or a log-out that succeeded.
+pub(super) const SUCCESS: &str = "urn:oasis:names:tc:SAML:2.0:status:Success";
 
 /// What the verifier is asked. It has no `Debug`: it may hold our key.
 #[derive(Serialize, Deserialize)]
@@ -31,6 +31,7 @@ const SUCCESS: &str = "urn:oasis:names:tc:SAML:2.0:status:Success";
 pub enum VerifierJob {
     Response(ResponseJob),
     LogoutRequest(LogoutJob),
+    LogoutAnswer(LogoutJob),
     Metadata {
         document: String,
     },
@@ -51,7 +52,7 @@ pub struct ResponseJob {
     pub decryption_key: Option<String>,
 }
 
-/// A logout request to verify.
+/// A logout request to verify, or an answer to one.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogoutJob {
@@ -59,7 +60,7 @@ pub struct LogoutJob {
     pub keys: JobKeys,
 }
 
-/// How a logout request came.
+/// How a message of single logout came.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogoutMessage {
@@ -95,6 +96,7 @@ pub struct ProbeJob {
 pub enum VerifierAnswer {
     Response(Box<ResponseClaims>),
     LogoutRequest(Box<LogoutClaims>),
+    LogoutAnswer(Box<LogoutAnswerClaims>),
     Metadata(Box<IdpMetadata>),
     /// What the probe could do; empty in a confined process.
     Probe(Vec<String>),
@@ -143,6 +145,7 @@ pub fn answer(job: &VerifierJob) -> VerifierAnswer {
     let answered = match job {
         VerifierJob::Response(job) => verify_response(job).map(|claims| VerifierAnswer::Response(Box::new(claims))),
         VerifierJob::LogoutRequest(job) => verify_logout_request(job).map(|claims| VerifierAnswer::LogoutRequest(Box::new(claims))),
+        VerifierJob::LogoutAnswer(job) => verify_logout_answer(job).map(|claims| VerifierAnswer::LogoutAnswer(Box::new(claims))),
         VerifierJob::Metadata { document } => read_metadata(document).map(|read| VerifierAnswer::Metadata(Box::new(read))),
         VerifierJob::Probe(_) => Ok(VerifierAnswer::Probe(Vec::new())),
     };
@@ -303,6 +306,18 @@ fn read_response(tree: &XmlTree<'_>, signed: Option<NodeId>, assertion: Assertio
 /// # Errors
 /// The first reason to refuse it.
 pub fn verify_logout_request(job: &LogoutJob) -> Result<LogoutClaims, SamlFault> {
+    verify_logout(job, "LogoutRequest", read_logout_request)
+}
+
+/// Verifies the answer to a logout request and reads it.
+///
+/// # Errors
+/// The first reason to refuse it.
+pub fn verify_logout_answer(job: &LogoutJob) -> Result<LogoutAnswerClaims, SamlFault> {
+    verify_logout(job, "LogoutResponse", read_logout_answer)
+}
+
+fn verify_logout<T>(job: &LogoutJob, kind: &str, read: fn(&XmlTree<'_>, NodeId) -> Result<T, SamlFault>) -> Result<T, SamlFault> {
     let trusted = job.keys.trusted()?;
     let inflated;
     let text = match &job.message {
@@ -313,21 +328,21 @@ pub fn verify_logout_request(job: &LogoutJob) -> Result<LogoutClaims, SamlFault>
         }
     };
     let tree = XmlTree::parse(text, Comments::Refused)?;
-    let request = tree.root();
-    if !tree.is(request, PROTOCOL, "LogoutRequest") {
-        return Err(SamlFault::WrongMessage(tree.name(request)));
+    let root = tree.root();
+    if !tree.is(root, PROTOCOL, kind) {
+        return Err(SamlFault::WrongMessage(tree.name(root)));
     }
-    read_version(&tree, request)?;
+    read_version(&tree, root)?;
     let signed = match &job.message {
         LogoutMessage::Posted(_) => {
-            refuse_signatures_elsewhere(&tree, &[request])?;
-            verified_node(&tree, request, &trusted)?.ok_or(SamlFault::Unsigned)?
+            refuse_signatures_elsewhere(&tree, &[root])?;
+            verified_node(&tree, root, &trusted)?.ok_or(SamlFault::Unsigned)?
         }
         // The signature of the query covers the whole message, and no other may stand in it (SAML bindings, section 3.4.4.1).
         LogoutMessage::Redirected(_) => {
             refuse_signatures_elsewhere(&tree, &[])?;
-            request
+            root
         }
     };
-    read_logout_request(&tree, signed)
+    read(&tree, signed)
 }

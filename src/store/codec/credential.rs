@@ -10,7 +10,8 @@ use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::{Fingerprint, PepperMark};
 use crate::base::ids::{CredentialId, RoleId, Subject, SurfaceName, TenantId};
 use crate::base::principal::{
-    ClaimValue, CredentialRecord, CredentialState, Extras, IdleTimeout, MAX_ROLES, MAX_SETTINGS, Parent, PasswordHash, RecordClaims,
+    ClaimValue, CredentialRecord, CredentialState, Extras, IdleTimeout, MAX_ROLES, MAX_SETTINGS, MAX_SIGN_ON_SECRETS, Parent, PasswordHash,
+    RecordClaims,
 };
 use crate::base::scope::Mode;
 
@@ -195,8 +196,9 @@ fn check_texts(record: &CredentialRecord) -> Result<(), CodecError> {
     if record.roles().len() > MAX_ROLES {
         return Err(CodecError::Field("roles"));
     }
-    // JSON without control characters, on records that hold settings and on no other.
+    // JSON without control characters, on records that hold settings, on sign-ons, and on no other.
     let fits_surface = match record.settings() {
+        Some(text) if record.is_sign_on() => fits(text, MAX_SIGN_ON_SECRETS),
         Some(text) => record.is_provider_settings() && fits(text, MAX_SETTINGS),
         None => !record.is_provider_settings(),
     };

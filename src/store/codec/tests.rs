@@ -6,8 +6,8 @@ use super::*;
 use crate::base::clock::BootMillis;
 use crate::base::ids::{Subject, SurfaceName};
 use crate::base::principal::{
-    ClaimValue, CredentialRecord, CredentialState, Extras, Facts, IdentityLines, IdleTimeout, MAX_ROLES, Parent, PasswordHash, Position,
-    Reading, RecordClaims, TenantRecord,
+    ClaimValue, CredentialRecord, CredentialState, Extras, Facts, IdentityLines, IdleTimeout, MAX_ROLES, MAX_SIGN_ON_SECRETS, Parent,
+    PasswordHash, Position, Reading, RecordClaims, TenantRecord,
 };
 use crate::base::scope::Mode;
 
@@ -168,6 +168,30 @@ proptest! {
         prop_assert!(decode_tenant(&bytes).is_err());
         prop_assert!(decode_event(&bytes).is_err());
     }
+}
+
+#[test]
+fn a_sign_on_may_keep_sealed_texts_and_no_other_record_may() {
+    let record = |surface: &str, length: usize| {
+        let mut record = CredentialRecord {
+            surface: SurfaceName::parse(surface).unwrap(),
+            ..sample()
+        };
+        record.extras_mut().settings = Some("a".repeat(length).into());
+        record
+    };
+    let kept = record("sign_on", MAX_SIGN_ON_SECRETS);
+    assert_eq!(decode_credential(&encode_credential(&kept).unwrap()).unwrap(), kept);
+    for other in [
+        record("sign_on", MAX_SIGN_ON_SECRETS + 1),
+        record("session", 1),
+        record("provider", 1),
+    ] {
+        assert_eq!(encode_credential(&other), Err(CodecError::Field("settings")), "{}", other.surface);
+    }
+    let mut without = record("sign_on", 1);
+    without.extras_mut().settings = None;
+    assert!(encode_credential(&without).is_ok(), "sign-ons by OpenID Connect keep nothing");
 }
 
 #[test]

@@ -68,7 +68,9 @@ fn geldstuck_s_people_sign_on_by_saml_and_choose_among_two_providers() {
     assert_eq!(answer.status, 303, "{}", String::from_utf8_lossy(&answer.body));
     assert_eq!(answer.field("location"), Some("https://app.example.com/"));
     assert_eq!(browser.get_json("/v1/dashboard/overview").status, 200);
-    assert_eq!(house.browser().get("/v1/auth/saml/acme/metadata").status, 200);
+    let metadata = String::from_utf8(house.browser().get("/v1/auth/saml/acme/metadata").body).unwrap();
+    assert!(metadata.contains(&format!("Location=\"{below}/log-out\"")), "{metadata}");
+    assert_eq!(house.browser().get("/v1/auth/saml/acme/log-out").status, 400);
 }
 
 #[test]

@@ -41,6 +41,7 @@ impl Engine {
             begun_at,
             return_to: opened.record.return_to,
             cookie: Some(opened.cookie),
+            saml_name: None,
         };
         self.sign_person_on(call, step, &proven).await
     }

@@ -19,7 +19,7 @@ use crate::sign_on::saml::request::MessageId;
 use crate::snapshot::sign_on_route::{FinishStep, RouteUrl, SamlUrls, SignOnRoute};
 
 use super::provider::FoundProvider;
-use super::saml_log_out::ReceivedLogout;
+use super::saml_log_out::{ReceivedAnswer, ReceivedLogout};
 use super::session::ProvenPerson;
 use super::{because, browser, path_tenant, refused, refused_by, refused_early};
 
@@ -107,6 +107,14 @@ impl Engine {
         }
         let response = call.body.text("SAMLResponse");
         let response = response.ok_or_else(|| refused_early(&SignOnFault::NoSamlResponse))?;
+        // The browser says by its own record what is answered, and not the message.
+        if let Some(record) = self.log_out_record(call, call.body.text("RelayState"))? {
+            let received = ReceivedAnswer {
+                arrival: Ok(LogoutArrival::Posted(response)),
+                url: step.url.of(&tenant),
+            };
+            return self.finish_log_out(call, &tenant, &urls, &record, received).await;
+        }
         let begun_at = self.time().await?;
         let brought = self.brought(call, route, &tenant).await?;
         let provider = brought.provider;
@@ -127,12 +135,14 @@ impl Engine {
         if !self.take_once("assertion", used.as_bytes(), proven.used_until).await? {
             return Err(fault(SignOnFault::Saml(SamlFault::Replayed)));
         }
+        let saml_name = Some(proven.name).filter(|_| saml.takes_log_outs());
         let proven = ProvenPerson {
             person: proven.person,
             provider,
             begun_at,
             return_to: brought.return_to,
             cookie: brought.cookie,
+            saml_name,
         };
         self.sign_person_on(call, step, &proven).await
     }

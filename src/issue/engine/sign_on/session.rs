@@ -26,6 +26,7 @@ use crate::sign_on::fault::SignOnFault;
 use crate::sign_on::log_in_record::remove_cookie;
 use crate::sign_on::person::SignedOnPerson;
 use crate::sign_on::records::{person_fingerprint, sign_on_fingerprint};
+use crate::sign_on::sign_on_secrets::{SamlName, SignOnSecrets};
 use crate::snapshot::sign_on_route::FinishStep;
 use crate::store::{CredentialChange, NewRecords, RestsOn, StoredFacts};
 
@@ -55,6 +56,8 @@ pub(in crate::issue::engine) struct ProvenPerson {
     pub(in crate::issue::engine) return_to: String,
     /// The cookie of the log-in record, which is removed.
     pub(in crate::issue::engine) cookie: Option<String>,
+    /// How a SAML provider calls the session, if it can be ended there from here.
+    pub(in crate::issue::engine) saml_name: Option<SamlName>,
 }
 
 /// The person's record as the sign-on leaves it, and what it may do.
@@ -270,8 +273,8 @@ impl Engine {
         rests_on: &mut RestsOn,
     ) -> Result<NotedSession, IssueError> {
         let Some(session) = &proven.person.session_id else {
-            let end = Some(ends_at);
-            return Ok(NotedSession::New(new_sign_on(provider, person, None, end, now)?));
+            let note = new_sign_on(provider, person, None, Some(ends_at), now)?;
+            return self.named_note(note, proven);
         };
         let [this, last] = periods(now);
         let notes = self.find_noted(provider, session, this).await?;
@@ -297,8 +300,19 @@ impl Engine {
             return Err(refused(&SignOnFault::SessionEnded, provider));
         }
         let fingerprint = noted_fingerprint(self.peppers.first(), provider, session, this, number);
-        let end = Some(end_of_note(this));
-        Ok(NotedSession::New(new_sign_on(provider, person, fingerprint, end, now)?))
+        let note = new_sign_on(provider, person, fingerprint, Some(end_of_note(this)), now)?;
+        self.named_note(note, proven)
+    }
+
+    /// A new note that keeps how the provider calls the session.
+    fn named_note(&self, mut note: CredentialRecord, proven: &ProvenPerson) -> Result<NotedSession, IssueError> {
+        if let Some(name) = &proven.saml_name {
+            let name_id = name
+                .seal(&note.id, &self.peppers)
+                .map_err(|fault| refused(&fault, &proven.provider))?;
+            note.extras_mut().settings = SignOnSecrets { name_id }.to_text();
+        }
+        Ok(NotedSession::New(note))
     }
 
     /// The notes of a session at the provider in one period, the first one first.

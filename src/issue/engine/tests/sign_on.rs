@@ -129,6 +129,7 @@ impl SignOnBench {
             begun_at,
             return_to: "https://app.example.com/x".to_owned(),
             cookie: Some("__Host-durward-sign-on-abcdefgh".to_owned()),
+            saml_name: None,
         })
     }
 

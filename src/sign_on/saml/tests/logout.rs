@@ -1,10 +1,14 @@
 //! Logout requests: signed by the provider, for us, now; by either binding.
 
 use super::*;
-use crate::sign_on::saml::logout::{EndedAtProvider, LogoutClaims, LogoutRules, judge_logout, logout_response};
+use crate::sign_on::saml::assertion::NameId;
+use crate::sign_on::saml::logout::{
+    EndedAtProvider, LogoutClaims, LogoutRules, judge_logout, judge_logout_answer, logout_request, logout_response,
+};
 use crate::sign_on::saml::query::{QueryMessage, RedirectQuery};
 use crate::sign_on::saml::request::{MessageId, redirect_url, utc};
-use crate::sign_on::saml::verifier::{LogoutJob, LogoutMessage, verify_logout_request};
+use crate::sign_on::saml::verifier::{LogoutJob, LogoutMessage, verify_logout_answer, verify_logout_request};
+use crate::sign_on::sign_on_secrets::SamlName;
 
 const SLO_URL: &str = "https://gateway.example/saml/slo";
 
@@ -145,6 +149,82 @@ fn a_logout_request_is_for_us_and_fresh() {
     let empty = with(&request(), ">_session<", "><");
     let outcome = posted(&provider().sign(&empty, "_logout", &SignatureStyle::default()));
     assert_eq!(outcome.unwrap_err().label(), "saml_malformed");
+}
+
+#[test]
+fn an_answer_is_taken_by_both_bindings_and_its_status_is_read_whole() {
+    let id = MessageId::generate().unwrap();
+    let right = logout_response(&id, ENTITY_ID, SLO_URL, "_ours", NOW);
+    let status = |code: &str| {
+        with(
+            &right,
+            "<samlp:StatusCode Value=\"urn:oasis:names:tc:SAML:2.0:status:Success\"/>",
+            code,
+        )
+    };
+    let keys = || JobKeys::new(&[provider().certificate()], NOW);
+    let verify = |message| verify_logout_answer(&LogoutJob { message, keys: keys() });
+    let rules = LogoutRules {
+        entity_id: ENTITY_ID,
+        url: SLO_URL,
+        skew: Duration::from_secs(60),
+    };
+    let outcome = |xml: &str| {
+        let posted = verify(LogoutMessage::Posted(provider().sign(xml, id.as_str(), &SignatureStyle::default())));
+        let url = redirect_url(SLO_URL, QueryMessage::Response, xml, None, Some(&provider().keys)).unwrap();
+        let query = RedirectQuery::parse(url.split_once('?').unwrap().1, QueryMessage::Response).unwrap();
+        let redirected = verify(LogoutMessage::Redirected(query.signed));
+        assert_eq!(posted, redirected);
+        judge_logout_answer(&posted.unwrap(), &rules, "_ours", NOW).map_err(|fault| fault.to_string())
+    };
+    assert_eq!(outcome(&right), Ok(()));
+    let code = |inside: &str| format!(r#"<samlp:StatusCode Value="urn:oasis:names:tc:SAML:2.0:status:{inside}"#);
+    let partial = status(&format!("{}{}\"/></samlp:StatusCode>", code("Success\">"), code("PartialLogout")));
+    assert!(outcome(&partial).unwrap_err().contains("`PartialLogout`"));
+    assert!(outcome(&status(&code("Responder\"/>"))).unwrap_err().contains("`Responder`"));
+    assert!(outcome(&with(&right, "_ours", "_other")).is_err());
+    let label = |message| verify(message).unwrap_err().label();
+    assert_eq!(label(LogoutMessage::Posted(right.clone())), "saml_unsigned");
+    let of_stranger = stranger().sign(&right, id.as_str(), &SignatureStyle::default());
+    assert_eq!(label(LogoutMessage::Posted(of_stranger)), "saml_signature_wrong");
+    // A request is no answer, and an answer is no request.
+    let request = provider().sign(&request(), "_logout", &SignatureStyle::default());
+    assert_eq!(label(LogoutMessage::Posted(request)), "saml_wrong_message");
+    assert_eq!(
+        posted(&provider().sign(&right, id.as_str(), &SignatureStyle::default()))
+            .unwrap_err()
+            .label(),
+        "saml_wrong_message"
+    );
+}
+
+#[test]
+fn our_request_names_the_person_and_the_session_as_the_provider_did() {
+    let id = MessageId::generate().unwrap();
+    let mut name = SamlName {
+        name_id: NameId {
+            value: "a&b <c>".into(),
+            format: Some("urn:f".into()),
+            name_qualifier: Some("https://idp.example/?a=1&b=2".into()),
+            sp_name_qualifier: Some("\"us\"".into()),
+        },
+        session_index: Some("_session<1>".into()),
+    };
+    let signed = |name: &SamlName| {
+        let xml = logout_request(&id, ENTITY_ID, SLO_URL, name, NOW);
+        posted(&provider().sign(&xml, id.as_str(), &SignatureStyle::default())).unwrap()
+    };
+    let claims = signed(&name);
+    assert_eq!(
+        (&claims.name_id, claims.session_indexes.as_slice()),
+        (&name.name_id, &["_session<1>".to_owned()][..])
+    );
+    assert_eq!(judged(&claims, NOW).unwrap().request_id, id.as_str());
+    assert_eq!(claims.not_on_or_after, Some(NOW.0 + 300_000));
+    name.session_index = None;
+    (name.name_id.format, name.name_id.name_qualifier, name.name_id.sp_name_qualifier) = (None, None, None);
+    let claims = signed(&name);
+    assert!(claims.session_indexes.is_empty() && claims.name_id == name.name_id);
 }
 
 #[test]

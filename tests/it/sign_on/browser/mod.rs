@@ -161,6 +161,18 @@ impl House {
         }
     }
 
+    /// A gateway has been told by the provider, provably, that the log-out that began here has ended the session there too.
+    fn assert_logged_out_there(&self) {
+        until("the provider's answer", PATIENCE, || {
+            let mut gateways = self.gateways.iter();
+            gateways.find_map(|gateway| {
+                let told = gateway.run(&["audit", "query", "--json"]).stdout;
+                assert!(!told.contains("saml_log_out_unproven"), "{told}");
+                told.contains("\"done\":\"saml_logged_out provider:").then_some(())
+            })
+        });
+    }
+
     /// Presses the application's button that logs out.
     fn log_out(&self) {
         self.browser.run(SUBMIT, &[self.url("/log-out").into(), serde_json::json!({})]);

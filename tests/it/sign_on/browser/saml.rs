@@ -41,11 +41,15 @@ fn who_signs_on_at_pysaml2_is_logged_out_from_there_on_both_gateways() {
     let session = house.session();
     house.assert_in_force(&session);
 
+    // From here: the session ends, and the browser comes back from the provider, which has ended its own.
     house.log_out();
     until("the way back", PATIENCE, || {
         (house.browser.location() == house.url("/v1/me")).then_some(())
     });
     house.assert_ends(&session);
+    house.assert_logged_out_there();
+    house.browser.go(&(provider.base() + "/session"));
+    assert_eq!(house.browser.text(), "nobody");
     house.lead_to(1);
     house.begin();
     house.browser.submit(&[("login", "ann"), ("password", "anything")]);
@@ -92,6 +96,13 @@ fn who_leaves_lemonldap_by_saml_is_logged_out_on_both_gateways() {
     house.lead_to(1);
     house.browser.go(&portal.log_out_url());
     house.assert_ends(&session);
+    // The portal has verified our answer, and shows a tick for it.
+    let framed = "const [done] = arguments; const frame = document.querySelector('iframe');
+        done(frame && frame.contentDocument ? frame.contentDocument.location.href : '');";
+    until("the portal's verdict on our answer", PATIENCE, || {
+        let shown = house.browser.run(framed, &[]);
+        shown.as_str()?.ends_with("/icons/ok.png").then_some(())
+    });
 }
 
 /// Without a script: a page with a button takes our request to the provider.
@@ -162,4 +173,28 @@ fn who_signs_on_at_lemonldap_by_saml_has_a_session_with_encryption_and_without()
         house.assert_in_force(&house.session());
     }
     assert_eq!(people[0], people[1]);
+}
+
+#[test]
+fn who_leaves_here_is_logged_out_at_lemonldap_by_saml_too() {
+    let house = House::open();
+    let mut portal = LemonLdap::start(&[]);
+    house.create_saml_provider(&portal.entity_id(), &[]);
+    portal.set_service_provider(&house.our_metadata(), Encrypt::Nothing);
+    house.browser.go(&house.url("/sso/acme"));
+    house.browser.submit(&[("user", "dwho"), ("password", "dwho")]);
+    house.person();
+    let session = house.session();
+    house.log_out();
+    until("the way back", PATIENCE, || {
+        (house.browser.location() == house.url("/v1/me")).then_some(())
+    });
+    house.assert_ends(&session);
+    house.assert_logged_out_there();
+    house.begin();
+    assert!(
+        house.browser.text().to_lowercase().contains("connect"),
+        "it asks again: {}",
+        house.browser.text()
+    );
 }

@@ -82,7 +82,8 @@ impl SamlProvider {
         &self.0.front
     }
 
-    /// Its URL: `/metadata`, `/sso`, `/slo`, `/unsolicited?sp=…` (begins here), `/log-out?binding=post` (ends here).
+    /// Its URL: `/metadata`, `/sso`, `/slo`, `/unsolicited?sp=…` (begins here), `/log-out?binding=post` (ends here), `/session` (who is
+    /// logged in).
     pub(crate) fn base(&self) -> String {
         self.0.base()
     }

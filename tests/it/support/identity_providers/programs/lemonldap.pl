@@ -43,6 +43,13 @@ my $app = builder {
     };
 };
 
+# The portal's own addresses of pictures have two slashes, which the servers that people run take for one.
+my $served = sub {
+    my ($env) = @_;
+    $env->{PATH_INFO} =~ s{\A/+}{/};
+    return $app->($env);
+};
+
 my $listener = IO::Socket::INET->new( LocalAddr => '127.0.0.1', LocalPort => 0, Listen => 64, Proto => 'tcp' )
   or die "no port: $!";
 
@@ -57,4 +64,4 @@ if ( !fork ) {
 
 $| = 1;
 print 'port ', $listener->sockport, "\n";
-Server->new( listen_sock => $listener, timeout => 10 )->run($app);
+Server->new( listen_sock => $listener, timeout => 10 )->run($served);

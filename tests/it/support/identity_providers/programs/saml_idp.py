@@ -150,6 +150,11 @@ class Provider(Exchange):
         )
         self.send_message(server, binding, str(request), service["location"], "", "SAMLRequest")
 
+    def at_session(self):
+        """Who is logged in by this browser."""
+        session = self.session()
+        self.answer(200, session["name_id"].text if session else "nobody")
+
     def at_slo(self):
         text, binding, signed = self.message()
         server = provider()
@@ -157,6 +162,18 @@ class Provider(Exchange):
             response = server.parse_logout_request_response(text, binding)
             return self.answer(200, f"<!doctype html><title>Logged out</title>the service provider says {response.status_ok()}")
         request = server.parse_logout_request(text, binding, **signed).message
+        if binding == BINDING_HTTP_REDIRECT and not signed:
+            raise ValueError("the LogoutRequest is not signed")
+        named = {index.text for index in request.session_index}
+        ended = [
+            cookie
+            for cookie, session in SESSIONS.items()
+            if session["name_id"] == request.name_id and (not named or named & set(session["indexes"]))
+        ]
+        if not ended:
+            raise ValueError(f"no session is {named} of {request.name_id}")
+        for cookie in ended:
+            del SESSIONS[cookie]
         response = server.create_logout_response(request, [binding], sign=binding == BINDING_HTTP_POST)
         relay_state = (self.fields or self.query).get("RelayState") or ""
         (service, *_) = server.metadata.single_logout_service(request.issuer.text, binding, "spsso")
