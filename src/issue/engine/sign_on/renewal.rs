@@ -186,8 +186,7 @@ impl Engine {
 
     /// Renews a session, or says why not. What it learned is remembered for the next requests.
     pub(in crate::issue::engine) async fn renew_session(&self, renewal: &SessionRenewal) -> RenewalVerdict {
-        let remember = |what, lasts| self.renewals.note(&renewal.sign_on, what, self.clock.now().boot, lasts);
-        match self.try_renewal(renewal, &remember).await {
+        match self.try_renewal(renewal).await {
             Ok(verdict) => verdict,
             Err(Stop::Other(error)) => {
                 let label = error.denial.label();
@@ -199,7 +198,7 @@ impl Engine {
                         "a session was not renewed, and ends with its token unless the next try succeeds"
                     );
                 }
-                remember(Remembered::Keep, PROVIDER_PAUSE);
+                self.remember(renewal, Remembered::Keep, PROVIDER_PAUSE);
                 RenewalVerdict::Keep
             }
             Err(Stop::Fault(fault)) => {
@@ -209,7 +208,7 @@ impl Engine {
                     self.renewals.note(&renewal.provider, Remembered::Keep, now, PROVIDER_PAUSE);
                 }
                 // Nobody may ask again before the record says so.
-                remember(Remembered::Keep, EXCHANGE);
+                self.remember(renewal, Remembered::Keep, EXCHANGE);
                 RenewalVerdict::Keep
             }
         }
@@ -227,24 +226,25 @@ impl Engine {
         }
     }
 
-    async fn try_renewal(
-        &self,
-        renewal: &SessionRenewal,
-        remember: &(impl Fn(Remembered, Duration) + Sync),
-    ) -> Result<RenewalVerdict, Stop> {
+    /// Remembers for the next requests of a sign-on, for this long.
+    fn remember(&self, renewal: &SessionRenewal, what: Remembered, lasts: Duration) {
+        self.renewals.note(&renewal.sign_on, what, self.clock.now().boot, lasts);
+    }
+
+    async fn try_renewal(&self, renewal: &SessionRenewal) -> Result<RenewalVerdict, Stop> {
         for _ in 0..MAX_WRITES {
             let question = match self.find_question(renewal).await? {
                 Begun::Unasked => {
-                    remember(Remembered::Renew, MEMORY);
+                    self.remember(renewal, Remembered::Renew, MEMORY);
                     return Ok(RenewalVerdict::Renew(None));
                 }
                 Begun::Confirmed(lasts) => {
                     let renewed = self.follow_person(renewal).await?;
-                    remember(Remembered::Renew, lasts.min(MEMORY));
+                    self.remember(renewal, Remembered::Renew, lasts.min(MEMORY));
                     return Ok(RenewalVerdict::Renew(Some(Box::new(renewed))));
                 }
                 Begun::Keep(lasts) => {
-                    remember(Remembered::Keep, lasts.min(EXCHANGE));
+                    self.remember(renewal, Remembered::Keep, lasts.min(EXCHANGE));
                     return Ok(RenewalVerdict::Keep);
                 }
                 Begun::Ask(question) => question,
@@ -262,12 +262,12 @@ impl Engine {
             let answer = self.oidc.refresh(&client, &metadata, &exchange.refresh, &rules, &access).await;
             let verdict = self.settle(renewal, &exchange, answer).await?;
             match &verdict {
-                RenewalVerdict::Renew(_) => remember(Remembered::Renew, MEMORY.min(renewal.after)),
-                RenewalVerdict::Keep | RenewalVerdict::Ended(_) => remember(Remembered::Keep, PROVIDER_PAUSE),
+                RenewalVerdict::Renew(_) => self.remember(renewal, Remembered::Renew, MEMORY.min(renewal.after)),
+                RenewalVerdict::Keep | RenewalVerdict::Ended(_) => self.remember(renewal, Remembered::Keep, PROVIDER_PAUSE),
             }
             return Ok(verdict);
         }
-        remember(Remembered::Keep, Duration::from_secs(1));
+        self.remember(renewal, Remembered::Keep, Duration::from_secs(1));
         Ok(RenewalVerdict::Keep)
     }
 

@@ -117,7 +117,7 @@ impl SignOnBench {
         Self { bench, provider: id }
     }
 
-    async fn usual() -> Self {
+    pub(super) async fn usual() -> Self {
         Self::open(SETTINGS, &["admin"]).await
     }
 

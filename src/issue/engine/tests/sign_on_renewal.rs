@@ -8,6 +8,7 @@ use crate::issue::engine::sign_on::renewal::{Begun, Exchange, Stop};
 use crate::sign_on::fault::{ProviderText, SignOnFault};
 use crate::sign_on::oidc_providers::RefreshedLogIn;
 use crate::sign_on::person::GivenRoles;
+use crate::sign_on::provider::ProviderSettings;
 use crate::sign_on::records::settings_id;
 use crate::sign_on::refresh_token::{EXCHANGE, RefreshToken, SignOnOrigin, SignOnRefresh, StoredRefresh, refresh_token_fingerprint};
 
@@ -410,6 +411,18 @@ async fn a_session_that_a_renewal_elsewhere_confirmed_follows_its_person_without
         matches!(engine.begin_renewal(renewal), BegunRenewal::Renew),
         "it is remembered for a moment"
     );
+}
+
+#[tokio::test]
+async fn refresh_tokens_are_refused_where_sessions_are_not_renewed() {
+    let desk = SignOnBench::usual().await;
+    let call = desk.bench.call(super::sign_on::action(), Asking::default(), None).await.unwrap();
+    let is_refused = |settings: &str| {
+        let mistakes = ProviderSettings::parse(settings).unwrap().mistakes_under(&call.snapshot);
+        mistakes.iter().any(|mistake| mistake.field == "protocol.oidc.refresh_tokens")
+    };
+    assert!(is_refused(&refreshing()), "the surface has no `refresh`");
+    assert!(!is_refused(SETTINGS), "the twin");
 }
 
 #[tokio::test]
