@@ -8,11 +8,12 @@ use super::super::{call, paths_of, text};
 use super::{EMAIL, KEYS, PASSWORD, Pair, ann, expect_invalid, log_in, open};
 
 const SECRETS: &str = "/v1/webhooks/signing-secrets";
+const PROVIDER: &str = "/v1/sso/providers/{providerId}";
 const ALL: &str = "GET HEAD POST PUT PATCH DELETE OPTIONS";
 
 /// What is documented: pattern, methods, a path of it, body, surfaces, status. `ID` stands for a pair
 /// made for the purpose.
-const DOCUMENTED: [(&str, &str, &str, &str, &str, u16); 21] = [
+const DOCUMENTED: [(&str, &str, &str, &str, &str, u16); 29] = [
     ("/v1/tenants/{tenantId}/api-keys", "POST", KEYS, "{}", "keys session", 201),
     ("/v1/tenants/{tenantId}/api-keys", "GET", KEYS, "", "keys session", 200),
     (
@@ -54,6 +55,36 @@ const DOCUMENTED: [(&str, &str, &str, &str, &str, u16); 21] = [
         r#"{"provider":"prv_1"}"#,
         "session",
         404,
+    ),
+    // For sessions with a scope that Ann's has not.
+    ("/v1/sso/providers", "GET HEAD", "/v1/sso/providers", "", "session", 403),
+    ("/v1/sso/providers", "POST", "/v1/sso/providers", "{}", "session", 403),
+    (PROVIDER, "GET HEAD", "/v1/sso/providers/prv_1", "", "session", 403),
+    (PROVIDER, "PATCH", "/v1/sso/providers/prv_1", "{}", "session", 403),
+    (PROVIDER, "DELETE", "/v1/sso/providers/prv_1", "", "session", 403),
+    (
+        "/v1/sso/providers/{providerId}/test",
+        "POST",
+        "/v1/sso/providers/prv_1/test",
+        "",
+        "session",
+        403,
+    ),
+    (
+        "/v1/sso/providers/{providerId}/disable",
+        "POST",
+        "/v1/sso/providers/prv_1/disable",
+        "",
+        "session",
+        403,
+    ),
+    (
+        "/v1/sso/providers/{providerId}/enable",
+        "POST",
+        "/v1/sso/providers/prv_1/enable",
+        "",
+        "session",
+        403,
     ),
     ("/v1/kyc/onfido", "POST", "/v1/kyc/onfido", r#"{"subject":"user_1"}"#, "keys", 201),
     ("/v1/tenants", ALL, "/v1/tenants", "", "keys", 200),
