@@ -123,6 +123,7 @@ fn a_logout_request_by_redirect_ends_the_session_on_both_gateways_and_is_answere
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of wrong requests, each with its cause")]
 #[test]
 fn b23_a_logout_request_by_redirect_that_is_wrong_ends_nothing() {
     let house = House::open();
