@@ -105,13 +105,14 @@ const DOCUMENTED: [(&str, &str, &str, &str, &str, u16); 29] = [
 ];
 
 /// Routes on which nobody is known yet.
-const PUBLIC: [&str; 7] = [
+const PUBLIC: [&str; 8] = [
     "/v1/auth/login",
     "/v1/auth/sso",
     "/v1/auth/sso/callback",
     "/v1/auth/sso/{tenantId}",
     "/v1/auth/sso/{tenantId}/back-channel",
     "/v1/auth/saml/{tenantId}/acs",
+    "/v1/auth/saml/{tenantId}/log-out",
     "/v1/auth/saml/{tenantId}/metadata",
 ];
 
