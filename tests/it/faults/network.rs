@@ -87,14 +87,22 @@ fn f4_replies_that_are_slow_but_in_time_are_replies() {
 
 #[test]
 fn f4_replies_after_the_deadline_are_none() {
-    Row::new("F4 400 ms late", |scene| scene.proxy.delay(Duration::from_millis(400), 1)).play();
+    Row {
+        // The reader of events waits longer than a look-up may, so that Redis goes on vouching for facts.
+        known: Known::ServedOrUnavailable,
+        ..Row::new("F4 400 ms late", |scene| scene.proxy.delay(Duration::from_millis(400), 1))
+    }
+    .play();
 }
 
 #[test]
 fn f4_replies_after_seconds_are_none() {
-    Row::new("F4 2 s late", |scene| scene.proxy.delay(Duration::from_secs(2), 1))
-        .play()
-        .assert_breaker();
+    Row {
+        known: Known::ServedOrUnavailable,
+        ..Row::new("F4 2 s late", |scene| scene.proxy.delay(Duration::from_secs(2), 1))
+    }
+    .play()
+    .assert_breaker();
 }
 
 #[test]

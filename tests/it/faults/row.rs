@@ -30,9 +30,9 @@ pub(super) struct Row {
     pub(super) lasts: Duration,
     /// Ends it.
     pub(super) heal: fn(&mut Scene),
-    /// Callers whose facts were young (H, J).
+    /// Callers whose facts were young (H, J), also if they had been silent for longer than facts live without Redis (S).
     pub(super) known: Known,
-    /// Callers whose facts were too old (S), whom nobody had met (U), and keys nobody made (B).
+    /// Callers whom nobody had met (U), and keys nobody made (B).
     pub(super) unknown: Unknown,
     /// The revoked key (R).
     pub(super) revoked: Revoked,
@@ -87,8 +87,8 @@ impl Row {
     /// Plays it, and judges every answer.
     pub(super) fn play(&self) -> Played {
         let mut scene = Scene::open();
-        let (hot, session, stale, unseen, gone) = (scene.key(), scene.session(), scene.key(), scene.key(), scene.key());
-        assert_eq!(scene.call(Which::Near, &stale).status, 200);
+        let (hot, session, silent, unseen, gone) = (scene.key(), scene.session(), scene.key(), scene.key(), scene.key());
+        assert_eq!(scene.call(Which::Near, &silent).status, 200);
         let used = clock::instant();
         pause((max_age() + Duration::from_millis(200)).saturating_sub(used.elapsed()));
         let watch = |scene: &Scene, caller: &Caller| Watch::start(&scene.near, caller, Duration::from_millis(15));
@@ -116,7 +116,7 @@ impl Row {
             scene.revoke(&gone);
             revoked = Some(clock::instant());
         }
-        let unknown = [&stale, &unseen].map(|caller| watch(&scene, caller));
+        let unknown = [&silent, &unseen].map(|caller| watch(&scene, caller));
         let nobody = watch(&scene, &Caller::nobody());
         (self.hold)(&mut scene, self.lasts.saturating_sub(fault.elapsed()));
         (self.heal)(&mut scene);
@@ -157,9 +157,10 @@ impl Row {
         for ticks in &played.known {
             self.judge_known(ticks, times);
         }
-        for ticks in &played.unknown {
-            self.judge_unknown(ticks, times, 200);
-        }
+        let [silent, unseen] = &played.unknown;
+        // Nobody has read the facts of a caller who was silent, but Redis has vouched for them until the fault.
+        self.judge_known(silent, times);
+        self.judge_unknown(unseen, times, 200);
         self.judge_unknown(&played.nobody, times, 401);
         let ended = self.judge_revoked(&played.ending, times);
         self.judge_elsewhere(&played.elsewhere, times);
