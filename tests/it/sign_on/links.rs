@@ -245,8 +245,11 @@ fn b61_a_link_is_finished_once_by_the_session_that_began_it_and_in_its_browser()
     let records = browser.cookies.clone();
     let out = browser.send("POST", "/log-out", "application/json", FORM, "");
     assert!(out.status < 300);
-    browser.cookies = records;
+    browser.cookies = records.clone();
     refused(&browser.get(&back), 403, "link_session_ended");
+    // The refusal has removed the record of the log-in. Whoever kept it finds it used up.
+    refused(&browser.get(&back), 400, "no_log_in");
+    browser.cookies = records;
     refused(&browser.get(&back), 400, "log_in_used");
     // Somebody else signs in to the same browser meanwhile.
     let mut browser = logged_in(&house, "ann@acme.example");

@@ -72,7 +72,7 @@ lifetime = "15m"
 
 [[rate_limits]]
 by = "address"
-rate = "1000/1m"
+rate = "100000/1m"
 
 [[routes]]
 name = "start"
