@@ -151,11 +151,15 @@ fn an_administrator_makes_a_provider_by_which_people_sign_on_and_ends_it_on_ever
     }
     assert!(own[1]["before"]["settings"].to_string().contains("provision=true"), "{}", own[1]);
     assert!(own[1]["after"]["settings"].to_string().contains("provision=false"), "{}", own[1]);
-    let events = house.gateways[0].run(&["events", "--limit", "100", "--json"]).stdout;
-    let events = events.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let ended = events.filter(|event| event["id"] == id && event["action"] == "providers.delete");
-    let who: Vec<Value> = ended.map(|event| event["who"]["via"].clone()).collect();
-    assert_eq!(who, [json!("route")], "the event of the store names the caller");
+    // The command reads the trail by itself, a moment after its entries were written.
+    let who = until("the events of the deletion, with their caller", PATIENCE, || {
+        let events = house.gateways[0].run(&["events", "--limit", "100", "--json"]).stdout;
+        let events = events.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let ended = events.filter(|event| event["id"] == id && event["action"] == "providers.delete");
+        let who: Vec<Value> = ended.map(|event| event["who"]["via"].clone()).collect();
+        (!who.is_empty()).then_some(who)
+    });
+    assert!(who.iter().all(|via| via == "route"), "the events of the store name the caller: {who:?}");
     assert!(text.contains("***"), "the body is on record, without its secrets");
 }
 
