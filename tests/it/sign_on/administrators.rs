@@ -159,7 +159,10 @@ fn an_administrator_makes_a_provider_by_which_people_sign_on_and_ends_it_on_ever
         let who: Vec<Value> = ended.map(|event| event["who"]["via"].clone()).collect();
         (!who.is_empty()).then_some(who)
     });
-    assert!(who.iter().all(|via| via == "route"), "the events of the store name the caller: {who:?}");
+    assert!(
+        who.iter().all(|via| via == "route"),
+        "the events of the store name the caller: {who:?}"
+    );
     assert!(text.contains("***"), "the body is on record, without its secrets");
 }
 

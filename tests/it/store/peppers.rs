@@ -23,6 +23,7 @@ use super::fixture::{
 };
 use super::wrapper::{Behaviour, Wrapper};
 use crate::support::redis::RedisServer;
+use crate::support::wait::PATIENCE;
 
 /// Who logs in.
 const CLIENT: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -204,7 +205,15 @@ fn assert_foreign<T: std::fmt::Debug>(result: Result<T, StoreError>, says: &str)
 fn in_a_file_a_pepper_takes_the_place_of_another() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("durward.redb");
-    let open = |first, others: &[u8]| EmbeddedStore::open(&path, &peppers(first, others));
+    // A program that another test has just begun holds the file until it is running: it was given our open files.
+    let open = |first, others: &[u8]| {
+        crate::support::wait::until("the file to be free", PATIENCE, || {
+            match EmbeddedStore::open(&path, &peppers(first, others)) {
+                Err(StoreError::Unavailable(why)) if why.contains("another process") => None,
+                opened => Some(opened),
+            }
+        })
+    };
     run(async {
         let store = open(0x0a, &[]).unwrap();
         store.create_tenant(tenant("acme"), NOW).await.unwrap();
