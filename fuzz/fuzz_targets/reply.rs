@@ -20,7 +20,7 @@ fn answer_with(at: usize, piece: &[u8]) -> Vec<u8> {
     );
     let tenant = "\u{2}{\"id\":\"t\",\"active\":true,\"created_at\":0,\"epoch\":1}";
     let mut reply = "*7\r\n".to_owned();
-    for word in [&*key, "history", "7", tenant, "1", &record] {
+    for word in [&*key, "history", "7 1.2.7", tenant, "1", &record] {
         let _ = write!(reply, "${}\r\n{word}\r\n", word.len());
     }
     reply.push_str("$-1\r\n");
