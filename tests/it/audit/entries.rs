@@ -285,23 +285,33 @@ fn bytes_in_counts_what_was_read_of_a_body_and_is_absent_without_one() {
 fn curl_over_http2_has_an_entry_with_its_version_of_tls() {
     let house = House::open(AUDIT);
     let address = house.gateway.address("tls");
-    let status = Command::new("curl")
-        .args([
-            "--silent",
-            "--insecure",
-            "--http2",
-            "--output",
-            "/dev/null",
-            "--user-agent",
-            "curl-test",
-        ])
-        .args(["--resolve", &format!("localhost:{}:{}", address.port(), address.ip())])
-        .args(["--data", "eleven-byte"])
-        .arg(format!("https://localhost:{}/public/by-curl?name=canary", address.port()))
-        .status()
-        .unwrap();
-    assert!(status.success());
-    let entry = house.entry("request", "path", "/public/by-curl");
+    let call = |number: usize| {
+        let path = format!("/public/by-curl-{number}");
+        let status = Command::new("curl")
+            .args([
+                "--silent",
+                "--insecure",
+                "--http2",
+                "--output",
+                "/dev/null",
+                "--user-agent",
+                "curl-test",
+            ])
+            .args(["--resolve", &format!("localhost:{}:{}", address.port(), address.ip())])
+            .args(["--data", "eleven-byte"])
+            .arg(format!("https://localhost:{}{path}?name=canary", address.port()))
+            .status()
+            .unwrap();
+        assert!(status.success());
+        house.entry("request", "path", &path)
+    };
+    // The service may have answered before the body came, which nobody reads then.
+    let mut calls = 1;
+    let mut entry = call(calls);
+    while entry["bytes_in"].is_null() && calls < 5 {
+        calls += 1;
+        entry = call(calls);
+    }
     assert_eq!(
         (&entry["tls"], &entry["version"], &entry["query"]),
         (&json!("1.3"), &json!("2"), &json!("name"))
@@ -310,7 +320,7 @@ fn curl_over_http2_has_an_entry_with_its_version_of_tls() {
         (&entry["headers"]["user-agent"], &entry["bytes_in"]),
         (&json!("curl-test"), &json!(11))
     );
-    assert_eq!(house.close().len(), 1);
+    assert_eq!(house.close().len(), calls);
 }
 
 #[test]
