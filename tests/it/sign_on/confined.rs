@@ -208,8 +208,9 @@ fn a_process_is_killed_when_nobody_waits_for_it() {
         std::fs::read_to_string(&pid_file).ok().filter(|pid| !pid.trim().is_empty())
     });
     let alive = || {
-        // A zombie is gone: it has no command line.
-        std::fs::read(format!("/proc/{}/cmdline", pid.trim())).is_ok_and(|line| !line.is_empty())
+        // A zombie is gone. Its state tells, and not its command line, which is empty during `exec` too.
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+        stat.is_ok_and(|stat| !stat.rsplit(')').next().unwrap().trim_start().starts_with(['Z', 'X']))
     };
     assert!(alive());
     task.abort();
