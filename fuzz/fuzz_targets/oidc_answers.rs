@@ -2,7 +2,7 @@
 #![no_main]
 
 use durward::sign_on::SignOnFault;
-use durward::sign_on::oidc::{TokenAnswer, UserInfo};
+use durward::sign_on::oidc::{SentSecrets, TokenAnswer, UserInfo};
 use libfuzzer_sys::fuzz_target;
 
 fn check(fault: &SignOnFault) {
@@ -23,7 +23,7 @@ fuzz_target!(|data: &[u8]| {
     };
     let json = [begin, rest].concat();
     let json = json.as_slice();
-    match TokenAnswer::parse(status, json) {
+    match TokenAnswer::parse(status, json, &SentSecrets::default()) {
         Ok(answer) => {
             assert_eq!(status, 200);
             let other: serde_json::Value = serde_json::from_slice(json).unwrap();
@@ -35,7 +35,7 @@ fuzz_target!(|data: &[u8]| {
         }
         Err(fault) => check(&fault),
     }
-    match TokenAnswer::parse_refreshed(status, json) {
+    match TokenAnswer::parse_refreshed(status, json, &SentSecrets::default()) {
         Ok(answer) => {
             assert_eq!(status, 200);
             let other: serde_json::Value = serde_json::from_slice(json).unwrap();

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use durward::base::clock::UnixMillis;
 use durward::decide::external::KeySet;
 use durward::sign_on::PersonRules;
-use durward::sign_on::oidc::{IdToken, IdTokenRules, LogInValue, LogoutToken, TokenAnswer};
+use durward::sign_on::oidc::{IdToken, IdTokenRules, LogInValue, LogoutToken, SentSecrets, TokenAnswer};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
 
@@ -41,7 +41,7 @@ fn provider() -> &'static Provider {
 
 fn id_token(token: &str) -> Option<IdToken> {
     let json = json!({ "token_type": "Bearer", "access_token": "a", "id_token": token });
-    let answer = TokenAnswer::parse(200, json.to_string().as_bytes()).ok()?;
+    let answer = TokenAnswer::parse(200, json.to_string().as_bytes(), &SentSecrets::default()).ok()?;
     let nonce = LogInValue::from_bytes([0; 32]);
     let rules = IdTokenRules {
         issuer: ISSUER,

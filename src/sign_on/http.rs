@@ -18,7 +18,7 @@ use super::fault::{ProviderPart, SignOnFault};
 use super::oidc::discovery::{MAX_METADATA_LEN, metadata_url};
 use super::oidc::token::MAX_TOKEN_ANSWER;
 use super::oidc::userinfo::MAX_USERINFO_LEN;
-use super::oidc::{ProviderMetadata, TokenAnswer, TokenRequest, UserInfo};
+use super::oidc::{ProviderMetadata, SentSecrets, TokenAnswer, TokenRequest, UserInfo};
 
 /// Deadline of what comes from a provider's cache: its configuration and keys.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
@@ -134,8 +134,7 @@ impl ProviderClient {
         request: TokenRequest,
         access: &ProviderAccess,
     ) -> Result<TokenAnswer, SignOnFault> {
-        let answer = self.ask(Question::tokens(metadata, request), access).await?;
-        TokenAnswer::parse(answer.status, &answer.content)
+        self.ask_for_tokens(metadata, request, access, TokenAnswer::parse).await
     }
 
     /// The tokens for a refresh token.
@@ -148,8 +147,25 @@ impl ProviderClient {
         request: TokenRequest,
         access: &ProviderAccess,
     ) -> Result<TokenAnswer, SignOnFault> {
-        let answer = self.ask(Question::tokens(metadata, request), access).await?;
-        TokenAnswer::parse_refreshed(answer.status, &answer.content)
+        self.ask_for_tokens(metadata, request, access, TokenAnswer::parse_refreshed).await
+    }
+
+    async fn ask_for_tokens(
+        &self,
+        metadata: &ProviderMetadata,
+        request: TokenRequest,
+        access: &ProviderAccess,
+        read: impl Fn(u16, &[u8], &SentSecrets) -> Result<TokenAnswer, SignOnFault>,
+    ) -> Result<TokenAnswer, SignOnFault> {
+        let TokenRequest { form, authorization, sent } = request;
+        let question = Question {
+            part: ProviderPart::Tokens,
+            url: &metadata.token_endpoint,
+            body: FetchBody::Form(form),
+            authorization,
+        };
+        let answer = self.ask(question, access).await?;
+        read(answer.status, &answer.content, &sent)
     }
 
     /// What the userinfo endpoint tells about the subject of an ID token.
@@ -234,15 +250,6 @@ struct Question<'a> {
 }
 
 impl<'a> Question<'a> {
-    fn tokens(metadata: &'a ProviderMetadata, request: TokenRequest) -> Self {
-        Self {
-            part: ProviderPart::Tokens,
-            url: &metadata.token_endpoint,
-            body: FetchBody::Form(request.form),
-            authorization: request.authorization,
-        }
-    }
-
     const fn get(part: ProviderPart, url: &'a FetchUrl) -> Self {
         Self {
             part,

@@ -140,7 +140,7 @@ impl FactStore for Memory {
                 position: Position(1),
                 facts,
                 primary_at: None,
-                on_chain: false,
+                history_proven: false,
             })
         })
     }

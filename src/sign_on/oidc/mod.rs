@@ -20,5 +20,5 @@ pub use id_token::{IdToken, IdTokenRules};
 pub use log_out::log_out_url;
 pub use logout_token::LogoutToken;
 pub use request::{ClientAuthentication, LogInValue, LogInValues, OidcClient};
-pub use token::{TokenAnswer, TokenRequest};
+pub use token::{SentSecrets, TokenAnswer, TokenRequest};
 pub use userinfo::UserInfo;

@@ -33,6 +33,31 @@ pub struct TokenRequest {
     pub form: Zeroizing<String>,
     /// The value of `Authorization`.
     pub authorization: Option<HeaderValue>,
+    pub sent: SentSecrets,
+}
+
+/// The secrets that a token request has sent, so that a provider that repeats one in its answer does not write it into a log.
+#[derive(Default)]
+pub struct SentSecrets(Vec<Zeroizing<String>>);
+
+/// Shortest secret that is looked for, in bytes. Anything shorter stands in ordinary words too.
+const SHORTEST_SECRET: usize = 4;
+
+impl SentSecrets {
+    fn add(&mut self, secret: &str) {
+        if secret.len() >= SHORTEST_SECRET {
+            self.0.push(Zeroizing::new(secret.to_owned()));
+        }
+    }
+
+    /// A provider's words without these secrets. A part of one that is repeated is not noticed.
+    fn mask(&self, words: &str) -> ProviderText {
+        let mut shown = words.to_owned();
+        for secret in self.0.iter().filter(|secret| words.contains(secret.as_str())) {
+            shown = shown.replace(secret.as_str(), "***");
+        }
+        ProviderText::of(&shown)
+    }
 }
 
 impl fmt::Debug for TokenRequest {
@@ -58,9 +83,9 @@ impl OidcClient {
         let verifier = Zeroizing::new(verifier.text());
         let mut form = FormWriter::default();
         form.push("grant_type", "authorization_code");
-        form.push("code", code.expose());
+        form.push_secret("code", code.expose());
         form.push("redirect_uri", redirect_uri);
-        form.push("code_verifier", &verifier);
+        form.push_secret("code_verifier", &verifier);
         self.authenticated(form, metadata, now)
     }
 
@@ -71,7 +96,7 @@ impl OidcClient {
     pub fn refresh_request(&self, metadata: &ProviderMetadata, token: &RefreshToken, now: UnixMillis) -> Result<TokenRequest, SignOnFault> {
         let mut form = FormWriter::default();
         form.push("grant_type", "refresh_token");
-        form.push("refresh_token", token.expose());
+        form.push_secret("refresh_token", token.expose());
         self.authenticated(form, metadata, now)
     }
 
@@ -86,23 +111,26 @@ impl OidcClient {
             ClientAuthentication::SecretBasic(secret) | ClientAuthentication::SecretPost(secret) if !is_text(secret) => {
                 return Err(SignOnFault::ClientText);
             }
-            ClientAuthentication::SecretBasic(secret) => authorization = Some(basic(&self.client_id, secret)?),
+            ClientAuthentication::SecretBasic(secret) => {
+                let value = basic(&self.client_id, secret)?;
+                form.sent.add(value.to_str().unwrap_or_default().trim_start_matches("Basic "));
+                form.sent.add(secret);
+                authorization = Some(value);
+            }
             ClientAuthentication::SecretPost(secret) => {
                 form.push("client_id", &self.client_id);
-                form.push("client_secret", secret);
+                form.push_secret("client_secret", secret);
             }
             ClientAuthentication::PrivateKeyJwt(key) => {
                 form.push("client_id", &self.client_id);
                 form.push("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
                 // Each provider has a key pair of its own here, so an assertion for one is worth nothing at another.
                 let assertion = key.assertion(&self.client_id, &metadata.token_endpoint.to_string(), now)?;
-                form.push("client_assertion", &assertion);
+                form.push_secret("client_assertion", &assertion);
             }
         }
-        Ok(TokenRequest {
-            form: form.finish(),
-            authorization,
-        })
+        let (form, sent) = form.finish();
+        Ok(TokenRequest { form, authorization, sent })
     }
 }
 
@@ -122,25 +150,34 @@ fn basic(client_id: &str, secret: &str) -> Result<HeaderValue, SignOnFault> {
 
 /// Writes a form.
 #[derive(Default)]
-struct FormWriter(Zeroizing<Vec<u8>>);
+struct FormWriter {
+    form: Zeroizing<Vec<u8>>,
+    sent: SentSecrets,
+}
 
 impl FormWriter {
     fn push(&mut self, name: &str, value: &str) {
         // Growing would leave copies of secrets behind.
-        let mut longer = Zeroizing::new(Vec::with_capacity(self.0.len() + name.len() + 3 * value.len() + 2));
-        longer.extend_from_slice(&self.0);
+        let mut longer = Zeroizing::new(Vec::with_capacity(self.form.len() + name.len() + 3 * value.len() + 2));
+        longer.extend_from_slice(&self.form);
         if !longer.is_empty() {
             longer.push(b'&');
         }
         longer.extend_from_slice(name.as_bytes());
         longer.push(b'=');
         push_query(&mut longer, value);
-        self.0 = longer;
+        self.form = longer;
     }
 
-    fn finish(self) -> Zeroizing<String> {
+    fn push_secret(&mut self, name: &str, value: &str) {
+        self.push(name, value);
+        self.sent.add(value);
+    }
+
+    fn finish(self) -> (Zeroizing<String>, SentSecrets) {
         // Only ASCII was pushed.
-        Zeroizing::new(std::str::from_utf8(&self.0).unwrap_or_default().to_owned())
+        let form = Zeroizing::new(std::str::from_utf8(&self.form).unwrap_or_default().to_owned());
+        (form, self.sent)
     }
 }
 
@@ -159,12 +196,12 @@ impl fmt::Debug for TokenAnswer {
 }
 
 impl TokenAnswer {
-    /// Reads the answer to a code, with this status.
+    /// Reads the answer to a code, with this status. What the request has sent is in no error.
     ///
     /// # Errors
     /// [`SignOnFault`]: the error that the provider names, or what is wrong with the answer.
-    pub fn parse(status: u16, json: &[u8]) -> Result<Self, SignOnFault> {
-        let answer = Self::read(status, json, |error, why| match error {
+    pub fn parse(status: u16, json: &[u8], sent: &SentSecrets) -> Result<Self, SignOnFault> {
+        let answer = Self::read(status, json, sent, |error, why| match error {
             "invalid_grant" => Some(SignOnFault::CodeRefused(why.clone())),
             _ => None,
         })?;
@@ -180,8 +217,8 @@ impl TokenAnswer {
     /// # Errors
     /// As [`parse`](Self::parse); [`SignOnFault::RefreshRefused`] if the provider says that the sign-on is over, or that the person
     /// must come again.
-    pub fn parse_refreshed(status: u16, json: &[u8]) -> Result<Self, SignOnFault> {
-        Self::read(status, json, |error, why| match error {
+    pub fn parse_refreshed(status: u16, json: &[u8], sent: &SentSecrets) -> Result<Self, SignOnFault> {
+        Self::read(status, json, sent, |error, why| match error {
             // The last three are errors of the authorization endpoint (OpenID Connect Core 1.0, section 3.1.2.6). Entra ID has them
             // here too, when a policy wants to see the person.
             "invalid_grant" | "interaction_required" | "login_required" | "consent_required" => {
@@ -191,7 +228,12 @@ impl TokenAnswer {
         })
     }
 
-    fn read(status: u16, json: &[u8], refused: impl Fn(&str, &ProviderText) -> Option<SignOnFault>) -> Result<Self, SignOnFault> {
+    fn read(
+        status: u16,
+        json: &[u8],
+        sent: &SentSecrets,
+        refused: impl Fn(&str, &ProviderText) -> Option<SignOnFault>,
+    ) -> Result<Self, SignOnFault> {
         let members = JsonObject::parse(json).map_err(SignOnFault::TokenAnswerForm)?;
         let text = |name: &'static str| match members.find(name) {
             None | Some(JsonValue::Null) => Ok(None),
@@ -200,13 +242,13 @@ impl TokenAnswer {
         };
         if status != 200 || members.find("error").is_some() {
             let error = text("error")?.ok_or(SignOnFault::TokenAnswerMember("error"))?;
-            let description = ProviderText::of(text("error_description")?.unwrap_or("it says no more"));
+            let description = sent.mask(text("error_description")?.unwrap_or("it says no more"));
             if let Some(fault) = refused(error, &description) {
                 return Err(fault);
             }
             return Err(match error {
                 "invalid_client" | "unauthorized_client" => SignOnFault::ClientRefused(description),
-                other => SignOnFault::TokensRefused(ProviderText::of(other), description),
+                other => SignOnFault::TokensRefused(sent.mask(other), description),
             });
         }
         let is_bearer = |token_type: &str| token_type.eq_ignore_ascii_case("bearer");

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use durward::base::clock::UnixMillis;
 use durward::decide::external::KeySet;
 use durward::fetch::FetchSchemes;
-use durward::sign_on::oidc::{IdToken, IdTokenRules, LogInValue, LogoutToken, ProviderMetadata, TokenAnswer, UserInfo};
+use durward::sign_on::oidc::{IdToken, IdTokenRules, LogInValue, LogoutToken, ProviderMetadata, SentSecrets, TokenAnswer, UserInfo};
 use durward::sign_on::{PersonRules, SignOnFault, SignedOnPerson};
 use serde_json::{Value, json};
 
@@ -29,7 +29,7 @@ impl RealSample {
     }
 
     fn id_token(&self, client_id: &str, nonce: &LogInValue, now: UnixMillis) -> Result<IdToken, SignOnFault> {
-        let answer = TokenAnswer::parse(200, self.sample["answer"].to_string().as_bytes()).unwrap();
+        let answer = TokenAnswer::parse(200, self.sample["answer"].to_string().as_bytes(), &SentSecrets::default()).unwrap();
         let rules = IdTokenRules {
             issuer: self.issuer(),
             client_id,

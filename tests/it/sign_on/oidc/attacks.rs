@@ -1,7 +1,7 @@
 //! The attacks on a log-in by OpenID Connect, each beside its twin, which is allowed.
 
 use durward::decide::external::KeySet;
-use durward::sign_on::oidc::{IdToken, IdTokenRules, LogInValues, TokenAnswer};
+use durward::sign_on::oidc::{IdToken, IdTokenRules, LogInValues, SentSecrets, TokenAnswer};
 
 use super::flow::Change::{
     Acr, Algorithm, Answer, AnswerText, Callback, CallbackEnd, Claims, Clock, Header, MaxAge, Metadata, NoPkce, Secret, SecretPost, Signed,
@@ -498,7 +498,7 @@ fn an_id_token_of_every_algorithm_is_verified_with_its_own_hash() {
         });
         let answer = |access: &str| {
             let json = serde_json::json!({ "token_type": "Bearer", "access_token": access, "id_token": signer.token(&claims) });
-            TokenAnswer::parse(200, json.to_string().as_bytes()).unwrap()
+            TokenAnswer::parse(200, json.to_string().as_bytes(), &SentSecrets::default()).unwrap()
         };
         let keys = KeySet::parse(jwks(&[signer]).as_bytes()).unwrap();
         let now = durward::base::clock::UnixMillis(NOW * 1000);

@@ -245,7 +245,7 @@ impl Flow<'_> {
         let code = Callback::parse(callback.as_bytes())?.code(&self.values.state, metadata)?;
         let request = self.client.token_request(metadata, REDIRECT, &code, &self.values.verifier, now)?;
         let (status, answer) = self.answer(&request);
-        let answer = TokenAnswer::parse(status, answer.as_bytes())?;
+        let answer = TokenAnswer::parse(status, answer.as_bytes(), &request.sent)?;
         let keys = KeySet::parse(self.provider.keys().as_bytes()).unwrap();
         let rules = IdTokenRules::of(&self.client, &self.values.nonce);
         let id_token = IdToken::verify(&answer, &keys, &rules, now)?;

@@ -2,9 +2,11 @@
 
 use durward::base::clock::UnixMillis;
 use durward::decide::external::KeySet;
-use durward::sign_on::oidc::{IdToken, LogInValues, OidcClient, TokenAnswer};
+use durward::sign_on::SignOnFault;
+use durward::sign_on::oidc::{Callback, ClientAuthentication, IdToken, LogInValues, OidcClient, SentSecrets, TokenAnswer};
 use durward::sign_on::refresh_token::{RefreshToken, SignOnOrigin};
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use super::flow::{ISSUER, NOW, client, label, merge};
 use super::provider::{CLIENT_ID, Provider, find, pairs_of};
@@ -34,7 +36,7 @@ fn verdict(client: &OidcClient, claims: &str) -> Result<(), String> {
     });
     merge(&mut right, claims);
     let answer = json!({ "token_type": "Bearer", "access_token": "a", "id_token": provider.signer.token(&right) });
-    let answer = TokenAnswer::parse_refreshed(200, answer.to_string().as_bytes()).unwrap();
+    let answer = TokenAnswer::parse_refreshed(200, answer.to_string().as_bytes(), &SentSecrets::default()).unwrap();
     let keys = KeySet::parse(provider.keys().as_bytes()).unwrap();
     let verified = IdToken::verify_refreshed(&answer, &keys, client, &origin(), UnixMillis(NOW * 1000));
     verified.map(drop).map_err(|fault| label(&fault))
@@ -73,7 +75,9 @@ fn b43_an_id_token_of_another_sign_on_renews_nothing() {
 
 #[test]
 fn an_answer_to_a_refresh_token_is_read_as_one() {
-    let read = |status: u16, answer: &str| TokenAnswer::parse_refreshed(status, answer.as_bytes()).map_err(|fault| label(&fault));
+    let read = |status: u16, answer: &str| {
+        TokenAnswer::parse_refreshed(status, answer.as_bytes(), &SentSecrets::default()).map_err(|fault| label(&fault))
+    };
     for (status, answer, expected) in [
         (400, r#"{"error":"invalid_grant"}"#, "refresh_refused"),
         (400, r#"{"error":"interaction_required"}"#, "refresh_refused"),
@@ -102,7 +106,7 @@ fn an_answer_to_a_refresh_token_is_read_as_one() {
     )
     .unwrap();
     assert!(unusable.refresh_token().is_none());
-    let of_code = TokenAnswer::parse(400, br#"{"error":"interaction_required"}"#).map_err(|fault| label(&fault));
+    let of_code = TokenAnswer::parse(400, br#"{"error":"interaction_required"}"#, &SentSecrets::default()).map_err(|fault| label(&fault));
     assert_eq!(of_code.err().as_deref(), Some("tokens_refused"), "of a code it is another error");
 }
 
@@ -133,4 +137,53 @@ fn refresh_tokens_are_asked_for_by_the_scope_or_as_google_has_it() {
     client.refresh_tokens = false;
     client.scopes.pop();
     assert_eq!(asked(&client, "access_type"), None, "nobody wants one");
+}
+
+#[test]
+fn b44_what_a_provider_repeats_of_a_token_request_is_in_no_error() {
+    let metadata = Provider::read(&Provider::new(ISSUER).metadata_json(), ISSUER).unwrap();
+    let token = RefreshToken::parse("canary/refresh").unwrap();
+    let values = LogInValues::random().unwrap();
+    let (state, verifier) = (values.state.text(), values.verifier.text());
+    let callback = format!("code=canary-code&state={state}&iss=https%3A%2F%2Fidp.example%2Ftenant");
+    let code = Callback::parse(callback.as_bytes())
+        .unwrap()
+        .code(&values.state, &metadata)
+        .unwrap();
+    for authentication in [ClientAuthentication::SecretBasic, ClientAuthentication::SecretPost] {
+        let mut client = refreshing();
+        client.authentication = authentication(Zeroizing::new("canary-secret".to_owned()));
+        let now = UnixMillis(NOW * 1000);
+        let of_code = client
+            .token_request(&metadata, "https://app.example/cb", &code, &values.verifier, now)
+            .unwrap();
+        let of_refresh = client.refresh_request(&metadata, &token, now).unwrap();
+        let mut of_both = vec!["canary-secret".to_owned()];
+        if let Some(basic) = &of_code.authorization {
+            of_both.push(basic.to_str().unwrap().trim_start_matches("Basic ").to_owned());
+        }
+        let told = |error: &str, secrets: &[String], read: &dyn Fn(&[u8]) -> Result<TokenAnswer, SignOnFault>| {
+            // As PHP writes a slash.
+            let answer = json!({ "error": error, "error_description": format!("no: {}", secrets.join(" ")) }).to_string();
+            let told = read(answer.replace('/', "\\/").as_bytes()).err().unwrap().to_string();
+            assert!(told.contains("no: ***"), "{told}");
+            for secret in secrets {
+                assert!(!told.contains(secret), "{told}");
+            }
+        };
+        let code_secrets = [of_both.clone(), vec!["canary-code".to_owned(), verifier.clone()]].concat();
+        let refresh_secrets = [of_both, vec!["canary/refresh".to_owned()]].concat();
+        for error in ["invalid_grant", "invalid_client", "other"] {
+            told(error, &code_secrets, &|json| TokenAnswer::parse(400, json, &of_code.sent));
+            told(error, &refresh_secrets, &|json| {
+                TokenAnswer::parse_refreshed(400, json, &of_refresh.sent)
+            });
+        }
+        told(&code_secrets.join(" "), &code_secrets, &|json| {
+            TokenAnswer::parse(400, json, &of_code.sent)
+        });
+        told(&refresh_secrets.join(" "), &refresh_secrets, &|json| {
+            TokenAnswer::parse_refreshed(400, json, &of_refresh.sent)
+        });
+    }
 }
