@@ -12,7 +12,7 @@ use crate::sign_on::records::{NewProvider, new_provider_id, provider_records, se
 use crate::snapshot::sign_on_route::{FinishStep, RouteUrl, SignOnRoute, SignOnSettings, SignOnStep};
 use crate::store::TenantState;
 
-mod links;
+pub(super) mod links;
 
 /// A tenant with one provider, whose ceiling is what the role `admin` may do.
 pub(super) struct SignOnBench {

@@ -1,5 +1,6 @@
 //! The renewal of a session by sign-on, from the right to ask the provider to what its answer makes of session and person.
 
+use super::sign_on::links::LinkBench;
 use super::sign_on::{SETTINGS, SignOnBench, Signed, effective, person, role, stored};
 use super::*;
 use crate::base::principal::CredentialState;
@@ -64,6 +65,19 @@ impl RenewalBench {
         let signed_on = SignOnBench::open(&refreshing(), ceiling).await;
         let signed = sign_on(&signed_on, Some(refresh("first"))).await;
         let bench = Self { signed_on, signed };
+        bench.pass(AFTER);
+        bench
+    }
+
+    /// The same for an account that was linked to the person before.
+    async fn linked(ceiling: &[&str]) -> Self {
+        let links = LinkBench::open(&refreshing(), ceiling).await;
+        links.link("ann").await.unwrap();
+        let signed = sign_on(&links.desk, Some(refresh("first"))).await;
+        let bench = Self {
+            signed_on: links.desk,
+            signed,
+        };
         bench.pass(AFTER);
         bench
     }
@@ -438,4 +452,35 @@ async fn roles_that_were_given_here_stay_where_the_provider_gives_none() {
     let again = desk.sign_on(ann()).await.unwrap();
     assert_eq!(again.facts.ancestors[1].roles(), [role("viewer")]);
     assert_eq!(again.session.scopes, scopes("read"));
+}
+
+#[tokio::test]
+async fn a_renewal_gives_roles_to_the_link_and_never_to_the_account_that_is_linked() {
+    let desk = RenewalBench::linked(&["admin"]).await;
+    let above = &desk.signed.facts.ancestors;
+    let (account, link) = (above[1].id.clone(), above[2].id.clone());
+    assert!(above[2].is_link() && above[3].is_provider());
+    let before = desk.signed_on.bench.find(account.as_str()).await;
+    let roles_of_link = async || desk.signed_on.bench.find(link.as_str()).await.roles().to_vec();
+    assert_eq!(desk.may().await, Ok(scopes("read")));
+    let Ok(RenewalVerdict::Renew(Some(renewed))) = desk.renew(said(Some("second"), &["admin"])).await else {
+        panic!("it is renewed")
+    };
+    assert_eq!(
+        (renewed.person.id.clone(), renewed.session.scopes.clone()),
+        (account.clone(), scopes("read write")),
+        "the account within the link: not `keys`, which the role has and the account has not"
+    );
+    assert_eq!(roles_of_link().await, [role("admin")]);
+    assert_eq!(desk.may().await, Ok(scopes("read write")));
+    desk.pass(AFTER);
+    let verdict = desk.renew(wrong("third", SignOnFault::NoRole)).await;
+    assert!(matches!(verdict, Ok(RenewalVerdict::Ended(_))));
+    assert_eq!(roles_of_link().await, []);
+    assert_eq!(desk.may().await, Err(Denial::RevokedCredential));
+    assert_eq!(
+        desk.signed_on.bench.find(account.as_str()).await,
+        before,
+        "what was given to the account here stays"
+    );
 }

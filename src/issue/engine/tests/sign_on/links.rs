@@ -7,8 +7,8 @@ use crate::sign_on::log_in_record::LinkIntent;
 use crate::sign_on::records::{MAX_FOLLOWING, link_id, person_fingerprint};
 
 /// A desk with an account that is not the provider's, and its session by password.
-struct LinkBench {
-    desk: SignOnBench,
+pub(in crate::issue::engine::tests) struct LinkBench {
+    pub(in crate::issue::engine::tests) desk: SignOnBench,
     account: CredentialRecord,
     session: CredentialRecord,
 }
@@ -25,7 +25,7 @@ fn person_of(subject: &str) -> SignedOnPerson {
 }
 
 impl LinkBench {
-    async fn open(settings: &str, ceiling: &[&str]) -> Self {
+    pub(in crate::issue::engine::tests) async fn open(settings: &str, ceiling: &[&str]) -> Self {
         let desk = SignOnBench::open(settings, ceiling).await;
         let account = Self::account(&desk, "acc_1").await;
         let session = Self::session(&desk, "ses_1", &account, "read write").await;
@@ -78,7 +78,7 @@ impl LinkBench {
         self.finish(&proven, intent, None).await
     }
 
-    async fn link(&self, subject: &str) -> Result<Issued, IssueError> {
+    pub(in crate::issue::engine::tests) async fn link(&self, subject: &str) -> Result<Issued, IssueError> {
         self.link_by(subject, &self.intent()).await
     }
 
