@@ -76,10 +76,10 @@ impl Facts {
     /// The generation in whose chain of events these facts are known to stand, at their very position; `None` if that is not
     /// known. Then only a read makes them younger: a server that was replaced may have counted changes that were lost.
     #[must_use]
-    pub fn chained_in(&self) -> Option<u64> {
+    pub fn proven_in(&self) -> Option<u64> {
         // Before the position: a position that has moved on meanwhile differs.
-        let chained = self.reading.chained.load(Ordering::Acquire).checked_sub(1).map(Position)?;
-        (chained == self.position()).then_some(chained.generation())
+        let proven = self.reading.proven.load(Ordering::Acquire).checked_sub(1).map(Position)?;
+        (proven == self.position()).then_some(proven.generation())
     }
 
     /// Whether uses of the credential, or of a record above it, move its end. They are no changes, so no event tells of them.
@@ -134,7 +134,7 @@ pub struct Reading {
     read_at: AtomicU64,
     position: AtomicU64,
     /// One more than the greatest position of a read that was proven to stand in the chain of events; zero without one.
-    chained: AtomicU64,
+    proven: AtomicU64,
 }
 
 impl Reading {
@@ -152,15 +152,15 @@ impl Reading {
             sent_at: AtomicU64::new(counts_from.0),
             read_at: AtomicU64::new(read_at.0),
             position: AtomicU64::new(position.0),
-            chained: AtomicU64::new(0),
+            proven: AtomicU64::new(0),
         }
     }
 
     /// The same read, proven to stand in the chain of events at its position.
     #[must_use]
-    pub fn on_chain(self) -> Self {
+    pub fn with_proven_history(self) -> Self {
         Self {
-            chained: AtomicU64::new(self.position.load(Ordering::Acquire).saturating_add(1)),
+            proven: AtomicU64::new(self.position.load(Ordering::Acquire).saturating_add(1)),
             ..self
         }
     }
@@ -170,7 +170,7 @@ impl Reading {
         self.read_at.fetch_max(later.read_at.load(Ordering::Acquire), Ordering::AcqRel);
         self.sent_at.fetch_max(later.sent_at.load(Ordering::Acquire), Ordering::AcqRel);
         self.position.fetch_max(later.position.load(Ordering::Acquire), Ordering::AcqRel);
-        self.chained.fetch_max(later.chained.load(Ordering::Acquire), Ordering::AcqRel);
+        self.proven.fetch_max(later.proven.load(Ordering::Acquire), Ordering::AcqRel);
     }
 }
 
@@ -180,7 +180,7 @@ impl Clone for Reading {
             sent_at: AtomicU64::new(self.sent_at.load(Ordering::Acquire)),
             read_at: AtomicU64::new(self.read_at.load(Ordering::Acquire)),
             position: AtomicU64::new(self.position.load(Ordering::Acquire)),
-            chained: AtomicU64::new(self.chained.load(Ordering::Acquire)),
+            proven: AtomicU64::new(self.proven.load(Ordering::Acquire)),
         }
     }
 }

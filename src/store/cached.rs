@@ -13,7 +13,7 @@ use crate::base::principal::Facts;
 use super::activity::Activity;
 use super::events::{EVENT_SLOTS, Positions};
 use super::{FactStore, LookupQuery, StoreError};
-use entries::{Claim, FactsCache};
+use entries::{Due, FactsCache};
 use flights::Flights;
 
 pub use counters::CacheFigures;
@@ -118,10 +118,10 @@ impl CachedStore {
         let recalled = self.flights.cache().recall(fingerprint, now.boot);
         self.flights.counters().count(&recalled);
         if let Recalled::Present(entry) = &recalled {
-            match self.flights.cache().claim(entry, now.boot) {
-                Claim::Nothing => {}
-                Claim::Note => self.flights.in_use.note(*fingerprint, now.boot),
-                Claim::Read => self.flights.queue_refresh(entry.refresh_question()),
+            match self.flights.cache().take_due(entry, now.boot) {
+                Due::Nothing => {}
+                Due::NoteUse => self.flights.in_use.note(*fingerprint, now.boot),
+                Due::Read => self.flights.queue_refresh(entry.refresh_question()),
             }
         }
         recalled
@@ -156,13 +156,13 @@ impl CachedStore {
         if !entry.is_of(fingerprint) || entry.is_superseded() || !cache.may_use(entry, now.boot) {
             return false;
         }
-        let claim = cache.claim(entry, now.boot);
-        if claim != Claim::Nothing {
+        let due = cache.take_due(entry, now.boot);
+        if due != Due::Nothing {
             // The cache may have dropped this entry and read another one since: then the other one must be used. Besides, the
             // cache drops what nobody asks it for.
             match cache.recall(fingerprint, now.boot) {
                 Recalled::Present(other) if other.facts.sent_at() > entry.facts.sent_at() => return false,
-                _ if claim == Claim::Note => self.flights.in_use.note(*fingerprint, now.boot),
+                _ if due == Due::NoteUse => self.flights.in_use.note(*fingerprint, now.boot),
                 Recalled::Present(other) => self.flights.queue_refresh(other.refresh_question()),
                 Recalled::Absent | Recalled::Nothing => self.flights.queue_refresh(LookupQuery::full(*fingerprint)),
             }

@@ -53,7 +53,7 @@ pub(super) struct Revalidation {
 impl Revalidation {
     /// The moment, if it is said of these facts.
     pub(super) fn of(self, facts: &Facts) -> Option<BootMillis> {
-        (facts.chained_in() == Some(self.generation)).then_some(self.at)
+        (facts.proven_in() == Some(self.generation)).then_some(self.at)
     }
 }
 

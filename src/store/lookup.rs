@@ -18,7 +18,7 @@ pub struct LookupReply {
     /// if the question was sent later. `None`: the age counts from the question.
     pub primary_at: Option<BootMillis>,
     /// Whether the server is proven to have, up to this position, the very history that this process follows.
-    pub on_chain: bool,
+    pub history_proven: bool,
 }
 
 /// The question of a look-up.

@@ -106,7 +106,7 @@ pub(crate) enum Output {
     /// The answer to a look-up, which a fault may exchange for another one.
     Found(Find),
     /// The server told this gateway where the store stands, and that it may read.
-    Vouched(ConnId),
+    Revalidated(ConnId),
     /// The connection waits so many milliseconds at most.
     Waits {
         conn: ConnId,
@@ -302,7 +302,7 @@ impl Cluster {
                 }
                 let is_readable = matches!(&reply, Reply::List(words) if matches!(words.last(), Some(Reply::Int(1))));
                 if self.head.as_ref() == Some(&hash) && is_readable {
-                    self.output.push(Output::Vouched(id));
+                    self.output.push(Output::Revalidated(id));
                 }
                 reply
             }

@@ -60,7 +60,7 @@ fn a_key_that_is_in_use_is_read_once_while_nothing_goes_wrong() {
 }
 
 #[test]
-fn facts_that_nobody_vouches_for_end_with_their_age() {
+fn facts_that_are_not_revalidated_end_with_their_age() {
     let mut world = world(21);
     world.around.calm_since = None;
     assert!(is_admitted_until(&mut world, 2 * MAX_AGE));
@@ -82,7 +82,7 @@ fn facts_that_nobody_vouches_for_end_with_their_age() {
 }
 
 #[test]
-fn nobody_vouches_to_a_gateway_that_is_not_registered() {
+fn nothing_is_revalidated_at_a_gateway_that_is_not_registered() {
     let mut world = world(22);
     world.around.calm_since = None;
     assert!(is_admitted_until(&mut world, 2 * MAX_AGE));

@@ -48,7 +48,7 @@ impl Model {
         }
         let known = self.known_at(gateway, answer.key);
         if known.is_none_or(|at| at + self.max_age <= answer.decided) {
-            return Some(format!("facts were used beyond their age: last read or vouched for at {known:?}"));
+            return Some(format!("facts were used beyond their age: last read or revalidated at {known:?}"));
         }
         if let Some(broken) = caller
             .subjects

@@ -166,7 +166,7 @@ pub(crate) struct Model {
     /// When a look-up of a key was last made for a gateway.
     pub(crate) found: BTreeMap<(usize, usize), u64>,
     /// When a server last told a gateway where the store stands: by that, facts are as young as the question.
-    vouched: BTreeMap<usize, u64>,
+    revalidated: BTreeMap<usize, u64>,
     /// The newest change that a gateway said it had applied, before histories were mixed.
     pub(crate) applied: BTreeMap<usize, u64>,
     /// Since when a gateway has heard of every event, one after the other.
@@ -210,7 +210,7 @@ impl Model {
             max_age: u64::try_from(settings.max_age.as_millis()).unwrap(),
             recovery: recovery(settings.guide),
             found: BTreeMap::new(),
-            vouched: BTreeMap::new(),
+            revalidated: BTreeMap::new(),
             applied: BTreeMap::new(),
             hears: BTreeMap::new(),
             astray: BTreeMap::new(),
@@ -351,14 +351,14 @@ impl Model {
     }
 
     /// A server tells where the store stands.
-    pub(crate) fn note_vouched(&mut self, gateway: usize, now: u64) {
-        self.vouched.insert(gateway, now);
+    pub(crate) fn note_revalidated(&mut self, gateway: usize, now: u64) {
+        self.revalidated.insert(gateway, now);
     }
 
-    /// When facts of this key were read last, or vouched for.
+    /// When facts of this key were last read or revalidated.
     pub(crate) fn known_at(&self, gateway: usize, key: usize) -> Option<u64> {
         let found = self.found.get(&(gateway, key)).copied()?;
-        Some(found.max(self.vouched.get(&gateway).copied().unwrap_or(0)))
+        Some(found.max(self.revalidated.get(&gateway).copied().unwrap_or(0)))
     }
 
     /// The primary answers a look-up.

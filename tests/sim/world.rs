@@ -316,7 +316,7 @@ impl World {
             match output {
                 Output::Reply(conn, bytes) => self.send_down(conn, Arrived::Bytes(bytes)),
                 Output::Found(find) => self.send_found(find),
-                Output::Vouched(conn) => self.model.note_vouched(gateway_of(conn), self.now),
+                Output::Revalidated(conn) => self.model.note_revalidated(gateway_of(conn), self.now),
                 Output::Waits { conn, ticket, millis } => self.after(millis, Event::WaitEnds(conn, ticket)),
                 Output::Credentials(written) => {
                     for (id, record) in written {

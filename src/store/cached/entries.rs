@@ -54,14 +54,14 @@ pub struct CacheEntry {
     slots: Slots,
 }
 
-/// What whoever uses an entry must do besides.
+/// What is due at the use of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Claim {
+pub(super) enum Due {
     Nothing,
-    /// Have the facts read again.
+    /// The facts are to be read again.
     Read,
-    /// Only note that they are in use: they are young although nobody reads them.
-    Note,
+    /// That they are in use is to be noted: they are young although nobody reads them.
+    NoteUse,
 }
 
 impl CacheEntry {
@@ -186,23 +186,23 @@ impl FactsCache {
         now.since(entry.counts_from(&self.positions)) < self.max_age && self.positions.contains_all(&entry.slots, entry.facts.position())
     }
 
-    /// What whoever uses this entry now must do besides. Nobody else is told so for [`REFRESH_RETRY`], whatever becomes of a read,
-    /// and until the facts would be read again, if the use is noted.
-    pub(super) fn claim(&self, entry: &CacheEntry, now: BootMillis) -> Claim {
+    /// What is due at this use of the entry. One caller is told. The others are told [`Due::Nothing`]: after a read for
+    /// [`REFRESH_RETRY`], whatever becomes of it; after a noted use until the facts would have to be read.
+    pub(super) fn take_due(&self, entry: &CacheEntry, now: BootMillis) -> Due {
         let due = entry.refresh_at.load(Ordering::Relaxed);
         if now.0 < due {
-            return Claim::Nothing;
+            return Due::Nothing;
         }
         // Lines of rules that are gone go with their facts, which must be read for that.
         let revalidated = entry.revalidated(&self.positions).filter(|_| !entry.facts.lines.are_outdated());
         let next = revalidated.map(|at| self.refresh_at(&entry.fingerprint, at, at));
-        let (claim, next) = match next {
-            Some(next) if next > now.0 => (Claim::Note, next),
-            _ => (Claim::Read, now.plus(REFRESH_RETRY).0),
+        let (taken, next) = match next {
+            Some(next) if next > now.0 => (Due::NoteUse, next),
+            _ => (Due::Read, now.plus(REFRESH_RETRY).0),
         };
         match entry.refresh_at.compare_exchange(due, next, Ordering::AcqRel, Ordering::Relaxed) {
-            Ok(_) => claim,
-            Err(_) => Claim::Nothing,
+            Ok(_) => taken,
+            Err(_) => Due::Nothing,
         }
     }
 
@@ -445,7 +445,7 @@ mod tests {
     fn cache_of(change: impl FnOnce(&mut Facts)) -> (FactsCache, Arc<CacheEntry>) {
         let cache = FactsCache::new(&CacheSettings::default(), Arc::default());
         let mut read = Facts {
-            reading: Reading::new(BootMillis(1_000), position(1, 5)).on_chain(),
+            reading: Reading::new(BootMillis(1_000), position(1, 5)).with_proven_history(),
             ..facts_of(sample())
         };
         change(&mut read);
@@ -491,7 +491,7 @@ mod tests {
         type Change = fn(&mut Facts);
         let others: [(&str, Change); 5] = [
             ("of another generation", |facts| {
-                facts.reading = Reading::new(BootMillis(1_000), position(2, 5)).on_chain();
+                facts.reading = Reading::new(BootMillis(1_000), position(2, 5)).with_proven_history();
             }),
             ("of which no chain is known", |facts| {
                 facts.reading = Reading::new(BootMillis(1_000), position(1, 5));
@@ -520,7 +520,7 @@ mod tests {
         entry
             .facts
             .reading
-            .confirm(&Reading::new(BootMillis(2_000), position(1, 6)).on_chain());
+            .confirm(&Reading::new(BootMillis(2_000), position(1, 6)).with_proven_history());
         cache.positions.revalidate(position(1, 9), BootMillis(20_000));
         assert!(cache.may_use(&entry, BootMillis(49_999)));
         assert_eq!(cache.positions.counts_from(&entry.facts), BootMillis(20_000));
@@ -534,21 +534,21 @@ mod tests {
     }
 
     #[test]
-    fn facts_that_the_store_vouches_for_are_not_read_again_but_count_as_in_use() {
+    fn facts_that_were_revalidated_are_not_read_again_but_count_as_in_use() {
         let (cache, entry) = cache_of(|_| {});
         let at = |millis| BootMillis(millis);
-        assert_eq!(cache.claim(&entry, at(15_000)), Claim::Nothing);
+        assert_eq!(cache.take_due(&entry, at(15_000)), Due::Nothing);
         cache.positions.revalidate(position(1, 5), at(29_000));
         // Half the age limit after the read, and a tenth by its fingerprint.
-        assert_eq!(cache.claim(&entry, at(30_000)), Claim::Note);
-        assert_eq!(cache.claim(&entry, at(30_001)), Claim::Nothing, "it is noted once");
-        assert_eq!(cache.claim(&entry, at(43_999)), Claim::Nothing);
+        assert_eq!(cache.take_due(&entry, at(30_000)), Due::NoteUse);
+        assert_eq!(cache.take_due(&entry, at(30_001)), Due::Nothing, "it is noted once");
+        assert_eq!(cache.take_due(&entry, at(43_999)), Due::Nothing);
         // The store has said nothing since: they are read while they are young.
-        assert_eq!(cache.claim(&entry, at(47_001)), Claim::Read);
-        assert_eq!(cache.claim(&entry, at(47_002)), Claim::Nothing, "somebody reads them");
-        assert_eq!(cache.claim(&entry, at(48_001)), Claim::Read, "and again, if that failed");
+        assert_eq!(cache.take_due(&entry, at(47_001)), Due::Read);
+        assert_eq!(cache.take_due(&entry, at(47_002)), Due::Nothing, "somebody reads them");
+        assert_eq!(cache.take_due(&entry, at(48_001)), Due::Read, "and again, if that failed");
         cache.positions.revalidate(position(1, 5), at(49_000));
-        assert_eq!(cache.claim(&entry, at(49_500)), Claim::Note);
+        assert_eq!(cache.take_due(&entry, at(49_500)), Due::NoteUse);
     }
 
     #[test]
@@ -557,7 +557,7 @@ mod tests {
         entry.facts.lines.keep(1, b"X-Tenant-Id: acme\r\n");
         assert!(entry.facts.lines.written_by(2).is_none());
         cache.positions.revalidate(position(1, 5), BootMillis(29_000));
-        assert_eq!(cache.claim(&entry, BootMillis(30_000)), Claim::Read);
+        assert_eq!(cache.take_due(&entry, BootMillis(30_000)), Due::Read);
     }
 
     #[test]

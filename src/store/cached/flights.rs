@@ -316,7 +316,7 @@ impl Flights {
     /// Checks an answer against the question, whatever the store has checked already. A reply that belongs to somebody else's
     /// question must become an error: taken for the answer, it would lend one caller the identity of another (docs/threats.md C3).
     fn answer(&self, fingerprint: &Fingerprint, found: LookupReply, sent_at: BootMillis) -> LookupResult {
-        let (position, on_chain) = (found.position, found.on_chain);
+        let (position, history_proven) = (found.position, found.history_proven);
         let counts_from = found.primary_at.map_or(sent_at, |known_at| known_at.min(sent_at));
         let facts = match found.facts {
             None if counts_from < sent_at && self.clock.now().boot.since(counts_from) >= ABSENCE_OF_PRIMARY => {
@@ -337,7 +337,7 @@ impl Flights {
                     tenant: found.tenant,
                     ancestors: found.ancestors,
                     roles: found.roles,
-                    reading: if on_chain { reading.on_chain() } else { reading },
+                    reading: if history_proven { reading.with_proven_history() } else { reading },
                     lines: IdentityLines::default(),
                 }))
             }

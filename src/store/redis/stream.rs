@@ -110,13 +110,13 @@ pub(crate) async fn follow_for_ever(feed: Arc<EventFeed>, locator: Arc<PrimaryLo
         };
         let error = match locator.dial(&endpoint, RESPONSE_TIMEOUT).await {
             Ok(wire) => {
-                let witness = Witness {
+                let server = StreamServer {
                     locator: &locator,
                     endpoint: &endpoint,
                 };
                 tokio::select! {
                     biased;
-                    fault = reader.follow(&wire, &witness, &mut backoff) => {
+                    fault = reader.follow(&wire, &server, &mut backoff) => {
                         locator.note(&fault);
                         fault.error
                     }
@@ -131,16 +131,16 @@ pub(crate) async fn follow_for_ever(feed: Arc<EventFeed>, locator: Arc<PrimaryLo
     }
 }
 
-/// Who says that the server of the stream is the primary.
-struct Witness<'w> {
-    locator: &'w PrimaryLocator,
-    endpoint: &'w Endpoint,
+/// The server of the stream, and who knows whether it is the primary.
+struct StreamServer<'s> {
+    locator: &'s PrimaryLocator,
+    endpoint: &'s Endpoint,
 }
 
-impl Witness<'_> {
-    /// The moment of which an answer speaks that is asked for at `now`: an earlier one, if the server was last named the primary
-    /// before. `None`: nobody names it.
-    fn vouches_until(&self, now: BootMillis) -> Option<BootMillis> {
+impl StreamServer<'_> {
+    /// From when the age of an answer counts that is asked for at `now`: earlier, if the server was last named the primary before.
+    /// `None`: it is not known to be the primary.
+    fn counts_from(&self, now: BootMillis) -> Option<BootMillis> {
         let named = self.locator.last_known_primary_at(self.endpoint).ok()?;
         Some(named.map_or(now, |named| named.min(now)))
     }
@@ -163,11 +163,11 @@ struct StreamReader {
 
 impl StreamReader {
     /// Returns when the connection has failed.
-    async fn follow(&mut self, wire: &RedisConnection, witness: &Witness<'_>, backoff: &mut Backoff) -> StoreFault {
+    async fn follow(&mut self, wire: &RedisConnection, server: &StreamServer<'_>, backoff: &mut Backoff) -> StoreFault {
         self.feed.status.set_state(ReaderState::CatchingUp);
         loop {
             let step = match self.scripts.check_primary(wire).await {
-                Ok(()) => self.step(wire, witness).await,
+                Ok(()) => self.step(wire, server).await,
                 Err(fault) => Err(fault),
             };
             match step {
@@ -178,9 +178,9 @@ impl StreamReader {
     }
 
     /// Asks where the stream stands, and reads what is new.
-    async fn step(&mut self, wire: &RedisConnection, witness: &Witness<'_>) -> Result<(), StoreFault> {
+    async fn step(&mut self, wire: &RedisConnection, server: &StreamServer<'_>) -> Result<(), StoreFault> {
         // Before the question: what is known afterwards may be younger than the answer.
-        let asked_at = witness.vouches_until(self.feed.clock.now().boot);
+        let asked_at = server.counts_from(self.feed.clock.now().boot);
         let head = self.scripts.head(wire, &self.cursor).await?;
         self.feed.note_contact();
         let Some(mut head) = head else {

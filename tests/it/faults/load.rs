@@ -219,7 +219,7 @@ fn l4_a_hot_key_that_grows_old_is_one_read() {
     for pair in reads.windows(2) {
         assert!(pair[1].at - pair[0].at >= Duration::from_millis(400), "two reads for one expiry");
     }
-    // Whoever hears where Redis stands has facts that are young, however long ago they were read.
+    // A gateway that hears where Redis stands has young facts, however long ago they were read.
     scene.proxy.lose_pushes();
     pause(Duration::from_millis(1_200));
     scene.proxy.forget();

@@ -88,7 +88,7 @@ fn f4_replies_that_are_slow_but_in_time_are_replies() {
 #[test]
 fn f4_replies_after_the_deadline_are_none() {
     Row {
-        // The reader of events waits longer than a look-up may, so that Redis goes on vouching for facts.
+        // The reader of events waits longer than a look-up may, so that facts are still revalidated.
         known: Known::ServedOrUnavailable,
         ..Row::new("F4 400 ms late", |scene| scene.proxy.delay(Duration::from_millis(400), 1))
     }

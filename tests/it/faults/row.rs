@@ -158,7 +158,7 @@ impl Row {
             self.judge_known(ticks, times);
         }
         let [silent, unseen] = &played.unknown;
-        // Nobody has read the facts of a caller who was silent, but Redis has vouched for them until the fault.
+        // Nobody has read the facts of a caller who was silent, but they were revalidated until the fault.
         self.judge_known(silent, times);
         self.judge_unknown(unseen, times, 200);
         self.judge_unknown(&played.nobody, times, 401);

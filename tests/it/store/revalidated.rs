@@ -1,4 +1,4 @@
-//! Facts that Redis vouches for as a whole: they stay young although nobody reads them, and age when it does not.
+//! Facts that one answer of Redis revalidates: they stay young although nobody reads them, and age without it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,10 +33,10 @@ fn is_present(fixture: &Fixture, cache: &CachedStore, name: &str) -> bool {
     matches!(cache.recall(&fingerprint(name), fixture.clock.now()), Recalled::Present(_))
 }
 
-/// Waits until Redis has vouched for what it holds now.
-async fn until_vouched(fixture: &Fixture) {
+/// Waits until the facts of now are revalidated.
+async fn until_revalidated(fixture: &Fixture) {
     let now = fixture.clock.now().boot;
-    until("the word of Redis", async || fixture.store.status().revalidated_at >= now).await;
+    until("a revalidation", async || fixture.store.status().revalidated_at >= now).await;
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn facts_stay_young_while_nothing_changes_and_nobody_reads_them() {
         let (fixture, cache) = house().await;
         for _ in 0..5 {
             fixture.clock.advance(HALF);
-            until_vouched(&fixture).await;
+            until_revalidated(&fixture).await;
             assert!(is_present(&fixture, &cache, "key-1") && is_present(&fixture, &cache, "key-2"));
         }
         let figures = cache.figures();
@@ -58,7 +58,7 @@ fn facts_stay_young_while_nothing_changes_and_nobody_reads_them() {
         revoked.unwrap();
         until("the event", async || !is_present(&fixture, &cache, "key-1")).await;
         fixture.clock.advance(HALF);
-        until_vouched(&fixture).await;
+        until_revalidated(&fixture).await;
         assert!(is_present(&fixture, &cache, "key-2") && !is_present(&fixture, &cache, "key-1"));
         assert_eq!((cache.figures().loads, cache.figures().refreshes), (2, 0));
     });
@@ -69,7 +69,7 @@ fn facts_age_when_redis_is_gone() {
     run(async {
         let (mut fixture, cache) = house().await;
         fixture.clock.advance(HALF);
-        until_vouched(&fixture).await;
+        until_revalidated(&fixture).await;
         fixture.stop();
         fixture.clock.advance(HALF * 2 - Duration::from_millis(1));
         assert!(is_present(&fixture, &cache, "key-1"));
@@ -79,11 +79,11 @@ fn facts_age_when_redis_is_gone() {
 }
 
 #[test]
-fn redis_that_has_lost_records_vouches_for_nothing() {
+fn redis_that_has_lost_records_revalidates_nothing() {
     run(async {
         let (fixture, cache) = house().await;
         fixture.clock.advance(HALF);
-        until_vouched(&fixture).await;
+        until_revalidated(&fixture).await;
         let redis = fixture.redis_server();
         redis.command::<()>(&["HDEL", "{durward}:f", &fingerprint("key-2").to_hex()]);
         // What was asked before it was lost may be answered after.

@@ -85,7 +85,7 @@ impl ReadTables {
                 position,
                 facts,
                 primary_at: None,
-                on_chain: false,
+                history_proven: false,
             }),
         }
     }

@@ -158,8 +158,8 @@ impl StoreCall {
     /// `known` is of before the question.
     fn judge(&self, fingerprint: &Fingerprint, known: &KnownHistory, reply: FindReply) -> ConnectionAnswer {
         let feed = &self.shared.feed;
-        let on_chain = feed.history.has_link(known, reply.position, &reply.link);
-        judge(fingerprint, known, &feed.endings, reply).map(|found| LookupReply { on_chain, ..found })
+        let history_proven = feed.history.has_link(known, reply.position, &reply.link);
+        judge(fingerprint, known, &feed.endings, reply).map(|found| LookupReply { history_proven, ..found })
     }
 }
 
@@ -294,7 +294,7 @@ pub(crate) fn judge(
             position,
             facts: None,
             primary_at: None,
-            on_chain: false,
+            history_proven: false,
         });
     };
     let ids = led_to.ids.clone();
@@ -311,7 +311,7 @@ pub(crate) fn judge(
         position,
         facts: Some(facts),
         primary_at: None,
-        on_chain: false,
+        history_proven: false,
     })
 }
 
@@ -381,7 +381,7 @@ mod tests {
         Ok(LookupReply {
             position: Position(1),
             primary_at: None,
-            on_chain: false,
+            history_proven: false,
             facts: None,
         })
     }

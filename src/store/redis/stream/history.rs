@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn the_store_vouches_for_what_it_has_and_was_applied() {
+    fn facts_are_revalidated_by_a_store_whose_every_event_was_applied() {
         let link = |counter: u64| format!("17.5.{counter}");
         let at = |counter: u64| StreamHead {
             link: link(counter),

@@ -199,7 +199,7 @@ impl RealCache {
         let mut credential = self.record.clone();
         credential.state = state(seen.sight)?;
         Some(Arc::new(Facts {
-            reading: Reading::new(sent_at(seen.age), Position(seen.position.into())).on_chain(),
+            reading: Reading::new(sent_at(seen.age), Position(seen.position.into())).with_proven_history(),
             ..facts_of(credential)
         }))
     }
