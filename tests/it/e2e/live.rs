@@ -11,6 +11,7 @@ use crate::support::frames::{self, Ending};
 use crate::support::gateway::Gateway;
 use crate::support::raw::{Client, Response};
 use crate::support::site::{SESSION_SECRET, Site};
+use crate::support::stopwatch::Stopwatch;
 use crate::support::upstream::{Then, Upstream, When};
 use crate::support::wait::{PATIENCE, until};
 use crate::support::websocket::{self, CLOSE, Seen, WebSocket, last};
@@ -185,7 +186,7 @@ fn c8_a_revoked_key_closes_all_that_it_opened_within_a_second_and_nothing_of_ano
     });
 
     gateway.json(&["keys", "revoke", &text(&dying, "id")]);
-    let revoked = clock::instant();
+    let revoked = Stopwatch::start();
     assert_eq!(opened.socket.closing(), 1008);
     let upload = opened.upload.final_response_to("POST").map(|r| r.status);
     for stream in opened.streams {
@@ -259,7 +260,7 @@ pub(super) fn ended_by(gateway: &Gateway, mut socket: WebSocket, path: &str, cha
     let opened = clock::instant();
     until("half a second", PATIENCE, || (opened.elapsed() > wait).then_some(()));
     change();
-    let changed = clock::instant();
+    let changed = Stopwatch::start();
     let code = socket.closing();
     let took = changed.elapsed();
     assert!(took < SOON, "{path}: {took:?}");

@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::support::gateway::Gateway;
 use crate::support::redis::RedisServer;
 use crate::support::site::{Plan, Site};
+use crate::support::stopwatch::Stopwatch;
 use crate::support::wait::{PATIENCE, until};
 
 use super::live::endless;
@@ -122,7 +123,7 @@ fn c8_a_revocation_on_another_gateway_closes_a_stream_within_a_second() {
             (opened.elapsed() > Duration::from_millis(550)).then_some(())
         });
         here.json(&["keys", "revoke", &text(&made, "id")]);
-        let revoked = clock::instant();
+        let revoked = Stopwatch::start();
         assert_eq!(socket.closing(), 1008);
         took.push(revoked.elapsed());
     }

@@ -1,6 +1,6 @@
 //! How soon what is open ends after the acknowledgement, also what was opened a moment before it, over both stores.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use durward::base::clock;
 
@@ -8,6 +8,7 @@ use crate::support::gateway::Gateway;
 use crate::support::raw::Client;
 use crate::support::redis::RedisServer;
 use crate::support::site::{Plan, Site};
+use crate::support::stopwatch::Stopwatch;
 use crate::support::wait::{PATIENCE, until};
 use crate::support::websocket::WebSocket;
 
@@ -74,13 +75,13 @@ fn ends_soon(store: &str, site: &Site) {
 }
 
 /// When the revocation was acknowledged.
-fn revoke(gateway: &Gateway, id: &str) -> Instant {
+fn revoke(gateway: &Gateway, id: &str) -> Stopwatch {
     gateway.json(&["keys", "revoke", id]);
-    clock::instant()
+    Stopwatch::start()
 }
 
 /// When each of them ended: the connection, not only what passes on it.
-fn ended(revoked: Instant, mut socket: WebSocket, streams: Vec<Client>) -> Vec<(&'static str, Duration)> {
+fn ended(revoked: Stopwatch, mut socket: WebSocket, streams: Vec<Client>) -> Vec<(&'static str, Duration)> {
     let closing = std::thread::spawn(move || {
         assert_eq!(socket.closing(), 1008);
         assert!(socket.client.closes());

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use durward::base::clock;
-
 use crate::support::gateway::Gateway;
 use crate::support::raw::Client;
 use crate::support::redis::RedisServer;
 use crate::support::site::{Plan, Site};
+use crate::support::stopwatch::Stopwatch;
 use crate::support::upstream::Upstream;
 use crate::support::wait::{PATIENCE, until};
 
@@ -45,7 +44,7 @@ fn a_key_made_here_works_there_and_revoked_here_is_refused_there_within_a_second
         };
         assert_eq!(status(), 200, "made through one, it works on the other at once");
         here.json(&["keys", "revoke", &id]);
-        let revoked = clock::instant();
+        let revoked = Stopwatch::start();
         until("the other gateway to refuse", PATIENCE, || (status() == 401).then_some(()));
         took.push(revoked.elapsed());
         assert_eq!(get(&here, "/v1/orders/1", &key).status, 401);

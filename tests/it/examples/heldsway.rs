@@ -4,11 +4,11 @@ mod refusals;
 
 use std::time::Duration;
 
-use durward::base::clock;
 use serde_json::{Value, json};
 
 use crate::support::gateway::Gateway;
 use crate::support::raw::Response;
+use crate::support::stopwatch::Stopwatch;
 use crate::support::wait::{PATIENCE, until};
 
 use super::call;
@@ -250,7 +250,7 @@ fn a_token_does_what_its_pair_may_and_ends_with_it() {
     );
     assert_eq!(report(gateway, &of_ended).status, 200);
     gateway.json(&["keys", "revoke", &ended.id]);
-    let revoked = clock::instant();
+    let revoked = Stopwatch::start();
     until("the token to end", PATIENCE, || {
         (report(gateway, &of_ended).status == 401).then_some(())
     });
@@ -330,7 +330,7 @@ fn over_redis_a_token_of_one_gateway_works_on_the_other_and_a_lost_store_is_told
     assert_eq!(report(here, &token).status, 200, "made there, used here at once");
     let unseen = Pair::make(there, &[]);
     here.json(&["keys", "revoke", &pair.id]);
-    let revoked = clock::instant();
+    let revoked = Stopwatch::start();
     until("the other gateway to refuse", PATIENCE, || {
         (report(there, &token).status == 401).then_some(())
     });

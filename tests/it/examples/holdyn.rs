@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use durward::base::clock;
 use serde_json::json;
 
 use crate::support::gateway::Gateway;
 use crate::support::raw::Response;
+use crate::support::stopwatch::Stopwatch;
 use crate::support::wait::{PATIENCE, until};
 
 use super::call;
@@ -461,7 +461,7 @@ fn over_redis_what_one_gateway_made_works_on_the_other_and_ends_there_within_a_s
         );
         let path = format!("/transactions/tx_1/access-tokens/{id}");
         assert_eq!(with(here, "DELETE", &path, &key, "").status, 204);
-        let revoked = clock::instant();
+        let revoked = Stopwatch::start();
         assert_eq!(view(here, &portal).status, 401, "{n}");
         until("the other gateway to refuse", PATIENCE, || {
             (view(there, &portal).status == 401).then_some(())
@@ -469,7 +469,7 @@ fn over_redis_what_one_gateway_made_works_on_the_other_and_ends_there_within_a_s
         assert!(revoked.elapsed() < Duration::from_secs(1), "{n}: {:?}", revoked.elapsed());
     }
     assert_eq!(with(here, "DELETE", &format!("/api-keys/{key_id}"), &session, "").status, 204);
-    let revoked = clock::instant();
+    let revoked = Stopwatch::start();
     until("the key to end", PATIENCE, || {
         (with(there, "GET", "/transactions/tx_1", &key, "").status == 401).then_some(())
     });

@@ -3,13 +3,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use durward::base::clock::instant;
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::fault_proxy::FaultProxy;
 use crate::support::gateway::{Answer, Gateway};
 use crate::support::site::Site;
+use crate::support::stopwatch::Stopwatch;
 use crate::support::wait::{PATIENCE, until};
 
 use super::receipts::{Group, ids, row, start, wait_for_states};
@@ -121,7 +121,7 @@ fn a_list_that_was_deleted_is_told_and_whoever_is_connected_is_back_at_once() {
     three.proxy.partition();
     for keys in others.chunks(2) {
         let _: u64 = three.group.redis.command(&["DEL", "{durward}:g"]);
-        let begun = instant();
+        let begun = Stopwatch::start();
         assert_eq!((status(a, &keys[0]), status(b, &keys[1])), (200, 200), "asked for the first time");
         assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     }

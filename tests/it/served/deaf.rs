@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use durward::base::clock;
 use serde_json::json;
+
+use crate::support::stopwatch::Stopwatch;
 
 use super::scene::{ALL, Call, Caller, Held, Kind, PASSWORD, Scene, said, wait_refused, whole};
 
@@ -158,7 +159,7 @@ fn a_gateway_that_hears_nothing_lists_nothing_once_its_facts_are_too_old() {
     scene.deafen();
     assert_eq!(caller.get(&scene.near, "/anything"), 200);
     scene.acknowledged(&["keys", "revoke", &key.id], "");
-    let revoked = clock::instant();
+    let revoked = Stopwatch::start();
     let reading = ["/keys", "/roles", "/scopes"];
     // A busy machine may take longer to hold them than the facts live; then they are refused as they should be.
     let held: Vec<_> = reading.map(|path| caller.asks("GET", path, "{}").hold(&scene.near)).into();

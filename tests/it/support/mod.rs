@@ -13,6 +13,7 @@ pub(crate) mod redis;
 pub(crate) mod redis_sets;
 pub(crate) mod resp;
 pub(crate) mod site;
+pub(crate) mod stopwatch;
 pub(crate) mod upstream;
 pub(crate) mod wait;
 pub(crate) mod webdriver;

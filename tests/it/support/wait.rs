@@ -7,7 +7,7 @@ use durward::base::clock;
 
 /// How long any single thing in a test may take before the test fails: two slow cores under load
 /// must not fail it, and a hang must not stall the run.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often a condition is looked at. Short against anything a test measures.
 const STEP: Duration = Duration::from_millis(3);

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use durward::base::clock;
 use serde_json::json;
 
 use crate::support::gateway::Gateway;
 use crate::support::redis::RedisServer;
+use crate::support::stopwatch::Stopwatch;
 use crate::support::upstream::Upstream;
 use crate::support::wait::{PATIENCE, until};
 
@@ -118,7 +118,7 @@ fn a_pair_rotates_old_and_new_work_until_the_old_one_is_revoked() {
         }
 
         let revoked = new.call(gateway, "POST", &format!("{KEYS}/{}/revoke", old.id), "");
-        let asked = clock::instant();
+        let asked = Stopwatch::start();
         expect(&revoked, 200, &[], &json!({ "id": old.id, "revoked": true }));
         until("the old pair to end", PATIENCE, || (old.status(gateway) == 401).then_some(()));
         assert!(asked.elapsed() < BOUND, "{:?}", asked.elapsed());
@@ -310,7 +310,7 @@ fn a_pair_made_on_one_gateway_works_on_the_other_at_once_and_ends_on_both() {
         assert_eq!((old.status(gateway), new.status(gateway)), (200, 200));
     }
     assert_eq!(new.call(&here, "POST", &format!("{KEYS}/{}/revoke", old.id), "").status, 200);
-    let asked = clock::instant();
+    let asked = Stopwatch::start();
     until("the old pair to end there", PATIENCE, || (old.status(&there) == 401).then_some(()));
     assert!(asked.elapsed() < BOUND, "{:?}", asked.elapsed());
     assert_eq!((old.status(&here), new.status(&here), new.status(&there)), (401, 200, 200));
@@ -322,7 +322,7 @@ fn a_pair_made_on_one_gateway_works_on_the_other_at_once_and_ends_on_both() {
     let verification = text(&verification, "session_token");
     assert_eq!(with_bearer(&here, "GET", "/v1/verification/steps", &verification, "").status, 200);
     assert_eq!(with_bearer(&there, "POST", "/v1/auth/logout", &token, "").status, 204);
-    let asked = clock::instant();
+    let asked = Stopwatch::start();
     until("the session to end here", PATIENCE, || (dashboard(&here) == 401).then_some(()));
     assert!(asked.elapsed() < BOUND, "{:?}", asked.elapsed());
 }
