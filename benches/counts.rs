@@ -12,14 +12,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // `cargo bench` passes `--bench` to every target.
     let words: Vec<String> = std::env::args().skip(1).filter(|w| w != "--bench").collect();
     match &words[..] {
-        [] => Ok(writeln!(io::stdout(), "{}\n{}", stages::STAGES.join("\n"), SESSIONS.join("\n"))?),
+        [] => writeln!(io::stdout(), "{}\n{}", stages::STAGES.join("\n"), SESSIONS.join("\n"))?,
+        // What `scripts/bench --counts` asks for besides: a configuration with this many routes, and a search in it.
+        [word, routes] if word == "load" => drop(stages::many::load(routes.parse()?)?),
+        [word, routes, times] if word == "route" => {
+            let router = stages::many::load(routes.parse()?)?.snapshot.router;
+            for _ in 0..times.parse::<u32>()? {
+                stages::find(&router)?;
+            }
+        }
         [stage, times] => {
             let mut bench = stages::Bench::new()?;
             for _ in 0..times.parse::<u32>()? {
                 bench.run(stage)?;
             }
-            Ok(())
         }
-        _ => Err("counts [STAGE TIMES]".into()),
+        _ => return Err("counts [STAGE TIMES | load ROUTES | route ROUTES TIMES]".into()),
     }
+    Ok(())
 }

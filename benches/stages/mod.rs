@@ -16,7 +16,7 @@ use durward::decide::authorize::{AccessRequest, Carried, Proof, authorize};
 use durward::decide::extract::extract;
 use durward::decide::headers::{OutgoingHead, UriScheme};
 use durward::decide::method::Method;
-use durward::decide::route::Access;
+use durward::decide::route::{Access, Router};
 use durward::decide::target::RequestTarget;
 use durward::resolver::{Recall, Resolver};
 use durward::snapshot::Snapshot;
@@ -27,6 +27,8 @@ use durward::wire::head::{RequestHead, ResponseHead};
 
 use records::{NOW, record};
 
+#[allow(dead_code, reason = "only instructions are counted of it")]
+pub(crate) mod many;
 #[path = "../records.rs"]
 mod records;
 
@@ -152,13 +154,7 @@ impl Bench {
             "target" => drop(black_box(
                 RequestTarget::parse(black_box(&self.heads[0]), Method::Get).map_err(denied)?,
             )),
-            "route" => {
-                let found = self
-                    .snapshot
-                    .router
-                    .find("api.example.com", Method::Get, black_box("/api/v1/transactions/txn_123"));
-                let _ = black_box(found.map_err(|_| "no route")?);
-            }
+            "route" => find(&self.snapshot.router)?,
             "extract" => {
                 let _ = black_box(extract(black_box(&self.heads[0].fields), &self.snapshot.surfaces, self.accepted()?).map_err(denied)?);
             }
@@ -254,6 +250,13 @@ impl Bench {
         black_box(&self.out);
         Ok(())
     }
+}
+
+/// Finds the route of the request.
+pub(crate) fn find(router: &Router) -> Fallible<()> {
+    let found = router.find("api.example.com", Method::Get, black_box("/api/v1/transactions/txn_123"));
+    let _ = black_box(found.map_err(|_| "no route")?);
+    Ok(())
 }
 
 /// The request of a key.

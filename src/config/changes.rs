@@ -1,6 +1,7 @@
 //! Which keys of the configuration changed, for the audit trail. Of values only hashes are kept, so no value can get into it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsStr;
 use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
@@ -9,7 +10,7 @@ use crate::audit::configuration::KeptConfiguration;
 use crate::base::fingerprint::{Pepper, sha256};
 
 use super::environment::Watch;
-use super::{FileText, tables};
+use super::{Document, tables};
 
 /// What a configuration says at each of its keys, as hashes. A key that names a file counts as changed with that file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -17,19 +18,18 @@ pub struct ConfigurationKeys(BTreeMap<String, [u8; 32]>);
 
 impl ConfigurationKeys {
     /// The keys of the gateway's file and of the files of its upstreams.
-    pub(super) fn of(config: &Path, gateway: Option<&FileText>, upstreams: &[FileText], watch: &Watch) -> Self {
+    pub(super) fn of(config: &Path, gateway: Option<&Document<'_>>, upstreams: &[Document<'_>], watch: &Watch) -> Self {
         let mut keys = KeyCollector {
             config,
             watch,
+            file_names: watch.file_names(),
             found: BTreeMap::new(),
         };
         if let Some(gateway) = gateway {
-            let (document, _) = DeTable::parse_recoverable(&gateway.text);
-            keys.collect_table("", document.get_ref());
+            keys.collect_table("", gateway.table.get_ref());
         }
         for upstream in upstreams {
-            let (document, _) = DeTable::parse_recoverable(&upstream.text);
-            keys.collect_upstream(document.get_ref());
+            keys.collect_upstream(upstream.table.get_ref());
         }
         Self(keys.found)
     }
@@ -58,6 +58,8 @@ impl ConfigurationKeys {
 struct KeyCollector<'c> {
     config: &'c Path,
     watch: &'c Watch,
+    /// Last parts of the paths of all files. Of thousands of texts few end with one, and only those are looked up as paths.
+    file_names: HashSet<&'c OsStr>,
     found: BTreeMap<String, [u8; 32]>,
 }
 
@@ -105,6 +107,15 @@ impl KeyCollector<'_> {
         }
     }
 
+    /// The hash of the file of a path that counts from the directory of the configuration.
+    fn hash_of(&self, path: &str) -> Option<[u8; 32]> {
+        let name = Path::new(path).file_name();
+        if name.is_some_and(|name| !self.file_names.contains(name)) {
+            return None;
+        }
+        self.watch.hash_of(&tables::beside(self.config, path))
+    }
+
     /// The value as one text, with the hashes of files that it names.
     fn describe(&self, value: &DeValue<'_>, said: &mut Vec<u8>) {
         match value {
@@ -113,8 +124,7 @@ impl KeyCollector<'_> {
                 said.extend_from_slice(text.as_bytes());
                 said.push(0);
                 let path = ["file:", "generate:"].iter().find_map(|form| text.strip_prefix(form));
-                let path = tables::beside(self.config, path.unwrap_or(text));
-                if let Some(hash) = self.watch.hash_of(&path) {
+                if let Some(hash) = self.hash_of(path.unwrap_or(text)) {
                     said.extend_from_slice(&hash);
                 }
             }
@@ -154,19 +164,16 @@ fn text_of<'t>(table: &'t DeTable<'_>, key: &str) -> Option<&'t str> {
 mod tests {
     use std::path::PathBuf;
 
-    use super::super::source::SourceId;
+    use super::super::FileText;
     use super::*;
 
     fn keys(gateway: &str, upstream: &str) -> ConfigurationKeys {
-        let file = |text: &str| FileText {
-            id: SourceId(0),
-            path: PathBuf::from("gateway.toml"),
-            text: text.to_owned(),
-        };
+        let file = |text: &str| FileText::new(0, PathBuf::from("gateway.toml"), text.to_owned());
+        let (gateway, upstream) = (file(gateway), file(upstream));
         ConfigurationKeys::of(
             Path::new("gateway.toml"),
-            Some(&file(gateway)),
-            &[file(upstream)],
+            Some(&Document::parse(&gateway)),
+            &[Document::parse(&upstream)],
             &Watch::default(),
         )
     }

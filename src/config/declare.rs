@@ -158,7 +158,8 @@ pub trait SettingValue: Sized {
     fn fallback(section: &Section<'_>, key: &'static Setting) -> Option<Self> {
         let Fallback::Value(text) = key.default else { return None };
         let value = match key.kind {
-            ValueKind::Count { .. } | ValueKind::Flag => DeValue::parse(text).ok().map(Spanned::into_inner)?,
+            ValueKind::Flag => DeValue::Boolean(text == "true"),
+            ValueKind::Count { .. } => DeValue::parse(text).ok().map(Spanned::into_inner)?,
             _ => DeValue::String(text.into()),
         };
         Self::parse(&RawEntry {

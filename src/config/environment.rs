@@ -2,7 +2,8 @@
 //! of any of it is noticed.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -110,6 +111,12 @@ impl Watch {
     /// The hash of what this file held, if it was read and there.
     pub(super) fn hash_of(&self, path: &Path) -> Option<[u8; 32]> {
         self.files.get(path).copied().flatten()
+    }
+
+    /// The last parts of the paths of all files that were there.
+    pub(super) fn file_names(&self) -> HashSet<&OsStr> {
+        let there = self.files.iter().filter(|(_, hash)| hash.is_some());
+        there.filter_map(|(path, _)| path.file_name()).collect()
     }
 
     /// What the same files hold now.

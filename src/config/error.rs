@@ -177,11 +177,15 @@ impl Problems {
         let mut group = match &problem.at {
             Location::File(path) => Group::with_title(title).element(Origin::path(path.display().to_string())),
             Location::Span(place) => match self.sources.find(place.source) {
-                Some(source) => title.element(
-                    Snippet::source(source.shown())
-                        .path(source.label.display().to_string())
-                        .annotation(AnnotationKind::Primary.span(source.clamp(place.start, place.end))),
-                ),
+                Some(source) => {
+                    let excerpt = source.excerpt(place.start, place.end);
+                    title.element(
+                        Snippet::source(excerpt.text)
+                            .line_start(excerpt.line)
+                            .path(source.label.display().to_string())
+                            .annotation(AnnotationKind::Primary.span(excerpt.span)),
+                    )
+                }
                 None => Group::with_title(title),
             },
         };
@@ -195,5 +199,48 @@ impl Problems {
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.render(RenderStyle::Plain))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::source::{SourceFile, SourceId};
+    use super::*;
+
+    /// As [`Problems::render`], with the whole file and not an excerpt.
+    fn render_whole(text: &str, start: usize, end: usize) -> String {
+        let source = SourceFile::new("a.toml".into(), text.to_owned());
+        let title = Level::ERROR.primary_title("wrong");
+        let snippet = Snippet::source(source.shown())
+            .path("a.toml")
+            .annotation(AnnotationKind::Primary.span(source.clamp(start, end)));
+        Renderer::plain().render(&[title.element(snippet)])
+    }
+
+    fn render_excerpt(text: &str, start: usize, end: usize) -> String {
+        let mut sources = SourceFiles::default();
+        sources.add(SourceFile::new("a.toml".into(), text.to_owned()));
+        let problem = Problem {
+            weight: ProblemSeverity::Error,
+            at: Location::Span(Span::new(SourceId(0), &(start..end))),
+            message: "wrong".to_owned(),
+            help: None,
+        };
+        Problems::new(sources, vec![problem]).render(RenderStyle::Plain)
+    }
+
+    proptest! {
+        /// Of lines, and of stretches that may end beyond the text or inside a character.
+        #[test]
+        fn an_excerpt_shows_what_the_whole_file_shows(
+            lines in prop::collection::vec("[a-z ={}#ä\t]{0,6}\r?", 0..24),
+            start in 0_usize..140,
+            length in 0_usize..60,
+        ) {
+            let text = lines.join("\n");
+            prop_assert_eq!(render_excerpt(&text, start, start + length), render_whole(&text, start, start + length));
+        }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
+use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::snapshot::{Settings, Snapshot};
@@ -80,19 +81,33 @@ pub fn load(path: &Path, purpose: Purpose) -> Result<Loaded, ConfigErrors> {
 pub fn load_from(path: &Path, purpose: Purpose, environment: &dyn Environment) -> Result<Loaded, ConfigErrors> {
     let recording = Recording::new(environment);
     let report = ProblemReport::default();
-    let texts = read_texts(path, &recording, &report);
+    let gateway_text = read_text(path, &recording, &report, "name another file with `--config`");
+    let gateway_text = gateway_text.map(|text| FileText::new(0, path.to_owned(), text));
+    let gateway = gateway_text.as_ref().map(Document::parse);
+    let upstream_texts = gateway
+        .as_ref()
+        .map(|gateway| read_upstreams(&upstreams_directory(path, gateway.table.get_ref()), &recording, &report));
+    let upstream_texts = upstream_texts.unwrap_or_default();
+    // Each text is parsed once: for its settings, and for what it says at each key.
+    let upstreams: Vec<Document<'_>> = upstream_texts.iter().map(Document::parse).collect();
     let loaded = {
-        let gateway: Option<GatewayTable> = texts.gateway.as_ref().and_then(|text| read_file(text, &report));
-        let read = |text| read_file::<UpstreamTable>(text, &report);
-        let upstreams = texts.upstreams.iter().filter_map(|text| Some((text.path.as_path(), read(text)?)));
-        let upstreams: Vec<_> = upstreams.collect();
-        let all = texts.gateway.iter().chain(&texts.upstreams).map(|t| t.text.as_str()).collect();
-        gateway.and_then(|gateway| Builder::new(path, purpose, &recording, &report, all).build(&gateway, &upstreams))
+        let gateway_table: Option<GatewayTable> = gateway.as_ref().and_then(|document| document.read(&report));
+        let read = upstreams.iter().filter_map(|document| {
+            let table: UpstreamTable = document.read(&report)?;
+            Some((document.text.path.as_path(), table))
+        });
+        let read: Vec<_> = read.collect();
+        let all = gateway.iter().chain(&upstreams).map(|document| document.text.text.as_str());
+        gateway_table.and_then(|gateway| Builder::new(path, purpose, &recording, &report, all.collect()).build(&gateway, &read))
     };
     let (errors, warnings, masks) = report.into_parts();
     let watch = recording.into_watch();
-    let keys = ConfigurationKeys::of(path, texts.gateway.as_ref(), &texts.upstreams, &watch.with_made_files(environment));
-    let mut sources = texts.into_sources();
+    let keys = ConfigurationKeys::of(path, gateway.as_ref(), &upstreams, &watch.with_made_files(environment));
+    drop((gateway, upstreams));
+    let mut sources = SourceFiles::default();
+    for text in gateway_text.into_iter().chain(upstream_texts) {
+        sources.add(SourceFile::new(text.path, text.text));
+    }
     for mask in &masks {
         sources.mask(mask);
     }
@@ -111,58 +126,62 @@ pub fn load_from(path: &Path, purpose: Purpose, environment: &dyn Environment) -
     }
 }
 
-/// One file's text and its number.
+/// One file's text and its number. Sources are numbered in the order they are read.
 struct FileText {
     id: SourceId,
     path: PathBuf,
     text: String,
 }
 
-/// The texts of one load. Sources are numbered in the order they are read.
-#[derive(Default)]
-struct FileTexts {
-    gateway: Option<FileText>,
-    upstreams: Vec<FileText>,
-}
-
-impl FileTexts {
-    fn into_sources(self) -> SourceFiles {
-        let mut sources = SourceFiles::default();
-        for text in self.gateway.into_iter().chain(self.upstreams) {
-            sources.add(SourceFile::new(text.path, text.text));
+impl FileText {
+    const fn new(number: usize, path: PathBuf, text: String) -> Self {
+        Self {
+            id: SourceId(number),
+            path,
+            text,
         }
-        sources
     }
 }
 
-fn read_texts(path: &Path, environment: &dyn Environment, report: &ProblemReport) -> FileTexts {
-    let mut texts = FileTexts::default();
-    let Some(text) = read_text(path, environment, report, "name another file with `--config`") else {
-        return texts;
-    };
-    let directory = upstreams_directory(path, &text);
-    texts.gateway = Some(FileText {
-        id: SourceId(0),
-        path: path.to_owned(),
-        text,
-    });
-    match environment.list_toml(&directory) {
-        Ok(paths) => {
-            for path in paths {
-                if let Some(text) = read_text(&path, environment, report, "every `*.toml` file of the directory is read") {
-                    texts.upstreams.push(FileText {
-                        id: SourceId(texts.upstreams.len() + 1),
-                        path,
-                        text,
-                    });
-                }
-            }
+/// What a file's text says as TOML.
+struct Document<'t> {
+    text: &'t FileText,
+    table: Spanned<DeTable<'t>>,
+    /// Where the text is not TOML.
+    errors: Vec<toml::de::Error>,
+}
+
+impl<'t> Document<'t> {
+    fn parse(text: &'t FileText) -> Self {
+        let (table, errors) = DeTable::parse_recoverable(&text.text);
+        Self { text, table, errors }
+    }
+
+    /// Reads every key. `None` when something is so wrong that a part is missing; that is reported.
+    fn read<T: DeclaredTable>(&self, report: &ProblemReport) -> Option<T> {
+        report_syntax(self.text, &self.errors, report);
+        let at = Span::new(self.text.id, &(0..0));
+        declare::file(self.table.get_ref(), &at, report)
+    }
+}
+
+fn read_upstreams(directory: &Path, environment: &dyn Environment, report: &ProblemReport) -> Vec<FileText> {
+    let paths = match environment.list_toml(directory) {
+        Ok(paths) => paths,
+        Err(error) => {
+            report.unreadable(
+                directory.to_owned(),
+                format!("the directory of upstreams cannot be read: {error}"),
+                Some("create it, or name another one with `upstreams = \"…\"`".to_owned()),
+            );
+            return Vec::new();
         }
-        Err(error) => report.unreadable(
-            directory,
-            format!("the directory of upstreams cannot be read: {error}"),
-            Some("create it, or name another one with `upstreams = \"…\"`".to_owned()),
-        ),
+    };
+    let mut texts = Vec::new();
+    for path in paths {
+        if let Some(text) = read_text(&path, environment, report, "every `*.toml` file of the directory is read") {
+            texts.push(FileText::new(texts.len() + 1, path, text));
+        }
     }
     texts
 }
@@ -186,17 +205,9 @@ fn read_text(path: &Path, environment: &dyn Environment, report: &ProblemReport,
 
 /// The directory must be known before the file is checked, so that the mistakes in both are
 /// reported together.
-fn upstreams_directory(path: &Path, text: &str) -> PathBuf {
-    let (document, _) = DeTable::parse_recoverable(text);
-    let name = document.get_ref().get("upstreams").and_then(|v| v.get_ref().as_str());
+fn upstreams_directory(path: &Path, gateway: &DeTable<'_>) -> PathBuf {
+    let name = gateway.get("upstreams").and_then(|v| v.get_ref().as_str());
     tables::beside(path, name.unwrap_or("upstreams"))
-}
-
-fn read_file<T: DeclaredTable>(text: &FileText, report: &ProblemReport) -> Option<T> {
-    let (document, errors) = DeTable::parse_recoverable(&text.text);
-    report_syntax(text, &errors, report);
-    let at = Span::new(text.id, &(0..0));
-    declare::file(document.get_ref(), &at, report)
 }
 
 fn report_syntax(text: &FileText, errors: &[toml::de::Error], report: &ProblemReport) {

@@ -241,7 +241,7 @@ impl<'d> Section<'d> {
     /// Hides what may be a secret, whatever will be said about it.
     fn mask_value(&self, schema: &Schema, name: &str, value: &Spanned<DeValue<'_>>) {
         let is_secret = |key: &Setting| key.name == name && matches!(key.kind, ValueKind::Secret | ValueKind::Secrets | ValueKind::Url);
-        if schema.all_keys().iter().any(|key| is_secret(key)) {
+        if schema.any_key(&is_secret) {
             self.mask_literals(value);
         } else {
             self.mask_pasted(value);

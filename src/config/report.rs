@@ -6,14 +6,17 @@ use std::path::PathBuf;
 use super::error::{Location, Problem, ProblemSeverity};
 use super::source::Span;
 
-/// Most problems one load reports. A file of garbage has as many as it has lines; a person reads
-/// a screen or two.
-pub(super) const MAX_PROBLEMS: usize = 200;
+/// Most errors one load reports, and most warnings and notes. A file of garbage has as many as it has lines; a person reads
+/// a screen or two. They are counted apart: no number of warnings hides an error, and with it that a configuration must not
+/// be loaded.
+pub(in crate::config) const MAX_PROBLEMS: usize = 200;
 
 /// A growing list of problems, and the places whose text must not be shown.
 #[derive(Debug, Default)]
 pub struct ProblemReport {
-    problems: RefCell<Vec<Problem>>,
+    errors: RefCell<Vec<Problem>>,
+    /// Warnings and notes.
+    remarks: RefCell<Vec<Problem>>,
     masks: RefCell<Vec<Span>>,
 }
 
@@ -46,22 +49,20 @@ impl ProblemReport {
     /// Whether anything so far prevents loading.
     #[must_use]
     pub fn has_errors(&self) -> bool {
-        self.problems.borrow().iter().any(|p| p.weight == ProblemSeverity::Error)
+        !self.errors.borrow().is_empty()
     }
 
     /// What was collected: errors, the rest, masks.
     #[must_use]
     pub fn into_parts(self) -> (Vec<Problem>, Vec<Problem>, Vec<Span>) {
-        let (errors, warnings) = self
-            .problems
-            .into_inner()
-            .into_iter()
-            .partition(|p| p.weight == ProblemSeverity::Error);
-        (errors, warnings, self.masks.into_inner())
+        (self.errors.into_inner(), self.remarks.into_inner(), self.masks.into_inner())
     }
 
     fn add(&self, weight: ProblemSeverity, at: Location, message: String, help: Option<String>) {
-        let mut problems = self.problems.borrow_mut();
+        let mut problems = match weight {
+            ProblemSeverity::Error => self.errors.borrow_mut(),
+            ProblemSeverity::Warning | ProblemSeverity::Note => self.remarks.borrow_mut(),
+        };
         if problems.len() < MAX_PROBLEMS {
             problems.push(Problem { weight, at, message, help });
         }
@@ -98,6 +99,21 @@ pub(in crate::config) fn suggest<'k>(word: &str, known: impl IntoIterator<Item =
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::source::SourceId;
+
+    #[test]
+    fn warnings_hide_no_error() {
+        let report = ProblemReport::default();
+        let at = Span::new(SourceId(0), &(0..1));
+        for n in 0..2 * MAX_PROBLEMS {
+            report.warning(&at, format!("{n}"), None);
+        }
+        assert!(!report.has_errors());
+        report.error(&at, "the error", None);
+        assert!(report.has_errors());
+        let (errors, remarks, _) = report.into_parts();
+        assert_eq!((errors.len(), remarks.len()), (1, MAX_PROBLEMS));
+    }
 
     #[test]
     fn near_words_are_suggested_and_far_ones_are_not() {

@@ -130,10 +130,20 @@ impl Schema {
         keys
     }
 
+    /// Whether this holds for a key that a table of this kind may have, whatever its tags say.
+    #[must_use]
+    pub fn any_key(&self, holds: &dyn Fn(&Setting) -> bool) -> bool {
+        let of_part = |part: &SchemaPart| match part {
+            SchemaPart::Keys(schema) => schema.any_key(holds),
+            SchemaPart::Choice(choice) => holds(&choice.tag) || choice.alternatives.iter().any(|one| one.schema.any_key(holds)),
+        };
+        self.keys.iter().any(holds) || self.parts.iter().any(of_part)
+    }
+
     /// Whether a table of this kind may have a key of this name.
     #[must_use]
     pub fn may_have(&self, name: &str) -> bool {
-        self.all_keys().iter().any(|key| key.name == name)
+        self.any_key(&|key| key.name == name)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SourceId(pub usize);
@@ -51,6 +52,20 @@ pub struct SourceFile {
     pub label: PathBuf,
     text: String,
     masked: Vec<Range<usize>>,
+    /// See [`Self::shown`].
+    shown: OnceLock<String>,
+    /// Where each line begins. A message about a file of a hundred thousand lines does not count them again.
+    line_starts: OnceLock<Vec<usize>>,
+}
+
+/// Lines around a stretch of a file, as messages show them.
+#[derive(Debug)]
+pub struct Excerpt<'s> {
+    pub text: &'s str,
+    /// The number of its first line, from 1.
+    pub line: usize,
+    /// The stretch within `text`.
+    pub span: Range<usize>,
 }
 
 impl SourceFile {
@@ -60,6 +75,8 @@ impl SourceFile {
             label,
             text,
             masked: Vec::new(),
+            shown: OnceLock::new(),
+            line_starts: OnceLock::new(),
         }
     }
 
@@ -67,51 +84,86 @@ impl SourceFile {
     /// literal secret must not be shown because something else on its line is wrong.
     pub fn mask(&mut self, span: Range<usize>) {
         self.masked.push(span);
+        self.shown.take();
     }
 
     /// The text for messages: each masked character is a `*`. Byte positions are kept.
     #[must_use]
-    pub fn shown(&self) -> String {
+    pub fn shown(&self) -> &str {
+        self.shown.get_or_init(|| self.hide_masked())
+    }
+
+    fn hide_masked(&self) -> String {
         let mut bytes = self.text.clone().into_bytes();
         for span in &self.masked {
             let end = span.end.min(bytes.len());
-            for byte in bytes.get_mut(span.start.min(end)..end).into_iter().flatten() {
-                if !matches!(byte, b'\n' | b'\r') {
-                    *byte = b'*';
-                }
-            }
+            bytes.get_mut(span.start.min(end)..end).into_iter().flatten().for_each(hide);
         }
-        String::from_utf8(bytes).unwrap_or_else(|_| self.text.chars().map(|c| if c == '\n' { c } else { '*' }).collect())
+        // A mask that cuts a character leaves no text; then everything is hidden.
+        String::from_utf8(bytes).unwrap_or_else(|error| {
+            let mut bytes = error.into_bytes();
+            bytes.iter_mut().for_each(hide);
+            String::from_utf8(bytes).unwrap_or_default()
+        })
     }
 
     /// Line and column of a byte, both counted from 1; the column in characters.
     #[must_use]
     pub fn line_column(&self, at: usize) -> (usize, usize) {
-        let at = (0..=at.min(self.text.len()))
-            .rev()
-            .find(|i| self.text.is_char_boundary(*i))
-            .unwrap_or(0);
-        let before = &self.text[..at];
-        let line_start = before.rfind('\n').map_or(0, |i| i + 1);
-        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+        let at = self.floor(at);
+        let line = self.line_of(at);
+        let start = self.line_starts().get(line).copied().unwrap_or(0);
+        (line + 1, self.text[start..at].chars().count() + 1)
+    }
+
+    /// Index of the line with this byte, from 0.
+    fn line_of(&self, at: usize) -> usize {
+        self.line_starts().partition_point(|start| *start <= at).saturating_sub(1)
+    }
+
+    fn line_starts(&self) -> &[usize] {
+        let all = || {
+            let ends = memchr::memchr_iter(b'\n', self.text.as_bytes());
+            std::iter::once(0).chain(ends.map(|end| end + 1)).collect()
+        };
+        self.line_starts.get_or_init(all)
+    }
+
+    /// The lines of a stretch with one line before and after it, so that nothing has to look at the whole file to show them.
+    #[must_use]
+    pub fn excerpt(&self, start: usize, end: usize) -> Excerpt<'_> {
+        let span = self.clamp(start, end);
+        let starts = self.line_starts();
+        let first = self.line_of(span.start).saturating_sub(1);
+        let from = starts.get(first).copied().unwrap_or(0);
+        let to = starts.get(self.line_of(span.end) + 2).copied().unwrap_or(self.text.len());
+        Excerpt {
+            text: self.shown().get(from..to).unwrap_or_default(),
+            line: first + 1,
+            span: span.start - from..span.end - from,
+        }
+    }
+
+    /// The beginning of the character that this byte is in.
+    fn floor(&self, at: usize) -> usize {
+        self.text.floor_char_boundary(at)
     }
 
     /// The stretch moved to whole characters inside the text, never empty unless the text is.
     #[must_use]
     pub fn clamp(&self, start: usize, end: usize) -> Range<usize> {
-        let floor = |mut i: usize| {
-            i = i.min(self.text.len());
-            while !self.text.is_char_boundary(i) {
-                i -= 1;
-            }
-            i
-        };
-        let start = floor(start);
-        let mut end = floor(end.max(start));
+        let start = self.floor(start);
+        let mut end = self.floor(end.max(start));
         if end == start {
             end = self.text[start..].chars().next().map_or(start, |c| start + c.len_utf8());
         }
         start..end
+    }
+}
+
+fn hide(byte: &mut u8) {
+    if !matches!(byte, b'\n' | b'\r') {
+        *byte = b'*';
     }
 }
 

@@ -17,6 +17,7 @@ mod json_schema;
 mod lifecycle;
 mod limits;
 mod log_in;
+mod many;
 mod mistakes;
 mod providers;
 mod secrets;

@@ -2,6 +2,7 @@
 
 use super::audit::RouteAudit;
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::base::ids::TenantId;
@@ -14,11 +15,13 @@ use super::surface::SurfaceIndex;
 mod near;
 mod pattern;
 mod router;
+mod shadow;
 #[cfg(test)]
 mod tests;
 
 pub use near::{Lack, near_routes};
-pub use router::{RouteConflict, Router, shadows};
+pub use router::{RouteConflict, Router};
+pub use shadow::shadows;
 
 /// Index of a route in the snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -164,18 +167,33 @@ pub enum NamedTenant {
 /// tenant would reach the route with the literal.
 #[must_use]
 pub fn literal_beside_tenant<'r>(routes: &'r [Route], id: &TenantId) -> Option<&'r Route> {
-    let naming = routes
-        .iter()
-        .filter_map(|route| Some((&route.pattern, route.options.tenant_segment?.at)));
-    naming
-        .flat_map(|(pattern, at)| {
-            let before: Vec<&str> = pattern.split('/').take(at).collect();
-            routes.iter().filter(move |other| {
-                let mut segments = other.pattern.split('/');
-                before.iter().all(|segment| segments.next() == Some(segment)) && segments.next() == Some(id.as_str())
-            })
-        })
-        .next()
+    // By the text before the tenant: the first route that names a tenant there.
+    let mut naming: HashMap<&str, usize> = HashMap::new();
+    for (i, route) in routes.iter().enumerate() {
+        if let Some(before) = route
+            .options
+            .tenant_segment
+            .and_then(|tenant| before_segment(&route.pattern, tenant.at))
+        {
+            naming.entry(before).or_insert(i);
+        }
+    }
+    let beside = |other: &Route| {
+        let starts = other.pattern.match_indices('/').map(|(slash, _)| slash + 1);
+        let of_id = starts.filter_map(|start| {
+            let (before, segment) = other.pattern.split_at_checked(start)?;
+            (segment.split('/').next() == Some(id.as_str())).then(|| naming.get(before).copied())?
+        });
+        of_id.min()
+    };
+    let found = routes.iter().filter_map(|other| Some((beside(other)?, other)));
+    found.min_by_key(|(first, _)| *first).map(|(_, other)| other)
+}
+
+/// A path up to the beginning of a segment; segments are counted from the empty one before the first `/`.
+fn before_segment(path: &str, at: usize) -> Option<&str> {
+    let slash = path.match_indices('/').nth(at.checked_sub(1)?)?.0;
+    path.get(..=slash)
 }
 
 impl TenantSegment {

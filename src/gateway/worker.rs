@@ -284,13 +284,14 @@ impl ViewSources {
         let snapshot = self.shared.load();
         let endpoints: usize = snapshot.upstreams.iter().map(|spec| spec.endpoints.len()).sum();
         let most = (self.connections / endpoints.max(1)).max(1);
+        let old: HashMap<&str, &Rc<UpstreamPool>> = old.iter().map(|pool| (&*pool.spec().name, pool)).collect();
         let upstreams = snapshot
             .upstreams
             .iter()
             .map(|spec| at_most(spec, most))
-            .map(|spec| match old.iter().find(|pool| spec.shares_connections_with(pool.spec())) {
-                Some(pool) => pool.clone(),
-                None => UpstreamPool::new(spec.clone(), self.counters(&spec.name), self.shares),
+            .map(|spec| match old.get(&*spec.name) {
+                Some(pool) if spec.shares_connections_with(pool.spec()) => Rc::clone(pool),
+                _ => UpstreamPool::new(spec.clone(), self.counters(&spec.name), self.shares),
             })
             .collect();
         let route_slots = snapshot.routes.iter().map(|route| self.telemetry.route_slot(&route.name)).collect();

@@ -1,6 +1,7 @@
 //! The counters of the workers, and the metrics that `/metrics` makes of them. A counter is a plain atomic that one worker writes and
 //! any thread may read.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -144,14 +145,41 @@ fn add(counter: Option<&AtomicU64>, n: u64) {
 #[derive(Debug)]
 pub(crate) struct Totals {
     workers: Mutex<Vec<Arc<WorkerCounters>>>,
-    routes: Mutex<Vec<String>>,
+    routes: Mutex<RouteNames>,
+}
+
+/// The names of routes that have counters of their own. Every worker asks for every route of a snapshot.
+#[derive(Debug, Default)]
+struct RouteNames {
+    /// By slot.
+    names: Vec<String>,
+    slots: HashMap<String, usize>,
+}
+
+impl RouteNames {
+    /// The slot of a name, which is new where there is room.
+    fn slot(&mut self, name: &str) -> Option<usize> {
+        if let Some(slot) = self.slots.get(name) {
+            return Some(*slot);
+        }
+        if self.names.len() == MAX_ROUTE_SLOTS {
+            return None;
+        }
+        self.names.push(name.to_owned());
+        self.slots.insert(name.to_owned(), self.names.len() - 1);
+        Some(self.names.len() - 1)
+    }
 }
 
 impl Default for Totals {
     fn default() -> Self {
+        let mut routes = RouteNames::default();
+        for name in ["_none", "_other"] {
+            routes.slot(name);
+        }
         Self {
             workers: Mutex::new(Vec::new()),
-            routes: Mutex::new(vec!["_none".into(), "_other".into()]),
+            routes: Mutex::new(routes),
         }
     }
 }
@@ -168,15 +196,9 @@ impl Totals {
 
     pub(crate) fn route_slot(&self, name: &str) -> RouteSlot {
         let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = routes.iter().position(|known| known == name);
-        let slot = known.unwrap_or_else(|| {
-            if routes.len() == MAX_ROUTE_SLOTS {
-                return 1;
-            }
-            routes.push(name.into());
-            routes.len() - 1
-        });
-        RouteSlot(u16::try_from(slot).unwrap_or(1))
+        let slot = routes.slot(name).and_then(|slot| u16::try_from(slot).ok());
+        // 1 is `_other`.
+        RouteSlot(slot.unwrap_or(1))
     }
 
     pub(crate) fn in_flight(&self) -> u64 {
@@ -187,7 +209,7 @@ impl Totals {
 
     /// Requests by route and class, without pairs that never happened.
     pub(crate) fn requests(&self) -> Vec<(String, &'static str, u64)> {
-        let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner).names.clone();
         let mut found = Vec::new();
         for (slot, route) in routes.into_iter().enumerate() {
             for (class, label) in CLASSES.into_iter().enumerate() {

@@ -1,5 +1,6 @@
 //! Registers the figures of all parts for `/metrics`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -482,8 +483,10 @@ fn sample(labels: &[(&'static str, &str)], value: u64) -> Sample {
 /// Adds up what several workers say under the same labels.
 fn sum(samples: Vec<Sample>) -> Vec<Sample> {
     let mut totals: Vec<Sample> = Vec::new();
+    let mut places: HashMap<_, usize> = HashMap::new();
     for next in samples {
-        match totals.iter_mut().find(|known| known.labels == next.labels) {
+        let place = *places.entry(next.labels.clone()).or_insert(totals.len());
+        match totals.get_mut(place) {
             Some(known) => known.value += next.value,
             None => totals.push(next),
         }

@@ -369,7 +369,7 @@ pub(in crate::config) fn keep_keys(snapshot: &mut Snapshot, current: &Snapshot) 
 }
 
 /// How servers of issuers and identity providers are verified.
-pub(super) fn fetch_tls(roots: rustls::RootCertStore) -> Option<Arc<rustls::ClientConfig>> {
+pub(super) fn fetch_tls(roots: Arc<rustls::RootCertStore>) -> Option<Arc<rustls::ClientConfig>> {
     let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .ok()?

@@ -225,8 +225,8 @@ impl Builder<'_> {
     fn hook_upstream(&self, shared: &RouteInputs<'_>, own: Option<UpstreamIndex>, written: &HookTable) -> Option<UpstreamIndex> {
         let known = || shared.upstreams.iter().map(String::as_str);
         match (&written.upstream, own, shared.upstreams) {
-            (Some(name), _, all) => {
-                let found = all.iter().position(|one| *one == name.value);
+            (Some(name), ..) => {
+                let found = shared.upstream_index.get(name.value.as_str()).copied();
                 if found.is_none() {
                     self.report.error(
                         &name.at,
@@ -234,7 +234,7 @@ impl Builder<'_> {
                         suggest(&name.value, known(), "a service"),
                     );
                 }
-                found.map(UpstreamIndex)
+                found
             }
             (None, Some(own), _) => Some(own),
             (None, None, [_]) => Some(UpstreamIndex(0)),

@@ -1,9 +1,8 @@
 //! What loads and is probably not what was meant.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 
-use crate::config::declare::Member;
 use crate::config::reader::shorten;
 use crate::config::report::suggest;
 use crate::config::secret::Reference;
@@ -14,7 +13,7 @@ use super::gateway::GatewayTable;
 use super::routes::{AccessTable, RouteAccess, RouteTable};
 use super::serve::ServeTable;
 use super::store::StoreKindTable;
-use super::surfaces::{SurfaceKindTable, SurfaceTable};
+use super::surfaces::SurfaceKindTable;
 use super::upstreams::UpstreamTable;
 use super::{Builder, all_routes};
 
@@ -48,16 +47,12 @@ impl Builder<'_> {
         let signs_on = routes()
             .filter_map(|r| r.serve()?.action.as_ref())
             .any(|action| action.value.finishes_sign_on());
-        let accepted = |name: &str| {
-            routes()
-                .any(|r| matches!(&r.access, Some(RouteAccess::Surfaces(AccessTable { surfaces, .. })) if surfaces.value.iter().any(|s| s.value == name)))
-        };
+        let used = used_surfaces(gateway, routes());
         for surface in &gateway.surfaces {
             let name = surface.name.value.as_str();
-            let served = routes().filter_map(|r| r.serve()).any(|serve| is_served(serve, name));
             // The people of providers are records of an account surface that a provider in the store names.
             let is_of_people = signs_on && matches!(surface.kind, SurfaceKindTable::Account(_));
-            if !accepted(name) && !served && !is_of_people && !gateway.surfaces.iter().any(|s| hangs_on(s, name)) {
+            if !used.contains(name) && !is_of_people {
                 self.report.warning(
                     &surface.name.at,
                     format!("no route accepts the surface `{name}`"),
@@ -65,14 +60,13 @@ impl Builder<'_> {
                 );
             }
         }
+        let bases = gateway.dialects.iter().map(|dialect| &dialect.base);
+        let of_upstreams = upstreams.iter().map(|(_, upstream)| &upstream.dialect);
+        let named = bases.chain(of_upstreams).chain(routes().map(|route| &route.dialect)).flatten();
+        let used: HashSet<&str> = named.chain([&gateway.dialect]).map(|name| name.value.as_str()).collect();
         for dialect in &gateway.dialects {
             let name = dialect.name.value.as_str();
-            let named = |d: &Option<Located<String>>| d.as_ref().is_some_and(|d| d.value == name);
-            let used = gateway.dialect.value == name
-                || gateway.dialects.iter().any(|d| named(&d.base))
-                || upstreams.iter().any(|(_, u)| named(&u.dialect))
-                || routes().any(|r| named(&r.dialect));
-            if !used {
+            if !used.contains(name) {
                 self.report.warning(
                     &dialect.name.at,
                     format!("nothing uses the dialect `{name}`"),
@@ -129,12 +123,23 @@ impl Builder<'_> {
     }
 }
 
-/// Whether a route makes or changes credentials of this surface.
-fn is_served(serve: &ServeTable, surface: &str) -> bool {
-    let mut named = serve.mints().iter().filter_map(|m| m.surface.as_ref()).chain(serve.surface());
-    named.any(|s| s.value == surface)
+/// The surfaces that a route accepts, makes or changes credentials of, and those whose records another surface hangs on.
+fn used_surfaces<'w>(gateway: &'w GatewayTable, routes: impl Iterator<Item = &'w RouteTable>) -> HashSet<&'w str> {
+    let mut used: HashSet<&str> = HashSet::new();
+    for route in routes {
+        if let Some(RouteAccess::Surfaces(AccessTable { surfaces, .. })) = &route.access {
+            used.extend(surfaces.value.iter().map(|name| name.value.as_str()));
+        }
+        if let Some(serve) = route.serve() {
+            used.extend(served_surfaces(serve).map(|name| name.value.as_str()));
+        }
+    }
+    let hanging = gateway.surfaces.iter().filter_map(|surface| surface.kind.record_surface());
+    used.extend(hanging.map(|name| name.value.as_str()));
+    used
 }
 
-fn hangs_on(surface: &Member<SurfaceTable>, records: &str) -> bool {
-    surface.kind.record_surface().is_some_and(|r| r.value == records)
+/// The surfaces that a route makes or changes credentials of.
+fn served_surfaces(serve: &ServeTable) -> impl Iterator<Item = &Located<String>> {
+    serve.mints().iter().filter_map(|mint| mint.surface.as_ref()).chain(serve.surface())
 }

@@ -1,13 +1,16 @@
 //! The tables of the configuration: each is declared in its file, and below the declaration stands what needs more
 //! than one key, or a file, to be judged; together they build settings and snapshot.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::base::principal::Roles;
 use crate::decide::headers::HeaderPolicy;
-use crate::decide::route::DialectIndex;
+use crate::decide::route::{DialectIndex, UpstreamIndex};
 use crate::decide::scope_grants::ScopeGrants;
+use crate::decide::surface::SurfaceIndex;
 use crate::snapshot::served_route::ServedRoute;
 use crate::snapshot::{Settings, Snapshot};
 
@@ -62,11 +65,15 @@ pub(super) struct Builder<'b> {
     /// Texts by number, to point inside a value.
     texts: Vec<&'b str>,
     /// Every surface that was written, sound or not: a route that names a broken one is not wrong.
-    surface_names: RefCell<Vec<String>>,
+    surface_names: RefCell<HashSet<String>>,
+    /// The surfaces that could be built, by their names.
+    surface_indices: RefCell<HashMap<String, SurfaceIndex>>,
     /// What served routes do, in the order they are met.
     served_routes: RefCell<Vec<ServedRoute>>,
     /// Roles of the configuration, for mints that name them.
     known_roles: RefCell<Roles>,
+    /// The system's authorities, once something is verified with them.
+    system_roots: OnceCell<Arc<rustls::RootCertStore>>,
 }
 
 /// Every route in the order of the snapshot: those of services, then those of `gateway.toml`.
@@ -96,21 +103,25 @@ impl<'b> Builder<'b> {
             store_is_there: Cell::default(),
             texts,
             surface_names: RefCell::default(),
+            surface_indices: RefCell::default(),
             served_routes: RefCell::default(),
             known_roles: RefCell::default(),
+            system_roots: OnceCell::new(),
         }
     }
 
     /// Builds everything. `None` when something is so wrong that a part is missing; the reasons are
     /// in the report. What is answered may only be used if the report has no error.
     pub(super) fn build(&self, gateway: &GatewayTable, upstreams: &[(&Path, UpstreamTable)]) -> Option<(Settings, Snapshot)> {
-        self.surface_names.borrow_mut().clone_from(&gateway.surfaces.names);
+        self.surface_names.borrow_mut().extend(gateway.surfaces.names.iter().cloned());
         if let StoreKindTable::Embedded(EmbeddedTable { path, .. }) = &gateway.store.kind.value {
             self.store_is_there
                 .set(self.environment.holds_something(&self.resolve(&path.value)));
         }
         let names = self.identity_names(&gateway.identity);
         let surfaces = self.surfaces(gateway, &names);
+        let indexed = surfaces.iter().enumerate();
+        *self.surface_indices.borrow_mut() = indexed.map(|(i, s)| (s.name.as_str().to_owned(), SurfaceIndex(i))).collect();
         let dialects = self.dialects(&gateway.dialects);
         let default_dialect = self.dialect_index(&dialects, &gateway.dialect);
         let roles = self.roles(&gateway.roles);
@@ -118,6 +129,8 @@ impl<'b> Builder<'b> {
         let written: Vec<&RouteTable> = all_routes(gateway, upstreams).collect();
         let claims = self.known_claims(gateway, &written);
         let upstream_names: Vec<String> = upstreams.iter().map(|(path, one)| name_of(path, one)).collect();
+        let indexed = upstream_names.iter().enumerate().rev();
+        let upstream_index = indexed.map(|(i, name)| (name.as_str(), UpstreamIndex(i))).collect();
         let sign_on = self.sign_on(gateway, &written);
         let shared = RouteInputs {
             surfaces: &surfaces,
@@ -126,6 +139,7 @@ impl<'b> Builder<'b> {
             claims: &claims,
             limits: &gateway.rate_limits,
             upstreams: &upstream_names,
+            upstream_index: &upstream_index,
             has_trail: gateway.audit.is_some(),
             sign_on: &sign_on,
         };
@@ -176,7 +190,7 @@ impl<'b> Builder<'b> {
 
     /// Whether a surface of this name was written, but not well enough to be built.
     fn is_broken_surface(&self, name: &str) -> bool {
-        self.surface_names.borrow().iter().any(|n| n == name)
+        self.surface_names.borrow().contains(name)
     }
 
     /// The raw text of a place.

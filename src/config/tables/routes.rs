@@ -1,5 +1,6 @@
 //! `[[routes]]`: which requests, who may make them, and how they are passed on; no two are the same.
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use toml::de::DeValue;
@@ -7,7 +8,7 @@ use toml::de::DeValue;
 use crate::base::authority::is_host;
 use crate::config::declare::{DeclaredTable, PartOf, SettingValue, absent, choice, default, duration, required, size, table};
 use crate::config::reader::{RawEntry, Section, shorten};
-use crate::config::report::suggest;
+use crate::config::report::{MAX_PROBLEMS, suggest};
 use crate::config::schema::{Alternative, SchemaPart, TaggedChoice, ValueKind};
 use crate::config::source::{Located, Span};
 use crate::config::units::{millis, secs, write_duration};
@@ -246,6 +247,8 @@ pub(super) struct RouteInputs<'c> {
     pub(super) limits: &'c [RateLimitTable],
     /// Names of the services, in their order.
     pub(super) upstreams: &'c [String],
+    /// The first service of each name.
+    pub(super) upstream_index: &'c HashMap<&'c str, UpstreamIndex>,
     /// Whether an audit trail is kept.
     pub(super) has_trail: bool,
     /// What routes of single sign-on share.
@@ -366,22 +369,14 @@ impl Builder<'_> {
             let route = places.get(index.0)?;
             Some(route.path.as_ref().map_or(&route.at, |p| &p.at))
         };
-        for shadow in shadows(routes) {
-            let Some(at) = path_of(shadow.hidden) else { continue };
-            self.report.warning(
-                at,
-                format!("on host `{}` this route is never asked", shadow.host),
-                Some(format!(
-                    "`{}` is more specific by its host and takes all these paths",
-                    name(shadow.by)
-                )),
-            );
-        }
         let conflicts = match Router::build(routes) {
-            Ok(router) => return Some(router),
+            Ok(router) => {
+                self.lint_shadows(routes, path_of);
+                return Some(router);
+            }
             Err(conflicts) => conflicts,
         };
-        let mut told = Vec::new();
+        let mut told = HashSet::new();
         for conflict in conflicts {
             match conflict {
                 RouteConflict::Pattern { route, error } => {
@@ -395,10 +390,9 @@ impl Builder<'_> {
                     host,
                     method,
                 } => {
-                    let Some(at) = path_of(second).filter(|_| !told.contains(&(first, second))) else {
+                    let Some(at) = path_of(second).filter(|_| told.insert((first, second))) else {
                         continue;
                     };
-                    told.push((first, second));
                     let host = host.map_or_else(String::new, |h| format!(" on `{h}`"));
                     self.report.error(
                         at,
@@ -415,12 +409,27 @@ impl Builder<'_> {
         None
     }
 
+    /// Routes that are never asked. There may be as many as pairs of routes; more than are told are not looked for.
+    fn lint_shadows<'w>(&self, routes: &[Route], path_of: impl Fn(RouteIndex) -> Option<&'w Span>) {
+        for shadow in shadows(routes).take(MAX_PROBLEMS) {
+            let (Some(at), Some(by)) = (path_of(shadow.hidden), routes.get(shadow.by.0)) else {
+                continue;
+            };
+            self.report.warning(
+                at,
+                format!("on host `{}` this route is never asked", shadow.host),
+                Some(format!("`{}` is more specific by its host and takes all these paths", by.name)),
+            );
+        }
+    }
+
     fn route_names(&self, written: &[&RouteTable], routes: &[Route]) {
-        for (i, route) in written.iter().enumerate() {
-            let taken = |name: &Located<String>| routes.iter().take(i).any(|r| r.name == name.value);
-            if let Some(name) = route.name.as_ref().filter(|n| taken(n)) {
+        let mut taken = HashSet::new();
+        for (written, route) in written.iter().zip(routes) {
+            if let Some(name) = written.name.as_ref().filter(|name| taken.contains(name.value.as_str())) {
                 self.twice(name, "route");
             }
+            taken.insert(route.name.as_str());
         }
     }
 
@@ -470,21 +479,10 @@ impl Builder<'_> {
         let Some(RouteAccess::Surfaces(AccessTable { surfaces, scopes, .. })) = &written.access else {
             return Access::Public;
         };
-        let indices: Vec<SurfaceIndex> = surfaces.value.iter().filter_map(|name| self.surface_index(context, name)).collect();
+        let known = context.shared.surfaces;
+        let indices: Vec<SurfaceIndex> = surfaces.value.iter().filter_map(|name| self.surface_index(known, name)).collect();
         let scopes = self.scopes(scopes);
         Access::Surfaces { surfaces: indices, scopes }
-    }
-
-    fn surface_index(&self, context: &FileInputs<'_>, name: &Located<String>) -> Option<SurfaceIndex> {
-        let found = context.shared.surfaces.iter().position(|s| s.name.as_str() == name.value);
-        if found.is_none() && !self.is_broken_surface(&name.value) {
-            self.report.error(
-                &name.at,
-                format!("there is no surface `{}`", shorten(&name.value)),
-                suggest(&name.value, context.shared.surfaces.iter().map(|s| s.name.as_str()), "a surface"),
-            );
-        }
-        found.map(SurfaceIndex)
     }
 
     fn rewrite(&self, written: &RouteTable) -> Rewrite {

@@ -1,5 +1,6 @@
 //! Surfaces of signed session tokens: secrets of their own, records to hang on, cookies and renewal that make sense.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
@@ -321,6 +322,7 @@ const HOST_PREFIX: &str = "__Host-";
 impl Builder<'_> {
     /// Warns of session cookies without the prefix, where the configuration shows a host beside the gateway's own.
     pub(super) fn lint_siblings(&self, gateway: &GatewayTable, routes: &[&RouteTable]) {
+        let shown = LazyCell::new(|| ShownHosts::of(gateway, routes));
         for surface in &gateway.surfaces {
             let SurfaceKindTable::Session(session) = &surface.kind else {
                 continue;
@@ -330,7 +332,7 @@ impl Builder<'_> {
                 if name.starts_with(HOST_PREFIX) {
                     continue;
                 }
-                if let Some(sibling) = sibling(gateway, routes, session) {
+                if let Some(sibling) = shown.sibling(session) {
                     self.report.warning(
                         &carrier.at,
                         format!("other hosts of the domain, such as `{sibling}`, can set the cookie `{name}`"),
@@ -344,32 +346,44 @@ impl Builder<'_> {
     }
 }
 
-/// A host of the same domain, as far as hosts of routes and origins of pages show one.
-fn sibling(gateway: &GatewayTable, routes: &[&RouteTable], session: &SessionTable) -> Option<String> {
-    let own: BTreeSet<String> = routes
-        .iter()
-        .flat_map(|route| &route.hosts)
-        .map(|host| host.value.to_ascii_lowercase())
-        .collect();
-    let pages: Vec<&CorsTable> = routes.iter().filter_map(|route| own_rules(route)).chain(&gateway.cors).collect();
-    if own.is_empty() {
-        // A cookie that comes along with a page's call is one of the same site, unless it is for every site.
-        let is_kept = session.cookie.as_ref().is_none_or(|cookie| cookie.same_site != SameSite::None);
-        return pages
-            .into_iter()
-            .filter(|rules| rules.uses_cookies() && is_kept)
-            .find_map(named_host);
+/// What the configuration shows of hosts.
+struct ShownHosts<'w> {
+    /// Hosts of routes, lower case.
+    own: BTreeSet<String>,
+    /// Rules for pages of other origins.
+    pages: Vec<&'w CorsTable>,
+}
+
+impl<'w> ShownHosts<'w> {
+    fn of(gateway: &'w GatewayTable, routes: &[&'w RouteTable]) -> Self {
+        let hosts = routes.iter().flat_map(|route| &route.hosts);
+        Self {
+            own: hosts.map(|host| host.value.to_ascii_lowercase()).collect(),
+            pages: routes.iter().filter_map(|route| own_rules(route)).chain(&gateway.cors).collect(),
+        }
     }
-    let domains: BTreeSet<&str> = own.iter().filter_map(|host| domain(host)).collect();
-    let is_sibling = |host: &String| domain(host).is_some_and(|domain| domains.contains(domain));
-    let of_pages = pages.into_iter().flat_map(hosts).filter(|host| !own.contains(host));
-    let besides = of_pages.filter(is_sibling).min();
-    besides
-        .or_else(|| own.iter().find(|host| host.starts_with("*.")).cloned())
-        .or_else(|| {
-            let shares = |host: &&String| own.iter().any(|other| other != *host && domain(other) == domain(host));
-            own.iter().filter(|host| domain(host).is_some()).find(shares).cloned()
-        })
+
+    /// A host of the same domain, as far as hosts of routes and origins of pages show one.
+    fn sibling(&self, session: &SessionTable) -> Option<String> {
+        let Self { own, pages } = self;
+        let pages = pages.iter().copied();
+        if own.is_empty() {
+            // A cookie that comes along with a page's call is one of the same site, unless it is for every site.
+            let is_kept = session.cookie.as_ref().is_none_or(|cookie| cookie.same_site != SameSite::None);
+            return pages.filter(|rules| rules.uses_cookies() && is_kept).find_map(named_host);
+        }
+        // By domain, how many of its hosts there are.
+        let mut domains: HashMap<&str, usize> = HashMap::new();
+        for domain in own.iter().filter_map(|host| domain(host)) {
+            *domains.entry(domain).or_default() += 1;
+        }
+        let hosts_of = |host: &str| domain(host).and_then(|domain| domains.get(domain)).copied().unwrap_or(0);
+        let of_pages = pages.flat_map(hosts).filter(|host| !own.contains(host));
+        let besides = of_pages.filter(|host| hosts_of(host) > 0).min();
+        besides
+            .or_else(|| own.iter().find(|host| host.starts_with("*.")).cloned())
+            .or_else(|| own.iter().find(|host| hosts_of(host) > 1).cloned())
+    }
 }
 
 fn own_rules<'w>(route: &&'w RouteTable) -> Option<&'w CorsTable> {

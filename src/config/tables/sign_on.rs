@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls_pki_types::CertificateDer;
-
 use crate::config::declare::{Member, absent, default, form, path, required, table};
 use crate::config::reader::shorten;
 use crate::config::report::suggest;
@@ -280,7 +278,7 @@ impl Builder<'_> {
         let return_to = ReturnRules::new(rules.collect());
         let roots = match &table.ca {
             Some(ca) => self.authorities(Some(ca), &table.at).map(|(roots, _)| roots),
-            None => Some(self.system_roots(&table.at)),
+            None => Some(self.noted_system_roots(&table.at)),
         };
         let tls = roots.and_then(fetch_tls);
         let contact = table.contact.as_ref();
@@ -302,12 +300,8 @@ impl Builder<'_> {
     }
 
     /// The system's authorities. A gateway without any starts: its providers may all speak SAML.
-    fn system_roots(&self, at: &Span) -> rustls::RootCertStore {
-        let mut roots = rustls::RootCertStore::empty();
-        for der in self.environment.system_authorities() {
-            // Systems ship a few certificates that no verifier takes.
-            let _ = roots.add(CertificateDer::from(der));
-        }
+    fn noted_system_roots(&self, at: &Span) -> Arc<rustls::RootCertStore> {
+        let roots = self.system_roots();
         if roots.is_empty() {
             let help = "install ca-certificates, or name a PEM file with `ca`".to_owned();
             self.report.note(

@@ -271,17 +271,22 @@ impl Builder<'_> {
         }
     }
 
-    /// The surface of a name, for what needs one with records.
-    pub(super) fn find_surface(&self, in_scope: &SourceScope<'_>, name: &Located<String>) -> Option<SurfaceIndex> {
-        let found = in_scope.surfaces.iter().position(|s| s.name.as_str() == name.value);
+    /// The surface of a name. An unknown one is reported, unless it was written and could not be built.
+    pub(super) fn surface_index(&self, surfaces: &[Surface], name: &Located<String>) -> Option<SurfaceIndex> {
+        let found = self.surface_indices.borrow().get(&name.value).copied();
         if found.is_none() && !self.is_broken_surface(&name.value) {
             self.report.error(
                 &name.at,
                 format!("there is no surface `{}`", shorten(&name.value)),
-                suggest(&name.value, in_scope.surfaces.iter().map(|s| s.name.as_str()), "a surface"),
+                suggest(&name.value, surfaces.iter().map(|s| s.name.as_str()), "a surface"),
             );
         }
-        found.map(SurfaceIndex)
+        found
+    }
+
+    /// The surface of a name, for what needs one with records.
+    pub(super) fn find_surface(&self, in_scope: &SourceScope<'_>, name: &Located<String>) -> Option<SurfaceIndex> {
+        self.surface_index(in_scope.surfaces, name)
     }
 
     /// The surface of a name, if it has records of its own.

@@ -1,5 +1,7 @@
 //! `[surfaces.<name>]`: classes of callers, and that no credential of one is mistaken for another's.
 
+use std::collections::{BTreeSet, HashMap};
+
 use toml::de::DeValue;
 
 use crate::base::ids::SurfaceName;
@@ -623,6 +625,7 @@ impl Builder<'_> {
     /// Reports every overlap: equal prefixes anywhere, tokens in one place where a route accepts both.
     pub(super) fn overlaps(&self, gateway: &GatewayTable, surfaces: &[Surface], routes: &[&RouteTable]) {
         let name = |index: SurfaceIndex| surfaces.get(index.0).map_or("", |s| s.name.as_str());
+        let accepting = routes_by_surface(routes);
         for overlap in overlaps(surfaces) {
             let (first, second) = (name(overlap.first), name(overlap.second));
             let Some(at) = place_of(gateway, second) else { continue };
@@ -637,11 +640,15 @@ impl Builder<'_> {
                     format!("prefixes of `{first}` and `{second}` begin alike: `{shorter}` and `{longer}`"),
                     Some("the longer one wins; clearer is a prefix of its own".to_owned()),
                 ),
-                OverlapKind::Tokens(carrier) => self.tokens_on_one_route(first, second, &carrier, routes),
+                OverlapKind::Tokens(carrier) => {
+                    let routes = accepting.get(second).map_or(&[][..], Vec::as_slice);
+                    self.tokens_on_one_route(first, second, &carrier, routes);
+                }
             }
         }
     }
 
+    /// `routes` are those that accept `second`.
     fn tokens_on_one_route(&self, first: &str, second: &str, carrier: &Carrier, routes: &[&RouteTable]) {
         let place = match carrier {
             Carrier::Authorization(scheme) => format!("`Authorization: {}`", scheme.as_str()),
@@ -662,6 +669,21 @@ impl Builder<'_> {
             }
         }
     }
+}
+
+/// The routes that accept each surface, in their order.
+fn routes_by_surface<'w>(routes: &[&'w RouteTable]) -> HashMap<&'w str, Vec<&'w RouteTable>> {
+    let mut accepting: HashMap<&str, Vec<&RouteTable>> = HashMap::new();
+    for route in routes {
+        let Some(RouteAccess::Surfaces(AccessTable { surfaces, .. })) = &route.access else {
+            continue;
+        };
+        let names: BTreeSet<&str> = surfaces.value.iter().map(|name| name.value.as_str()).collect();
+        for name in names {
+            accepting.entry(name).or_default().push(route);
+        }
+    }
+    accepting
 }
 
 fn place_of<'g>(gateway: &'g GatewayTable, name: &str) -> Option<&'g Span> {

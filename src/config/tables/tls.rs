@@ -247,13 +247,9 @@ impl Builder<'_> {
     }
 
     /// Trusted authorities, and digests of what they were read from.
-    pub(super) fn authorities(&self, ca: Option<&Located<String>>, at: &Span) -> Option<(rustls::RootCertStore, Vec<u8>)> {
-        let mut roots = rustls::RootCertStore::empty();
+    pub(super) fn authorities(&self, ca: Option<&Located<String>>, at: &Span) -> Option<(Arc<rustls::RootCertStore>, Vec<u8>)> {
         let Some(ca) = ca else {
-            for der in self.environment.system_authorities() {
-                // Systems ship a few certificates no verifier takes; they are not ours to judge.
-                let _ = roots.add(CertificateDer::from(der));
-            }
+            let roots = self.system_roots();
             if roots.is_empty() {
                 self.report.error(
                     at,
@@ -265,6 +261,7 @@ impl Builder<'_> {
             // A reload does not tell one set of the system's from another.
             return Some((roots, Vec::new()));
         };
+        let mut roots = rustls::RootCertStore::empty();
         let pem = self.read_file(ca, "the authorities' file")?;
         for certificate in self.chain(&pem, ca)? {
             if roots.add(certificate).is_err() {
@@ -276,7 +273,20 @@ impl Builder<'_> {
                 return None;
             }
         }
-        Some((roots, Self::digest(&pem).to_vec()))
+        Some((Arc::new(roots), Self::digest(&pem).to_vec()))
+    }
+
+    /// The system's authorities. They are read once, since a thousand services may be verified with them.
+    pub(super) fn system_roots(&self) -> Arc<rustls::RootCertStore> {
+        let read = || {
+            let mut roots = rustls::RootCertStore::empty();
+            for der in self.environment.system_authorities() {
+                // Systems ship a few certificates no verifier takes; they are not ours to judge.
+                let _ = roots.add(CertificateDer::from(der));
+            }
+            Arc::new(roots)
+        };
+        Arc::clone(self.system_roots.get_or_init(read))
     }
 }
 

@@ -1,5 +1,6 @@
 //! `upstreams/*.toml`: one service with its endpoints and routes.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,9 +79,10 @@ impl Builder<'_> {
     /// Upstreams with their routes. Routes are numbered through all files, in order.
     pub(super) fn upstreams(&self, written: &[(&Path, UpstreamTable)], shared: &RouteInputs<'_>) -> (Vec<Arc<UpstreamSpec>>, Vec<Route>) {
         let (mut specs, mut routes): (Vec<Arc<UpstreamSpec>>, Vec<Route>) = (Vec::new(), Vec::new());
+        let mut taken = HashSet::new();
         for (path, upstream) in written {
             let name = self.upstream_name(path, upstream);
-            if specs.iter().any(|s| *s.name == *name.value) {
+            if !taken.insert(name.value.clone()) {
                 self.twice(&name, "upstream");
             }
             let dialect = upstream

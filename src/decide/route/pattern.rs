@@ -117,21 +117,6 @@ impl Pattern {
     pub const fn tail(&self) -> Tail {
         self.tail
     }
-
-    /// Whether every path that `other` matches is matched by this pattern too.
-    #[must_use]
-    pub fn covers(&self, other: &Self) -> bool {
-        let longer = match self.tail {
-            Tail::Closed => other.tail == Tail::Closed && other.segments.len() == self.segments.len(),
-            Tail::Open => other.segments.len() >= self.segments.len(),
-        };
-        longer
-            && self.segments.iter().zip(&other.segments).all(|pair| match pair {
-                (Segment::Param(_), _) => true,
-                (Segment::Literal(a), Segment::Literal(b)) => a == b,
-                (Segment::Literal(_), Segment::Param(_)) => false,
-            })
-    }
 }
 
 impl fmt::Display for Pattern {

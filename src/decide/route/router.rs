@@ -1,6 +1,6 @@
 //! The table that finds routes: one tree of path segments for each host, walked without allocation.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use memchr::memchr;
 
@@ -35,16 +35,6 @@ pub enum RouteConflict {
     },
 }
 
-/// A route that another route takes requests from, on one host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shadow {
-    /// The route that is not reached.
-    pub hidden: RouteIndex,
-    /// The route that is reached instead. Its host is more specific, and it matches every path of the other.
-    pub by: RouteIndex,
-    pub host: String,
-}
-
 /// Routes by method; index `i` belongs to `Method::ALL[i]`.
 type Methods = [Option<RouteIndex>; Method::ALL.len()];
 
@@ -55,11 +45,29 @@ struct Tree {
 
 #[derive(Debug, Default)]
 struct Node {
+    /// In the order of their texts.
     literals: Vec<(Box<str>, Node)>,
     param: Option<Box<Node>>,
     /// Routes whose pattern ends here.
     here: Methods,
     /// Routes whose pattern ends here with `/**`.
+    tail: Methods,
+}
+
+/// The trees of a router while it is built.
+#[derive(Default)]
+struct GrowingTrees {
+    exact: HashMap<Box<str>, GrowingNode>,
+    wildcard: HashMap<Box<str>, GrowingNode>,
+    any: GrowingNode,
+}
+
+/// A node to which routes are added in any order. In the sorted list of a [`Node`] each would move all that come after it.
+#[derive(Default)]
+struct GrowingNode {
+    literals: BTreeMap<Box<str>, GrowingNode>,
+    param: Option<Box<GrowingNode>>,
+    here: Methods,
     tail: Methods,
 }
 
@@ -69,14 +77,14 @@ impl Router {
     /// # Errors
     /// Every malformed pattern, and every pair of routes that cannot be told apart.
     pub fn build(routes: &[Route]) -> Result<Self, Vec<RouteConflict>> {
-        let mut router = Self::default();
+        let mut trees = GrowingTrees::default();
         let mut conflicts = Vec::new();
         let mut implied = Vec::new();
         for (i, route) in routes.iter().enumerate() {
             let index = RouteIndex(i);
             match Pattern::parse(&route.pattern) {
                 Ok(pattern) => {
-                    router.insert(index, route, &pattern, &mut conflicts);
+                    trees.insert(index, route, &pattern, &mut conflicts);
                     if route.methods.contains(&Method::Get) && !route.methods.contains(&Method::Head) {
                         implied.push((index, route, pattern));
                     }
@@ -86,41 +94,14 @@ impl Router {
         }
         // These come after all others, so that a route for HEAD beats the HEAD that GET implies.
         for (index, route, pattern) in implied {
-            router.each_tree(route, |_, tree| {
-                tree.methods_at(&pattern)[Method::Head as usize].get_or_insert(index);
+            trees.each_tree(route, |_, root| {
+                root.methods_at(&pattern)[Method::Head as usize].get_or_insert(index);
             });
         }
-        if conflicts.is_empty() { Ok(router) } else { Err(conflicts) }
-    }
-
-    fn insert(&mut self, index: RouteIndex, route: &Route, pattern: &Pattern, conflicts: &mut Vec<RouteConflict>) {
-        self.each_tree(route, |host, tree| {
-            let methods = tree.methods_at(pattern);
-            for method in &route.methods {
-                match &mut methods[*method as usize] {
-                    Some(first) if *first == index => {}
-                    Some(first) => conflicts.push(RouteConflict::Same {
-                        first: *first,
-                        second: index,
-                        host: host.map(str::to_owned),
-                        method: *method,
-                    }),
-                    free => *free = Some(index),
-                }
-            }
-        });
-    }
-
-    fn each_tree(&mut self, route: &Route, mut visit: impl FnMut(Option<&str>, &mut Tree)) {
-        if route.hosts.is_empty() {
-            visit(None, &mut self.any);
-        }
-        for host in &route.hosts {
-            let tree = match host.strip_prefix("*.") {
-                Some(suffix) => self.wildcard.entry(suffix.into()).or_default(),
-                None => self.exact.entry(host.as_str().into()).or_default(),
-            };
-            visit(Some(host), tree);
+        if conflicts.is_empty() {
+            Ok(trees.into_router())
+        } else {
+            Err(conflicts)
         }
     }
 
@@ -149,6 +130,48 @@ impl Router {
             .into_iter()
             .chain(suffixes.filter_map(|suffix| self.wildcard.get(suffix)))
             .chain(std::iter::once(&self.any))
+    }
+}
+
+impl GrowingTrees {
+    fn into_router(self) -> Router {
+        let all = |trees: HashMap<Box<str>, GrowingNode>| trees.into_iter().map(|(host, root)| (host, root.into_tree())).collect();
+        Router {
+            exact: all(self.exact),
+            wildcard: all(self.wildcard),
+            any: self.any.into_tree(),
+        }
+    }
+
+    fn insert(&mut self, index: RouteIndex, route: &Route, pattern: &Pattern, conflicts: &mut Vec<RouteConflict>) {
+        self.each_tree(route, |host, root| {
+            let methods = root.methods_at(pattern);
+            for method in &route.methods {
+                match &mut methods[*method as usize] {
+                    Some(first) if *first == index => {}
+                    Some(first) => conflicts.push(RouteConflict::Same {
+                        first: *first,
+                        second: index,
+                        host: host.map(str::to_owned),
+                        method: *method,
+                    }),
+                    free => *free = Some(index),
+                }
+            }
+        });
+    }
+
+    fn each_tree(&mut self, route: &Route, mut visit: impl FnMut(Option<&str>, &mut GrowingNode)) {
+        if route.hosts.is_empty() {
+            visit(None, &mut self.any);
+        }
+        for host in &route.hosts {
+            let root = match host.strip_prefix("*.") {
+                Some(suffix) => self.wildcard.entry(suffix.into()).or_default(),
+                None => self.exact.entry(host.as_str().into()).or_default(),
+            };
+            visit(Some(host), root);
+        }
     }
 }
 
@@ -203,14 +226,14 @@ impl Walk {
     }
 }
 
-impl Tree {
+impl GrowingNode {
     /// The routes at the end of a pattern.
     fn methods_at(&mut self, pattern: &Pattern) -> &mut Methods {
-        let mut node = &mut self.root;
+        let mut node = self;
         for segment in pattern.segments() {
             node = match segment {
                 Segment::Param(_) => node.param.get_or_insert_default(),
-                Segment::Literal(text) => node.literal(text),
+                Segment::Literal(text) => node.literals.entry(text.clone()).or_default(),
             };
         }
         match pattern.tail() {
@@ -218,57 +241,18 @@ impl Tree {
             Tail::Open => &mut node.tail,
         }
     }
-}
 
-impl Node {
-    fn literal(&mut self, text: &str) -> &mut Self {
-        let at = match self.literals.binary_search_by(|(own, _)| (**own).cmp(text)) {
-            Ok(at) => at,
-            Err(at) => {
-                self.literals.insert(at, (text.into(), Self::default()));
-                at
-            }
-        };
-        &mut self.literals[at].1
+    fn into_tree(self) -> Tree {
+        Tree { root: self.into_node() }
     }
-}
 
-/// Routes that a more specific host takes requests from, for warnings: on the host of `by`, `hidden` is never
-/// reached, although its own hosts include that host. Routes without a valid pattern are left out.
-#[must_use]
-pub fn shadows(routes: &[Route]) -> Vec<Shadow> {
-    let parsed: Vec<_> = routes
-        .iter()
-        .enumerate()
-        .filter_map(|(i, r)| Some((RouteIndex(i), r, Pattern::parse(&r.pattern).ok()?)))
-        .collect();
-    let mut found = Vec::new();
-    for (hidden, wide, pattern) in &parsed {
-        for (by, narrow, cover) in &parsed {
-            if hidden == by || !cover.covers(pattern) || !methods_within(wide, narrow) {
-                continue;
-            }
-            found.extend(narrow.hosts.iter().filter(|host| is_narrower(host, wide)).map(|host| Shadow {
-                hidden: *hidden,
-                by: *by,
-                host: host.clone(),
-            }));
+    fn into_node(self) -> Node {
+        let literals = self.literals.into_iter().map(|(text, child)| (text, child.into_node()));
+        Node {
+            literals: literals.collect(),
+            param: self.param.map(|child| Box::new(child.into_node())),
+            here: self.here,
+            tail: self.tail,
         }
     }
-    found
-}
-
-/// Whether some method of `wide` is taken by `narrow`.
-fn methods_within(wide: &Route, narrow: &Route) -> bool {
-    wide.methods.iter().any(|m| narrow.methods.contains(m))
-}
-
-/// Whether a host lies within the hosts of a route, and is more specific than each of them that includes it.
-fn is_narrower(host: &str, wide: &Route) -> bool {
-    let name = host.strip_prefix("*.").unwrap_or(host);
-    let within = |own: &String| {
-        own.strip_prefix("*.")
-            .is_some_and(|suffix| name.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.')))
-    };
-    !wide.hosts.iter().any(|own| own == host) && (wide.hosts.is_empty() || wide.hosts.iter().any(within))
 }
