@@ -34,7 +34,7 @@ fn is_credential(command: &Command) -> bool {
 const ANNOUNCE: &[u8] = b"DUPLICATE gateway";
 
 /// What only the script that looks credentials up says.
-const FIND: &[u8] = b"local owners, room";
+const FIND: &[u8] = b"local owners";
 
 /// What only the script says that tells where the store stands.
 const HEAD: &[u8] = b"local readable";

@@ -381,8 +381,8 @@ fn written(reply: redis::Value) -> Result<ChangeReply, StoreFault> {
     }
 }
 
-/// Most look-ups of one call of the script, for which the server answers nobody else: a third of a millisecond for records that
-/// hang on nothing.
+/// Most look-ups of one call of the script, during which the server answers nobody else: a quarter of a millisecond for records that
+/// hang on nothing, and about one at most (docs/decisions/0111).
 const MAX_TOGETHER: usize = 32;
 
 impl Scripts {

@@ -1,6 +1,9 @@
 //! Look-ups that one call of the script answers: each has its own answer, and none depends on what the others are about.
 
 use durward::base::fingerprint::Fingerprint;
+use durward::base::ids::RoleId;
+use durward::base::principal::{MAX_ROLES, RoleRecord};
+use durward::base::scope::Scope;
 use durward::store::{LookupQuery, RefreshReply, StoreError};
 
 use super::fixture::{Fixture, NOW, fingerprint, record, run, tenant};
@@ -81,6 +84,40 @@ fn what_does_not_fit_into_one_answer_is_asked_for_again() {
         }
         for (name, found) in names.iter().zip(ask(&fixture, &names).await) {
             assert_eq!(found.unwrap().as_ref(), Some(name));
+        }
+    });
+}
+
+#[test]
+fn those_with_many_roles_are_asked_for_again_and_have_all_of_them() {
+    run(async {
+        let fixture = Fixture::redis().await;
+        fixture.store.create_tenant(tenant("acme"), NOW).await.unwrap();
+        let role = |number: usize| RoleRecord {
+            id: RoleId::of_name(&format!("role-{number}")),
+            tenant: Some(tenant("acme")),
+            name: format!("role-{number}"),
+            description: None,
+            scopes: [Scope::parse("orders:read").unwrap()].into_iter().collect(),
+            created_at: NOW,
+            epoch: 1,
+        };
+        let roles: Vec<RoleRecord> = (0..MAX_ROLES).map(role).collect();
+        for role in &roles {
+            fixture.store.create_role(role.clone()).await.unwrap();
+        }
+        for number in 0..KEYS {
+            let mut key = record(&id(number), "acme");
+            key.extras_mut().roles = roles.iter().map(|role| role.id.clone()).collect();
+            fixture.store.create_credential(key).await.unwrap();
+        }
+        let asked = (0..KEYS).map(|number| LookupQuery::full(fingerprint(&id(number)))).collect();
+        for (number, found) in fixture.store.find_many(asked).await.into_iter().enumerate() {
+            let Ok(RefreshReply::Read(found)) = found else {
+                panic!("{number}: {found:?}");
+            };
+            let facts = found.facts.expect("a key that is there");
+            assert_eq!((facts.credential.id.as_str(), facts.roles.len()), (&*id(number), MAX_ROLES));
         }
     });
 }

@@ -126,9 +126,10 @@ macro_rules! lua {
 /// text, each record with its last use, and the roles. Instead of a list there may be an error, which is about this look-up only.
 ///
 /// One record more is read than a chain may have, so that a longer chain is noticed. An absence is proven: no hash has fewer
-/// entries than were made. The reply stays below the bounds of `topology::reply_guard`: a look-up that does not fit beside the
-/// others fails with `ALONE`, and the gateway asks again for it alone. Patterns match only the first line of a record, and never
-/// backtrack: a record without lines must not hold up the server.
+/// entries than were made. The reply stays below the bounds of `topology::reply_guard`, and the server answers others soon: a
+/// look-up that does not fit beside the others, by its bytes or by the number of its reads, fails with `ALONE`, and the gateway asks
+/// again for it alone. Patterns match only the first line of a record, and never backtrack: a record without lines must not hold
+/// up the server.
 pub(crate) const FIND: &str = lua!("lib/peppers", "lib/bounded", "lib/with_data", "find");
 
 /// Reads one record.

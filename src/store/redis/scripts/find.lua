@@ -16,7 +16,9 @@ for i = 1, #index do
   tenants[i] = gap and string.sub(entry, gap + 1) or ''
 end
 local records, uses = redis.call('HMGET', KEYS[3], unpack(ids)), redis.call('HMGET', KEYS[6], unpack(ids))
-local owners, room = redis.call('HMGET', KEYS[4], unpack(tenants)), 1000000
+local owners = redis.call('HMGET', KEYS[4], unpack(tenants))
+-- What is left for this call: bytes of the reply, and reads of records above others and of roles.
+local room, reads = 1000000, 256
 local function absent()
   for key, made in pairs({[KEYS[2]] = m[7] or '1', [KEYS[3]] = m[6] or '0', [KEYS[4]] = m[8] or '1'}) do
     if redis.call('HLEN', key) < tonumber(made) then return 'DATALOST entries' end
@@ -55,13 +57,18 @@ local function find(i)
       id, link = link or own or (parent ~= '-' and parent), above
     end
     if not id or count == 7 then break end
+    if reads <= 0 then return redis.error_reply('ALONE fingerprint') end
+    reads = reads - 2
     record = bounded(KEYS[3], id)
     reply[#reply + 1] = record
     reply[#reply + 1] = bounded(KEYS[6], id, 32)
     count, names = count + 1, names .. ' ' .. id
     reply[3] = count .. names
   end
-  for j = 1, roles and math.min(#roles, 112) or 0 do
+  local named = roles and math.min(#roles, 112) or 0
+  if named > 0 and reads <= 0 then return redis.error_reply('ALONE fingerprint') end
+  reads = reads - named
+  for j = 1, named do
     local role = redis.pcall('HGET', KEYS[5], roles[j])
     -- Look-ups without roles do without this hash.
     if type(role) == 'table' then return role end

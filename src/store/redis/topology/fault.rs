@@ -78,7 +78,7 @@ impl StoreFault {
         if error.code() == Some("ALONE") {
             return Self {
                 retry: RetryRead::Elsewhere,
-                ..Self::kept(StoreError::Unavailable("the answer was too large together with others".into()))
+                ..Self::kept(StoreError::Unavailable("it was too much together with others".into()))
             };
         }
         let retry = if !error.is_timeout() && (error.is_io_error() || error.is_connection_dropped()) {
