@@ -19,9 +19,12 @@ fn answer_with(at: usize, piece: &[u8]) -> Vec<u8> {
          \"prefix\":\"\",\"last4\":\"\",\"created_at\":0,\"epoch\":1}}"
     );
     let tenant = "\u{2}{\"id\":\"t\",\"active\":true,\"created_at\":0,\"epoch\":1}";
-    let mut reply = "*7\r\n".to_owned();
-    for word in [&*key, "history", "7 1.2.7", tenant, "1", &record] {
-        let _ = write!(reply, "${}\r\n{word}\r\n", word.len());
+    let mut reply = "*3\r\n".to_owned();
+    for word in ["history", "7 1.2.7", "*5", &*key, tenant, "1", &record] {
+        let _ = match word {
+            "*5" => write!(reply, "*5\r\n"),
+            word => write!(reply, "${}\r\n{word}\r\n", word.len()),
+        };
     }
     reply.push_str("$-1\r\n");
     let mut bytes = reply.into_bytes();

@@ -34,7 +34,7 @@ fn is_credential(command: &Command) -> bool {
 const ANNOUNCE: &[u8] = b"DUPLICATE gateway";
 
 /// What only the script that looks credentials up says.
-const FIND: &[u8] = b"string.match(index,";
+const FIND: &[u8] = b"local owners";
 
 /// What only the script says that tells where the store stands.
 const HEAD: &[u8] = b"local readable";
@@ -91,11 +91,11 @@ pub(crate) enum Waiting {
     Replicas { wanted: usize, offset: usize },
 }
 
-/// A read of a credential that was made: by whom, of which fingerprint.
+/// A read of credentials that was made: by whom, of which fingerprints.
 #[derive(Debug)]
 pub(crate) struct Find {
     pub(crate) conn: ConnId,
-    pub(crate) fingerprint: Vec<u8>,
+    pub(crate) fingerprints: Vec<Vec<u8>>,
     pub(crate) reply: Vec<u8>,
 }
 
@@ -295,7 +295,7 @@ impl Cluster {
                 if self.find.as_ref() == Some(&hash) {
                     self.output.push(Output::Found(Find {
                         conn: id,
-                        fingerprint: args[1].clone(),
+                        fingerprints: args[2..].to_vec(),
                         reply: reply.encode(),
                     }));
                     return;

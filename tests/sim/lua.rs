@@ -90,10 +90,16 @@ fn call(lua: &Lua, words: Variadic<Value>) -> mlua::Result<Value> {
     value_of(lua, &reply)
 }
 
-/// `redis.pcall`: an error is an answer. Besides `INFO` only what tries the gateway's rights asks so, and is refused
-/// nothing here.
+/// `redis.pcall`: an error is an answer. Besides `INFO`, and `HGET` of a role, only what tries the gateway's rights asks so, and is
+/// refused nothing here.
 fn pcall(lua: &Lua, words: Variadic<Value>) -> mlua::Result<Value> {
-    let asks = matches!(words.first(), Some(Value::String(name)) if name.as_bytes() == b"INFO".as_slice());
+    let asks = match (words.first(), words.get(2)) {
+        (Some(Value::String(name)), field) if name.as_bytes() == b"HGET".as_slice() => {
+            !matches!(field, Some(Value::String(field)) if field.as_bytes() == b"f".as_slice())
+        }
+        (Some(Value::String(name)), _) => name.as_bytes() == b"INFO".as_slice(),
+        _ => false,
+    };
     if !asks {
         return lua.create_table().map(Value::Table);
     }

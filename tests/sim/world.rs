@@ -340,13 +340,18 @@ impl World {
     /// The answer to a look-up; while answers are swapped, now and then somebody else's.
     fn send_found(&mut self, find: Find) {
         let g = gateway_of(find.conn);
-        self.model.note_find(g, &find.fingerprint, self.now);
+        for fingerprint in &find.fingerprints {
+            self.model.note_find(g, fingerprint, self.now);
+        }
         self.tell(format_args!("gateway {g} is answered {:?}", String::from_utf8_lossy(&find.reply)));
         let mut reply = Arrived::Bytes(find.reply.clone());
         if self.swapped
             && let Some((at, other)) = &self.last_find
             && self.now - at < 200
-            && other.fingerprint != find.fingerprint
+            && other
+                .fingerprints
+                .iter()
+                .all(|fingerprint| !find.fingerprints.contains(fingerprint))
             && self.chance.one_in(3)
         {
             reply = Arrived::Astray(other.reply.clone());

@@ -18,8 +18,11 @@ pub fn judge_bytes(fingerprint: &Fingerprint, bytes: &[u8]) -> Result<Option<Sto
     reply_guard::check(bytes).map_err(|reason| StoreError::Unavailable(reason.into()))?;
     let value = redis::parse_redis_value(bytes).map_err(|error| StoreFault::of(&error).error)?;
     let value = value.extract_error().map_err(|error| StoreFault::of(&error).error)?;
-    let words: Vec<Option<Vec<u8>>> = redis::from_redis_value(value).map_err(|_| StoreFault::malformed().error)?;
-    let reply = FindReply::read(words, fingerprint).map_err(|fault| fault.error)?;
+    let mut read = FindReply::read(value, std::slice::from_ref(fingerprint)).map_err(|fault| fault.error)?;
+    let reply = read
+        .pop()
+        .ok_or_else(|| StoreFault::malformed().error)?
+        .map_err(|fault| fault.error)?;
     let found = judge(fingerprint, &History::default().known(), &Endings::default(), reply);
     found.map(|found| found.facts).map_err(|fault| fault.error)
 }
@@ -60,7 +63,7 @@ mod tests {
 
     /// The reply of a server without this credential.
     fn absence(asked: &Fingerprint) -> Vec<u8> {
-        format!("*3\r\n$64\r\n{}\r\n$7\r\nhistory\r\n$3\r\n7 -\r\n", asked.to_hex()).into_bytes()
+        format!("*3\r\n$7\r\nhistory\r\n$3\r\n7 -\r\n*1\r\n$64\r\n{}\r\n", asked.to_hex()).into_bytes()
     }
 
     #[test]
@@ -70,10 +73,38 @@ mod tests {
         assert!(matches!(judge_bytes(&ASKED, &other), Err(StoreError::Corrupt(_))));
     }
 
+    /// What each of two look-ups brings that were made together: whether it was answered.
+    fn two(parts: [&str; 2]) -> Result<Vec<bool>, StoreError> {
+        let bytes = format!("*4\r\n$7\r\nhistory\r\n$3\r\n7 -\r\n{}{}", parts[0], parts[1]);
+        let reply = redis::parse_redis_value(bytes.as_bytes()).expect("a reply");
+        let read = FindReply::read(reply, &[ASKED, OTHER]).map_err(|fault| fault.error)?;
+        Ok(read.iter().map(Result::is_ok).collect())
+    }
+
+    const OTHER: Fingerprint = Fingerprint::from_bytes([0x12; 32]);
+
+    #[test]
+    fn of_two_answers_one_may_be_an_error_and_none_may_be_anothers() {
+        let [one, other] = [ASKED, OTHER].map(|asked| format!("*1\r\n$64\r\n{}\r\n", asked.to_hex()));
+        assert_eq!(two([&one, &other]), Ok(vec![true, true]));
+        assert_eq!(two(["-TOOLARGE k\r\n", &other]), Ok(vec![false, true]));
+        let more = "*4\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\n9\r\n$1\r\nc\r\n";
+        for parts in [
+            [&*other, &*one],
+            [&*one, &*one],
+            [&*one, "$-1\r\n"],
+            [&*one, "*0\r\n"],
+            [&*one, more],
+        ] {
+            assert!(matches!(two(parts), Err(StoreError::Corrupt(_))), "{parts:?}");
+        }
+    }
+
     #[test]
     fn an_answer_of_another_form_is_none() {
         for bytes in [
             &b"*2\r\n$1\r\na\r\n$1\r\n7\r\n"[..],
+            b"*2\r\n$1\r\na\r\n$3\r\n7 -\r\n",
             b"*0\r\n",
             b"+OK\r\n",
             b"-ERR no\r\n",

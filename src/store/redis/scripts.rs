@@ -381,18 +381,24 @@ fn written(reply: redis::Value) -> Result<ChangeReply, StoreFault> {
     }
 }
 
+/// Most look-ups of one call of the script, during which the server answers nobody else: a quarter of a millisecond for records that
+/// hang on nothing, and about one at most (docs/decisions/0111).
+const MAX_TOGETHER: usize = 32;
+
 impl Scripts {
     pub(crate) async fn find(&self, wire: &RedisConnection, fingerprint: &Fingerprint) -> Result<FindReply, StoreFault> {
         let mut call = self.find.key(&self.keys.meta);
         for key in hashes(&self.keys) {
             call.key(key);
         }
-        call.arg(&self.peppers).arg(fingerprint.to_hex()).arg(&self.registered);
-        FindReply::read(run(wire, &call).await?, fingerprint)
+        call.arg(&self.peppers).arg(&self.registered).arg(fingerprint.to_hex());
+        let reply: Value = run(wire, &call).await?;
+        let mut read = FindReply::read(reply, std::slice::from_ref(fingerprint))?;
+        read.pop().ok_or_else(StoreFault::malformed)?
     }
 
-    /// Looks all of them up in one message to the server. Each look-up is a script of its own, as in [`find`](Self::find), so
-    /// all of them together are not one atomic step. Answers are in the order of `asked`.
+    /// Looks all of them up in one message to the server. Each call of the script looks [`MAX_TOGETHER`] of them up, so all of
+    /// them together are not one atomic step. Answers are in the order of `asked`.
     ///
     /// # Errors
     /// When the message as a whole was not answered.
@@ -401,33 +407,42 @@ impl Scripts {
         wire: &RedisConnection,
         asked: &[Fingerprint],
     ) -> Result<Vec<Result<FindReply, StoreFault>>, RedisError> {
-        let mut pipeline = Pipeline::with_capacity(asked.len());
-        for fingerprint in asked {
+        let mut pipeline = Pipeline::with_capacity(asked.len().div_ceil(MAX_TOGETHER));
+        for together in asked.chunks(MAX_TOGETHER) {
             let mut command = self.find_begins.clone();
-            command.arg(fingerprint.to_hex()).arg(&self.registered);
+            for fingerprint in together {
+                command.arg(fingerprint.to_hex());
+            }
             pipeline.add_command(command);
         }
         let mut connection = wire.connection.clone();
-        let replies = connection.send_packed_commands(&pipeline, 0, asked.len()).await?;
-        let read = |(reply, fingerprint): (Value, &Fingerprint)| read(reply, fingerprint);
-        let mut read: Vec<_> = replies.into_iter().zip(asked).map(read).collect();
+        let replies = connection.send_packed_commands(&pipeline, 0, pipeline.len()).await?;
+        let mut read = Vec::with_capacity(asked.len());
+        for (reply, together) in replies.into_iter().zip(asked.chunks(MAX_TOGETHER)) {
+            match read_together(reply, together) {
+                Ok(found) => read.extend(found),
+                Err(fault) => read.extend(together.iter().map(|_| Err(fault.clone()))),
+            }
+        }
         // A look-up without an answer is not known, which is not an absence.
         read.resize_with(asked.len(), || Err(StoreFault::malformed()));
         Ok(read)
     }
 }
 
-fn read(reply: Value, fingerprint: &Fingerprint) -> Result<FindReply, StoreFault> {
-    let reply = reply.extract_error().map_err(|error| match error.kind() {
+fn read_together(reply: Value, asked: &[Fingerprint]) -> Result<Vec<Result<FindReply, StoreFault>>, StoreFault> {
+    let Value::ServerError(error) = reply else {
+        return FindReply::read(reply, asked);
+    };
+    let error = RedisError::from(error);
+    Err(match error.kind() {
         // The server was restarted. A look-up by itself sends the script again.
         ErrorKind::Server(ServerErrorKind::NoScript) => StoreFault {
             retry: RetryRead::Elsewhere,
             ..StoreFault::kept(StoreError::Unavailable("Redis does not know the script yet".into()))
         },
         _ => StoreFault::of(&error),
-    })?;
-    let words = redis::from_redis_value(reply).map_err(|_| StoreFault::malformed())?;
-    FindReply::read(words, fingerprint)
+    })
 }
 
 /// Attempts of a claim. Each failed attempt means that the pepper of another gateway was added meanwhile.

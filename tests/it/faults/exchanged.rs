@@ -146,13 +146,20 @@ fn lookup_connections(scene: &Scene) -> BTreeSet<usize> {
 
 /// An answer with what `kept` is about, and with the question and the position of `reply`.
 fn about(kept: &[u8], reply: &[u8]) -> Vec<u8> {
-    // The number of elements, then the question, the history and the position, each with its length.
+    // The history and the position, each with its length, after the number of elements; then that of the look-up's elements, and the
+    // question with its length.
     let split = |bytes: &[u8]| {
         let ends: Vec<usize> = memchr::memmem::find_iter(bytes, b"\r\n").map(|at| at + 2).collect();
-        (ends[0], ends[6])
+        (ends[4], ends[5], ends[7])
     };
-    let ((kept_size, kept_head), (size, head)) = (split(kept), split(reply));
-    [&kept[..kept_size], &reply[size..head], &kept[kept_head..]].concat()
+    let ((kept_head, kept_size, kept_asked), (head, size, asked)) = (split(kept), split(reply));
+    [
+        &reply[..head],
+        &kept[kept_head..kept_size],
+        &reply[size..asked],
+        &kept[kept_asked..],
+    ]
+    .concat()
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn it_passes_and_counts() {
     ask(&mut stream, "ping");
     assert_eq!(answer(&mut stream).as_deref(), Some("+PONG\r\n"));
     let fingerprint = "ab".repeat(32);
-    ask(&mut stream, &format!("EVALSHA x 1 key pepper {fingerprint}"));
+    ask(&mut stream, &format!("EVALSHA x 1 key pepper gw/1 {fingerprint}"));
     assert!(answer(&mut stream).unwrap().starts_with("-NOSCRIPT"));
     let names: Vec<String> = proxy.commands().into_iter().map(|seen| seen.name).collect();
     assert_eq!(names, ["PING", "EVALSHA"]);
@@ -121,7 +121,7 @@ fn it_delays_cuts_loses_and_replaces_single_replies() {
     assert_eq!(answer(&mut stream), None);
     proxy.pass();
     proxy.cut_lookups(1);
-    ask(&mut stream, &format!("EVALSHA x 1 key pepper {}", "ab".repeat(32)));
+    ask(&mut stream, &format!("EVALSHA x 1 key pepper gw/1 {}", "ab".repeat(32)));
     let half = answer(&mut stream).unwrap();
     assert!(half.starts_with("-NO") && !half.ends_with('\n'), "{half}");
     assert_eq!(answer(&mut stream).as_deref(), Some(""));

@@ -7,6 +7,7 @@
 )]
 
 mod again;
+mod asked_together;
 mod bench;
 mod cached;
 mod cluster;

@@ -32,8 +32,10 @@ pub(crate) struct Seen {
     pub(crate) connection: usize,
     /// Its name in upper case; `?` for what is not RESP.
     pub(crate) name: String,
-    /// Of a look-up by fingerprint: the fingerprint in hex.
+    /// Of a look-up by fingerprint: the fingerprint in hex, the first one if there are several.
     pub(crate) lookup: Option<String>,
+    /// The other fingerprints that the same command looks up.
+    others: Vec<String>,
 }
 
 /// What becomes of one direction.
@@ -245,10 +247,18 @@ impl FaultProxy {
         self.state().commands.clone()
     }
 
-    /// Every look-up by fingerprint so far.
+    /// Every look-up by fingerprint so far, each by itself.
     pub(crate) fn lookups(&self) -> Vec<Seen> {
         let state = self.state();
-        state.commands.iter().filter(|seen| seen.lookup.is_some()).cloned().collect()
+        let each = state.commands.iter().flat_map(|seen| {
+            let all = seen.lookup.iter().chain(&seen.others);
+            all.map(|lookup| Seen {
+                lookup: Some(lookup.clone()),
+                others: Vec::new(),
+                ..seen.clone()
+            })
+        });
+        each.collect()
     }
 
     /// Forgets what was counted.
@@ -438,22 +448,19 @@ fn look_at(connection: usize, command: &[u8]) -> Seen {
     let words = words(command);
     let text = |word: &Vec<u8>| String::from_utf8_lossy(word).into_owned();
     let name = words.first().map_or_else(|| "?".to_owned(), |word| text(word).to_ascii_uppercase());
-    // A script whose second argument after its keys is a fingerprint; the third one, if there is any, names the
-    // gateway's entry in the list.
+    // A script whose arguments after its keys are the peppers, the gateway's entry in the list (empty for none), and fingerprints.
     let keys = words.get(2).and_then(|word| text(word).parse::<usize>().ok());
-    let fingerprint = keys.filter(|_| name.starts_with("EVAL")).and_then(|keys| {
-        let arguments = words.get(keys + 3..)?;
-        let asked = match arguments {
-            [_, asked] => asked,
-            [_, asked, entry] if entry.contains(&b'/') => asked,
-            _ => return None,
-        };
-        (asked.len() == 64 && asked.iter().all(u8::is_ascii_hexdigit)).then_some(asked)
-    });
+    let arguments = keys.filter(|_| name.starts_with("EVAL")).and_then(|keys| words.get(keys + 3..));
+    let is_fingerprint = |word: &Vec<u8>| word.len() == 64 && word.iter().all(u8::is_ascii_hexdigit);
+    let asked = match arguments {
+        Some([_, entry, asked @ ..]) if (entry.is_empty() || entry.contains(&b'/')) && asked.iter().all(is_fingerprint) => asked,
+        _ => &[],
+    };
     Seen {
         at: clock::instant(),
         connection,
-        lookup: fingerprint.map(text),
+        lookup: asked.first().map(text),
+        others: asked.iter().skip(1).map(text).collect(),
         name,
     }
 }

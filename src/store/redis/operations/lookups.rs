@@ -1,9 +1,11 @@
 //! Look-ups: one connection is asked, and another one when the answer leaves a doubt. Here answers are judged, too.
 
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use redis::{RedisError, Value};
 
 use crate::base::clock::UnixMillis;
 use crate::base::fingerprint::Fingerprint;
@@ -158,7 +160,7 @@ impl StoreCall {
     /// `known` is of before the question.
     fn judge(&self, fingerprint: &Fingerprint, known: &KnownHistory, reply: FindReply) -> ConnectionAnswer {
         let feed = &self.shared.feed;
-        let history_proven = feed.history.has_link(known, reply.position, &reply.link);
+        let history_proven = feed.history.has_link(known, reply.at.position, &reply.at.link);
         judge(fingerprint, known, &feed.endings, reply).map(|found| LookupReply { history_proven, ..found })
     }
 }
@@ -208,14 +210,17 @@ fn compare(one: Option<ConnectionAnswer>, two: Option<ConnectionAnswer>) -> (Con
 
 /// The reply to a look-up, not judged yet.
 pub(crate) struct FindReply {
-    /// The fingerprint that was asked for, as the server repeats it.
-    asked: String,
+    at: Arc<FoundAt>,
+    /// `None` for an absence.
+    pub(crate) led_to: Option<LedTo>,
+}
+
+/// Where the store stood at a call of the script, for all look-ups of the call.
+struct FoundAt {
     history: String,
     position: u64,
     /// The link of the newest event, or what an older gateway left.
     link: String,
-    /// `None` for an absence.
-    pub(crate) led_to: Option<LedTo>,
 }
 
 /// What an entry of the index leads to.
@@ -229,49 +234,89 @@ pub(crate) struct LedTo {
 }
 
 impl FindReply {
-    /// Reads the reply of the script to the look-up of this fingerprint.
+    /// Reads the reply of one call of the script to the look-ups of these fingerprints, in their order. A look-up may fail by
+    /// itself.
     ///
     /// # Errors
-    /// The reply has another form, or answers another question (docs/threats.md C3). Facts name their credential, but an
-    /// absence does not, so the reply repeats the fingerprint.
-    pub(crate) fn read(words: Vec<Option<Vec<u8>>>, fingerprint: &Fingerprint) -> Result<Self, StoreFault> {
-        let reply = Self::parse(words).ok_or_else(StoreFault::malformed)?;
-        if reply.asked != fingerprint.to_hex() {
-            return Err(StoreFault::swapped());
-        }
-        Ok(reply)
-    }
-
-    fn parse(reply: Vec<Option<Vec<u8>>>) -> Option<Self> {
-        let mut reply = reply.into_iter();
-        let asked = String::from_utf8(reply.next()??).ok()?;
-        let history = String::from_utf8(reply.next()??).ok()?;
-        let standing = String::from_utf8(reply.next()??).ok()?;
-        let (position, link) = standing.split_once(' ')?;
-        let (position, link) = (position.parse().ok()?, link.to_owned());
-        let led_to = match reply.next() {
-            None => None,
-            Some(tenant) => {
-                let told = String::from_utf8(reply.next()??).ok()?;
-                let (count, ids) = told.split_once(' ').unwrap_or((&told, ""));
-                let count: usize = count.parse().ok()?;
-                let records = (0..count).map(|_| reply.next().zip(reply.next())).collect::<Option<_>>()?;
-                Some(LedTo {
-                    tenant,
-                    ids: ids.to_owned(),
-                    records,
-                    roles: reply.collect(),
-                })
-            }
+    /// The reply has another form, or a part of it answers another question (docs/threats.md C3). Facts name their credential,
+    /// but an absence does not, so each part repeats its fingerprint. Nothing of such a reply is used.
+    pub(crate) fn read(reply: Value, asked: &[Fingerprint]) -> Result<Vec<Result<Self, StoreFault>>, StoreFault> {
+        let Value::Array(words) = reply else {
+            return Err(StoreFault::malformed());
         };
+        let mut words = words.into_iter();
+        let at = Arc::new(FoundAt::read(&mut words).ok_or_else(StoreFault::malformed)?);
+        if words.len() != asked.len() {
+            return Err(StoreFault::malformed());
+        }
+        let read = |(word, fingerprint): (Value, &Fingerprint)| match word {
+            Value::ServerError(error) => Ok(Err(StoreFault::of(&RedisError::from(error)))),
+            Value::Array(words) => {
+                let (repeated, led_to) = LedTo::read(words).ok_or_else(StoreFault::malformed)?;
+                if repeated != fingerprint.to_hex().as_bytes() {
+                    return Err(StoreFault::swapped());
+                }
+                Ok(Ok(Self {
+                    at: Arc::clone(&at),
+                    led_to,
+                }))
+            }
+            _ => Err(StoreFault::malformed()),
+        };
+        words.zip(asked).map(read).collect()
+    }
+}
+
+impl FoundAt {
+    fn read(words: &mut impl Iterator<Item = Value>) -> Option<Self> {
+        let history = text(words.next()?)?;
+        let standing = text(words.next()?)?;
+        let (position, link) = standing.split_once(' ')?;
         Some(Self {
-            asked,
             history,
-            position,
-            link,
-            led_to,
+            position: position.parse().ok()?,
+            link: link.to_owned(),
         })
     }
+}
+
+impl LedTo {
+    /// The fingerprint that the server repeats, and what it leads to.
+    fn read(words: Vec<Value>) -> Option<(Vec<u8>, Option<Self>)> {
+        let mut words = words.into_iter();
+        let repeated = bytes(words.next()?)??;
+        let Some(tenant) = words.next() else {
+            return Some((repeated, None));
+        };
+        let tenant = bytes(tenant)?;
+        let told = text(words.next()?)?;
+        let (count, ids) = told.split_once(' ').unwrap_or((&told, ""));
+        let count: usize = count.parse().ok()?;
+        let mut records = Vec::with_capacity(count.min(words.len()));
+        for _ in 0..count {
+            records.push((bytes(words.next()?)?, bytes(words.next()?)?));
+        }
+        let led_to = Self {
+            tenant,
+            ids: ids.to_owned(),
+            records,
+            roles: words.map(bytes).collect::<Option<_>>()?,
+        };
+        Some((repeated, Some(led_to)))
+    }
+}
+
+/// A string of a reply, which is moved and not copied; the inner `None` stands for none. The outer one: it is no string.
+fn bytes(word: Value) -> Option<Option<Vec<u8>>> {
+    match word {
+        Value::BulkString(bytes) => Some(Some(bytes)),
+        Value::Nil => Some(None),
+        _ => None,
+    }
+}
+
+fn text(word: Value) -> Option<String> {
+    String::from_utf8(bytes(word)??).ok()
 }
 
 /// Turns a reply into facts and applies the endings, or says why the reply cannot be trusted.
@@ -281,13 +326,13 @@ pub(crate) fn judge(
     endings: &Endings,
     reply: FindReply,
 ) -> Result<LookupReply, StoreFault> {
-    if !known.is_followed_by(&reply.history, reply.position) {
+    if !known.is_followed_by(&reply.at.history, reply.at.position) {
         return Err(StoreFault::kept(StoreError::Unavailable(
             "it has lost changes this gateway has seen; reading it again".into(),
         )));
     }
     let position = known
-        .position(reply.position)
+        .position(reply.at.position)
         .ok_or_else(|| corrupt("its position is out of range"))?;
     let Some(led_to) = reply.led_to else {
         return Ok(LookupReply {

@@ -116,18 +116,20 @@ macro_rules! lua {
     ($($file:literal),+) => { concat!($(include_str!(concat!($file, ".lua"))),+) };
 }
 
-/// Looks a credential up, with what it hangs on and the roles of all of them, at one moment and in one round trip.
+/// Looks credentials up, each with what it hangs on and the roles of all of these, at one moment and in one round trip.
 ///
 /// KEYS: meta f c t r u g.
-/// ARGV: peppers; the fingerprint; the entry of this gateway in `g`, which must be registered (empty for a process that admits
-/// no requests).
-/// Reply: the fingerprint (an absence names nobody, so the question is repeated), history, position and the last link of the
-/// chain of events; and if there is a
-/// credential, its tenant, the number of records and their ids in one text, each record with its last use, and the roles.
+/// ARGV: peppers; the entry of this gateway in `g`, which must be registered (empty for a process that admits no requests); the
+/// fingerprints.
+/// Reply: history, position and the last link of the chain of events, and for each fingerprint a list: the fingerprint (an absence
+/// names nobody, so the question is repeated); and if there is a credential, its tenant, the number of records and their ids in one
+/// text, each record with its last use, and the roles. Instead of a list there may be an error, which is about this look-up only.
 ///
 /// One record more is read than a chain may have, so that a longer chain is noticed. An absence is proven: no hash has fewer
-/// entries than were made. The reply stays below the bounds of `topology::reply_guard`. Patterns match only the first line of a
-/// record, and never backtrack: a record without lines must not hold up the server.
+/// entries than were made. The reply stays below the bounds of `topology::reply_guard`, and the server answers others soon: a
+/// look-up that does not fit beside the others, by its bytes or by the number of its reads, fails with `ALONE`, and the gateway asks
+/// again for it alone. Patterns match only the first line of a record, and never backtrack: a record without lines must not hold
+/// up the server.
 pub(crate) const FIND: &str = lua!("lib/peppers", "lib/bounded", "lib/with_data", "find");
 
 /// Reads one record.
@@ -390,7 +392,7 @@ impl Scripts {
         let (keys, find) = (Keys::new(prefix), script(FIND));
         let peppers = own.iter().map(|check| check.to_hex()).collect::<Vec<_>>().join(" ");
         Self {
-            find_begins: lookup_command(&find, &keys, &peppers),
+            find_begins: lookup_command(&find, &keys, &peppers, registered),
             keys,
             peppers,
             own,
@@ -428,15 +430,15 @@ impl Scripts {
     }
 }
 
-/// The beginning of a look-up's command, which is the same for all look-ups. The fingerprint and the entry follow.
-fn lookup_command(script: &Script, keys: &Keys, peppers: &str) -> Cmd {
+/// The beginning of a look-up's command, which is the same for all look-ups. The fingerprints follow.
+fn lookup_command(script: &Script, keys: &Keys, peppers: &str, registered: &str) -> Cmd {
     let hashes = hashes(keys);
     let mut command = redis::cmd("EVALSHA");
     command.arg(script.get_hash()).arg(hashes.len() + 1).arg(&keys.meta);
     for key in hashes {
         command.arg(key);
     }
-    command.arg(peppers);
+    command.arg(peppers).arg(registered);
     command
 }
 

@@ -18,7 +18,7 @@ use super::{Endpoint, registration};
 const ALARM_INTERVAL: u64 = 10_000;
 
 /// What a failed command means.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct StoreFault {
     pub(crate) error: StoreError,
     pub(crate) connection: ConnectionFate,
@@ -73,6 +73,12 @@ impl StoreFault {
             return Self {
                 retry: RetryRead::Registered,
                 ..Self::kept(registration::unlisted(None))
+            };
+        }
+        if error.code() == Some("ALONE") {
+            return Self {
+                retry: RetryRead::Elsewhere,
+                ..Self::kept(StoreError::Unavailable("it was too much together with others".into()))
             };
         }
         let retry = if !error.is_timeout() && (error.is_io_error() || error.is_connection_dropped()) {
