@@ -12,9 +12,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // `cargo bench` passes `--bench` to every target.
     let words: Vec<String> = std::env::args().skip(1).filter(|w| w != "--bench").collect();
     match &words[..] {
-        [] => Ok(writeln!(io::stdout(), "{}\n{}", stages::STAGES.join("\n"), SESSIONS.join("\n"))?),
+        [] => {
+            let all = [&stages::STAGES[..], &SESSIONS, &stages::PATHS].concat();
+            Ok(writeln!(io::stdout(), "{}", all.join("\n"))?)
+        }
         [stage, times] => {
-            let mut bench = stages::Bench::new()?;
+            let mut bench = stages::Bench::of(stage)?;
             for _ in 0..times.parse::<u32>()? {
                 bench.run(stage)?;
             }
