@@ -12,7 +12,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // `cargo bench` passes `--bench` to every target.
     let words: Vec<String> = std::env::args().skip(1).filter(|w| w != "--bench").collect();
     match &words[..] {
-        [] => writeln!(io::stdout(), "{}\n{}", stages::STAGES.join("\n"), SESSIONS.join("\n"))?,
+        [] => {
+            let all = [&stages::STAGES[..], &SESSIONS, &stages::PATHS].concat();
+            writeln!(io::stdout(), "{}", all.join("\n"))?;
+        }
         // What `scripts/bench --counts` asks for besides: a configuration with this many routes, and a search in it.
         [word, routes] if word == "load" => drop(stages::many::load(routes.parse()?)?),
         [word, routes, times] if word == "route" => {
@@ -22,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
         }
         [stage, times] => {
-            let mut bench = stages::Bench::new()?;
+            let mut bench = stages::Bench::of(stage)?;
             for _ in 0..times.parse::<u32>()? {
                 bench.run(stage)?;
             }

@@ -25,6 +25,10 @@ use crate::jwks::KeyRenewal;
 use crate::store::StoreError;
 use crate::store::cached::{CacheEntry, CachedStore, LookupOrigin, Recalled};
 
+mod verified_tokens;
+
+use verified_tokens::VerifiedTokens;
+
 /// Slots of a worker's own table: 2 MiB. With 10,000 keys in use, one in a hundred finds both of its slots taken by other keys at
 /// times, which costs a look into the shared cache.
 const TABLE_SLOTS: usize = 131_072;
@@ -40,6 +44,7 @@ pub struct Resolver {
     peppers: Peppers,
     clock: Arc<dyn Clock>,
     table: RefCell<Vec<Option<TableEntry>>>,
+    tokens: RefCell<VerifiedTokens>,
     /// Fetches newer keys of issuers. Without it, only the keys that are known are used.
     renewal: Option<Arc<KeyRenewal>>,
     traces: LookupTraces,
@@ -70,6 +75,7 @@ impl Resolver {
             peppers,
             clock,
             table: RefCell::new((0..slots).map(|_| None).collect()),
+            tokens: RefCell::new(VerifiedTokens::new()),
             renewal: None,
             traces: LookupTraces::Left,
         }
@@ -96,11 +102,15 @@ impl Resolver {
     ///
     /// # Errors
     /// [`Denial::UnknownCredential`] only when the credential is certainly absent, [`Unproven::WRONG_MAC`] when no gateway
-    /// made it; for a token the errors of [`TokenRules::verify`](crate::decide::token::TokenRules::verify).
+    /// made it; for a token the errors of [`TokenRules::verify_own`](crate::decide::token::TokenRules::verify_own).
     pub fn recall<'s>(&self, surface: &'s Surface, extracted: &Extracted<'_>, now: Now) -> Result<Recall<'s>, Unproven> {
-        let token = match surface.kind.verify(extracted.credential, now)? {
+        let verified = match self.traces {
+            LookupTraces::Left => self.tokens.borrow_mut().verify(surface, extracted.credential, now)?,
+            LookupTraces::None => surface.kind.verify(extracted.credential, now)?,
+        };
+        let token = match verified {
             Verified::NoToken => None,
-            Verified::Token(claims) => Some(claims),
+            Verified::Token(token) => Some(token.claims),
             Verified::KeyWanted { rules, keys, otherwise } => return Ok(Recall::Incomplete(Missing::Key { rules, keys, otherwise })),
         };
         let mut found = None;
@@ -247,7 +257,7 @@ impl Resolver {
         surface: &Surface,
         extracted: &Extracted<'_>,
         found: Option<Arc<Facts>>,
-        token: Option<Box<TokenClaims>>,
+        token: Option<Arc<TokenClaims>>,
         now: Now,
     ) -> Result<Resolved, Denial> {
         // This is done without a record too: an unknown key must take as long as a known one.
@@ -320,7 +330,7 @@ impl Resolver {
         keys: &Arc<PublishedKeys>,
         extracted: &Extracted<'_>,
         otherwise: Unproven,
-    ) -> Result<Option<Box<TokenClaims>>, Unproven> {
+    ) -> Result<Option<Arc<TokenClaims>>, Unproven> {
         let renewed = match &self.renewal {
             Some(renewal) => renewal.refetch(keys).await,
             None => false,
@@ -329,7 +339,7 @@ impl Resolver {
             return Err(otherwise);
         };
         match rules.verify(token, self.clock.now()) {
-            Ok(claims) => Ok(Some(Box::new(claims))),
+            Ok(claims) => Ok(Some(Arc::new(claims))),
             Err(Unverified::Denied(why) | Unverified::KeyWanted { otherwise: why, .. }) => Err(why),
         }
     }
@@ -426,7 +436,7 @@ pub enum Missing<'s> {
     /// Facts. The first `tried` fingerprints are certainly absent; `fingerprint` is the next one.
     Facts {
         /// The verified token, on token surfaces.
-        token: Option<Box<TokenClaims>>,
+        token: Option<Arc<TokenClaims>>,
         tried: usize,
         fingerprint: Fingerprint,
         /// Whether the credential may be a guess.
@@ -443,7 +453,7 @@ pub enum Missing<'s> {
     /// The newest uses: by these facts the credential was not used for too long.
     Uses {
         /// The verified token, on token surfaces.
-        token: Option<Box<TokenClaims>>,
+        token: Option<Arc<TokenClaims>>,
         facts: Arc<Facts>,
         now: Now,
     },

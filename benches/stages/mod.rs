@@ -5,6 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use durward::base::clock::{BootMillis, Clock, ManualClock, Now};
 use durward::base::fingerprint::Peppers;
 use durward::base::ids::{CredentialId, SurfaceName, TenantId};
@@ -45,6 +50,31 @@ kind = "api_key"
 prefixes = { live = "hlive_", test = "htest_" }
 "#;
 
+/// Beside the keys: sessions of the gateway and tokens of another issuer, with claims that become headers.
+const TOKENS: &str = r#"
+[surfaces.portal]
+kind = "session_jwt"
+carry = ["header:X-Portal-Session"]
+token_kind = "portal_session"
+secrets = ["env:PORTAL"]
+record_surface = "api"
+scopes_claim = "perms"
+claim_headers = { tid = "X-Transaction-Id", role = "X-Auth-Role", perms = "X-Auth-Permissions" }
+
+[surfaces.partner]
+kind = "external_jwt"
+carry = ["header:X-Partner-Token"]
+claim_headers = { tid = "X-Partner-Transaction", role = "X-Partner-Role", perms = "X-Partner-Permissions" }
+
+[[surfaces.partner.issuers]]
+issuer = "https://issuer.example.com"
+audience = "payments"
+jwks = "keys.json"
+scopes_claim = "perms"
+"#;
+
+const SECRET: &str = "a-secret-of-a-benchmark-0123456789abcdef";
+
 const UPSTREAM: &str = r#"
 endpoints = ["http://127.0.0.1:9000"]
 
@@ -71,13 +101,24 @@ pub(crate) const STAGES: [&str; 9] = [
     "returning",
 ];
 
-/// The callers: a key that hangs on nothing, and two that hang on as many records as a session does.
+/// The stages of a whole request, one for each sort of credential, on one configuration: all that a worker computes for a request
+/// and its answer. The first is what the others are compared with.
+pub(crate) const PATHS: [&str; 3] = ["key_path", "session_path", "issuer_path"];
+
+/// The callers: a key that hangs on nothing, two that hang on as many records as a session does, a session token (HS256) below the
+/// first key, and a token of another issuer (ES256).
 #[derive(Clone, Copy)]
 enum Caller {
     Key,
     LogIn,
     SignOn,
+    Session,
+    Issuer,
 }
+
+/// How many callers have a key.
+const KEYS: usize = 3;
+const CALLERS: usize = 5;
 
 /// Everything a request needs, made once.
 pub(crate) struct Bench {
@@ -85,12 +126,13 @@ pub(crate) struct Bench {
     snapshot: Snapshot,
     resolver: Resolver,
     clock: Arc<ManualClock>,
-    received: Vec<u8>,
+    /// The request of each caller.
+    received: [Vec<u8>; CALLERS],
     /// The head of each caller's request.
-    heads: [RequestHead; 3],
+    heads: [RequestHead; CALLERS],
     answer: ResponseHead,
     /// What each caller was resolved to.
-    resolved: [Option<(Principal, Proof)>; 3],
+    resolved: [Option<(Principal, Proof)>; CALLERS],
     out: Vec<u8>,
     _folder: tempfile::TempDir,
 }
@@ -98,15 +140,33 @@ pub(crate) struct Bench {
 type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 
 impl Bench {
-    /// A snapshot from a configuration, a store with one key, and that key's request.
-    pub(crate) fn new() -> Fallible<Self> {
+    /// What this stage needs.
+    pub(crate) fn of(stage: &str) -> Fallible<Self> {
+        Self::with_tokens(PATHS.contains(&stage))
+    }
+
+    /// A snapshot from a configuration, a store with keys, and the callers' requests; with or without surfaces that take tokens.
+    pub(crate) fn with_tokens(tokens: bool) -> Fallible<Self> {
+        let (set, issued) = issuer_token()?;
+        let (gateway, upstream) = if tokens {
+            (
+                format!("{GATEWAY}{TOKENS}"),
+                UPSTREAM.replace("[\"api\"]", "[\"api\", \"portal\", \"partner\"]"),
+            )
+        } else {
+            (GATEWAY.to_owned(), UPSTREAM.to_owned())
+        };
         let mut files = InMemory::default();
-        for (path, text) in [("/bench/gateway.toml", GATEWAY), ("/bench/upstreams/main.toml", UPSTREAM)] {
+        for (path, text) in [
+            ("/bench/gateway.toml", gateway),
+            ("/bench/upstreams/main.toml", upstream),
+            ("/bench/keys.json", set),
+        ] {
             files.files.insert(path.into(), text.into());
         }
-        files
-            .variables
-            .insert("PEPPER".into(), "a-pepper-of-a-benchmark-0123456789abcdef".into());
+        for (name, text) in [("PEPPER", "a-pepper-of-a-benchmark-0123456789abcdef"), ("PORTAL", SECRET)] {
+            files.variables.insert(name.into(), text.into());
+        }
         let loaded =
             config::load_from(Path::new("/bench/gateway.toml"), Purpose::Check, &files).map_err(|_| "the configuration is wrong")?;
         let peppers = loaded.settings.peppers.clone();
@@ -120,12 +180,13 @@ impl Bench {
             boot: BootMillis(1_000_000),
         }));
         let cached = CachedStore::new(store, &CacheSettings::default(), clock.clone(), runtime.handle().clone());
-        let requests = keys.map(|key| request(&key));
-        let mut heads: [RequestHead; 3] = Default::default();
-        for (head, request) in heads.iter_mut().zip(&requests) {
+        let [key, log_in, sign_on] = keys.map(|key| request("Authorization", &format!("Bearer {}", key.expose())));
+        let session = request("X-Portal-Session", &session_token()?);
+        let received = [key, log_in, sign_on, session, request("X-Partner-Token", &issued)];
+        let mut heads: [RequestHead; CALLERS] = Default::default();
+        for (head, request) in heads.iter_mut().zip(&received) {
             let _ = head.parse(request).map_err(|denial| denial.label())?;
         }
-        let [received, ..] = requests;
         let mut bench = Self {
             runtime,
             snapshot: loaded.snapshot,
@@ -141,15 +202,17 @@ impl Bench {
         for caller in [Caller::Key, Caller::LogIn, Caller::SignOn] {
             bench.resolve(caller)?;
         }
+        if tokens {
+            bench.resolve(Caller::Session)?;
+            bench.resolve(Caller::Issuer)?;
+        }
         Ok(bench)
     }
 
     pub(crate) fn run(&mut self, stage: &str) -> Fallible<()> {
         let denied = |denial: durward::base::denial::Denial| denial.label();
         match stage {
-            "head" => {
-                let _ = black_box(self.heads[0].parse(black_box(&self.received)).map_err(denied)?);
-            }
+            "head" => self.head(Caller::Key)?,
             "screen" => drop(black_box(self.snapshot.headers.screen(black_box(&self.heads[0])).map_err(denied)?)),
             "target" => drop(black_box(
                 RequestTarget::parse(black_box(&self.heads[0]), Method::Get).map_err(denied)?,
@@ -162,16 +225,37 @@ impl Bench {
             "authorize" => self.authorize(Caller::Key)?,
             "log_in" => self.identify(Caller::LogIn)?,
             "sign_on" => self.identify(Caller::SignOn)?,
-            "outgoing" => self.outgoing()?,
-            "returning" => {
-                let _ = self.answer.parse(black_box(ANSWER))?;
-                self.snapshot
-                    .headers
-                    .filter_response(&mut self.answer.fields, &self.snapshot.routes[0]);
-                black_box(&self.answer.fields);
-            }
+            "outgoing" => self.outgoing(Caller::Key)?,
+            "returning" => self.returning()?,
+            "key_path" => self.whole(Caller::Key)?,
+            "session_path" => self.whole(Caller::Session)?,
+            "issuer_path" => self.whole(Caller::Issuer)?,
             other => return Err(format!("there is no stage {other}").into()),
         }
+        Ok(())
+    }
+
+    /// Everything of one request and its answer.
+    fn whole(&mut self, caller: Caller) -> Fallible<()> {
+        self.head(caller)?;
+        find(&self.snapshot.router)?;
+        self.identify(caller)?;
+        self.outgoing(caller)?;
+        self.returning()
+    }
+
+    fn head(&mut self, caller: Caller) -> Fallible<()> {
+        let received = black_box(&self.received[caller as usize]);
+        let _ = black_box(self.heads[caller as usize].parse(received).map_err(|denial| denial.label())?);
+        Ok(())
+    }
+
+    fn returning(&mut self) -> Fallible<()> {
+        let _ = self.answer.parse(black_box(ANSWER))?;
+        self.snapshot
+            .headers
+            .filter_response(&mut self.answer.fields, &self.snapshot.routes[0]);
+        black_box(&self.answer.fields);
         Ok(())
     }
 
@@ -227,14 +311,21 @@ impl Bench {
         Ok(())
     }
 
-    fn outgoing(&mut self) -> Fallible<()> {
+    fn outgoing(&mut self, caller: Caller) -> Fallible<()> {
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000));
-        let screened = self.snapshot.headers.screen(&self.heads[0]).map_err(|d| d.label())?;
-        let target = RequestTarget::parse(&self.heads[0], Method::Get).map_err(|d| d.label())?;
+        let head = &self.heads[caller as usize];
+        let screened = self.snapshot.headers.screen(head).map_err(|d| d.label())?;
+        let target = RequestTarget::parse(head, Method::Get).map_err(|d| d.label())?;
         let route = &self.snapshot.routes[0];
+        let surface = match caller {
+            Caller::Key | Caller::LogIn | Caller::SignOn => "api",
+            Caller::Session => "portal",
+            Caller::Issuer => "partner",
+        };
+        let surface = self.snapshot.surfaces.iter().find(|known| known.name.as_str() == surface);
         let facts = OutgoingHead {
-            principal: self.resolved[0].as_ref().map(|(p, _)| p).zip(self.snapshot.surfaces.first()),
-            origin: self.snapshot.peers.origin(peer, &self.heads[0].fields),
+            principal: self.resolved[caller as usize].as_ref().map(|(p, _)| p).zip(surface),
+            origin: self.snapshot.peers.origin(peer, &head.fields),
             peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
             scheme: UriScheme::Http,
             request_id: "0198c1f2-7c3b-7000-8000-000000000000",
@@ -245,7 +336,7 @@ impl Bench {
         self.out.clear();
         self.snapshot
             .headers
-            .write_outgoing(&self.heads[0], &screened, &facts, &mut self.out)
+            .write_outgoing(head, &screened, &facts, &mut self.out)
             .map_err(|d| d.label())?;
         black_box(&self.out);
         Ok(())
@@ -259,18 +350,47 @@ pub(crate) fn find(router: &Router) -> Fallible<()> {
     Ok(())
 }
 
-/// The request of a key.
-fn request(key: &GeneratedKey) -> Vec<u8> {
+/// A session token as a portal's browser sends it.
+fn session_token() -> Fallible<String> {
+    let claims = serde_json::json!({
+        "sub": "key_api", "kind": "portal_session", "tid": "txn_0198c1f27c3b70008000000000000000", "role": "buyer",
+        "perms": ["transactions:read", "transactions:pay"], "iat": NOW.0 / 1000 - 60, "exp": NOW.0 / 1000 + 1800,
+    });
+    let claims = claims.as_object().ok_or("no claims")?;
+    Ok(durward::decide::token::mint(SECRET.as_bytes(), claims)?)
+}
+
+/// A key set of another issuer, and a token of it.
+fn issuer_token() -> Fallible<(String, String)> {
+    let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(|_| "no key was made")?;
+    let (x, y) = key.public_key().as_ref()[1..].split_at(32);
+    let set = serde_json::json!({ "keys": [{
+        "kty": "EC", "crv": "P-256", "kid": "key-1", "x": URL_SAFE_NO_PAD.encode(x), "y": URL_SAFE_NO_PAD.encode(y),
+    }]});
+    let claims = serde_json::json!({
+        "iss": "https://issuer.example.com", "aud": "payments", "sub": "auth0|5f7c8ec7c33c6c004bbafe82", "tenant": "acme",
+        "tid": "txn_0198c1f27c3b70008000000000000000", "role": "buyer", "perms": ["transactions:read", "transactions:pay"],
+        "iat": NOW.0 / 1000 - 60, "exp": NOW.0 / 1000 + 1800,
+    });
+    let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"ES256","kid":"key-1","typ":"JWT"}"#);
+    let signed = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()));
+    let signature = key
+        .sign(&SystemRandom::new(), signed.as_bytes())
+        .map_err(|_| "nothing was signed")?;
+    Ok((set.to_string(), format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))))
+}
+
+/// A request with this credential.
+fn request(header: &str, credential: &str) -> Vec<u8> {
     let request = format!(
         "GET /api/v1/transactions/txn_123 HTTP/1.1\r\nHost: api.example.com\r\nUser-Agent: curl/8.5.0\r\nAccept: application/json\r\n\
-         Accept-Encoding: gzip, deflate, br\r\nAuthorization: Bearer {}\r\nX-Request-Id: 3d1e5a\r\nConnection: keep-alive\r\n\r\n",
-        key.expose()
+         Accept-Encoding: gzip, deflate, br\r\n{header}: {credential}\r\nX-Request-Id: 3d1e5a\r\nConnection: keep-alive\r\n\r\n"
     );
     request.into_bytes()
 }
 
-/// Makes a tenant with a key for each [`Caller`] and the records above it. Each record may read transactions.
-async fn make_keys(store: &EmbeddedStore, snapshot: &Snapshot, peppers: &Peppers) -> Fallible<[GeneratedKey; 3]> {
+/// Makes a tenant with a key for each [`Caller`] that has one, and the records above it. Each record may read transactions.
+async fn make_keys(store: &EmbeddedStore, snapshot: &Snapshot, peppers: &Peppers) -> Fallible<[GeneratedKey; KEYS]> {
     let surface = snapshot.surfaces.first().ok_or("no surface")?;
     let tenant = store.create_tenant(TenantId::parse("acme")?, NOW).await?;
     let account = SurfaceName::parse("account")?;

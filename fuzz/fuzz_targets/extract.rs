@@ -15,7 +15,7 @@ use durward::decide::surface::{
     ApiKeySurface, BasicPassword, BasicSurface, Carrier, DEFAULT_RANDOM, HalfCarriers, KeyOrigin, KeyPairSurface, KeyPrefix, SessionRecord,
     SessionSurface, Surface, SurfaceIndex, SurfaceKind,
 };
-use durward::decide::token::{MAX_TOKEN_LEN, TokenKeys, TokenRules, is_token_shaped};
+use durward::decide::token::{MAX_TOKEN_LEN, RulesId, TokenKeys, TokenRules, is_token_shaped};
 use durward::wire::fields::Fields;
 use libfuzzer_sys::fuzz_target;
 
@@ -39,6 +39,7 @@ fn prefixes(test: &str, live: &str) -> Vec<KeyPrefix> {
 
 fn session(name: &str, carriers: Vec<Carrier>) -> Surface {
     let rules = TokenRules {
+        id: RulesId::unique(),
         keys: TokenKeys::new([[1; 32]]).unwrap(),
         kind: name.into(),
         issuer: None,

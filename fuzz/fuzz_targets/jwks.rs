@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use durward::base::clock::{BootMillis, Now, UnixMillis};
 use durward::decide::external::{ExternalIssuer, ExternalRules, KeySet, MAX_EXTERNAL_TOKEN, PublishedKeys, Tenants};
-use durward::decide::token::ClaimLists;
+use durward::decide::token::{ClaimLists, RulesId};
 use libfuzzer_sys::fuzz_target;
 
 const NOW: Now = Now {
@@ -43,6 +43,7 @@ fuzz_target!(|data: &[u8]| {
         }
     }
     let rules = ExternalRules {
+        id: RulesId::unique(),
         issuers: vec![ExternalIssuer {
             issuer: None,
             audience: None,

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use durward::base::clock::UnixMillis;
 use durward::base::denial::Denial;
 use durward::base::principal::TokenClaims;
-use durward::decide::token::{ClaimHeader, TokenKeys, TokenRules};
+use durward::decide::token::{ClaimHeader, RulesId, TokenKeys, TokenRules};
 use jsonwebtoken::{Algorithm, EncodingKey};
 use libfuzzer_sys::fuzz_target;
 
@@ -20,6 +20,7 @@ const SKEW: i64 = 5_000;
 fn rules() -> &'static TokenRules {
     static RULES: OnceLock<TokenRules> = OnceLock::new();
     RULES.get_or_init(|| TokenRules {
+        id: RulesId::unique(),
         keys: TokenKeys::new([SECRET]).unwrap(),
         kind: "k".into(),
         issuer: None,

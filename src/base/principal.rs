@@ -281,9 +281,8 @@ impl Clone for IdentityLines {
 pub struct Principal {
     /// The stored facts that the identity rests on.
     pub facts: Arc<Facts>,
-    /// The claims of a signed token, on token surfaces. Boxed, since an identity is moved many times for each request
-    /// and most have no token.
-    pub token: Option<Box<TokenClaims>>,
+    /// The claims of a signed token, on token surfaces. They are shared with what the worker remembers of the token.
+    pub token: Option<Arc<TokenClaims>>,
     /// The scopes that the record may use now, once `authorize` has derived them; `None` if these are exactly the
     /// record's own scopes.
     pub record_scopes: Option<ScopeSet>,
@@ -307,6 +306,8 @@ pub struct TokenClaims {
     pub expires_at: UnixMillis,
     /// `iat` in Unix milliseconds, if present.
     pub issued_at: Option<UnixMillis>,
+    /// `nbf` in Unix milliseconds, if present.
+    pub not_before: Option<UnixMillis>,
     /// The scopes of the configured claim, already narrowed to those of the record; `None` if the surface takes the
     /// scopes of the record.
     pub scopes: Option<ScopeSet>,
@@ -318,7 +319,7 @@ pub struct TokenClaims {
 impl Principal {
     /// An identity that rests on these facts.
     #[must_use]
-    pub const fn new(facts: Arc<Facts>, token: Option<Box<TokenClaims>>) -> Self {
+    pub const fn new(facts: Arc<Facts>, token: Option<Arc<TokenClaims>>) -> Self {
         Self {
             facts,
             token,

@@ -232,7 +232,7 @@ fn narrow(mut principal: Principal) -> Principal {
     }
     let narrowed = claimed.intersection(principal.record_scopes());
     if let Some(token) = &mut principal.token {
-        token.scopes = Some(narrowed);
+        Arc::make_mut(token).scopes = Some(narrowed);
     }
     principal
 }

@@ -14,9 +14,9 @@ use crate::base::principal::{KeyMark, TokenClaims};
 use crate::base::scope::ScopeSet;
 
 use super::surface::MAX_SKEW;
-use super::token::claims::{check_audience, header_value, read_foreign_scopes, read_time, read_times};
+use super::token::claims::{check_audience, check_begun, header_value, read_foreign_scopes, read_time, read_times};
 use super::token::json::{JsonObject, JsonValue};
-use super::token::{ClaimHeader, ClaimLists, UNSUPPORTED, split};
+use super::token::{ClaimHeader, ClaimLists, RulesId, UNSUPPORTED, VerifiedClaims, into_claims, split};
 
 mod jwk;
 pub mod keys;
@@ -32,6 +32,8 @@ pub const MAX_EXTERNAL_TOKEN: usize = 16 * 1024;
 /// The rules by which tokens of one surface are verified. Built when the configuration is loaded.
 #[derive(Debug)]
 pub struct ExternalRules {
+    /// What a token that was read by these rules is remembered under.
+    pub id: RulesId,
     /// The issuers; never empty. An issuer without `issuer` is the only one.
     pub issuers: Vec<ExternalIssuer>,
     /// Tolerated clock difference; at most [`MAX_SKEW`] counts.
@@ -124,12 +126,20 @@ impl ExternalRules {
     /// [`Unverified`]. The denials are [`Denial::InvalidToken`]; [`Denial::ExpiredCredential`] if everything but the
     /// time is right; and [`Denial::StoreUnavailable`] without usable keys, since not knowing is never a 401.
     pub fn verify(&self, token: &[u8], now: Now) -> Result<TokenClaims, Unverified<'_>> {
+        self.verify_lasting(token, now).map(into_claims)
+    }
+
+    /// [`verify`](Self::verify), with a result that may be remembered.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify).
+    pub(super) fn verify_lasting(&self, token: &[u8], now: Now) -> Result<VerifiedClaims, Unverified<'_>> {
         if token.len() > self.max_token {
             return Err(TokenFault::TooLong.into());
         }
         let parts = TokenParts::of(token)?;
         let claims = JsonObject::parse(&parts.payload)?;
-        let issuer = self.find_issuer(&claims).ok_or(TokenFault::UnknownIssuer)?;
+        let (index, issuer) = self.find_issuer(&claims).ok_or(TokenFault::UnknownIssuer)?;
         if !issuer.takes_type(parts.token_type()) {
             return Err(TokenFault::WrongType.into());
         }
@@ -140,11 +150,30 @@ impl ExternalRules {
             Err(TokenFault::UnknownKey) if issuer.keys.url().is_some() => return Err(issuer.want_key(TokenFault::UnknownKey)),
             found => found?,
         };
-        let claims = self.read_claims(issuer, mark, &claims, now.wall)?;
-        if now.wall >= claims.expires_at.plus(self.skew()) {
+        let claims = self.read_claims(issuer, mark, &claims)?;
+        self.check_times(&claims, now.wall)?;
+        Ok(VerifiedClaims::new(claims, &self.id, index))
+    }
+
+    /// Judges at `now` what was read of a token before. `None` if it has to be verified anew: other rules have read it, or its key is
+    /// not among the usable keys of its issuer.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify), for a token whose time is wrong.
+    pub(super) fn judge_again(&self, token: &VerifiedClaims, now: Now) -> Option<Result<(), Unproven>> {
+        let issuer = self.issuers.get(token.issuer_under(&self.id)?)?;
+        let is_trusted = issuer.keys.usable(now.boot)?.trusts(token.claims.key);
+        is_trusted.then(|| self.check_times(&token.claims, now.wall))
+    }
+
+    fn check_times(&self, claims: &TokenClaims, now: UnixMillis) -> Result<(), Unproven> {
+        // The clock of an issuer may be ahead of ours, and nobody gains by a later `nbf` or `iat`.
+        let latest = now.plus(MAX_SKEW);
+        check_begun(claims, latest, latest)?;
+        if now >= claims.expires_at.plus(self.skew()) {
             return Err(Denial::ExpiredCredential.into());
         }
-        Ok(claims)
+        Ok(())
     }
 
     /// Whether both rules demand the same of a token, apart from its key: a token that was admitted by one is
@@ -182,20 +211,13 @@ impl ExternalRules {
     }
 
     /// The issuer that a token names. `iss` is compared as one whole text: a list names no issuer.
-    fn find_issuer(&self, claims: &JsonObject<'_>) -> Option<&ExternalIssuer> {
+    fn find_issuer(&self, claims: &JsonObject<'_>) -> Option<(u32, &ExternalIssuer)> {
         let named = claims.find("iss").and_then(JsonValue::text);
-        self.issuers
-            .iter()
-            .find(|issuer| issuer.issuer.as_deref().is_none_or(|own| named == Some(own)))
+        let mut issuers = (0..).zip(&self.issuers);
+        issuers.find(|(_, issuer)| issuer.issuer.as_deref().is_none_or(|own| named == Some(own)))
     }
 
-    fn read_claims(
-        &self,
-        issuer: &ExternalIssuer,
-        key: KeyMark,
-        claims: &JsonObject<'_>,
-        now: UnixMillis,
-    ) -> Result<TokenClaims, TokenFault> {
+    fn read_claims(&self, issuer: &ExternalIssuer, key: KeyMark, claims: &JsonObject<'_>) -> Result<TokenClaims, TokenFault> {
         if let Some(audience) = &issuer.audience {
             check_audience(claims.find_claim(&issuer.audience_claim), audience)?;
         }
@@ -206,9 +228,7 @@ impl ExternalRules {
         {
             return Err(TokenFault::RequiredClaim);
         }
-        // The clock of an issuer may be ahead of ours, and nobody gains by a later `nbf` or `iat`.
-        let latest = now.plus(MAX_SKEW);
-        let (expires_at, issued_at) = read_times(|name| claims.find(name).map(read_time), latest, latest)?;
+        let times = read_times(|name| claims.find(name).map(read_time))?;
         let scopes = read_foreign_scopes(claims.find_claim(&issuer.scopes_claim), issuer.scopes.as_ref())?;
         let subject = claims.find_claim(&issuer.subject_claim).ok_or(TokenFault::NoSubject)?;
         let subject = subject.text().and_then(|text| Subject::parse(text).ok());
@@ -217,10 +237,11 @@ impl ExternalRules {
             key,
             // A token that is too old has expired: it ends at whichever time is first.
             expires_at: match issuer.max_age {
-                Some(age) => expires_at.min(issued_at.ok_or(TokenFault::NoIssueTime)?.plus(age)),
-                None => expires_at,
+                Some(age) => times.expires_at.min(times.issued_at.ok_or(TokenFault::NoIssueTime)?.plus(age)),
+                None => times.expires_at,
             },
-            issued_at,
+            issued_at: times.issued_at,
+            not_before: times.not_before,
             scopes: Some(scopes),
             headers: self
                 .claim_headers

@@ -19,7 +19,7 @@ use super::surface::{
     ApiKeySurface, Carrier, DEFAULT_RANDOM, HalfCarriers, KeyOrigin, KeyPairSurface, KeyPrefix, Proof, SessionRecord, SessionSurface,
     Surface, SurfaceIndex, SurfaceKind,
 };
-use super::token::{TokenKeys, TokenRules};
+use super::token::{RulesId, TokenKeys, TokenRules};
 
 pub(crate) fn scopes(words: &[&str]) -> ScopeSet {
     words.iter().map(|w| Scope::parse(w).unwrap()).collect()
@@ -74,6 +74,7 @@ pub(crate) fn claims(subject: &str, issued: UnixMillis, expires: UnixMillis) -> 
         key: KeyMark([1; 16]),
         expires_at: expires,
         issued_at: Some(issued),
+        not_before: None,
         scopes: None,
         headers: Vec::new(),
     }
@@ -147,6 +148,7 @@ pub(crate) fn session(name: &str, carriers: &[Carrier], rules: TokenRules, recor
 /// Rules that ask for nothing but `kind`, `sub` and `exp`, with 5 s of skew.
 pub(crate) fn token_rules(secret: &[u8], kind: &str) -> TokenRules {
     TokenRules {
+        id: RulesId::unique(),
         keys: TokenKeys::new([secret]).unwrap(),
         kind: kind.into(),
         issuer: None,

@@ -1,6 +1,7 @@
 //! Session tokens: HS256 JWTs, verified by strict rules around `jsonwebtoken`.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -13,6 +14,7 @@ use crate::base::credential::{TokenFault, Unproven};
 use crate::base::denial::Denial;
 use crate::base::ids::{CredentialId, Subject};
 use crate::base::principal::{KeyMark, TokenClaims};
+use crate::base::text::every;
 
 use super::surface::MAX_SKEW;
 
@@ -20,10 +22,12 @@ pub(crate) mod claims;
 pub(crate) mod json;
 #[cfg(test)]
 mod tests;
+mod verified;
 
 pub use claims::ClaimLists;
-use claims::{check_audience, header_value, read_scopes, read_time, read_times};
+use claims::{check_audience, check_begun, header_value, read_scopes, read_time, read_times};
 use json::{JsonObject, JsonValue};
+pub use verified::{RulesId, VerifiedClaims};
 
 /// Longest session token in bytes. Documented sessions have 400 to 900 characters. 4 KiB is what a cookie may hold
 /// (RFC 6265, section 6.1), and it bounds the work before the signature is verified.
@@ -49,6 +53,9 @@ const KNOWN_HEADERS: [&[u8]; 3] = [
 
 /// The rules by which session tokens of one surface are verified. Built when the configuration is loaded.
 pub struct TokenRules {
+    /// What a token that was read by these rules is remembered under. Rules of another configuration, and so of another secret, have
+    /// another identity.
+    pub id: RulesId,
     /// Verification keys; several while a secret is rotated.
     pub keys: TokenKeys,
     /// The exact value of the `kind` claim.
@@ -140,7 +147,26 @@ impl fmt::Debug for TokenRules {
 }
 
 impl TokenRules {
-    /// Verifies a token: first its form, then its signature, and only then its claims.
+    /// Verifies a token whose record is named by `sub`.
+    ///
+    /// # Errors
+    /// As [`verify_naming`](Self::verify_naming).
+    #[cfg(any(test, feature = "internals"))]
+    pub fn verify(&self, token: &[u8], now: UnixMillis) -> Result<TokenClaims, Unproven> {
+        self.verify_naming(token, now, "sub").map(into_claims)
+    }
+
+    /// Verifies a token whose record is named by `jti`: that of a session with a record of its own. A token without `jti` is none of
+    /// those.
+    ///
+    /// # Errors
+    /// As [`verify_naming`](Self::verify_naming).
+    pub fn verify_own(&self, token: &[u8], now: UnixMillis) -> Result<TokenClaims, Unproven> {
+        self.verify_naming(token, now, "jti").map(into_claims)
+    }
+
+    /// Verifies a token: first its form, then its signature, and only then its claims. Its record is named by the claim `record`. The
+    /// result may be remembered.
     ///
     /// Times are judged at `now` with the configured skew. A token is dead from `exp` + skew on. No key is ever taken
     /// from the token, and nothing in it is fetched or followed.
@@ -148,28 +174,32 @@ impl TokenRules {
     /// # Errors
     /// [`Denial::ExpiredCredential`] if everything but the time is right, otherwise [`Denial::InvalidToken`] with its
     /// cause.
-    pub fn verify(&self, token: &[u8], now: UnixMillis) -> Result<TokenClaims, Unproven> {
-        self.verify_naming(token, now, "sub")
-    }
-
-    /// [`verify`](Self::verify) for tokens whose record is named by `jti`: sessions with a record of
-    /// their own. A token without `jti` is none of those.
-    ///
-    /// # Errors
-    /// As [`verify`](Self::verify).
-    pub fn verify_own(&self, token: &[u8], now: UnixMillis) -> Result<TokenClaims, Unproven> {
-        self.verify_naming(token, now, "jti")
-    }
-
-    fn verify_naming(&self, token: &[u8], now: UnixMillis, record: &str) -> Result<TokenClaims, Unproven> {
+    pub(super) fn verify_naming(&self, token: &[u8], now: UnixMillis, record: &str) -> Result<VerifiedClaims, Unproven> {
         let (payload, key) = self.check_signature(token)?;
         let json = URL_SAFE_NO_PAD.decode(payload).map_err(|_| TokenFault::Form)?;
         let members = JsonObject::parse(&json)?;
-        let claims = self.read_claims(&members, record, key, now)?;
+        let claims = self.read_claims(&members, record, key)?;
+        self.check_times(&claims, now)?;
+        Ok(VerifiedClaims::new(claims, &self.id, 0))
+    }
+
+    /// Judges at `now` what was read of a token before. `None` if it has to be verified anew: other rules have read it, or its key is
+    /// not trusted.
+    ///
+    /// # Errors
+    /// As [`verify_naming`](Self::verify_naming), for a token whose time is wrong.
+    pub(super) fn judge_again(&self, token: &VerifiedClaims, now: UnixMillis) -> Option<Result<(), Unproven>> {
+        token.issuer_under(&self.id)?;
+        self.keys.trusts(token.claims.key).then(|| self.check_times(&token.claims, now))
+    }
+
+    fn check_times(&self, claims: &TokenClaims, now: UnixMillis) -> Result<(), Unproven> {
+        let latest = now.plus(self.skew());
+        check_begun(claims, latest, latest.max(now.plus(MAX_AHEAD)))?;
         if now >= claims.expires_at.plus(self.skew()) {
             return Err(Denial::ExpiredCredential.into());
         }
-        Ok(claims)
+        Ok(())
     }
 
     /// Whether both rules demand the same of a token, apart from its key: a token that was admitted by one is
@@ -209,7 +239,7 @@ impl TokenRules {
         Ok((payload, key.ok_or(TokenFault::BadSignature)?))
     }
 
-    fn read_claims(&self, claims: &JsonObject<'_>, record: &str, key: KeyMark, now: UnixMillis) -> Result<TokenClaims, TokenFault> {
+    fn read_claims(&self, claims: &JsonObject<'_>, record: &str, key: KeyMark) -> Result<TokenClaims, TokenFault> {
         let text = |name: &str| claims.find(name).and_then(JsonValue::text);
         if text("kind") != Some(&self.kind) {
             return Err(TokenFault::WrongKind);
@@ -220,9 +250,7 @@ impl TokenRules {
         if let Some(audience) = &self.audience {
             check_audience(claims.find("aud"), audience)?;
         }
-        let latest = now.plus(self.skew());
-        let time = |name: &str| claims.find(name).map(read_time);
-        let (expires_at, issued_at) = read_times(time, latest, latest.max(now.plus(MAX_AHEAD)))?;
+        let times = read_times(|name| claims.find(name).map(read_time))?;
         let subject = text("sub").ok_or(TokenFault::NoSubject)?;
         Ok(TokenClaims {
             subject: Subject::parse(subject).map_err(|_| TokenFault::MalformedSubject)?,
@@ -230,8 +258,9 @@ impl TokenRules {
                 .and_then(|id| CredentialId::parse(id).ok())
                 .ok_or(TokenFault::NoRecord)?,
             key,
-            expires_at,
-            issued_at,
+            expires_at: times.expires_at,
+            issued_at: times.issued_at,
+            not_before: times.not_before,
             scopes: match &self.scopes_claim {
                 Some(name) => Some(read_scopes(claims.find(name))?),
                 None => None,
@@ -245,13 +274,19 @@ impl TokenRules {
     }
 }
 
+/// The claims alone, which nothing else refers to yet.
+pub(super) fn into_claims(token: VerifiedClaims) -> TokenClaims {
+    Arc::unwrap_or_clone(token.claims)
+}
+
 /// The three parts of a compact serialisation (RFC 7515, section 7.1).
 pub(super) fn split(token: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
-    let mut parts = token.split(|b| *b == b'.');
-    match (parts.next()?, parts.next()?, parts.next()?, parts.next()) {
-        (header, payload, signature, None) => Some((header, payload, signature)),
-        _ => None,
+    let mut dots = memchr::memchr_iter(b'.', token);
+    let (first, second) = (dots.next()?, dots.next()?);
+    if dots.next().is_some() {
+        return None;
     }
+    Some((token.get(..first)?, token.get(first + 1..second)?, token.get(second + 1..)?))
 }
 
 /// Why a token could not be made.
@@ -288,11 +323,9 @@ pub fn mint(secret: &[u8], claims: &serde_json::Map<String, serde_json::Value>) 
 /// about their contents.
 #[must_use]
 pub fn is_token_shaped(text: &[u8]) -> bool {
-    let mut parts = 0;
-    text.split(|b| *b == b'.').all(|part| {
-        parts += 1;
-        !part.is_empty() && part.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
-    }) && parts == 3
+    let in_alphabet = every(text, |b| b.is_ascii_alphanumeric() | (b == b'-') | (b == b'_') | (b == b'.'));
+    let parts = split(text);
+    in_alphabet && parts.is_some_and(|(header, payload, signature)| !header.is_empty() && !payload.is_empty() && !signature.is_empty())
 }
 
 fn check_secret_len(secret: &[u8]) -> Result<&[u8], WeakSecret> {

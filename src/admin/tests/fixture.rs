@@ -294,6 +294,7 @@ pub(super) fn surface(name: &str, kind: SurfaceKind) -> Surface {
 pub(super) fn surfaces() -> Vec<Surface> {
     let both = |t: &str, l: &str| vec![prefix(t, Some(Mode::Test)), prefix(l, Some(Mode::Live))];
     let rules = crate::decide::token::TokenRules {
+        id: crate::decide::token::RulesId::unique(),
         keys: crate::decide::token::TokenKeys::new([[1; 32]]).unwrap(),
         kind: "k".into(),
         issuer: None,

@@ -17,7 +17,7 @@ use crate::decide::external::{
     ExternalIssuer, ExternalRules, FetchAddresses, IssuerAlgorithm, KeySet, KeyUrl, MAX_EXTERNAL_TOKEN, PublishedKeys, Tenants,
 };
 use crate::decide::surface::{ExternalSurface, SurfaceKind};
-use crate::decide::token::ClaimLists;
+use crate::decide::token::{ClaimLists, RulesId};
 use crate::snapshot::Snapshot;
 
 use super::Builder;
@@ -127,6 +127,7 @@ impl Builder<'_> {
         self.check_issuers(issuers);
         let built: Vec<Option<ExternalIssuer>> = issuers.iter().map(|issuer| self.external_issuer(issuer)).collect();
         let rules = ExternalRules {
+            id: RulesId::unique(),
             issuers: built.into_iter().collect::<Option<_>>()?,
             skew: written.skew,
             max_token: written.max_token,

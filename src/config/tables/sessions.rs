@@ -13,7 +13,7 @@ use crate::config::source::{Located, Span};
 use crate::config::units::{millis, secs, write_duration};
 use crate::decide::cors::OriginRule;
 use crate::decide::surface::{Carrier, CookieSpec, Minting, Refresh, SameSite, SessionRecord, SessionSurface, SurfaceKind};
-use crate::decide::token::{MIN_SECRET_LEN, TokenKeys, TokenRules};
+use crate::decide::token::{MIN_SECRET_LEN, RulesId, TokenKeys, TokenRules};
 
 use super::Builder;
 use super::cors::{CorsTable, RouteCors};
@@ -125,6 +125,7 @@ impl Builder<'_> {
         let carriers = self.carriers(&session.carry.0);
         let minting = self.minting(session);
         let rules = TokenRules {
+            id: RulesId::unique(),
             keys: TokenKeys::new(keys?.iter().map(|k| k.as_slice())).ok()?,
             kind: session.token_kind.value.clone(),
             issuer: session.issuer.clone(),

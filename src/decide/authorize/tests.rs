@@ -116,7 +116,7 @@ impl Case {
             scope_grants: &self.scope_grants,
         };
         let facts = Arc::new(self.facts);
-        authorize(&request, Principal::new(facts, self.token.map(Box::new)), NOW)
+        authorize(&request, Principal::new(facts, self.token.map(Arc::new)), NOW)
     }
 
     /// The checks that are made, up to the one that refuses.
@@ -135,7 +135,7 @@ impl Case {
             scope_grants: &self.scope_grants,
         };
         let mut checks = Vec::new();
-        let principal = Principal::new(Arc::new(self.facts.clone()), self.token.clone().map(Box::new));
+        let principal = Principal::new(Arc::new(self.facts.clone()), self.token.clone().map(Arc::new));
         let _ = authorize_noting(&request, principal, NOW, |check| checks.push(check));
         checks
     }

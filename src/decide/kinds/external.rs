@@ -11,7 +11,7 @@ use crate::base::ids::{SurfaceName, TenantId};
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
 use crate::decide::external::{ExternalIssuer, ExternalRules, PublishedKeys, Unverified};
-use crate::decide::token::{ClaimHeader, is_token_shaped};
+use crate::decide::token::{ClaimHeader, VerifiedClaims, is_token_shaped};
 
 use super::{Carrier, Carry, CredentialKind, FindBy, KeyPrefix, Maker, Presentation, Proof, Recipe, Records};
 
@@ -30,8 +30,8 @@ pub struct ExternalSurface {
 pub enum Verified<'s> {
     /// The credential is no token and has no signature.
     NoToken,
-    /// The signature is good; these are the claims.
-    Token(Box<TokenClaims>),
+    /// The signature is good, and the time is right.
+    Token(VerifiedClaims),
     /// The key of the signature is unknown. Newer keys may be fetched.
     KeyWanted {
         /// The rules by which its tokens are verified.
@@ -94,8 +94,8 @@ impl CredentialKind for ExternalSurface {
         let Credential::Jwt { token, .. } = credential else {
             return Ok(Verified::NoToken);
         };
-        match self.rules.verify(token, now) {
-            Ok(claims) => Ok(Verified::Token(Box::new(claims))),
+        match self.rules.verify_lasting(token, now) {
+            Ok(verified) => Ok(Verified::Token(verified)),
             Err(Unverified::Denied(why)) => Err(why),
             Err(Unverified::KeyWanted { keys, otherwise }) => Ok(Verified::KeyWanted {
                 rules: &self.rules,
@@ -103,6 +103,10 @@ impl CredentialKind for ExternalSurface {
                 otherwise,
             }),
         }
+    }
+
+    fn judge_again(&self, token: &VerifiedClaims, now: Now) -> Option<Result<(), Unproven>> {
+        self.rules.judge_again(token, now)
     }
 
     fn prove(&self, presented: Presentation<'_>, _: Option<&CredentialRecord>) -> Proof {

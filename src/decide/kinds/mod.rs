@@ -15,7 +15,7 @@ use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
 
 use super::external::ExternalIssuer;
-use super::token::ClaimHeader;
+use super::token::{ClaimHeader, VerifiedClaims};
 
 mod account;
 mod api_key;
@@ -146,6 +146,16 @@ pub trait CredentialKind {
     /// # Errors
     /// What is wrong with a token.
     fn verify(&self, credential: Credential<'_>, now: Now) -> Result<Verified<'_>, Unproven>;
+
+    /// Judges at `now` a token that [`verify`](Self::verify) has verified before: its bytes are the same, so its signature and its
+    /// claims are. `None` if it has to be verified anew: the kind is no token, the token was read by other rules, or its key is not
+    /// trusted now.
+    ///
+    /// # Errors
+    /// What is wrong with the time of the token.
+    fn judge_again(&self, _token: &VerifiedClaims, _now: Now) -> Option<Result<(), Unproven>> {
+        None
+    }
 
     /// What presenting this credential proves about the record that was found.
     fn prove(&self, presented: Presentation<'_>, record: Option<&CredentialRecord>) -> Proof;
@@ -337,6 +347,13 @@ impl SurfaceKind {
     /// As [`CredentialKind::verify`].
     pub fn verify(&self, credential: Credential<'_>, now: Now) -> Result<Verified<'_>, Unproven> {
         ask!(self, kind => kind.verify(credential, now))
+    }
+
+    /// # Errors
+    /// As [`CredentialKind::judge_again`].
+    #[must_use]
+    pub fn judge_again(&self, token: &VerifiedClaims, now: Now) -> Option<Result<(), Unproven>> {
+        ask!(self, kind => kind.judge_again(token, now))
     }
 
     #[must_use]

@@ -9,7 +9,7 @@ use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::SurfaceName;
 use crate::base::principal::{CredentialRecord, Principal, TokenClaims};
 use crate::base::scope::Mode;
-use crate::decide::token::{ClaimHeader, TokenRules, is_token_shaped};
+use crate::decide::token::{ClaimHeader, TokenRules, VerifiedClaims, is_token_shaped};
 
 use super::{Carrier, Carry, CredentialKind, FindBy, KeyPrefix, Maker, Presentation, Proof, Recipe, Records, Verified};
 
@@ -156,10 +156,15 @@ impl CredentialKind for SessionSurface {
         let Credential::Jwt { token, .. } = credential else {
             return Ok(Verified::NoToken);
         };
-        Ok(Verified::Token(Box::new(match self.record {
-            SessionRecord::Sub(_) => self.rules.verify(token, now.wall)?,
-            SessionRecord::Own => self.rules.verify_own(token, now.wall)?,
-        })))
+        let record = match self.record {
+            SessionRecord::Sub(_) => "sub",
+            SessionRecord::Own => "jti",
+        };
+        Ok(Verified::Token(self.rules.verify_naming(token, now.wall, record)?))
+    }
+
+    fn judge_again(&self, token: &VerifiedClaims, now: Now) -> Option<Result<(), Unproven>> {
+        self.rules.judge_again(token, now.wall)
     }
 
     fn prove(&self, presented: Presentation<'_>, _: Option<&CredentialRecord>) -> Proof {

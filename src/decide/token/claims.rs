@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::base::clock::UnixMillis;
 use crate::base::credential::TokenFault;
 use crate::base::percent::{push_encoded_item, push_encoded_words};
+use crate::base::principal::TokenClaims;
 use crate::base::scope::{Scope, ScopeSet};
 use crate::base::text::push_decimal;
 
@@ -32,22 +33,31 @@ pub(crate) fn read_time(value: &JsonValue<'_>) -> Result<UnixMillis, TokenFault>
     }
 }
 
-/// The times of a token: `exp`, and `iat` if it is present. `nbf` must not lie after `latest_start`, and `iat` not
-/// after `latest_issue`.
-pub(in crate::decide) fn read_times(
-    time: impl Fn(&str) -> Option<Result<UnixMillis, TokenFault>>,
-    latest_start: UnixMillis,
-    latest_issue: UnixMillis,
-) -> Result<(UnixMillis, Option<UnixMillis>), TokenFault> {
-    if time("nbf").transpose()?.is_some_and(|start| start > latest_start) {
+/// The times of a token, as they are written in it.
+pub(in crate::decide) struct TokenTimes {
+    pub(in crate::decide) not_before: Option<UnixMillis>,
+    pub(in crate::decide) issued_at: Option<UnixMillis>,
+    pub(in crate::decide) expires_at: UnixMillis,
+}
+
+/// Reads `exp`, and `nbf` and `iat` if they are present. [`check_begun`] judges them.
+pub(in crate::decide) fn read_times(time: impl Fn(&str) -> Option<Result<UnixMillis, TokenFault>>) -> Result<TokenTimes, TokenFault> {
+    Ok(TokenTimes {
+        not_before: time("nbf").transpose()?,
+        issued_at: time("iat").transpose()?,
+        expires_at: time("exp").unwrap_or(Err(TokenFault::NoExpiry))?,
+    })
+}
+
+/// Checks that `nbf` does not lie after `latest_start`, and `iat` not after `latest_issue`.
+pub(in crate::decide) fn check_begun(claims: &TokenClaims, latest_start: UnixMillis, latest_issue: UnixMillis) -> Result<(), TokenFault> {
+    if claims.not_before.is_some_and(|start| start > latest_start) {
         return Err(TokenFault::NotYetValid);
     }
-    let issued_at = time("iat").transpose()?;
-    if issued_at.is_some_and(|issued| issued > latest_issue) {
+    if claims.issued_at.is_some_and(|issued| issued > latest_issue) {
         return Err(TokenFault::IssuedInFuture);
     }
-    let expires_at = time("exp").unwrap_or(Err(TokenFault::NoExpiry))?;
-    Ok((expires_at, issued_at))
+    Ok(())
 }
 
 /// Checks that a token is for this audience: the claim is this text, or a list of at most [`MAX_AUDIENCES`] texts

@@ -20,7 +20,7 @@ use durward::base::credential::Unproven;
 use durward::base::denial::Denial;
 use durward::base::principal::TokenClaims;
 use durward::decide::external::{ExternalIssuer, ExternalRules, KeySet, MAX_EXTERNAL_TOKEN, PublishedKeys, Tenants, Unverified};
-use durward::decide::token::ClaimLists;
+use durward::decide::token::{ClaimLists, RulesId};
 
 /// The time of the tests.
 const NOW: Now = Now {
@@ -31,6 +31,7 @@ const NOW: Now = Now {
 /// Rules of one issuer that asks for everything.
 fn rules(set: &str) -> ExternalRules {
     ExternalRules {
+        id: RulesId::unique(),
         issuers: vec![issuer("https://issuer.test", set)],
         skew: Duration::from_secs(5),
         max_token: MAX_EXTERNAL_TOKEN,

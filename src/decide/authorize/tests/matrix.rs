@@ -118,7 +118,7 @@ impl World {
             ..Now::default()
         };
         let token = match surface.kind.verify(found.credential, now)? {
-            Verified::Token(claims) => Some(claims),
+            Verified::Token(token) => Some(token.claims),
             Verified::NoToken | Verified::KeyWanted { .. } => None,
         };
         let facts = fingerprints(surface, found.credential, token.as_deref(), &self.peppers).find_map(|f| self.store.get(&f));

@@ -108,7 +108,7 @@ impl Case {
         };
         let permit = authorize(
             &request,
-            Principal::new(Arc::new(self.facts.clone()), self.token.clone().map(Box::new)),
+            Principal::new(Arc::new(self.facts.clone()), self.token.clone().map(Arc::new)),
             NOW.wall,
         )
         .unwrap();

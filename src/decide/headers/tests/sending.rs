@@ -56,12 +56,13 @@ fn h1_claims_become_headers_in_the_order_of_the_surface() {
             key: crate::base::principal::KeyMark([1; 16]),
             expires_at: UnixMillis(0),
             issued_at: None,
+            not_before: None,
             scopes: Some(samples::scopes(&["orders:read"])),
             headers,
         };
         Way::admitted(
             Principal {
-                token: Some(Box::new(token)),
+                token: Some(Arc::new(token)),
                 ..principal()
             },
             SESSIONS,
@@ -330,10 +331,11 @@ fn lines_that_were_written_once_are_those_of_their_rules_and_of_no_token() {
         key: crate::base::principal::KeyMark([1; 16]),
         expires_at: UnixMillis(0),
         issued_at: None,
+        not_before: None,
         scopes: Some(samples::scopes(&["orders:read"])),
         headers: Vec::new(),
     };
-    let told = Way::admitted(Principal::new(facts, Some(Box::new(token))), 0)
+    let told = Way::admitted(Principal::new(facts, Some(Arc::new(token))), 0)
         .send_by(&first, &[])
         .unwrap();
     assert!(told.contains(&"X-Scopes: orders:read".to_owned()), "{told:?}");
