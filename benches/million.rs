@@ -1,5 +1,6 @@
 //! Fills a store with many credentials through its own interface, tells what that cost, and finds some of them again.
 
+mod compact;
 mod records;
 
 use std::io::{self, Write};
@@ -29,14 +30,27 @@ type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> Fallible<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let [store, pepper, count, hot] = &words[..] else {
-        return Err("million embedded:FILE|redis://… PEPPER_FILE COUNT HOT   (writes HOT lines `key tenant`)".into());
+    let (store, pepper, count, hot, origin) = match &words[..] {
+        [store, pepper, count, hot] => (store, pepper, count, hot, Origin::Made),
+        [store, pepper, count, hot, word] if word == "compact" => (store, pepper, count, hot, Origin::Compact),
+        _ => {
+            return Err("million embedded:FILE|redis://… PEPPER_FILE COUNT HOT [compact]   (writes HOT lines `key tenant id`)".into());
+        }
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(run(store, pepper, count.parse()?, hot.parse()?))
+    runtime.block_on(run(store, pepper, count.parse()?, hot.parse()?, origin))
 }
 
-async fn run(at: &str, pepper: &str, count: usize, hot: usize) -> Fallible<()> {
+/// How the credentials come about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// By the store's interface.
+    Made,
+    /// Written into Redis ([`compact`]).
+    Compact,
+}
+
+async fn run(at: &str, pepper: &str, count: usize, hot: usize, origin: Origin) -> Fallible<()> {
     let text = std::fs::read(pepper)?;
     let pepper = Pepper::new(text.trim_ascii()).ok_or("the pepper is too short")?;
     let store = open(at, &pepper).await?;
@@ -47,26 +61,17 @@ async fn run(at: &str, pepper: &str, count: usize, hot: usize) -> Fallible<()> {
     }
     let tenants = started.elapsed();
     let started = instant();
-    let made: Vec<Fallible<(Fingerprint, Option<String>)>> = stream::iter(0..count)
-        .map(|number| make(store.as_ref(), &pepper, number, hot))
-        .buffer_unordered(AT_ONCE)
-        .collect()
-        .await;
-    let credentials = started.elapsed();
-    let mut fingerprints = Vec::with_capacity(count);
     let mut out = io::BufWriter::new(io::stdout());
-    for one in made {
-        let (fingerprint, line) = one?;
-        fingerprints.push(fingerprint);
-        if let Some(line) = line {
-            writeln!(out, "{line}")?;
-        }
-    }
+    let fingerprints = match origin {
+        Origin::Made => create(store.as_ref(), &pepper, (count, hot), &mut out).await?,
+        Origin::Compact => compact::fill(at, &pepper, (count, hot), &mut out)?,
+    };
     out.flush()?;
+    let credentials = started.elapsed();
     let mut report = io::stderr();
     writeln!(
         report,
-        "{count} credentials in {:.1} s: {:.0} a second, {AT_ONCE} at a time; {} tenants one by one: {:.0} a second",
+        "{count} credentials in {:.1} s: {:.0} a second; {} tenants one by one: {:.0} a second",
         credentials.as_secs_f64(),
         count as f64 / credentials.as_secs_f64(),
         count.div_ceil(OF_ONE_TENANT),
@@ -79,6 +84,10 @@ async fn run(at: &str, pepper: &str, count: usize, hot: usize) -> Fallible<()> {
         (resident() - memory) / 1024,
         held >> 20
     )?;
+    // Whoever wants every key presents them all to gateways next.
+    if hot >= count && origin == Origin::Compact {
+        return Ok(());
+    }
     find(store.as_ref(), &fingerprints).await
 }
 
@@ -99,6 +108,29 @@ async fn open(at: &str, pepper: &Pepper) -> Fallible<Arc<dyn CredentialStore>> {
     Ok(Arc::new(RedisStore::open(settings, Arc::new(SystemClock), handle).await?))
 }
 
+/// Makes the credentials, [`AT_ONCE`] at a time; their fingerprints. `out` gets the lines of the first `hot` ones.
+async fn create(
+    store: &dyn CredentialStore,
+    pepper: &Pepper,
+    (count, hot): (usize, usize),
+    out: &mut dyn Write,
+) -> Fallible<Vec<Fingerprint>> {
+    let made: Vec<Fallible<(Fingerprint, Option<String>)>> = stream::iter(0..count)
+        .map(|number| make(store, pepper, number, hot))
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await;
+    let mut fingerprints = Vec::with_capacity(count);
+    for one in made {
+        let (fingerprint, line) = one?;
+        fingerprints.push(fingerprint);
+        if let Some(line) = line {
+            writeln!(out, "{line}")?;
+        }
+    }
+    Ok(fingerprints)
+}
+
 /// Makes one credential. The first `hot` ones are returned with their key.
 async fn make(store: &dyn CredentialStore, pepper: &Pepper, number: usize, hot: usize) -> Fallible<(Fingerprint, Option<String>)> {
     let key = GeneratedKey::mint("hlive_")?;
@@ -108,7 +140,7 @@ async fn make(store: &dyn CredentialStore, pepper: &Pepper, number: usize, hot: 
     let record = record(id, &surface, &tenant, (pepper, &key))?;
     let fingerprint = record.fingerprint;
     store.create_credential(record).await?;
-    let line = (number < hot).then(|| format!("{} {tenant}", key.expose()));
+    let line = (number < hot).then(|| format!("{} {tenant} key_{number}", key.expose()));
     Ok((fingerprint, line))
 }
 

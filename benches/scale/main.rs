@@ -1,0 +1,74 @@
+//! What `scripts/scale` needs beside the gateways: a steady load on several of them, and changes at a steady rate.
+
+mod changes;
+mod http;
+mod load;
+
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use durward::base::clock::instant;
+
+fn main() -> io::Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        ["load", keys, rate, seconds, ref gateways @ ..] if !gateways.is_empty() => {
+            load::run(&read_keys(keys)?, number(rate)?, Duration::from_secs(number(seconds)?), gateways)
+        }
+        ["changes", keys, rate, seconds, ref gateways @ ..] if !gateways.is_empty() => {
+            changes::run(&read_keys(keys)?, number(rate)?, Duration::from_secs(number(seconds)?), gateways)
+        }
+        _ => Err(io::Error::other(
+            "scale load KEYS RATE SECONDS PORT:PROBES… | changes KEYS RATE SECONDS PORT:SOCKET…",
+        )),
+    }
+}
+
+/// One line of the file that the example `million` writes: `key tenant id`.
+struct Key {
+    key: String,
+    id: String,
+}
+
+fn read_keys(path: &str) -> io::Result<Vec<Key>> {
+    let text = std::fs::read_to_string(Path::new(path))?;
+    let keys = text.lines().filter_map(|line| {
+        let mut words = line.split(' ');
+        let (key, _, id) = (words.next()?, words.next()?, words.next()?);
+        Some(Key {
+            key: key.to_owned(),
+            id: id.to_owned(),
+        })
+    });
+    Ok(keys.collect())
+}
+
+fn number(text: &str) -> io::Result<u64> {
+    text.parse().map_err(io::Error::other)
+}
+
+/// The two parts of `PORT:SOMETHING`.
+fn parts(gateway: &str) -> io::Result<(u16, &str)> {
+    let (port, rest) = gateway.split_once(':').ok_or_else(|| io::Error::other("PORT:… is expected"))?;
+    Ok((port.parse().map_err(io::Error::other)?, rest))
+}
+
+/// Of requests that are sent at a steady rate from `start` on, when this one is due.
+fn due(start: Instant, number: u64, rate: u64) -> Instant {
+    start + Duration::from_nanos(number.saturating_mul(1_000_000_000) / rate)
+}
+
+fn wait_until(due: Instant) {
+    let left = due.saturating_duration_since(instant());
+    if !left.is_zero() {
+        std::thread::sleep(left);
+    }
+}
+
+/// The value below which this many thousandths of the sorted values are, in milliseconds.
+fn millis(sorted: &[Duration], thousandths: usize) -> f64 {
+    let at = (sorted.len() * thousandths / 1_000).min(sorted.len().saturating_sub(1));
+    sorted.get(at).map_or(0.0, |value| value.as_secs_f64() * 1e3)
+}
