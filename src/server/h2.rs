@@ -22,7 +22,7 @@ use super::tls::ClientStream;
 use crate::base::clock;
 use crate::base::denial::Denial;
 use crate::gateway::{ConnectionInfo, StreamControl};
-use crate::wire::head::{MAX_HEAD, RequestHead};
+use crate::wire::head::MAX_HEAD;
 
 #[cfg(any(test, feature = "internals"))]
 pub use self::header_filter::tables_agree;
@@ -53,8 +53,6 @@ const CLOSE_TIME: Duration = Duration::from_secs(5);
 /// How much of what a flooding client still sends is read and discarded, and for how long at most, so that a reset does
 /// not destroy the GOAWAY on its way.
 const LINGER: (usize, Duration) = (256 * 1024, Duration::from_secs(1));
-/// How many request heads are kept for further streams of the connection.
-const KEPT_HEADS: usize = 8;
 
 /// Serves one connection until it ends. The first deadline counts from `began_at`.
 ///
@@ -66,7 +64,6 @@ pub(super) async fn serve<S: Service>(io: ClientStream, context: Rc<WorkerContex
         context: Rc::clone(&context),
         connection,
         streams: streams.clone(),
-        heads: RefCell::default(),
         served: Cell::new(0),
     });
     let answering = {
@@ -129,7 +126,6 @@ struct ConnectionState<S> {
     context: Rc<WorkerContext<S>>,
     connection: ConnectionInfo,
     streams: Streams,
-    heads: RefCell<Vec<RequestHead>>,
     served: Cell<u64>,
 }
 
@@ -148,7 +144,7 @@ async fn serve_stream<S: Service>(shared: Rc<ConnectionState<S>>, request: http:
     } else {
         request_head::BodyPresence::Follows
     };
-    let mut request_head = shared.heads.borrow_mut().pop().unwrap_or_default();
+    let mut request_head = context.spares.take_head();
     let read = request_head::read(&parts, follows, &mut request_head);
     drop(parts);
     let mut in_flight = context.acquire_slot();
@@ -174,10 +170,7 @@ async fn serve_stream<S: Service>(shared: Rc<ConnectionState<S>>, request: http:
         in_flight = None;
     }
     let responded = response::respond(response, &request_head.method, &context.date.text(), handle, in_flight);
-    let mut heads = shared.heads.borrow_mut();
-    if heads.len() < KEPT_HEADS {
-        heads.push(request_head);
-    }
+    context.spares.give_head(request_head);
     responded
 }
 
