@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -58,7 +59,7 @@ const LINGER: (usize, Duration) = (256 * 1024, Duration::from_secs(1));
 ///
 /// Dropping the future closes the connection and the upstream connections that its streams use.
 pub(super) async fn serve<S: Service>(io: ClientStream, context: Rc<WorkerContext<S>>, connection: ConnectionInfo, began_at: Instant) {
-    let streams = Streams::default();
+    let streams = Streams::new(Arc::clone(&context.counters));
     let guarded_io = GuardedIo::new(io, began_at);
     let shared = Rc::new(ConnectionState {
         context: Rc::clone(&context),
@@ -68,7 +69,8 @@ pub(super) async fn serve<S: Service>(io: ClientStream, context: Rc<WorkerContex
     });
     let answering = {
         let shared = Rc::clone(&shared);
-        service_fn(move |request| serve_stream(Rc::clone(&shared), request))
+        // Boxed, since the library moves the future several times on its way to its task.
+        service_fn(move |request| Box::pin(serve_stream(Rc::clone(&shared), request)))
     };
     let library = builder(&context, streams.clone()).serve_connection(TokioIo::new(HyperIo(Rc::clone(&guarded_io))), answering);
     let mut library = Box::pin(library);
@@ -80,7 +82,7 @@ pub(super) async fn serve<S: Service>(io: ClientStream, context: Rc<WorkerContex
             if library.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
             }
-            shared.streams.poll_ended(cx, &context.counters);
+            shared.streams.wake_at_end(cx);
             match monitor.poll(cx) {
                 Poll::Ready(ConnectionAction::Abort) => return Poll::Ready(()),
                 Poll::Ready(ConnectionAction::GoAway) => library.as_mut().graceful_shutdown(),
