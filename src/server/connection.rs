@@ -16,6 +16,8 @@ use crate::decide::headers::UriScheme;
 use crate::gateway::ConnectionInfo;
 
 /// Serves an accepted connection to its end. `tls` belongs to its listener, if that has TLS.
+///
+/// Each part is boxed, so that a connection holds the room of the part that it has reached and of no other.
 pub(super) async fn serve<S: Service>(arrival: AcceptedConnection, tls: Option<Arc<TlsListener>>, context: Rc<WorkerContext<S>>) {
     let AcceptedConnection {
         stream,
@@ -35,9 +37,9 @@ pub(super) async fn serve<S: Service>(arrival: AcceptedConnection, tls: Option<A
         listener,
     };
     let Some(tls) = tls else {
-        return h1::serve(ClientStream::Plain(tcp), context, connection, accepted_at).await;
+        return Box::pin(h1::serve(ClientStream::Plain(tcp), context, connection, accepted_at)).await;
     };
-    let stream = match tls.accept(tcp, accepted_at + context.limits.handshake_timeout).await {
+    let stream = match Box::pin(tls.accept(tcp, accepted_at + context.limits.handshake_timeout)).await {
         Ok(stream) => stream,
         Err(HandshakeError::Timeout) => return context.counters.handshakes_timed_out.add_one(),
         Err(HandshakeError::Failed(error)) => {
@@ -56,8 +58,8 @@ pub(super) async fn serve<S: Service>(arrival: AcceptedConnection, tls: Option<A
     let shaken_at = crate::base::clock::instant();
     let stream = ClientStream::Tls(Box::new(stream));
     match protocol.as_deref() {
-        Some(b"h2") => h2::serve(stream, context, connection, shaken_at).await,
-        _ => h1::serve(stream, context, connection, shaken_at).await,
+        Some(b"h2") => Box::pin(h2::serve(stream, context, connection, shaken_at)).await,
+        _ => Box::pin(h1::serve(stream, context, connection, shaken_at)).await,
     }
 }
 
@@ -84,5 +86,22 @@ impl OpenGauge {
 impl Drop for OpenGauge {
     fn drop(&mut self) {
         self.0.open.take_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::Worker;
+
+    /// The size of the future that a function of three arguments makes, in bytes.
+    const fn future_size<A, B, C, F>(_: &impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_connection_holds_no_more_than_the_part_that_it_has_reached() {
+        let size = future_size(&serve::<Rc<Worker>>);
+        assert!(size <= 768, "{size} bytes for each connection before its protocol begins");
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::counters::WorkerCounters;
 use super::drain::DrainSignal;
 use super::service::Service;
+use super::spares::Spares;
 use crate::base::clock::{Clock, SystemClock};
 use crate::snapshot::Limits;
 
@@ -23,6 +24,7 @@ pub(super) struct WorkerContext<S> {
     pub(super) counters: Arc<WorkerCounters>,
     pub(super) drain: Rc<DrainSignal>,
     pub(super) date: DateCell,
+    pub(super) spares: Spares,
     in_flight: Rc<Cell<usize>>,
     max_in_flight: usize,
     lingering: Rc<Cell<usize>>,
@@ -38,6 +40,7 @@ impl<S> WorkerContext<S> {
             counters,
             drain: Rc::default(),
             date: DateCell::new(),
+            spares: Spares::default(),
             in_flight: Rc::default(),
             max_in_flight: share,
             lingering: Rc::default(),

@@ -3,7 +3,6 @@
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -153,7 +152,8 @@ impl<Io: ResettableStream, S: Service> H1Connection<Io, S> {
                 RequestEnd::CutOff(sent) => return self.abort_connection(sent),
                 RequestEnd::Disconnected => return,
             }
-            self.socket.borrow_mut().trim();
+            self.socket.borrow_mut().give_output(&self.context.spares);
+            self.context.spares.give_head(std::mem::take(&mut head));
         }
     }
 
@@ -170,6 +170,9 @@ impl<Io: ResettableStream, S: Service> H1Connection<Io, S> {
                     return Poll::Ready(HeadOutcome::Refuse(Denial::MalformedRequest));
                 }
             } else if !socket.input.is_empty() {
+                if head.method.capacity() == 0 {
+                    *head = self.context.spares.take_head();
+                }
                 match head.parse(&socket.input) {
                     Ok(ParseStatus::Complete(length)) => {
                         bytes::Buf::advance(&mut socket.input, length);
@@ -179,7 +182,7 @@ impl<Io: ResettableStream, S: Service> H1Connection<Io, S> {
                     Err(denial) => return Poll::Ready(HeadOutcome::Refuse(denial)),
                 }
             }
-            match socket.poll_head_bytes(cx) {
+            match socket.poll_head_bytes(cx, &self.context.spares) {
                 Poll::Ready(Ok(1..)) => continue,
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(HeadOutcome::Disconnected),
                 Poll::Pending => {}
@@ -217,7 +220,8 @@ impl<Io: ResettableStream, S: Service> H1Connection<Io, S> {
         };
         let body = H1Body::new(Rc::clone(&self.socket), number);
         let outcome = {
-            let mut handling = pin!(self.context.service.handle(&self.connection, &self.control, head, body));
+            // Boxed, so that a connection that waits for a request does not hold the room of one.
+            let mut handling = Box::pin(self.context.service.handle(&self.connection, &self.control, head, body));
             poll_fn(|cx| match yield_once::poll_noting_yield(|| handling.as_mut().poll(cx)) {
                 (Poll::Ready(response), _) => Poll::Ready(ServiceOutcome::Response(response)),
                 (Poll::Pending, true) => Poll::Pending,
@@ -253,8 +257,8 @@ impl<Io: ResettableStream, S: Service> H1Connection<Io, S> {
         {
             let date = self.context.date.text();
             let mut socket = self.socket.borrow_mut();
+            socket.begin_response(&self.context.spares);
             rules.write_head(&response.head, sent, persistence, &date, socket.write_buffer.buffer());
-            socket.begin_response();
         }
         response.observer.recycle(response.head);
         let mut writer = ResponseWriter::new(Rc::clone(&self.socket), response.body, sent);
@@ -350,5 +354,23 @@ impl<Io: ResettableStream, S: Service> H1Connection<Io, S> {
         if sent == SentFraming::UntilClose || self.h1_control.stalled_since().is_some() {
             self.socket.borrow_mut().reset_on_close();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::Worker;
+    use crate::server::tls::ClientStream;
+
+    /// The size of the future that a function of four arguments makes, in bytes.
+    const fn future_size<A, B, C, D, F>(_: &impl Fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_connection_that_waits_for_a_request_does_not_hold_the_room_of_one() {
+        let size = future_size(&serve::<ClientStream, Rc<Worker>>);
+        assert!(size <= 2_048, "{size} bytes for each idle connection");
     }
 }

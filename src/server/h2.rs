@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ use super::tls::ClientStream;
 use crate::base::clock;
 use crate::base::denial::Denial;
 use crate::gateway::{ConnectionInfo, StreamControl};
-use crate::wire::head::{MAX_HEAD, RequestHead};
+use crate::wire::head::MAX_HEAD;
 
 #[cfg(any(test, feature = "internals"))]
 pub use self::header_filter::tables_agree;
@@ -53,25 +54,23 @@ const CLOSE_TIME: Duration = Duration::from_secs(5);
 /// How much of what a flooding client still sends is read and discarded, and for how long at most, so that a reset does
 /// not destroy the GOAWAY on its way.
 const LINGER: (usize, Duration) = (256 * 1024, Duration::from_secs(1));
-/// How many request heads are kept for further streams of the connection.
-const KEPT_HEADS: usize = 8;
 
 /// Serves one connection until it ends. The first deadline counts from `began_at`.
 ///
 /// Dropping the future closes the connection and the upstream connections that its streams use.
 pub(super) async fn serve<S: Service>(io: ClientStream, context: Rc<WorkerContext<S>>, connection: ConnectionInfo, began_at: Instant) {
-    let streams = Streams::default();
+    let streams = Streams::new(Arc::clone(&context.counters));
     let guarded_io = GuardedIo::new(io, began_at);
     let shared = Rc::new(ConnectionState {
         context: Rc::clone(&context),
         connection,
         streams: streams.clone(),
-        heads: RefCell::default(),
         served: Cell::new(0),
     });
     let answering = {
         let shared = Rc::clone(&shared);
-        service_fn(move |request| serve_stream(Rc::clone(&shared), request))
+        // Boxed, since the library moves the future several times on its way to its task.
+        service_fn(move |request| Box::pin(serve_stream(Rc::clone(&shared), request)))
     };
     let library = builder(&context, streams.clone()).serve_connection(TokioIo::new(HyperIo(Rc::clone(&guarded_io))), answering);
     let mut library = Box::pin(library);
@@ -83,7 +82,7 @@ pub(super) async fn serve<S: Service>(io: ClientStream, context: Rc<WorkerContex
             if library.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
             }
-            shared.streams.poll_ended(cx, &context.counters);
+            shared.streams.wake_at_end(cx);
             match monitor.poll(cx) {
                 Poll::Ready(ConnectionAction::Abort) => return Poll::Ready(()),
                 Poll::Ready(ConnectionAction::GoAway) => library.as_mut().graceful_shutdown(),
@@ -129,7 +128,6 @@ struct ConnectionState<S> {
     context: Rc<WorkerContext<S>>,
     connection: ConnectionInfo,
     streams: Streams,
-    heads: RefCell<Vec<RequestHead>>,
     served: Cell<u64>,
 }
 
@@ -148,7 +146,7 @@ async fn serve_stream<S: Service>(shared: Rc<ConnectionState<S>>, request: http:
     } else {
         request_head::BodyPresence::Follows
     };
-    let mut request_head = shared.heads.borrow_mut().pop().unwrap_or_default();
+    let mut request_head = context.spares.take_head();
     let read = request_head::read(&parts, follows, &mut request_head);
     drop(parts);
     let mut in_flight = context.acquire_slot();
@@ -174,10 +172,7 @@ async fn serve_stream<S: Service>(shared: Rc<ConnectionState<S>>, request: http:
         in_flight = None;
     }
     let responded = response::respond(response, &request_head.method, &context.date.text(), handle, in_flight);
-    let mut heads = shared.heads.borrow_mut();
-    if heads.len() < KEPT_HEADS {
-        heads.push(request_head);
-    }
+    context.spares.give_head(request_head);
     responded
 }
 

@@ -17,6 +17,7 @@ mod h1;
 mod h2;
 mod listener;
 pub mod service;
+mod spares;
 pub mod tls;
 pub mod worker;
 

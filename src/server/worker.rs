@@ -153,11 +153,16 @@ async fn work<S: Service, F: FnOnce() -> S>(plan: WorkerPlan, factory: F, mut ar
 }
 
 /// A panic ends the connection on which it happened, and nothing else. It is counted and logged.
-pub(super) fn note_end(ended: Result<(), JoinError>, counters: &WorkerCounters) {
+fn note_end(ended: Result<(), JoinError>, counters: &WorkerCounters) {
     if let Err(error) = ended
         && error.is_panic()
     {
-        counters.panics.add_one();
-        tracing::error!("a panic ended a connection; this is a defect");
+        note_panic(counters);
     }
+}
+
+/// Counts and logs a panic that ended a connection, or a stream of one.
+pub(super) fn note_panic(counters: &WorkerCounters) {
+    counters.panics.add_one();
+    tracing::error!("a panic ended a connection; this is a defect");
 }

@@ -105,6 +105,17 @@ impl Default for RequestHead {
 }
 
 impl RequestHead {
+    /// Empties the head, so that nothing of its request is left for another one. Its room is kept.
+    pub fn clear(&mut self) {
+        self.method.clear();
+        self.target.clear();
+        self.authority = None;
+        self.version = Version::Http11;
+        self.fields.clear();
+        self.framing = Framing::None;
+        self.keep_alive = true;
+    }
+
     /// Reads a head from the beginning of `buf`, replacing the previous head.
     ///
     /// It may be called again with the same bytes and more until the head is complete: a head that arrives byte by byte

@@ -36,7 +36,8 @@ pub(super) struct RequestBodyReader {
     received: Rc<Cell<u64>>,
     limit: u64,
     pub(super) timeout: TransferTimeout,
-    limits: Limits,
+    /// A timeout in its initial state.
+    initial_timeout: TransferTimeout,
 }
 
 impl RequestBodyReader {
@@ -49,7 +50,7 @@ impl RequestBodyReader {
             received: Rc::default(),
             limit: u64::MAX,
             timeout: TransferTimeout::new(limits),
-            limits: *limits,
+            initial_timeout: TransferTimeout::new(limits),
         }
     }
 
@@ -60,7 +61,7 @@ impl RequestBodyReader {
         self.error = None;
         self.received.set(0);
         self.limit = u64::MAX;
-        self.timeout = TransferTimeout::new(&self.limits);
+        self.timeout = self.initial_timeout;
         let rules = !self.decoder.is_done()
             && head.version == Version::Http11
             && head.fields.all("expect").any(|v| v.eq_ignore_ascii_case(b"100-continue"));

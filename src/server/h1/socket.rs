@@ -17,20 +17,19 @@ use super::write_buffer::WriteBuffer;
 use crate::base::clock;
 use crate::gateway::{AbortReason, StreamControl};
 use crate::server::deadline::{DeadlineTimer, TransferTimeout};
+use crate::server::spares::Spares;
 use crate::server::tls::ClientStream;
 use crate::snapshot::Limits;
 use crate::telemetry::StreamKind;
 use crate::wire::body::{BodyError, Chunk};
 use crate::wire::chunked::Decoded;
 
-/// Bytes per read while waiting for a head. Most heads fit, and ten thousand idle connections hold 40 MB.
+/// Bytes per read while waiting for a head. Most heads fit.
 const HEAD_READ: usize = 4 * 1024;
 /// Bytes per read within a body, so large that a system call is a small part of the cost.
 const BODY_READ: usize = 32 * 1024;
 /// How many pipelined bytes are read ahead while a request is being answered. Beyond that the client waits.
 const READ_AHEAD: usize = 16 * 1024;
-/// A larger buffer is freed when a connection becomes idle.
-const KEPT_BUFFER: usize = 8 * 1024;
 
 /// A stream that can be ended in a way that its peer does not take for an orderly end.
 pub(in crate::server) trait ResettableStream: AsyncRead + AsyncWrite + Unpin + 'static {
@@ -96,14 +95,21 @@ impl<Io: ResettableStream> H1Socket<Io> {
         Poll::Ready(Ok(n))
     }
 
-    /// Reads more of a head.
-    pub(super) fn poll_head_bytes(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    /// Reads more of a head. The connection holds no input buffer while it waits for the first byte.
+    pub(super) fn poll_head_bytes(&mut self, cx: &mut Context<'_>, spares: &Spares) -> Poll<io::Result<usize>> {
+        if self.input.capacity() == 0 {
+            self.input = spares.take_input();
+        }
         // Reserving reclaims the room of bytes that were consumed, without an allocation, so that a head takes one
         // read.
         if self.input.is_empty() && self.input.capacity() < HEAD_READ {
             self.input.reserve(HEAD_READ);
         }
-        self.poll_fill(cx, HEAD_READ)
+        let read = self.poll_fill(cx, HEAD_READ);
+        if read.is_pending() && self.input.is_empty() {
+            spares.give_input(std::mem::take(&mut self.input));
+        }
+        read
     }
 
     /// Ready with an error when the client has reset the connection. Reads only while the request body is complete,
@@ -154,7 +160,8 @@ impl<Io: ResettableStream> H1Socket<Io> {
     }
 
     /// A response begins. No time of waiting for its client has been counted yet.
-    pub(super) const fn begin_response(&mut self) {
+    pub(super) fn begin_response(&mut self, spares: &Spares) {
+        self.write_buffer.equip(|| spares.take_output());
         self.response_timeout = self.initial_timeout;
     }
 
@@ -200,12 +207,11 @@ impl<Io: ResettableStream> H1Socket<Io> {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Frees large buffers of a connection that becomes idle.
-    pub(super) fn trim(&mut self) {
-        if self.input.is_empty() && self.input.capacity() > KEPT_BUFFER {
-            self.input = BytesMut::new();
+    /// Gives back the output buffer of a response that was sent.
+    pub(super) fn give_output(&mut self, spares: &Spares) {
+        if let Some(output) = self.write_buffer.take_buffer() {
+            spares.give_output(output);
         }
-        self.write_buffer.trim(KEPT_BUFFER);
     }
 
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -296,5 +302,72 @@ impl StreamControl for H1StreamControl {
     fn abort(&self, why: AbortReason) {
         self.abort.set(Some(why));
         self.waker.wake_by_ref();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use tokio::io::ReadBuf;
+
+    use super::*;
+
+    /// Each piece is what one read gives. Without a piece, a read waits.
+    #[derive(Default)]
+    struct Pieces(VecDeque<&'static [u8]>);
+
+    impl AsyncRead for Pieces {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            match self.0.pop_front() {
+                Some(piece) => {
+                    buf.put_slice(piece);
+                    Poll::Ready(Ok(()))
+                }
+                None => Poll::Pending,
+            }
+        }
+    }
+
+    impl AsyncWrite for Pieces {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl ResettableStream for Pieces {
+        fn reset_on_close(&mut self) {}
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_waits_for_a_request_holds_no_buffer_and_one_within_a_head_does() {
+        let spares = Spares::default();
+        let mut cx = Context::from_waker(Waker::noop());
+        let deadline = clock::instant() + Duration::from_secs(60);
+        let mut socket = H1Socket::new(Pieces::default(), &Limits::default(), deadline);
+        assert!(socket.poll_head_bytes(&mut cx, &spares).is_pending());
+        assert_eq!(socket.input.capacity(), 0, "before the first request");
+        socket.io.0.push_back(b"GET / HT");
+        assert!(matches!(socket.poll_head_bytes(&mut cx, &spares), Poll::Ready(Ok(8))));
+        assert!(socket.poll_head_bytes(&mut cx, &spares).is_pending());
+        assert_eq!(&socket.input[..], b"GET / HT", "within a head");
+        bytes::Buf::advance(&mut socket.input, 8);
+        assert!(socket.poll_head_bytes(&mut cx, &spares).is_pending());
+        assert_eq!(socket.input.capacity(), 0, "after a request");
+        socket.begin_response(&spares);
+        socket.write_buffer.push(b"HTTP/1.1 200 OK\r\n\r\n");
+        socket.give_output(&spares);
+        assert!(!socket.write_buffer.is_empty(), "what is not sent yet stays");
+        assert!(socket.poll_flush(&mut cx).is_ready());
+        socket.give_output(&spares);
+        assert!(spares.take_output().capacity() > 0, "given back when it was sent");
     }
 }

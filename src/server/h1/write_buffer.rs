@@ -88,11 +88,19 @@ impl WriteBuffer {
         }
     }
 
-    /// Frees the buffer if it is empty and larger than `kept`.
-    pub(super) fn trim(&mut self, kept: usize) {
-        if self.is_empty() && self.small.capacity() > kept {
-            self.small = Vec::new();
+    /// Uses `spare` as the buffer for small pieces, if there is none.
+    pub(super) fn equip(&mut self, spare: impl FnOnce() -> Vec<u8>) {
+        if self.small.capacity() == 0 {
+            self.small = spare();
         }
+    }
+
+    /// Gives up the buffer for small pieces, if nothing is waiting.
+    pub(super) fn take_buffer(&mut self) -> Option<Vec<u8>> {
+        self.is_empty().then(|| {
+            self.written = 0;
+            std::mem::take(&mut self.small)
+        })
     }
 }
 

@@ -36,6 +36,8 @@ pub(super) fn read(parts: &Parts, body: BodyPresence, head: &mut RequestHead) ->
         .extend_from_slice(parts.uri.path_and_query().map_or(b"", |path| path.as_str().as_bytes()));
     head.authority = parts.uri.authority().map(|authority| authority.as_str().into());
     head.fields.clear();
+    // What a refusal reads of a head must not be that of another request.
+    head.framing = Framing::None;
     if parts.method == http::Method::CONNECT {
         return Err(Denial::MethodNotAllowed);
     }

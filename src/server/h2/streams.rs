@@ -1,36 +1,80 @@
 //! The streams of one HTTP/2 connection: their tasks, and which of them wait for a client that does not read.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::future::Future;
+use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use tokio::task::{AbortHandle, Id, JoinSet};
+use tokio::task::AbortHandle;
 
 use crate::base::clock;
 use crate::gateway::{AbortReason, StreamControl};
 use crate::server::counters::WorkerCounters;
 use crate::server::deadline::TransferTimeout;
-use crate::server::worker::note_end;
+use crate::server::worker::note_panic;
 use crate::snapshot::Limits;
 use crate::telemetry::{StreamEnd, StreamKind};
 
 /// Runs the future of each stream as a task of its own, so that a panic ends only that stream, and ends all of them
 /// when the connection ends. It is cloned for the library, to which it is an executor.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Streams(Rc<StreamSet>);
 
-#[derive(Default)]
 struct StreamSet {
-    tasks: RefCell<JoinSet<()>>,
-    entries: RefCell<HashMap<Id, StreamEntry>>,
+    counters: Arc<WorkerCounters>,
+    /// The streams that are being served, by their keys.
+    entries: RefCell<BTreeMap<u64, StreamEntry>>,
+    next_key: Cell<u64>,
+    /// The stream whose task is being polled.
+    current: Cell<Option<u64>>,
+    /// Wakes the task of the connection.
+    connection: RefCell<Option<Waker>>,
 }
 
 struct StreamEntry {
     abort: AbortHandle,
     handle: Option<Rc<StreamHandle>>,
+}
+
+/// What a stream's task holds until it ends, is aborted or panics. Dropping it removes the entry of the stream.
+struct StreamGuard {
+    set: Rc<StreamSet>,
+    key: u64,
+}
+
+impl StreamGuard {
+    /// Polls the future of the stream. A panic is counted and ends the stream.
+    fn poll<F: Future<Output = ()>>(&self, cx: &mut Context<'_>, future: Pin<&mut F>) -> Poll<()> {
+        self.set.current.set(Some(self.key));
+        // The future is not polled again after a panic, so nobody sees what it left half done.
+        let polled = catch_unwind(AssertUnwindSafe(|| future.poll(cx)));
+        self.set.current.set(None);
+        polled.unwrap_or_else(|_| {
+            note_panic(&self.set.counters);
+            Poll::Ready(())
+        })
+    }
+}
+
+impl Drop for StreamGuard {
+    fn drop(&mut self) {
+        let removed = {
+            let mut entries = self.set.entries.borrow_mut();
+            let removed = entries.remove(&self.key);
+            removed.filter(|_| entries.is_empty())
+        };
+        // The time in which the connection is idle begins with the end of its last stream.
+        if removed.is_some()
+            && let Some(connection) = self.set.connection.borrow().as_ref()
+        {
+            connection.wake_by_ref();
+        }
+    }
 }
 
 /// What is known of a stream's client, and how the stream is ended.
@@ -124,21 +168,41 @@ impl StreamControl for StreamHandle {
     }
 }
 
-impl<F: Future + 'static> hyper::rt::Executor<F> for Streams {
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, future: F) {
-        let task = async move {
-            future.await;
+        let key = self.0.next_key.get();
+        self.0.next_key.set(key.wrapping_add(1));
+        let guard = StreamGuard {
+            set: Rc::clone(&self.0),
+            key,
         };
-        let abort = self.0.tasks.borrow_mut().spawn_local(task);
-        self.0.entries.borrow_mut().insert(abort.id(), StreamEntry { abort, handle: None });
+        let task = async move {
+            // Declared before the future, so that the future is gone when the entry is removed.
+            let guard = guard;
+            let mut future = pin!(future);
+            poll_fn(|cx| guard.poll(cx, future.as_mut())).await;
+        };
+        let abort = tokio::task::spawn_local(task).abort_handle();
+        self.0.entries.borrow_mut().insert(key, StreamEntry { abort, handle: None });
     }
 }
 
 impl Streams {
+    /// No streams yet. Panics are counted in `counters`.
+    pub(super) fn new(counters: Arc<WorkerCounters>) -> Self {
+        Self(Rc::new(StreamSet {
+            counters,
+            entries: RefCell::default(),
+            next_key: Cell::new(0),
+            current: Cell::new(None),
+            connection: RefCell::new(None),
+        }))
+    }
+
     /// A new handle for the stream on whose task this is called.
     pub(super) fn new_handle(&self, limits: &Limits) -> Rc<StreamHandle> {
         let mut entries = self.0.entries.borrow_mut();
-        let Some(entry) = tokio::task::try_id().and_then(|id| entries.get_mut(&id)) else {
+        let Some(entry) = self.0.current.get().and_then(|key| entries.get_mut(&key)) else {
             return StreamHandle::new(limits, None);
         };
         let handle = StreamHandle::new(limits, Some(entry.abort.clone()));
@@ -151,20 +215,20 @@ impl Streams {
         self.0.entries.borrow().len()
     }
 
-    /// Removes the streams that have ended, and wakes the task when another one ends.
-    pub(super) fn poll_ended(&self, cx: &mut Context<'_>, counters: &WorkerCounters) {
-        let mut tasks = self.0.tasks.borrow_mut();
-        while let Poll::Ready(Some(ended)) = tasks.poll_join_next_with_id(cx) {
-            let id = ended.as_ref().map_or_else(tokio::task::JoinError::id, |(id, ())| *id);
-            self.0.entries.borrow_mut().remove(&id);
-            note_end(ended.map(|_| ()), counters);
+    /// Wakes this task when the last stream ends.
+    pub(super) fn wake_at_end(&self, cx: &Context<'_>) {
+        let mut connection = self.0.connection.borrow_mut();
+        if !connection.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *connection = Some(cx.waker().clone());
         }
     }
 
     /// Ends every stream. The tasks hold the connection's shared state, and with it this set, so dropping the set alone
     /// would end nothing.
     pub(super) fn abort_all(&self) {
-        self.0.tasks.borrow_mut().abort_all();
+        for entry in self.0.entries.borrow().values() {
+            entry.abort.abort();
+        }
     }
 
     /// Ends the streams whose clients have been too slow. Returns how many.
@@ -187,5 +251,68 @@ impl Streams {
         for handle in offers.filter(|handle| handle.timeout.get().waiting_since().is_some()) {
             handle.slow.set(true);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use hyper::rt::Executor as _;
+    use tokio::task::{LocalSet, yield_now};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_connection_is_woken_by_the_end_of_its_last_stream_however_it_ends() {
+        let (counters, woken) = (Arc::<WorkerCounters>::default(), Arc::<Count>::default());
+        let streams = Streams::new(Arc::clone(&counters));
+        streams.wake_at_end(&Context::from_waker(&Arc::clone(&woken).into()));
+        let ending = async {
+            streams.execute(pending());
+            streams.execute(async {});
+            streams.execute(async { panic!("a stream panics") });
+            while streams.len() > 1 {
+                yield_now().await;
+            }
+            assert_eq!((counters.panics.read(), woken.0.load(Ordering::Relaxed)), (1, 0));
+            streams.abort_all();
+            while streams.len() > 0 {
+                yield_now().await;
+            }
+            assert_eq!((counters.panics.read(), woken.0.load(Ordering::Relaxed)), (1, 1));
+        };
+        LocalSet::new().run_until(ending).await;
+    }
+
+    #[tokio::test]
+    async fn a_handle_ends_the_stream_on_whose_task_it_was_made() {
+        let streams = Streams::new(Arc::default());
+        let ending = async {
+            let set = streams.clone();
+            streams.execute(pending());
+            streams.execute(async move {
+                let handle = set.new_handle(&Limits::default());
+                handle.abort();
+                pending().await
+            });
+            while streams.len() > 1 {
+                yield_now().await;
+            }
+            let left: Vec<u64> = streams.0.entries.borrow().keys().copied().collect();
+            assert_eq!(left, [0], "the other one goes on");
+        };
+        LocalSet::new().run_until(ending).await;
     }
 }
