@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
         }
         [stage, times] => {
-            let mut bench = stages::Bench::of(stage)?;
+            let mut bench = stages::Bench::with_tokens(stages::PATHS.contains(&stage.as_str()))?;
             for _ in 0..times.parse::<u32>()? {
                 bench.run(stage)?;
             }

@@ -140,11 +140,6 @@ pub(crate) struct Bench {
 type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 
 impl Bench {
-    /// What this stage needs.
-    pub(crate) fn of(stage: &str) -> Fallible<Self> {
-        Self::with_tokens(PATHS.contains(&stage))
-    }
-
     /// A snapshot from a configuration, a store with keys, and the callers' requests; with or without surfaces that take tokens.
     pub(crate) fn with_tokens(tokens: bool) -> Fallible<Self> {
         let (set, issued) = issuer_token()?;
