@@ -137,7 +137,7 @@ impl StoreSettings {
             (
                 (s.max_age, s.absent_age, s.lookup_timeout, s.keep_ended),
                 (s.max_lookups, s.unknown_lookups, s.cache_entries, s.absent_entries),
-                (s.warm_start, s.warm_start_time),
+                (s.warm_start, s.warm_start_rate, s.warm_start_time),
             )
         };
         let kinds = match (&self.kind, &other.kind) {
@@ -197,6 +197,8 @@ pub struct StoreSettings {
     pub unknown_lookups: Option<u32>,
     /// Most credentials that a warm start reads ahead.
     pub warm_start: usize,
+    /// Most credentials that a warm start reads ahead in a second.
+    pub warm_start_rate: u32,
     /// The longest time of a warm start.
     pub warm_start_time: Duration,
     /// Most credentials in the cache (default 100,000).

@@ -106,7 +106,7 @@ fn watch(gateway: &Gateway, over: &AtomicBool) {
             .ask("GET /readyz HTTP/1.1\r\nHost: probe\r\n\r\n")
             .is_ok_and(|status| status == 200);
         gateway.ready.store(ready, Ordering::Relaxed);
-        std::thread::sleep(PROBE_INTERVAL);
+        wait_until(instant() + PROBE_INTERVAL);
     }
 }
 

@@ -60,10 +60,14 @@ fn due(start: Instant, number: u64, rate: u64) -> Instant {
     start + Duration::from_nanos(number.saturating_mul(1_000_000_000) / rate)
 }
 
+/// Returns when it is due, and not before.
 fn wait_until(due: Instant) {
-    let left = due.saturating_duration_since(instant());
-    if !left.is_zero() {
-        std::thread::sleep(left);
+    loop {
+        let left = due.saturating_duration_since(instant());
+        if left.is_zero() {
+            return;
+        }
+        std::thread::park_timeout(left);
     }
 }
 

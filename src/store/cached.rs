@@ -52,6 +52,8 @@ pub struct CacheSettings {
     pub cache_entries: u64,
     /// Most credentials that are reported to the store as in use, and that are read ahead at a start.
     pub read_ahead: usize,
+    /// Most credentials that a start reads ahead in a second.
+    pub read_ahead_rate: u32,
     /// Most absences in the cache; they have a table of their own.
     pub absent_entries: u64,
     /// Slots of the table of events ([`Positions::with_slots`]).
@@ -69,6 +71,7 @@ impl Default for CacheSettings {
             seed: 0,
             cache_entries: 100_000,
             read_ahead: 100_000,
+            read_ahead_rate: 20_000,
             absent_entries: 50_000,
             event_slots: EVENT_SLOTS,
         }

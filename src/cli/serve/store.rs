@@ -137,6 +137,7 @@ pub(super) fn cache_settings(store: &StoreSettings) -> CacheSettings {
         seed: RandomState::new().hash_one(0),
         cache_entries: store.cache_entries,
         read_ahead: store.warm_start.min(usize::try_from(store.cache_entries).unwrap_or(usize::MAX)),
+        read_ahead_rate: store.warm_start_rate,
         absent_entries: store.absent_entries,
         ..CacheSettings::default()
     }

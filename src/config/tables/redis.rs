@@ -68,8 +68,10 @@ table! {
         /// the last fifteen minutes, the most recently used first, at most `cache_entries`. Gateways list them in Redis
         /// by fingerprint, at most 128,000 in 12 MiB. 0 reads and lists none.
         warm_start: usize = default("100000"), count(0, 1_000_000);
-        /// The longest time that reading ahead may delay readiness. A gateway reads some 10,000 credentials a
-        /// second.
+        /// How many credentials a second a gateway reads ahead at most. Gateways that start together take as much
+        /// each. What it costs Redis is in [scale.md](scale.md#a-gateway-that-starts).
+        warm_start_rate: u32 = default("20000"), count(100, 1_000_000);
+        /// The longest time that reading ahead may delay readiness.
         warm_start_time: Duration = default("10s"), duration(secs(1), secs(300));
     }
 }

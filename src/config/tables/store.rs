@@ -104,6 +104,7 @@ impl Builder<'_> {
             keep_ended: written.keep_ended,
             unknown_lookups: redis.map(|redis| redis.unknown_lookups),
             warm_start: redis.map_or(0, |redis| redis.warm_start),
+            warm_start_rate: redis.map_or(0, |redis| redis.warm_start_rate),
             warm_start_time: redis.map_or(Duration::ZERO, |redis| redis.warm_start_time),
             cache_entries: written.cache_entries,
             absent_entries: written.absent_entries,

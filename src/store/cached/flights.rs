@@ -98,6 +98,8 @@ pub(super) struct Flights {
     pub(super) lookups: LookupQueue,
     pub(super) refreshes: RefreshQueue,
     pub(super) in_use: InUse,
+    /// Most credentials that a start reads ahead in a second.
+    pub(super) read_ahead_rate: u32,
     max_lookups: usize,
     pub(super) lookup_timeout: Duration,
     pub(super) breaker: Breaker,
@@ -126,6 +128,7 @@ impl Flights {
             lookups: LookupQueue::default(),
             refreshes: RefreshQueue::default(),
             in_use: InUse::new(settings.read_ahead),
+            read_ahead_rate: settings.read_ahead_rate,
             max_lookups: settings.max_lookups,
             lookup_timeout: settings.lookup_timeout,
             breaker: Breaker::new(settings.seed),

@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::time::Instant;
 
-use crate::base::clock::BootMillis;
+use crate::base::clock::{self, BootMillis};
 use crate::base::fingerprint::Fingerprint;
 use crate::store::LookupQuery;
 
@@ -141,6 +142,34 @@ impl std::fmt::Display for ReadAheadProgress {
     }
 }
 
+/// Gives out the parts of the list, one after the other, and none before its time: gateways that start together must leave the
+/// store time for callers.
+struct Pace {
+    begun: Instant,
+    /// Time for one credential.
+    each: Duration,
+    next: AtomicUsize,
+}
+
+impl Pace {
+    /// At most `rate` credentials a second from now on, and at least one.
+    fn of(rate: u32) -> Self {
+        Self {
+            begun: Instant::from_std(clock::instant()),
+            each: Duration::from_secs(1) / rate.max(1),
+            next: AtomicUsize::new(0),
+        }
+    }
+
+    /// Where the next part begins, when it may be read.
+    async fn next_part(&self) -> usize {
+        let from = self.next.fetch_add(READ_BATCH, Ordering::Relaxed);
+        let after = self.each.saturating_mul(u32::try_from(from).unwrap_or(u32::MAX));
+        tokio::time::sleep_until(self.begun + after).await;
+        from
+    }
+}
+
 impl Flights {
     /// Reports to the store which credentials are in use.
     pub(super) async fn report_in_use(&self) {
@@ -157,8 +186,8 @@ impl Flights {
         }
     }
 
-    /// Reads the credentials that were in use lately, the latest first, until all are read or `within` is over. A credential of
-    /// the list is no guess from then on, whether it was read or not.
+    /// Reads the credentials that were in use lately, the latest first and no faster than configured, until all are read or
+    /// `within` is over. A credential of the list is no guess from then on, whether it was read or not.
     pub(super) async fn read_ahead(self: &Arc<Self>, within: Duration, progress: &ReadAheadProgress) {
         let reading = async {
             let list = loop {
@@ -175,8 +204,8 @@ impl Flights {
             };
             progress.total.store(list.len(), Ordering::Relaxed);
             self.in_use.set_list(&list, self.clock.now().boot.plus(LISTED_FOR));
-            let next = AtomicUsize::new(0);
-            join_all((0..PARALLEL_READS).map(|_| self.read_parts(&list, &next, progress))).await;
+            let pace = Pace::of(self.read_ahead_rate);
+            join_all((0..PARALLEL_READS).map(|_| self.read_parts(&list, &pace, progress))).await;
         };
         let whole = tokio::time::timeout(within, reading).await.is_ok();
         let (wanted, read) = (progress.total.load(Ordering::Relaxed), progress.read.load(Ordering::Relaxed));
@@ -191,10 +220,10 @@ impl Flights {
         }
     }
 
-    /// Reads parts of the list until none is left. Several of these run at a time and share `next`, where the next part begins.
-    async fn read_parts(&self, list: &[Fingerprint], next: &AtomicUsize, progress: &ReadAheadProgress) {
+    /// Reads parts of the list until none is left. Several of these run at a time and share the pace.
+    async fn read_parts(&self, list: &[Fingerprint], pace: &Pace, progress: &ReadAheadProgress) {
         loop {
-            let from = next.fetch_add(READ_BATCH, Ordering::Relaxed);
+            let from = pace.next_part().await;
             let part: Vec<Fingerprint> = list.iter().skip(from).take(READ_BATCH).copied().collect();
             if part.is_empty() {
                 return;
@@ -270,6 +299,32 @@ mod tests {
         assert_eq!(in_use.take_report().len(), 4);
         in_use.note(fingerprint(0), at(900));
         assert_eq!(in_use.take_report(), [fingerprint(0)], "what had no room is noted at its next use");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn parts_are_given_out_at_the_rate_and_no_faster() {
+        let pace = Pace::of(6_400);
+        for part in 0..50 {
+            assert_eq!(pace.next_part().await, part * READ_BATCH);
+        }
+        let took = pace.begun.elapsed();
+        assert!(
+            (490..=495).contains(&took.as_millis()),
+            "the fiftieth part comes after 49 hundredths: {took:?}"
+        );
+        // Whoever was held up catches up, and is not ahead.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let late = pace.begun.elapsed();
+        for _ in 50..149 {
+            pace.next_part().await;
+        }
+        assert_eq!(pace.begun.elapsed(), late);
+        pace.next_part().await;
+        pace.next_part().await;
+        assert!(pace.begun.elapsed() >= Duration::from_millis(1_500));
+        let slow = Pace::of(0);
+        slow.next_part().await;
+        assert!(tokio::time::timeout(Duration::from_secs(60), slow.next_part()).await.is_err());
     }
 
     #[test]
