@@ -1,10 +1,13 @@
 //! One accepted connection: TLS if its listener has it, then the protocol that the client chose.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustls::ProtocolVersion;
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use super::context::WorkerContext;
 use super::counters::WorkerCounters;
@@ -39,16 +42,10 @@ pub(super) async fn serve<S: Service>(arrival: AcceptedConnection, tls: Option<A
     let Some(tls) = tls else {
         return Box::pin(h1::serve(ClientStream::Plain(tcp), context, connection, accepted_at)).await;
     };
-    let stream = match Box::pin(tls.accept(tcp, accepted_at + context.limits.handshake_timeout)).await {
-        Ok(stream) => stream,
-        Err(HandshakeError::Timeout) => return context.counters.handshakes_timed_out.add_one(),
-        Err(HandshakeError::Failed(error)) => {
-            context.counters.handshakes_failed.add_one();
-            tracing::debug!(%peer, %error, "the TLS handshake failed");
-            return;
-        }
+    let deadline = accepted_at + context.limits.handshake_timeout;
+    let Some(stream) = Box::pin(shake_hands(&tls, tcp, deadline, &context.counters, peer)).await else {
+        return;
     };
-    context.counters.handshakes.add_one();
     connection.scheme = UriScheme::Https;
     let (_, session) = stream.get_ref();
     connection.tls = session.protocol_version().and_then(tls_version);
@@ -56,11 +53,33 @@ pub(super) async fn serve<S: Service>(arrival: AcceptedConnection, tls: Option<A
     let protocol = session.alpn_protocol().map(<[u8]>::to_vec);
     // The deadline of the first request counts from here, so a slow handshake does not shorten it.
     let shaken_at = crate::base::clock::instant();
-    let stream = ClientStream::Tls(Box::new(stream));
+    let stream = ClientStream::Tls(stream);
     match protocol.as_deref() {
         Some(b"h2") => Box::pin(h2::serve(stream, context, connection, shaken_at)).await,
         _ => Box::pin(h1::serve(stream, context, connection, shaken_at)).await,
     }
+}
+
+/// Makes the TLS handshake, and counts it. `None` if it failed.
+async fn shake_hands(
+    tls: &TlsListener,
+    tcp: TcpStream,
+    deadline: Instant,
+    counters: &WorkerCounters,
+    peer: SocketAddr,
+) -> Option<Box<TlsStream<TcpStream>>> {
+    match tls.accept(tcp, deadline).await {
+        Ok(stream) => {
+            counters.handshakes.add_one();
+            return Some(Box::new(stream));
+        }
+        Err(HandshakeError::Timeout) => counters.handshakes_timed_out.add_one(),
+        Err(HandshakeError::Failed(error)) => {
+            counters.handshakes_failed.add_one();
+            tracing::debug!(%peer, %error, "the TLS handshake failed");
+        }
+    }
+    None
 }
 
 /// The version of TLS as entries of the audit trail show it.
@@ -102,6 +121,6 @@ mod tests {
     #[test]
     fn a_connection_holds_no_more_than_the_part_that_it_has_reached() {
         let size = future_size(&serve::<Rc<Worker>>);
-        assert!(size <= 1_792, "{size} bytes for each connection before its protocol begins");
+        assert!(size <= 768, "{size} bytes for each connection before its protocol begins");
     }
 }
