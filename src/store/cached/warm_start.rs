@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::base::clock::{self, BootMillis};
 use crate::base::fingerprint::Fingerprint;
-use crate::store::LookupQuery;
+use crate::store::{LookupQuery, StoreError};
 
 use super::batches::expect_read;
 use super::flights::Flights;
@@ -39,7 +39,7 @@ const PARALLEL_READS: usize = 4;
 /// How long after the start a credential of the list does not count as a guess: as long as the store keeps an entry of the list.
 const LISTED_FOR: Duration = Duration::from_secs(900);
 
-/// Pause between two tries to read the list from a store that does not answer.
+/// Pause before the list, or what is left of it, is asked for again from a store that did not answer.
 const LIST_RETRY: Duration = Duration::from_millis(200);
 
 /// The credentials that are in use here, and those of the store's list when this gateway started.
@@ -204,8 +204,16 @@ impl Flights {
             };
             progress.total.store(list.len(), Ordering::Relaxed);
             self.in_use.set_list(&list, self.clock.now().boot.plus(LISTED_FOR));
-            let pace = Pace::of(self.read_ahead_rate);
-            join_all((0..PARALLEL_READS).map(|_| self.read_parts(&list, &pace, progress))).await;
+            let mut list = list;
+            loop {
+                let (pace, failed) = (Pace::of(self.read_ahead_rate), Mutex::default());
+                join_all((0..PARALLEL_READS).map(|_| self.read_parts(&list, &pace, &failed, progress))).await;
+                list = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+                if list.is_empty() {
+                    return;
+                }
+                tokio::time::sleep(LIST_RETRY).await;
+            }
         };
         let whole = tokio::time::timeout(within, reading).await.is_ok();
         let (wanted, read) = (progress.total.load(Ordering::Relaxed), progress.read.load(Ordering::Relaxed));
@@ -220,8 +228,9 @@ impl Flights {
         }
     }
 
-    /// Reads parts of the list until none is left. Several of these run at a time and share the pace.
-    async fn read_parts(&self, list: &[Fingerprint], pace: &Pace, progress: &ReadAheadProgress) {
+    /// Reads parts of the list until none is left. Several of these run at a time and share the pace. `failed` gets what the
+    /// store did not answer.
+    async fn read_parts(&self, list: &[Fingerprint], pace: &Pace, failed: &Mutex<Vec<Fingerprint>>, progress: &ReadAheadProgress) {
         loop {
             let from = pace.next_part().await;
             let part: Vec<Fingerprint> = list.iter().skip(from).take(READ_BATCH).copied().collect();
@@ -233,8 +242,14 @@ impl Flights {
             let found = self.read_batch(asked).await;
             for (fingerprint, found) in part.into_iter().zip(found) {
                 let found = found.and_then(expect_read);
-                let read = self.settle(fingerprint, found, sent_at, &self.counters().refresh_errors).is_ok();
-                progress.read.fetch_add(usize::from(read), Ordering::Relaxed);
+                match self.settle(fingerprint, found, sent_at, &self.counters().refresh_errors) {
+                    Ok(_) => {
+                        progress.read.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Err(StoreError::Unavailable(_)) => failed.lock().unwrap_or_else(PoisonError::into_inner).push(fingerprint),
+                    // A record that cannot be read is no better the next time.
+                    Err(_) => {}
+                }
             }
         }
     }
