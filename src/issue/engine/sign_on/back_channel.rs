@@ -15,7 +15,7 @@ use crate::snapshot::sign_on_route::SignOnRoute;
 use crate::store::{ChangeError, CredentialChange, MAX_NEW, NewRecords};
 
 use super::provider::FoundProvider;
-use super::session::{end_of_note, new_sign_on, noted_fingerprint, periods};
+use super::session::{SessionNotes, end_of_note, new_sign_on, noted_fingerprint, periods};
 use super::{access, because, path_tenant};
 
 /// Most providers of a tenant that are looked at for the issuer of a token.
@@ -97,22 +97,21 @@ impl Engine {
     ) -> Result<Vec<CredentialRecord>, IssueError> {
         for _ in 0..MAX_WRITES {
             let now = self.time().await?;
-            let [this, last] = periods(now);
-            let notes = self.find_noted(provider, session, this).await?;
-            let earlier = self.find_noted(provider, session, last).await?;
-            let living = notes
+            let SessionNotes { this, earlier } = self.find_notes(provider, session, now).await?;
+            let living = this
                 .iter()
                 .chain(&earlier)
                 .filter(|note| note.credential.state == CredentialState::Active);
             let changes: Vec<_> = living.map(|note| (note.credential.id.clone(), CredentialChange::Revoke)).collect();
-            if changes.is_empty() && !notes.is_empty() {
+            if changes.is_empty() && !this.is_empty() {
                 // Read after everything was ended: a sign-on that has noted the session meanwhile is among them.
-                return Ok(notes.into_iter().chain(earlier).map(|note| note.credential).collect());
+                return Ok(this.into_iter().chain(earlier).map(|note| note.credential).collect());
             }
             let mut credentials = Vec::new();
-            if notes.is_empty() {
-                let fingerprint = noted_fingerprint(self.peppers.first(), provider, session, this, 0);
-                let mut record = new_sign_on(provider, provider.record(), fingerprint, Some(end_of_note(this)), now)?;
+            if this.is_empty() {
+                let [period, _] = periods(now);
+                let fingerprint = noted_fingerprint(self.peppers.first(), provider, session, period, 0);
+                let mut record = new_sign_on(provider, provider.record(), fingerprint, Some(end_of_note(period)), now)?;
                 record.state = CredentialState::Revoked { at: now };
                 credentials.push(record);
             }

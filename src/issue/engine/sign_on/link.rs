@@ -101,6 +101,9 @@ impl Engine {
         self.refuse_other_session(call, step, &provider, intent, now).await?;
         check_linkable(call, &provider, account, &session.roles, &may_do(call, &session))?;
         let people = account_surface(call, &provider)?;
+        // The account's link is looked for before the person's, and judged after it: a link of the two that another answer makes
+        // meanwhile is found at the person then, and is not taken for a link to somebody else.
+        let link = self.find_link(&provider.record().id, account).await?;
         let place = self.find_place(&provider, &people.name, &proven.person.subject).await?;
         let mut fields = vec![("Location".to_owned(), proven.return_to.clone())];
         fields.extend(proven.cookie.as_deref().map(remove_cookie).map(set_cookie));
@@ -127,7 +130,7 @@ impl Engine {
             };
         }
         let number = place.free.ok_or_else(|| fault(SignOnFault::TooManyLinks))?;
-        let id = match self.find_link(&provider.record().id, account).await? {
+        let id = match link {
             LinkPlace::Linked(link) => return Err(fault(SignOnFault::AccountLinked(link.credential.id))),
             LinkPlace::Free(number) => link_id(&provider.record().id, &account.id, number).ok_or(Denial::Internal)?,
             LinkPlace::Full => return Err(fault(SignOnFault::TooManyLinks)),

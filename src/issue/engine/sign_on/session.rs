@@ -92,6 +92,15 @@ pub(super) struct PeopleSurface {
     pub(super) name: SurfaceName,
 }
 
+/// What the store has of a session at a provider.
+#[derive(Default)]
+pub(super) struct SessionNotes {
+    /// The notes of this period, the first one first.
+    pub(super) this: Vec<StoredFacts>,
+    /// Those of the period before.
+    pub(super) earlier: Vec<StoredFacts>,
+}
+
 /// The record of the session at the provider.
 enum NotedSession {
     /// There is one already.
@@ -139,6 +148,12 @@ impl Engine {
         }
         let account = account_surface(call, &provider)?;
         let mut rests_on = provider.rests_on();
+        // The notes are looked for before the person: where another sign-on makes both meanwhile, the person of a note that is
+        // found is found too, and is not taken for somebody else.
+        let notes = match &proven.person.session_id {
+            Some(session) => self.find_notes(&provider, session, now).await?,
+            None => SessionNotes::default(),
+        };
         let found = self.find_person(&provider, &account.name, &proven.person.subject).await?;
         if let Some(found) = &found {
             check_person(found, &provider, proven.begun_at, now)?;
@@ -157,7 +172,7 @@ impl Engine {
         }
         rests_on.add_roles(person.roles.iter());
         let lifetime = session_lifetime(call, step, &provider, &proven.person, now)?;
-        let noted = self.note_session(&provider, &person, proven, lifetime, now, &mut rests_on).await?;
+        let noted = self.note_session(&provider, &person, proven, notes, lifetime, now, &mut rests_on)?;
         let refresh = self.refresh_token_after(proven, noted.record(), now, &mut rests_on).await?;
         let signed_on = as_caller(call, &person, &provider, account.index);
         let base = ParentRecord {
@@ -284,11 +299,12 @@ impl Engine {
     }
 
     /// The record of the session at the provider. A session that has ended there is not revived by whoever comes late.
-    async fn note_session(
+    fn note_session(
         &self,
         provider: &FoundProvider,
         person: &SignedOnRecord,
         proven: &ProvenPerson,
+        notes: SessionNotes,
         ends_at: UnixMillis,
         now: UnixMillis,
         rests_on: &mut RestsOn,
@@ -302,10 +318,8 @@ impl Engine {
         let Some(session) = &proven.person.session_id else {
             return new_note(None, ends_at);
         };
-        let [this, last] = periods(now);
-        let notes = self.find_noted(provider, session, this).await?;
-        let earlier = self.find_noted(provider, session, last).await?;
-        for found in notes.iter().chain(&earlier) {
+        let SessionNotes { this, earlier } = notes;
+        for found in this.iter().chain(&earlier) {
             rests_on.add(RestsOn::found(found));
             if found.credential.state != CredentialState::Active {
                 return Err(refused(&SignOnFault::SessionEnded, provider));
@@ -321,8 +335,8 @@ impl Engine {
                 return Err(refused(&SignOnFault::SessionOfAnother, provider));
             }
         }
-        let number = notes.len();
-        let last_note = notes.into_iter().next_back();
+        let number = this.len();
+        let last_note = this.into_iter().next_back();
         // A note from before the person logged out everywhere stands for sessions that have ended. The session at the provider
         // goes on, so it is noted anew.
         let in_force = |found: &StoredFacts| validity::check_found(&found.credential, &found.ancestors, &found.tenant, now).is_ok();
@@ -332,8 +346,18 @@ impl Engine {
         if number == MAX_NOTES {
             return Err(refused(&SignOnFault::SessionEnded, provider));
         }
-        let fingerprint = noted_fingerprint(self.peppers.first(), provider, session, this, number);
-        new_note(fingerprint, end_of_note(this))
+        let [period, _] = periods(now);
+        let fingerprint = noted_fingerprint(self.peppers.first(), provider, session, period, number);
+        new_note(fingerprint, end_of_note(period))
+    }
+
+    /// What was noted of a session at the provider.
+    pub(super) async fn find_notes(&self, provider: &FoundProvider, session: &str, now: UnixMillis) -> Result<SessionNotes, IssueError> {
+        let [this, last] = periods(now);
+        Ok(SessionNotes {
+            this: self.find_noted(provider, session, this).await?,
+            earlier: self.find_noted(provider, session, last).await?,
+        })
     }
 
     /// A new note that keeps how the provider calls the session.
@@ -348,12 +372,7 @@ impl Engine {
     }
 
     /// The notes of a session at the provider in one period, the first one first.
-    pub(in crate::issue::engine) async fn find_noted(
-        &self,
-        provider: &FoundProvider,
-        session: &str,
-        period: i64,
-    ) -> Result<Vec<StoredFacts>, IssueError> {
+    async fn find_noted(&self, provider: &FoundProvider, session: &str, period: i64) -> Result<Vec<StoredFacts>, IssueError> {
         let mut notes = Vec::new();
         while notes.len() < MAX_NOTES {
             let mut found = None;

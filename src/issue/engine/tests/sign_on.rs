@@ -1,5 +1,9 @@
 //! From a person whom a provider has proven to a session, and its ends: by the provider, by settings, by the tenant.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
 use super::*;
 use crate::base::principal::{CredentialState, Position};
 use crate::decide::external::FetchAddresses;
@@ -447,12 +451,91 @@ async fn b8_a_session_that_was_planted_ends_when_somebody_signs_on() {
     assert!(matches!(planted.facts.credential.state, CredentialState::Active) && planted.facts.position() >= Position(0));
 }
 
+/// What two futures gave, of which the second ran from its start to its end between two steps of the first.
+pub(super) struct Interleaved<T> {
+    pub(super) first: T,
+    pub(super) second: T,
+    /// The first was over before it had taken as many steps.
+    is_after: bool,
+}
+
+impl<T> Interleaved<T> {
+    /// Runs `second` once `first` has waited for the store `steps` times and waits again.
+    pub(super) async fn run(steps: usize, first: impl Future<Output = T>, second: impl Future<Output = T>) -> Self {
+        let mut first = pin!(first);
+        let mut waited = 0;
+        let early = poll_fn(|context| match first.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if waited == steps => Poll::Ready(None),
+            Poll::Pending => {
+                waited += 1;
+                Poll::Pending
+            }
+        });
+        let early = early.await;
+        let second = second.await;
+        let is_after = early.is_some();
+        let first = match early {
+            Some(output) => output,
+            None => first.await,
+        };
+        Self { first, second, is_after }
+    }
+
+    /// Whether there are no further steps of the first to put the second between.
+    pub(super) fn was_last(&self, steps: usize) -> bool {
+        assert!(!self.is_after || steps > 0, "the first never waited: nothing was interleaved");
+        self.is_after
+    }
+}
+
 #[tokio::test]
 async fn two_tabs_of_a_new_person_make_one_account() {
-    let desk = SignOnBench::usual().await;
-    let ann = || person("ann", &["admin"], Some("sid-1"));
-    let (one, two) = (desk.proven(ann()).await.unwrap(), desk.proven(ann()).await.unwrap());
-    let (one, two) = tokio::join!(desk.finish(&one, None), desk.finish(&two, None));
-    assert_eq!(one.unwrap().facts.ancestors[1].id, two.unwrap().facts.ancestors[1].id);
-    assert_eq!(desk.counts().await, [1, 1, 2]);
+    for steps in 0.. {
+        let desk = SignOnBench::usual().await;
+        let ann = || person("ann", &["admin"], Some("sid-1"));
+        let (one, two) = (desk.proven(ann()).await.unwrap(), desk.proven(ann()).await.unwrap());
+        let both = Interleaved::run(steps, desk.finish(&one, None), desk.finish(&two, None)).await;
+        let is_last = both.was_last(steps);
+        let (one, two) = (both.first.unwrap(), both.second.unwrap());
+        assert_eq!(one.facts.ancestors[1].id, two.facts.ancestors[1].id, "after {steps} steps");
+        assert_eq!(desk.counts().await, [1, 1, 2], "after {steps} steps");
+        if is_last {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_log_out_at_the_provider_between_any_two_steps_of_a_sign_on_ends_it() {
+    // The note of the session is there before, or is made by this sign-on.
+    for is_known in [false, true] {
+        let mut made = 0;
+        for steps in 0.. {
+            let desk = SignOnBench::usual().await;
+            let ann = || person("ann", &["admin"], Some("sid-1"));
+            if is_known {
+                desk.sign_on(ann()).await.unwrap();
+            }
+            let proven = desk.proven(ann()).await.unwrap();
+            let sign_on = async { Some(desk.finish(&proven, None).await) };
+            let log_out = async {
+                desk.end_session("sid-1").await;
+                None
+            };
+            let both = Interleaved::run(steps, sign_on, log_out).await;
+            let is_last = both.was_last(steps);
+            match both.first.unwrap() {
+                Ok(signed) => {
+                    made += 1;
+                    assert_eq!(desk.judge(&signed).await, Err(Denial::RevokedCredential), "after {steps} steps");
+                }
+                Err(error) => assert_eq!(error.cause.unwrap().label, "session_ended", "after {steps} steps"),
+            }
+            if is_last {
+                break;
+            }
+        }
+        assert!(made > 0, "what was written before the log-out is ended by it");
+    }
 }
