@@ -14,6 +14,7 @@ use super::surface::SurfaceIndex;
 
 mod near;
 mod pattern;
+mod pattern_tree;
 mod router;
 mod shadow;
 #[cfg(test)]

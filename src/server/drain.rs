@@ -84,17 +84,18 @@ impl Drop for DrainSubscription {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;
 
     use super::*;
 
+    /// Counts how often it wakes.
     #[derive(Default)]
-    struct Count(AtomicUsize);
+    pub(in crate::server) struct WakeCount(pub(in crate::server) AtomicUsize);
 
-    impl Wake for Count {
+    impl Wake for WakeCount {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
@@ -104,9 +105,9 @@ mod tests {
     fn closing_wakes_those_registered_before_and_after_but_not_those_gone() {
         let (signal, stays, gone, late) = (
             Rc::<DrainSignal>::default(),
-            Arc::<Count>::default(),
-            Arc::<Count>::default(),
-            Arc::<Count>::default(),
+            Arc::<WakeCount>::default(),
+            Arc::<WakeCount>::default(),
+            Arc::<WakeCount>::default(),
         );
         let _kept = signal.subscribe(Arc::clone(&stays).into());
         drop(signal.subscribe(Arc::clone(&gone).into()));

@@ -1,12 +1,13 @@
 //! The table that finds routes: one tree of path segments for each host, walked without allocation.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use memchr::memchr;
 
 use crate::base::text::every_pair;
 
-use super::pattern::{Pattern, PatternError, Segment, Tail};
+use super::pattern::{Pattern, PatternError};
+use super::pattern_tree::PatternTree;
 use super::{Method, NotFound, Route, RouteIndex};
 
 /// Finds routes. Of all routes that match host, path and method, the most specific wins: an exact host before `*.`
@@ -62,14 +63,8 @@ struct GrowingTrees {
     any: GrowingNode,
 }
 
-/// A node to which routes are added in any order. In the sorted list of a [`Node`] each would move all that come after it.
-#[derive(Default)]
-struct GrowingNode {
-    literals: BTreeMap<Box<str>, GrowingNode>,
-    param: Option<Box<GrowingNode>>,
-    here: Methods,
-    tail: Methods,
-}
+/// Sorted maps take routes in any order. In the sorted list of a [`Node`] each would move all that come after it.
+type GrowingNode = PatternTree<Methods>;
 
 impl Router {
     /// Builds the table.
@@ -95,7 +90,7 @@ impl Router {
         // These come after all others, so that a route for HEAD beats the HEAD that GET implies.
         for (index, route, pattern) in implied {
             trees.each_tree(route, |_, root| {
-                root.methods_at(&pattern)[Method::Head as usize].get_or_insert(index);
+                root.at(&pattern)[Method::Head as usize].get_or_insert(index);
             });
         }
         if conflicts.is_empty() {
@@ -135,17 +130,18 @@ impl Router {
 
 impl GrowingTrees {
     fn into_router(self) -> Router {
-        let all = |trees: HashMap<Box<str>, GrowingNode>| trees.into_iter().map(|(host, root)| (host, root.into_tree())).collect();
+        let all =
+            |trees: HashMap<Box<str>, GrowingNode>| trees.into_iter().map(|(host, root)| (host, Tree { root: root.into() })).collect();
         Router {
             exact: all(self.exact),
             wildcard: all(self.wildcard),
-            any: self.any.into_tree(),
+            any: Tree { root: self.any.into() },
         }
     }
 
     fn insert(&mut self, index: RouteIndex, route: &Route, pattern: &Pattern, conflicts: &mut Vec<RouteConflict>) {
         self.each_tree(route, |host, root| {
-            let methods = root.methods_at(pattern);
+            let methods = root.at(pattern);
             for method in &route.methods {
                 match &mut methods[*method as usize] {
                     Some(first) if *first == index => {}
@@ -226,33 +222,14 @@ impl Walk {
     }
 }
 
-impl GrowingNode {
-    /// The routes at the end of a pattern.
-    fn methods_at(&mut self, pattern: &Pattern) -> &mut Methods {
-        let mut node = self;
-        for segment in pattern.segments() {
-            node = match segment {
-                Segment::Param(_) => node.param.get_or_insert_default(),
-                Segment::Literal(text) => node.literals.entry(text.clone()).or_default(),
-            };
-        }
-        match pattern.tail() {
-            Tail::Closed => &mut node.here,
-            Tail::Open => &mut node.tail,
-        }
-    }
-
-    fn into_tree(self) -> Tree {
-        Tree { root: self.into_node() }
-    }
-
-    fn into_node(self) -> Node {
-        let literals = self.literals.into_iter().map(|(text, child)| (text, child.into_node()));
-        Node {
+impl From<GrowingNode> for Node {
+    fn from(grown: GrowingNode) -> Self {
+        let literals = grown.literals.into_iter().map(|(text, child)| (text, child.into()));
+        Self {
             literals: literals.collect(),
-            param: self.param.map(|child| Box::new(child.into_node())),
-            here: self.here,
-            tail: self.tail,
+            param: grown.param.map(|child| Box::new((*child).into())),
+            here: grown.here,
+            tail: grown.tail,
         }
     }
 }

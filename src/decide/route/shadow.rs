@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::pattern::{Pattern, Segment, Tail};
+use super::pattern_tree::PatternTree;
 use super::{Method, Route, RouteIndex};
 
 /// A route that another route takes requests from, on one host.
@@ -34,16 +35,8 @@ struct CoverTrees<'r> {
     by_domain: HashMap<Option<&'r str>, CoverNode>,
 }
 
-/// One beginning of patterns.
-#[derive(Default)]
-struct CoverNode {
-    literals: HashMap<Box<str>, CoverNode>,
-    param: Option<Box<CoverNode>>,
-    /// Hosts of routes whose pattern ends here.
-    here: Covers,
-    /// Hosts of routes whose pattern ends here with `/**`.
-    tail: Covers,
-}
+/// Hosts of routes, by the pattern of the route.
+type CoverNode = PatternTree<Covers>;
 
 /// Hosts of routes, by the set of the route's methods.
 type Covers = BTreeMap<u8, Vec<Cover>>;
@@ -73,10 +66,7 @@ impl<'r> CoverTrees<'r> {
                 for domain in domains_including(text) {
                     if let Some(tree) = by_domain.get_mut(&domain) {
                         let by = RouteIndex(i);
-                        tree.covers_at(&pattern)
-                            .entry(bits(&route.methods))
-                            .or_default()
-                            .push(Cover { by, host });
+                        tree.at(&pattern).entry(bits(&route.methods)).or_default().push(Cover { by, host });
                     }
                 }
             }
@@ -116,20 +106,6 @@ impl<'r> CoverTrees<'r> {
 impl CoverNode {
     fn is_empty(&self) -> bool {
         self.literals.is_empty() && self.param.is_none() && self.here.is_empty() && self.tail.is_empty()
-    }
-
-    fn covers_at(&mut self, pattern: &Pattern) -> &mut Covers {
-        let mut node = self;
-        for segment in pattern.segments() {
-            node = match segment {
-                Segment::Param(_) => node.param.get_or_insert_default(),
-                Segment::Literal(text) => node.literals.entry(text.clone()).or_default(),
-            };
-        }
-        match pattern.tail() {
-            Tail::Closed => &mut node.here,
-            Tail::Open => &mut node.tail,
-        }
     }
 
     /// Adds every host of a pattern here that covers the rest of a pattern, and of a route with one of these methods.

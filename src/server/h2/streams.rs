@@ -257,26 +257,17 @@ impl Streams {
 #[cfg(test)]
 mod tests {
     use std::future::pending;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Wake;
+    use std::sync::atomic::Ordering;
 
     use hyper::rt::Executor as _;
     use tokio::task::{LocalSet, yield_now};
 
     use super::*;
-
-    #[derive(Default)]
-    struct Count(AtomicUsize);
-
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
+    use crate::server::drain::tests::WakeCount;
 
     #[tokio::test]
     async fn the_connection_is_woken_by_the_end_of_its_last_stream_however_it_ends() {
-        let (counters, woken) = (Arc::<WorkerCounters>::default(), Arc::<Count>::default());
+        let (counters, woken) = (Arc::<WorkerCounters>::default(), Arc::<WakeCount>::default());
         let streams = Streams::new(Arc::clone(&counters));
         streams.wake_at_end(&Context::from_waker(&Arc::clone(&woken).into()));
         let ending = async {

@@ -144,14 +144,14 @@ impl std::fmt::Display for ReadAheadProgress {
 
 /// Gives out the parts of the list, one after the other, and none before its time: gateways that start together must leave the
 /// store time for callers.
-struct Pace {
+struct Pacer {
     begun: Instant,
     /// Time for one credential.
     each: Duration,
     next: AtomicUsize,
 }
 
-impl Pace {
+impl Pacer {
     /// At most `rate` credentials a second from now on, and at least one.
     fn of(rate: u32) -> Self {
         Self {
@@ -206,8 +206,8 @@ impl Flights {
             self.in_use.set_list(&list, self.clock.now().boot.plus(LISTED_FOR));
             let mut list = list;
             loop {
-                let (pace, failed) = (Pace::of(self.read_ahead_rate), Mutex::default());
-                join_all((0..PARALLEL_READS).map(|_| self.read_parts(&list, &pace, &failed, progress))).await;
+                let (pacer, failed) = (Pacer::of(self.read_ahead_rate), Mutex::default());
+                join_all((0..PARALLEL_READS).map(|_| self.read_parts(&list, &pacer, &failed, progress))).await;
                 list = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
                 if list.is_empty() {
                     return;
@@ -228,11 +228,11 @@ impl Flights {
         }
     }
 
-    /// Reads parts of the list until none is left. Several of these run at a time and share the pace. `failed` gets what the
+    /// Reads parts of the list until none is left. Several of these run at a time and share the pacer. `failed` gets what the
     /// store did not answer.
-    async fn read_parts(&self, list: &[Fingerprint], pace: &Pace, failed: &Mutex<Vec<Fingerprint>>, progress: &ReadAheadProgress) {
+    async fn read_parts(&self, list: &[Fingerprint], pacer: &Pacer, failed: &Mutex<Vec<Fingerprint>>, progress: &ReadAheadProgress) {
         loop {
-            let from = pace.next_part().await;
+            let from = pacer.next_part().await;
             let part: Vec<Fingerprint> = list.iter().skip(from).take(READ_BATCH).copied().collect();
             if part.is_empty() {
                 return;
@@ -318,26 +318,26 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn parts_are_given_out_at_the_rate_and_no_faster() {
-        let pace = Pace::of(6_400);
+        let pacer = Pacer::of(6_400);
         for part in 0..50 {
-            assert_eq!(pace.next_part().await, part * READ_BATCH);
+            assert_eq!(pacer.next_part().await, part * READ_BATCH);
         }
-        let took = pace.begun.elapsed();
+        let took = pacer.begun.elapsed();
         assert!(
             (490..=495).contains(&took.as_millis()),
             "the fiftieth part comes after 49 hundredths: {took:?}"
         );
         // Whoever was held up catches up, and is not ahead.
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let late = pace.begun.elapsed();
+        let late = pacer.begun.elapsed();
         for _ in 50..149 {
-            pace.next_part().await;
+            pacer.next_part().await;
         }
-        assert_eq!(pace.begun.elapsed(), late);
-        pace.next_part().await;
-        pace.next_part().await;
-        assert!(pace.begun.elapsed() >= Duration::from_millis(1_500));
-        let slow = Pace::of(0);
+        assert_eq!(pacer.begun.elapsed(), late);
+        pacer.next_part().await;
+        pacer.next_part().await;
+        assert!(pacer.begun.elapsed() >= Duration::from_millis(1_500));
+        let slow = Pacer::of(0);
         slow.next_part().await;
         assert!(tokio::time::timeout(Duration::from_secs(60), slow.next_part()).await.is_err());
     }

@@ -3,28 +3,31 @@
 use crate::base::fingerprint::{Fingerprint, PepperMark};
 use crate::store::{StoreError, StoredFacts};
 
-use super::operations::lookups::{FindReply, judge};
+use super::operations::lookups::judge;
 use super::operations::receipts::parse_entry;
+use super::scripts::read_together;
 use super::stream::{Ending, Endings, History};
 use super::topology::cluster::{parse_slots, replicas_of};
 use super::topology::sentinel::SentinelReport;
 use super::topology::{Endpoint, Replication, StoreFault, reply_guard};
 
-/// Reads and judges the bytes of a server as a look-up does, with all bounds.
+/// What a look-up brings: `None` for an absence.
+type Found = Result<Option<StoredFacts>, StoreError>;
+
+/// Reads and judges the bytes of a server as look-ups that are made together do, with all bounds. Answers are in the order of
+/// `asked`.
 ///
 /// # Errors
-/// The bytes are no answer to exactly this question.
-pub fn judge_bytes(fingerprint: &Fingerprint, bytes: &[u8]) -> Result<Option<StoredFacts>, StoreError> {
+/// The bytes are no answer to exactly these questions.
+pub fn judge_bytes(asked: &[Fingerprint], bytes: &[u8]) -> Result<Vec<Found>, StoreError> {
     reply_guard::check(bytes).map_err(|reason| StoreError::Unavailable(reason.into()))?;
     let value = redis::parse_redis_value(bytes).map_err(|error| StoreFault::of(&error).error)?;
-    let value = value.extract_error().map_err(|error| StoreFault::of(&error).error)?;
-    let mut read = FindReply::read(value, std::slice::from_ref(fingerprint)).map_err(|fault| fault.error)?;
-    let reply = read
-        .pop()
-        .ok_or_else(|| StoreFault::malformed().error)?
-        .map_err(|fault| fault.error)?;
-    let found = judge(fingerprint, &History::default().known(), &Endings::default(), reply);
-    found.map(|found| found.facts).map_err(|fault| fault.error)
+    let read = read_together(value, asked).map_err(|fault| fault.error)?;
+    let judged = asked.iter().zip(read).map(|(fingerprint, reply)| {
+        let found = reply.and_then(|reply| judge(fingerprint, &History::default().known(), &Endings::default(), reply));
+        found.map(|found| found.facts).map_err(|fault| fault.error)
+    });
+    Ok(judged.collect())
 }
 
 /// Gives these bytes to all other parsers: of the list of gateways (with `name` as the name of an entry), of endings, of
@@ -68,17 +71,16 @@ mod tests {
 
     #[test]
     fn an_absence_answers_the_question_that_was_asked_and_no_other() {
-        assert!(matches!(judge_bytes(&ASKED, &absence(&ASKED)), Ok(None)));
+        assert_eq!(judge_bytes(&[ASKED], &absence(&ASKED)), Ok(vec![Ok(None)]));
         let other = absence(&Fingerprint::from_bytes([0x12; 32]));
-        assert!(matches!(judge_bytes(&ASKED, &other), Err(StoreError::Corrupt(_))));
+        assert!(matches!(judge_bytes(&[ASKED], &other), Err(StoreError::Corrupt(_))));
     }
 
     /// What each of two look-ups brings that were made together: whether it was answered.
     fn two(parts: [&str; 2]) -> Result<Vec<bool>, StoreError> {
         let bytes = format!("*4\r\n$7\r\nhistory\r\n$3\r\n7 -\r\n{}{}", parts[0], parts[1]);
-        let reply = redis::parse_redis_value(bytes.as_bytes()).expect("a reply");
-        let read = FindReply::read(reply, &[ASKED, OTHER]).map_err(|fault| fault.error)?;
-        Ok(read.iter().map(Result::is_ok).collect())
+        let found = judge_bytes(&[ASKED, OTHER], bytes.as_bytes())?;
+        Ok(found.iter().map(Result::is_ok).collect())
     }
 
     const OTHER: Fingerprint = Fingerprint::from_bytes([0x12; 32]);
@@ -110,7 +112,7 @@ mod tests {
             b"-ERR no\r\n",
             b"*3\r\n$64",
         ] {
-            assert!(judge_bytes(&ASKED, bytes).is_err(), "{bytes:?}");
+            assert!(judge_bytes(&[ASKED], bytes).is_err(), "{bytes:?}");
         }
     }
 }

@@ -430,7 +430,11 @@ impl Scripts {
     }
 }
 
-fn read_together(reply: Value, asked: &[Fingerprint]) -> Result<Vec<Result<FindReply, StoreFault>>, StoreFault> {
+/// Reads the reply of one call of the script to the look-ups of these fingerprints, as [`FindReply::read`] does.
+///
+/// # Errors
+/// As there, and the error of the whole call.
+pub(crate) fn read_together(reply: Value, asked: &[Fingerprint]) -> Result<Vec<Result<FindReply, StoreFault>>, StoreFault> {
     let Value::ServerError(error) = reply else {
         return FindReply::read(reply, asked);
     };
