@@ -495,7 +495,7 @@ async fn two_tabs_of_a_new_person_make_one_account() {
         let desk = SignOnBench::usual().await;
         let ann = || person("ann", &["admin"], Some("sid-1"));
         let (one, two) = (desk.proven(ann()).await.unwrap(), desk.proven(ann()).await.unwrap());
-        let both = Interleaved::run(steps, desk.finish(&one, None), desk.finish(&two, None)).await;
+        let both = Interleaved::run(steps, Box::pin(desk.finish(&one, None)), Box::pin(desk.finish(&two, None))).await;
         let is_last = both.was_last(steps);
         let (one, two) = (both.first.unwrap(), both.second.unwrap());
         assert_eq!(one.facts.ancestors[1].id, two.facts.ancestors[1].id, "after {steps} steps");
@@ -518,11 +518,11 @@ async fn a_log_out_at_the_provider_between_any_two_steps_of_a_sign_on_ends_it() 
                 desk.sign_on(ann()).await.unwrap();
             }
             let proven = desk.proven(ann()).await.unwrap();
-            let sign_on = async { Some(desk.finish(&proven, None).await) };
-            let log_out = async {
+            let sign_on = Box::pin(async { Some(desk.finish(&proven, None).await) });
+            let log_out = Box::pin(async {
                 desk.end_session("sid-1").await;
                 None
-            };
+            });
             let both = Interleaved::run(steps, sign_on, log_out).await;
             let is_last = both.was_last(steps);
             match both.first.unwrap() {

@@ -465,7 +465,8 @@ async fn two_answers_for_one_account_make_one_link() {
             links.desk.proven(person_of("ann")).await.unwrap(),
         );
         let intent = links.intent();
-        let both = Interleaved::run(steps, links.finish(&one, &intent, None), links.finish(&two, &intent, None)).await;
+        let (one, two) = (links.finish(&one, &intent, None), links.finish(&two, &intent, None));
+        let both = Interleaved::run(steps, Box::pin(one), Box::pin(two)).await;
         let is_last = both.was_last(steps);
         assert_eq!(both.first.unwrap().done, both.second.unwrap().done, "after {steps} steps");
         assert_eq!(links.desk.bench.count("account").await, 2, "after {steps} steps");
