@@ -210,7 +210,7 @@ impl UpstreamPool {
         }
     }
 
-    /// Waits until an endpoint has room, in the order of arrival. A stalled request is ended to make room.
+    /// Waits until an endpoint has room; addresses are served in turn. A stalled request is ended to make room.
     async fn wait(
         self: &Rc<Self>,
         tried: TriedEndpoints,

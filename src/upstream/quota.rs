@@ -34,9 +34,9 @@ impl QuotaKey {
         }
     }
 
-    /// Whether both have the same address.
-    pub(super) const fn is_of_address(self, other: Self) -> bool {
-        self.network == other.network
+    /// The address, as a number.
+    pub(super) const fn network(self) -> u64 {
+        self.network
     }
 
     /// Adds a credential to the key. `mark` tells credentials apart.

@@ -1,8 +1,9 @@
-//! Requests that wait for a connection. They go in the order of arrival, but later by as many places as their address
-//! already has, and not before their caller is below its quota.
+//! Requests that wait for a connection. Addresses are served in turn (weighted fair queueing with equal weights), and no request
+//! before its caller is below its quota.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
@@ -17,20 +18,26 @@ const MAX_WAITING: usize = 1_024;
 /// for others.
 const MAX_OVER: usize = MAX_WAITING / 2;
 
+/// One turn of an address, in the unit of [`WaitQueue::virtual_time`]. More addresses than may wait still divide it.
+const TURN: u64 = 1 << 20;
+
 #[derive(Default)]
 pub(super) struct WaitQueue {
     waiters: RefCell<VecDeque<Rc<Waiter>>>,
-    /// How many entries were notified so far.
-    notified_count: Cell<u64>,
+    /// How many entries each address has.
+    addresses: RefCell<HashMap<Option<u64>, usize>>,
+    /// The turns that an address which has always waited would have had. Each notification is a turn of one of the addresses
+    /// that wait, so it adds a turn divided by their number.
+    virtual_time: Cell<u64>,
     /// Whether an entry was notified and has not yet tried.
     notified: Cell<bool>,
 }
 
 struct Waiter {
     key: Option<QuotaKey>,
-    /// After how many notifications it is this entry's turn: those of the entries before it, and as many as its address
-    /// has connections and entries. So a caller with nothing is served before one with much, and no caller waits for
-    /// ever.
+    /// The virtual time of its turn: later than now by as many turns as its address has connections and entries. So a caller
+    /// with nothing is served before one with much, however long that one has waited and however many were served before, and no
+    /// caller waits for ever.
     rank: u64,
     notified: Cell<bool>,
     waker: RefCell<Option<Waker>>,
@@ -53,9 +60,11 @@ impl WaitQueue {
         if waiters.len() >= most {
             return None;
         }
-        let waits_too = |other: &&Rc<Waiter>| other.key.zip(key).is_some_and(|(a, b)| a.is_of_address(b));
-        let has = held + waiters.iter().filter(waits_too).count();
-        let rank = self.notified_count.get().saturating_add(has as u64);
+        let mut addresses = self.addresses.borrow_mut();
+        let waiting = addresses.entry(key.map(QuotaKey::network)).or_default();
+        let has = u64::try_from(held + *waiting).unwrap_or(u64::MAX);
+        *waiting += 1;
+        let rank = self.virtual_time.get().saturating_add(has.saturating_mul(TURN));
         let place = waiters.partition_point(|other| other.rank <= rank);
         let waiter = Rc::new(Waiter {
             key,
@@ -77,7 +86,9 @@ impl WaitQueue {
         let next = waiters.iter().find(|waiter| has_room(waiter.key));
         if let Some(waiter) = next {
             self.notified.set(true);
-            self.notified_count.set(self.notified_count.get().wrapping_add(1));
+            let addresses = self.addresses.borrow().len().max(1);
+            let share = TURN / u64::try_from(addresses).unwrap_or(TURN);
+            self.virtual_time.set(self.virtual_time.get().saturating_add(share));
             waiter.notified.set(true);
             if let Some(waker) = waiter.waker.borrow_mut().take() {
                 waker.wake();
@@ -118,6 +129,14 @@ impl QueueEntry<'_> {
 impl Drop for QueueEntry<'_> {
     fn drop(&mut self) {
         self.acknowledge();
+        let mut addresses = self.wait_queue.addresses.borrow_mut();
+        if let Entry::Occupied(mut waiting) = addresses.entry(self.waiter.key.map(QuotaKey::network)) {
+            *waiting.get_mut() -= 1;
+            if *waiting.get() == 0 {
+                waiting.remove();
+            }
+        }
+        drop(addresses);
         self.wait_queue
             .waiters
             .borrow_mut()
@@ -150,32 +169,68 @@ mod tests {
         wait_queue.notify_first(has_room);
         assert!(second.acknowledge() && !greedy.acknowledge());
         drop((second, greedy));
-        assert!(wait_queue.is_empty());
+        assert!(wait_queue.is_empty() && wait_queue.addresses.borrow().is_empty());
+    }
+
+    /// Serves the first entry for `times` turns and puts an entry of the same address in its place.
+    fn serve_in_turn<'q>(wait_queue: &'q WaitQueue, kept: &mut Vec<QueueEntry<'q>>, times: usize) {
+        for _ in 0..times {
+            wait_queue.notify_first(|_| true);
+            let at = kept.iter().position(|entry| entry.waiter.notified.get()).unwrap();
+            let served = kept.swap_remove(at);
+            let key = served.waiter.key;
+            drop(served);
+            kept.push(wait_queue.join(key, 0, None).unwrap());
+        }
+    }
+
+    fn place(wait_queue: &WaitQueue, entry: &QueueEntry<'_>) -> usize {
+        let waiters = wait_queue.waiters.borrow();
+        waiters.iter().position(|other| Rc::ptr_eq(other, &entry.waiter)).unwrap()
     }
 
     #[test]
-    fn who_has_much_comes_later_by_as_many_and_not_for_ever() {
+    fn who_has_much_comes_later_by_as_many_turns() {
         let wait_queue = WaitQueue::default();
-        let order = |kept: &[&QueueEntry<'_>]| {
-            let waiters = wait_queue.waiters.borrow();
-            let at = |one: &&QueueEntry<'_>| waiters.iter().position(|other| Rc::ptr_eq(other, &one.waiter)).unwrap();
-            kept.iter().map(at).collect::<Vec<_>>()
-        };
         let rich = wait_queue.join(Some(key(1)), 2, None).unwrap();
         let richer = wait_queue.join(Some(key(1)), 2, None).unwrap();
         let poor = wait_queue.join(Some(key(2)), 0, None).unwrap();
-        assert_eq!(order(&[&poor, &rich, &richer]), [0, 1, 2]);
-        let more: Vec<_> = (0..4)
-            .map(|n| {
-                wait_queue.notify_first(|_| true);
-                let notified = wait_queue.waiters.borrow()[0].notified.replace(false);
-                assert!(notified);
-                wait_queue.notified.set(false);
-                wait_queue.join(Some(key(10 + n)), 0, None).unwrap()
-            })
-            .collect();
-        assert_eq!(order(&[&rich]), [2], "after those with nothing who came within two calls");
-        assert_eq!(order(&[&more[3]]), [6], "and not after all of them");
+        let order = [&poor, &rich, &richer].map(|entry| place(&wait_queue, entry));
+        assert_eq!(order, [0, 1, 2]);
+    }
+
+    #[test]
+    fn who_comes_with_nothing_is_next_however_many_were_served_before() {
+        let wait_queue = WaitQueue::default();
+        let join = |last: u8| wait_queue.join(Some(key(last)), 0, None).unwrap();
+        let mut kept: Vec<_> = (0..20).flat_map(|_| 1..=6).map(join).collect();
+        for served in [0, 1, 7, 60, 500] {
+            serve_in_turn(&wait_queue, &mut kept, served);
+            let new = join(7);
+            assert!(
+                place(&wait_queue, &new) <= 6,
+                "after one turn of each address at most: {served} served"
+            );
+        }
+    }
+
+    #[test]
+    fn who_has_much_is_served_although_others_keep_coming_with_nothing() {
+        let wait_queue = WaitQueue::default();
+        let rich = wait_queue.join(Some(key(1)), 4, None).unwrap();
+        let mut kept = vec![wait_queue.join(Some(key(2)), 0, None).unwrap()];
+        let mut turns = 0;
+        while !rich.waiter.notified.get() {
+            wait_queue.notify_first(|_| true);
+            turns += 1;
+            assert!(turns < 20, "at two addresses that wait, after eight turns");
+            if let Some(at) = kept.iter().position(|entry| entry.waiter.notified.get()) {
+                drop(kept.swap_remove(at));
+                // Another address each time.
+                kept.push(wait_queue.join(Some(key(10 + turns)), 0, None).unwrap());
+            }
+        }
+        assert!(turns >= 8, "not before its turns: {turns}");
     }
 
     #[test]

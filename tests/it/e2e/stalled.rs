@@ -211,6 +211,11 @@ fn whoever_waits_is_served_before_whoever_stalls() {
             })
             .collect();
         scene.wait_for(&path, 2 * 32);
+        // The attack takes turns with itself. Whoever comes now is not behind all of it.
+        until("the attack to displace itself", PATIENCE, || {
+            let displaced = lines(&scene.gateway, &path);
+            (displaced.iter().filter(|line| line["ended"] == "displaced").count() >= 32).then_some(())
+        });
         let began = clock::instant();
         let mut client = Client::connect_from(local(2), scene.gateway.address("plain"));
         client.send(&head("GET", "/public/good", &[]));
