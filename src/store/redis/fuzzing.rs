@@ -11,15 +11,15 @@ use super::topology::cluster::{parse_slots, replicas_of};
 use super::topology::sentinel::SentinelReport;
 use super::topology::{Endpoint, Replication, StoreFault, reply_guard};
 
-/// What a look-up brings: `None` for an absence.
-type Found = Result<Option<StoredFacts>, StoreError>;
+/// The credential that a look-up found; `None` for an absence.
+type LookupOutcome = Result<Option<StoredFacts>, StoreError>;
 
 /// Reads and judges the bytes of a server as look-ups that are made together do, with all bounds. Answers are in the order of
 /// `asked`.
 ///
 /// # Errors
 /// The bytes are no answer to exactly these questions.
-pub fn judge_bytes(asked: &[Fingerprint], bytes: &[u8]) -> Result<Vec<Found>, StoreError> {
+pub fn judge_bytes(asked: &[Fingerprint], bytes: &[u8]) -> Result<Vec<LookupOutcome>, StoreError> {
     reply_guard::check(bytes).map_err(|reason| StoreError::Unavailable(reason.into()))?;
     let value = redis::parse_redis_value(bytes).map_err(|error| StoreFault::of(&error).error)?;
     let read = read_together(value, asked).map_err(|fault| fault.error)?;
