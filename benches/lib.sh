@@ -101,4 +101,4 @@ wrk_requests() {
 median() { sort -n | awk '{ v[NR] = $1 } END { print (NR % 2) ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
 
 # spread: the least and the greatest of all lines.
-spread() { sort -n | sed -n '1p;$p' | paste -sd' ' | awk '{ printf "%.2f-%.2f", $1, $NF }'; }
+spread() { sort -n | sed -n '1p;$p' | paste -sd' ' | awk '{ digits = $NF < 1000 ? 2 : 0; printf "%.*f-%.*f", digits, $1, digits, $NF }'; }
