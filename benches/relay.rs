@@ -8,6 +8,9 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use serde_json::{Value, json};
 
+/// Tenants that are made on one connection to an operator socket.
+const OF_ONE_CONNECTION: u32 = 1_000;
+
 /// The listener's token; connections count from zero.
 const LISTENER: Token = Token(usize::MAX - 1);
 
@@ -53,6 +56,10 @@ fn make_keys(socket: &str, count: &str) -> io::Result<()> {
     let mut operator = UnixStream::connect(socket)?;
     let mut out = io::BufWriter::new(io::stdout());
     for number in 0..count.parse::<u32>().map_err(io::Error::other)? {
+        // The gateway closes a connection that lasts long, as one does on a slow machine.
+        if number % OF_ONE_CONNECTION == 0 {
+            operator = UnixStream::connect(socket)?;
+        }
         let tenant = format!("tenant_{number}");
         post(&mut operator, "/v1/tenants", &json!({ "id": tenant }))?;
         let wanted = json!({
