@@ -8,6 +8,9 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use serde_json::{Value, json};
 
+/// Tenants that are made on one connection to an operator socket.
+const OF_ONE_CONNECTION: u32 = 1_000;
+
 /// The listener's token; connections count from zero.
 const LISTENER: Token = Token(usize::MAX - 1);
 
@@ -24,8 +27,9 @@ fn main() -> io::Result<()> {
         ["port"] => free_port(),
         ["keys", socket, count] => make_keys(socket, count),
         ["mint", prefix] => mint(prefix),
+        ["tokens", secret, keys, now] => sign_tokens(secret, keys, now),
         _ => Err(io::Error::other(
-            "relay floor PORT UPSTREAM | upstream PORT | port | keys SOCKET COUNT | mint PREFIX",
+            "relay floor PORT UPSTREAM | upstream PORT | port | keys SOCKET COUNT | mint PREFIX | tokens SECRET KEYS NOW",
         )),
     }
 }
@@ -47,21 +51,44 @@ fn mint(prefix: &str) -> io::Result<()> {
     writeln!(io::stdout(), "{}", key.expose())
 }
 
-/// Makes this many tenants, each with one key, through an operator socket, and writes `key tenant` lines.
+/// Makes this many tenants, each with one key, through an operator socket, and writes `key tenant id` lines.
 fn make_keys(socket: &str, count: &str) -> io::Result<()> {
     let mut operator = UnixStream::connect(socket)?;
     let mut out = io::BufWriter::new(io::stdout());
     for number in 0..count.parse::<u32>().map_err(io::Error::other)? {
+        // The gateway closes a connection that lasts long, as one does on a slow machine.
+        if number % OF_ONE_CONNECTION == 0 {
+            operator = UnixStream::connect(socket)?;
+        }
         let tenant = format!("tenant_{number}");
         post(&mut operator, "/v1/tenants", &json!({ "id": tenant }))?;
         let wanted = json!({
             "surface": "api", "tenant": tenant, "mode": "live", "scopes": ["transactions:read", "transactions:write"],
         });
         let made = post(&mut operator, "/v1/keys", &wanted)?;
-        let key = made["credential"]["key"]
-            .as_str()
-            .ok_or_else(|| io::Error::other(made.to_string()))?;
-        writeln!(out, "{key} {tenant}")?;
+        let of = |field| made["credential"][field].as_str().ok_or_else(|| io::Error::other(made.to_string()));
+        writeln!(out, "{} {tenant} {}", of("key")?, of("id")?)?;
+    }
+    out.flush()
+}
+
+/// For each line that [`make_keys`] wrote, a session below its key, signed with the secret in this file: `token tenant id` lines.
+/// `now` is in seconds; a session lives for a day.
+fn sign_tokens(secret: &str, keys: &str, now: &str) -> io::Result<()> {
+    let secret = std::fs::read(secret)?;
+    let now = now.parse::<u64>().map_err(io::Error::other)?;
+    let mut out = io::BufWriter::new(io::stdout());
+    for line in std::fs::read_to_string(keys)?.lines() {
+        let [_, tenant, id] = line.split(' ').collect::<Vec<_>>()[..] else {
+            return Err(io::Error::other("`key tenant id` is expected"));
+        };
+        let claims = json!({
+            "sub": id, "kind": "portal_session", "tid": format!("txn_{tenant}"), "role": "buyer",
+            "perms": ["transactions:read", "transactions:write"], "iat": now, "exp": now + 86_400,
+        });
+        let claims = claims.as_object().ok_or_else(|| io::Error::other("no claims"))?;
+        let token = durward::decide::token::mint(secret.trim_ascii(), claims).map_err(io::Error::other)?;
+        writeln!(out, "{token} {tenant} {id}")?;
     }
     out.flush()
 }

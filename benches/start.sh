@@ -4,27 +4,18 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
+. benches/lib.sh
 
 gateway=$1 relay=$2 rounds=$3
 
-work=$(mktemp -d "$([ -w /dev/shm ] && echo /dev/shm || echo "${TMPDIR:-/tmp}")/durward-start.XXXXXX")
-pids=()
-finish() {
-  local pid
-  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-  wait 2>/dev/null || true
-  rm -rf "$work"
-}
-trap finish EXIT
-
-upstream=$("$relay" port)
-taskset -c 1 "$relay" upstream "$upstream" & pids+=($!)
+work_folder start
+start_upstream
 
 # configure NAME ROUTES FILES HOST: a configuration with so many routes, spread over so many services. HOST is what each route
 # adds to its keys, with @N@ for its number.
 configure() {
   local folder=$work/$1 port
-  port=$("$relay" port)
+  port=$(free_port)
   mkdir -p "$folder/upstreams"
   # One worker and no waiting at the end, so that starts follow each other.
   {
@@ -45,7 +36,6 @@ configure() {
 }
 
 now() { echo "${EPOCHREALTIME/./}"; }
-median() { sort -n | awk '{ v[NR] = $1 } END { print (NR % 2) ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 # start NAME: until the gateway accepts connections; its process is left in $started.
@@ -94,16 +84,7 @@ row files '10,000 routes of 100 services' 10000 100 ''
 row services '10,000 routes of 1,000 services' 10000 1000 ''
 row hosts '10,000 routes, a host each' 10000 1 'hosts = ["tenant@N@.example.com"]\n'
 
-# cpu PID: user and system time in clock ticks.
-cpu() {
-  local fields
-  fields=$(sed 's/.*) //' "/proc/$1/stat")
-  set -- $fields
-  echo $((${12} + ${13}))
-}
-
 heading "CPU of a request that a route of its own takes, beside 9 and beside 9,999 others"
-declare -A pid port
 for name in r10 r10000; do
   start "$name"
   pid[$name]=$started port[$name]=$(cat "$work/$name/port")
@@ -113,14 +94,12 @@ done
 for ((round = 0; round <= rounds; round++)); do
   for name in $(shuf -e r10 r10000); do
     before=$(cpu "${pid[$name]}")
-    BENCH_KEYS=$work/$name/keys taskset -c 1 wrk -t1 -c64 -d 4s -s benches/peers/keys.lua "http://127.0.0.1:${port[$name]}" > "$work/wrk"
-    requests=$(awk '/requests in/ { print $1 }' "$work/wrk")
-    ! grep -E 'Non-2xx|Socket errors' "$work/wrk" >&2 || exit 1
+    requests=$(wrk_requests "$name" "http://127.0.0.1:${port[$name]}" "$work/$name/keys" 4)
+    used=$(($(cpu "${pid[$name]}") - before))
     # The first round warms up.
-    [ "$round" -eq 0 ] || awk -v t=$(($(cpu "${pid[$name]}") - before)) -v n="$requests" -v hz="$(getconf CLK_TCK)" \
-      'BEGIN { printf "%.3f\n", t * 1e6 / hz / n }' >> "$work/$name.figures"
+    [ "$round" -eq 0 ] || microseconds "$used" "$requests" >> "$work/$name.figures"
   done
 done
 paste -d' ' "$work/r10.figures" "$work/r10000.figures" | awk '{ printf "%.4f\n", $2 / $1 }' > "$work/ratios"
 printf '10 routes %s us, 10,000 routes %s us; ratio in the same round: median %s, %s\n' "$(median < "$work/r10.figures")" \
-  "$(median < "$work/r10000.figures")" "$(median < "$work/ratios")" "$(sort -n "$work/ratios" | sed -n '1p;$p' | paste -sd' ' | sed 's/ / to /')"
+  "$(median < "$work/r10000.figures")" "$(median < "$work/ratios")" "$(spread < "$work/ratios")"

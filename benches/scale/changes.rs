@@ -7,7 +7,8 @@ use std::time::Duration;
 use durward::base::clock::instant;
 
 use super::http::{Address, Line, request_of};
-use super::{Key, due, millis, parts, wait_until};
+use super::pace::{due, millis, wait_until};
+use super::{Key, parts};
 
 /// Revocations that may be on their way at a time.
 const LINES: usize = 48;

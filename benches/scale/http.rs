@@ -15,7 +15,8 @@ pub(crate) enum Address {
     Socket(String),
 }
 
-trait Wire: Read + Write + Send {}
+/// What bytes are sent and received on.
+pub(crate) trait Wire: Read + Write + Send {}
 impl<T: Read + Write + Send> Wire for T {}
 
 /// A connection that is opened when it is needed, and again after it was closed.
@@ -69,21 +70,30 @@ impl Line {
 
     fn exchange(&mut self, request: &str) -> io::Result<u16> {
         let wire = self.wire.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-        wire.write_all(request.as_bytes())?;
-        self.received.clear();
-        let mut buffer = [0; 4_096];
-        loop {
-            let read = wire.read(&mut buffer)?;
-            if read == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            self.received.extend_from_slice(&buffer[..read]);
-            if let Some((status, closes)) = whole(&self.received)? {
-                if closes {
-                    self.wire = None;
-                }
-                return Ok(status);
-            }
+        let (status, closes) = exchange(wire.as_mut(), request, &mut self.received)?;
+        if closes {
+            self.wire = None;
+        }
+        Ok(status)
+    }
+}
+
+/// Sends a request and reads its answer: its status, and whether its connection is closed after it.
+///
+/// # Errors
+/// The connection broke, or what came is no answer.
+pub(crate) fn exchange(wire: &mut dyn Wire, request: &str, received: &mut Vec<u8>) -> io::Result<(u16, bool)> {
+    wire.write_all(request.as_bytes())?;
+    received.clear();
+    let mut buffer = [0; 4_096];
+    loop {
+        let read = wire.read(&mut buffer)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        received.extend_from_slice(&buffer[..read]);
+        if let Some(answer) = whole(received)? {
+            return Ok(answer);
         }
     }
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use durward::base::clock::instant;
 
 use super::http::{Address, Line, request_of};
-use super::{Key, due, millis, number, parts, wait_until};
+use super::pace::{due, millis, wait_until};
+use super::{Key, number, parts};
 
 /// Connections to each gateway.
 const LINES: usize = 64;

@@ -3,12 +3,11 @@
 mod changes;
 mod http;
 mod load;
+mod pace;
 
 use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant};
-
-use durward::base::clock::instant;
+use std::time::Duration;
 
 fn main() -> io::Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -53,26 +52,4 @@ fn number(text: &str) -> io::Result<u64> {
 fn parts(gateway: &str) -> io::Result<(u16, &str)> {
     let (port, rest) = gateway.split_once(':').ok_or_else(|| io::Error::other("PORT:… is expected"))?;
     Ok((port.parse().map_err(io::Error::other)?, rest))
-}
-
-/// Of requests that are sent at a steady rate from `start` on, when this one is due.
-fn due(start: Instant, number: u64, rate: u64) -> Instant {
-    start + Duration::from_nanos(number.saturating_mul(1_000_000_000) / rate)
-}
-
-/// Returns when it is due, and not before.
-fn wait_until(due: Instant) {
-    loop {
-        let left = due.saturating_duration_since(instant());
-        if left.is_zero() {
-            return;
-        }
-        std::thread::park_timeout(left);
-    }
-}
-
-/// The value below which this many thousandths of the sorted values are, in milliseconds.
-fn millis(sorted: &[Duration], thousandths: usize) -> f64 {
-    let at = (sorted.len() * thousandths / 1_000).min(sorted.len().saturating_sub(1));
-    sorted.get(at).map_or(0.0, |value| value.as_secs_f64() * 1e3)
 }
