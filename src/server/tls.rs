@@ -1,6 +1,8 @@
 //! TLS on public listeners: versions, certificates by name, tickets, and what a handshake may cost; and a client's byte
 //! stream, plain or TLS, as one type, so that the request path is compiled once.
 
+mod tickets;
+
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -18,6 +20,8 @@ use tokio::sync::Semaphore;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use self::tickets::SharedTicketer;
+pub use self::tickets::TicketKeySource;
 use crate::snapshot::{CertificateSet, SharedSnapshot};
 
 /// Plain text that waits to be encrypted, for each connection: as much as the response writer buffers.
@@ -50,35 +54,51 @@ pub(super) enum HandshakeError {
     Failed(#[from] io::Error),
 }
 
-/// One TLS listener. Its ticket keys live as long as the process, across reloads. Tickets are scoped to the listener,
-/// and a ticket is refused for another server name than the one it was made for.
+/// What the TLS listeners of a server share.
+pub(super) struct TlsParts {
+    pub(super) certificates: Arc<dyn CertificateSource>,
+    /// Without it, tickets are good at this process only.
+    pub(super) ticket_keys: Option<TicketKeySource>,
+    /// A handshake takes one of these.
+    pub(super) slots: Arc<Semaphore>,
+}
+
+/// One TLS listener. A reload does not change its ticket keys. Tickets are scoped to the listener, and rustls refuses a ticket
+/// for another server name than the one it was made for.
 pub(super) struct TlsListener {
     config: Arc<ServerConfig>,
     slots: Arc<Semaphore>,
 }
 
 impl TlsListener {
-    /// All TLS listeners share `slots`.
+    /// The listener of this index and name.
     ///
     /// # Errors
     /// Only if the provider lacks TLS 1.2 and 1.3 or randomness, which are defects of the build or the machine.
-    pub(super) fn new(source: Arc<dyn CertificateSource>, listener: usize, slots: Arc<Semaphore>) -> Result<Self, rustls::Error> {
+    pub(super) fn new(parts: &TlsParts, index: usize, name: &str) -> Result<Self, rustls::Error> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(ByName { source, listener }));
+            .with_cert_resolver(Arc::new(ByName {
+                source: Arc::clone(&parts.certificates),
+                listener: index,
+            }));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         // Early data can be replayed, and a payment must not be.
         config.max_early_data_size = 0;
-        config.ticketer = aws_lc_rs::Ticketer::new()?;
+        let private = aws_lc_rs::Ticketer::new()?;
+        config.ticketer = match &parts.ticket_keys {
+            Some(keys) => Arc::new(SharedTicketer::new(keys.clone(), name, private)),
+            None => private,
+        };
         // A client needs one ticket to resume. Each further ticket costs a record and an encryption at every handshake.
         config.send_tls13_tickets = 1;
         // Tickets need no memory for sessions.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(Self {
             config: Arc::new(config),
-            slots,
+            slots: Arc::clone(&parts.slots),
         })
     }
 
