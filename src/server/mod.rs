@@ -36,7 +36,7 @@ use self::counters::{AcceptCounters, WorkerCounters};
 use self::drain::DrainPhase;
 use self::listener::{Acceptor, WorkerHandle};
 use self::service::Service;
-use self::tls::{CertificateSource, TlsListener};
+use self::tls::{CertificateSource, TicketKeySource, TlsListener, TlsParts};
 use self::worker::WorkerThread;
 use crate::snapshot::{Limits, ListenerSettings, ListenerTransport};
 
@@ -52,6 +52,8 @@ pub struct ServerSetup {
     pub limits: Limits,
     /// Certificates of the TLS listeners.
     pub certificates: Arc<dyn CertificateSource>,
+    /// What session tickets are encrypted under, so that other gateways read them; without it each listener makes keys of its own.
+    pub ticket_keys: Option<TicketKeySource>,
 }
 
 /// Why a server did not start.
@@ -91,11 +93,16 @@ where
         listeners,
         limits,
         certificates,
+        ticket_keys,
     } = setup;
     let sockets = listeners.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
     let addresses = sockets.iter().map(|(_, address)| *address).collect();
-    let slots = Arc::new(Semaphore::new(limits.handshakes));
-    let tls = tls_listeners(&listeners, &certificates, &slots)?;
+    let parts = TlsParts {
+        certificates,
+        ticket_keys,
+        slots: Arc::new(Semaphore::new(limits.handshakes)),
+    };
+    let tls = tls_listeners(&listeners, &parts)?;
     let (phase, phases) = watch::channel(DrainPhase::Serving);
     let counters: Vec<Arc<WorkerCounters>> = factories.iter().map(|_| Arc::default()).collect();
     let share = limits.requests.div_ceil(factories.len());
@@ -140,14 +147,10 @@ fn bind(listener: &ListenerSettings) -> Result<Bound, ServerStartError> {
     })
 }
 
-fn tls_listeners(
-    listeners: &[ListenerSettings],
-    certificates: &Arc<dyn CertificateSource>,
-    slots: &Arc<Semaphore>,
-) -> Result<Vec<Option<Arc<TlsListener>>>, rustls::Error> {
+fn tls_listeners(listeners: &[ListenerSettings], parts: &TlsParts) -> Result<Vec<Option<Arc<TlsListener>>>, rustls::Error> {
     let tls = |(index, listener): (usize, &ListenerSettings)| match listener.transport {
         ListenerTransport::Plain => Ok(None),
-        ListenerTransport::Tls => TlsListener::new(Arc::clone(certificates), index, Arc::clone(slots)).map(|tls| Some(Arc::new(tls))),
+        ListenerTransport::Tls => TlsListener::new(parts, index, &listener.name).map(|tls| Some(Arc::new(tls))),
     };
     listeners.iter().enumerate().map(tls).collect()
 }

@@ -32,6 +32,7 @@ use crate::issue::engine::{Engine, EngineLimits};
 use crate::issue::trail_reader::{TrailAccess, TrailReader};
 use crate::jwks::KeyRenewal;
 use crate::limit::Limiter;
+use crate::server::tls::TicketKeySource;
 use crate::server::{self, RunningServer, ServerSetup};
 use crate::snapshot::{AccessLog, Limits, ListenerTransport, LogFormat, LogSettings, Settings, SharedSnapshot};
 use crate::store::announce::Announcer;
@@ -144,7 +145,7 @@ impl Process {
             seed: [0; 2],
         };
         let running = server::start(
-            server_setup(&settings, &shared, &budget),
+            server_setup(&settings, &shared, &clock, &budget),
             worker_factories(settings.workers, &parts)?,
         )?;
         let readiness = Arc::<Readiness>::default();
@@ -342,7 +343,7 @@ fn divide_descriptors(loaded: &Loaded) -> Result<DescriptorBudget, ServeError> {
     Ok(budget)
 }
 
-fn server_setup(settings: &Settings, shared: &Arc<SharedSnapshot>, budget: &DescriptorBudget) -> ServerSetup {
+fn server_setup(settings: &Settings, shared: &Arc<SharedSnapshot>, clock: &Arc<dyn Clock>, budget: &DescriptorBudget) -> ServerSetup {
     ServerSetup {
         listeners: settings.listeners.clone(),
         limits: Limits {
@@ -350,6 +351,10 @@ fn server_setup(settings: &Settings, shared: &Arc<SharedSnapshot>, budget: &Desc
             ..settings.limits
         },
         certificates: shared.clone(),
+        ticket_keys: Some(TicketKeySource {
+            peppers: settings.peppers.clone(),
+            clock: clock.clone(),
+        }),
     }
 }
 

@@ -21,6 +21,7 @@ mod readme;
 mod slow;
 mod stalled;
 mod streams;
+mod tickets;
 mod upgrade;
 mod upgrade_attacks;
 

@@ -4,6 +4,7 @@ mod h1;
 mod h2;
 mod limits;
 mod stub;
+mod tickets;
 mod tls;
 
 use std::io::{self, Read, Write};
@@ -44,6 +45,7 @@ fn plain(limits: Limits) -> Bench {
         listeners: vec![listener(ListenerTransport::Plain)],
         limits,
         certificates: std::sync::Arc::new(NoCertificates),
+        ticket_keys: None,
     };
     Bench {
         running: server::start(setup, vec![stub.factory()]).unwrap(),

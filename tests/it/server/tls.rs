@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -28,6 +28,12 @@ pub(super) type Body = http_body_util::combinators::BoxBody<Bytes, std::convert:
 
 /// Certificates that can be replaced.
 pub(super) struct Certificates(Mutex<Arc<CertificateSet>>);
+
+impl Certificates {
+    pub(super) fn made_for(names: &[&str]) -> Self {
+        Self(Mutex::new(made_for(names)))
+    }
+}
 
 impl CertificateSource for Certificates {
     fn certificates(&self, _: usize) -> Option<Arc<CertificateSet>> {
@@ -49,11 +55,12 @@ fn made_for(names: &[&str]) -> Arc<CertificateSet> {
 }
 
 pub(super) fn secure(limits: Limits) -> (Bench, Arc<Certificates>) {
-    let certificates = Arc::new(Certificates(Mutex::new(made_for(&["default.test", "b.test"]))));
+    let certificates = Arc::new(Certificates::made_for(&["default.test", "b.test"]));
     let setup = ServerSetup {
         listeners: vec![listener(ListenerTransport::Tls)],
         limits,
         certificates: certificates.clone(),
+        ticket_keys: None,
     };
     let stub = Stub::default();
     let running = server::start(setup, vec![stub.factory()]).unwrap();
@@ -99,9 +106,13 @@ impl ServerCertVerifier for Credulous {
     }
 }
 
-fn client_config(alpn: &[&str]) -> ClientConfig {
+pub(super) fn client_config(alpn: &[&str]) -> ClientConfig {
+    client_config_of(rustls::DEFAULT_VERSIONS, alpn)
+}
+
+pub(super) fn client_config_of(versions: &[&'static SupportedProtocolVersion], alpn: &[&str]) -> ClientConfig {
     let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Credulous))
@@ -110,7 +121,7 @@ fn client_config(alpn: &[&str]) -> ClientConfig {
     config
 }
 
-async fn try_connect(address: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> std::io::Result<TlsStream<TcpStream>> {
+pub(super) async fn try_connect(address: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> std::io::Result<TlsStream<TcpStream>> {
     let tcp = TcpStream::connect(address).await?;
     let name = ServerName::try_from(name.to_owned()).unwrap();
     TlsConnector::from(Arc::clone(config)).connect(name, tcp).await
@@ -151,7 +162,7 @@ pub(super) async fn soon<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future).await.unwrap()
 }
 
-const GET: &[u8] = b"GET /sni HTTP/1.1\r\nHost: b.test\r\n\r\n";
+pub(super) const GET: &[u8] = b"GET /sni HTTP/1.1\r\nHost: b.test\r\n\r\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_is_shown_its_certificate_and_an_unknown_one_the_default() {

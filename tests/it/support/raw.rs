@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned, SupportedProtocolVersion};
 
 use super::wait::PATIENCE;
 
@@ -85,22 +85,22 @@ impl Client {
         (root, name): (&[u8], &str),
         protocols: &[&str],
     ) -> io::Result<Self> {
-        let mut roots = RootCertStore::empty();
-        roots.add(root.to_vec().into()).map_err(io::Error::other)?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = protocols.iter().map(|p| p.as_bytes().to_vec()).collect();
-        let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
-        let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
         let tcp = if source == IpAddr::from(Ipv4Addr::LOCALHOST) {
             tcp(address)
         } else {
             tcp_from(source, address)
         };
+        Self::shake_hands(tcp, name, tls_config(rustls::DEFAULT_VERSIONS, &[root], protocols)?)
+    }
+
+    /// Connects with TLS as a client that remembers the sessions of its other connections.
+    pub(crate) fn connect_again(address: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> io::Result<Self> {
+        Self::shake_hands(tcp(address), name, Arc::clone(config))
+    }
+
+    fn shake_hands(tcp: TcpStream, name: &str, config: Arc<ClientConfig>) -> io::Result<Self> {
+        let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+        let connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
         let mut stream = StreamOwned::new(connection, tcp);
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;
@@ -109,6 +109,14 @@ impl Client {
             stream: Stream::Tls(Box::new(stream)),
             read: Vec::new(),
         })
+    }
+
+    /// Whether the server took a ticket in the place of a full handshake.
+    pub(crate) fn was_resumed(&self) -> bool {
+        match &self.stream {
+            Stream::Plain(_) => false,
+            Stream::Tls(tls) => tls.conn.handshake_kind() == Some(HandshakeKind::Resumed),
+        }
     }
 
     /// The protocol both agreed on.
@@ -278,6 +286,26 @@ impl Client {
             Stream::Tls(s) => &s.sock,
         }
     }
+}
+
+/// A TLS client that trusts these roots (DER) and offers these protocols.
+pub(crate) fn tls_config(
+    versions: &[&'static SupportedProtocolVersion],
+    trusted: &[&[u8]],
+    protocols: &[&str],
+) -> io::Result<Arc<ClientConfig>> {
+    let mut roots = RootCertStore::empty();
+    for root in trusted {
+        roots.add(root.to_vec().into()).map_err(io::Error::other)?;
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .map_err(io::Error::other)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|p| p.as_bytes().to_vec()).collect();
+    Ok(Arc::new(config))
 }
 
 fn tcp(address: SocketAddr) -> TcpStream {
