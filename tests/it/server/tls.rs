@@ -121,6 +121,41 @@ pub(super) fn client_config_of(versions: &[&'static SupportedProtocolVersion], a
     config
 }
 
+#[tokio::test]
+async fn the_gateway_chooses_the_cheapest_cipher_suite_but_for_clients_that_are_better_at_another() {
+    use rustls::CipherSuite as C;
+    let (bench, _certificates) = secure(quick());
+    let own = aws_lc_rs::default_provider().cipher_suites;
+    let shown = |wanted: fn(&C) -> u8| {
+        let mut provider = aws_lc_rs::default_provider();
+        provider.cipher_suites = own.iter().copied().filter(|suite| wanted(&suite.suite()) < 9).collect();
+        provider.cipher_suites.sort_by_key(|suite| wanted(&suite.suite()));
+        provider
+    };
+    let chacha_first = |suite: &C| u8::from(!format!("{suite:?}").contains("CHACHA20"));
+    let only_256 = |suite: &C| if format!("{suite:?}").contains("AES_256") { 0 } else { 9 };
+    let usual = |_: &C| 0;
+    let (tls12, tls13) = (&rustls::version::TLS12, &rustls::version::TLS13);
+    for (version, wanted, suite) in [
+        (tls13, shown(usual), C::TLS13_AES_128_GCM_SHA256),
+        (tls13, shown(only_256), C::TLS13_AES_256_GCM_SHA384),
+        (tls13, shown(chacha_first), C::TLS13_CHACHA20_POLY1305_SHA256),
+        (tls12, shown(usual), C::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256),
+        (tls12, shown(only_256), C::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384),
+        (tls12, shown(chacha_first), C::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256),
+    ] {
+        let config = ClientConfig::builder_with_provider(Arc::new(wanted))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Credulous))
+            .with_no_client_auth();
+        let stream = try_connect(bench.address(), "b.test", &Arc::new(config)).await.unwrap();
+        let chosen = stream.get_ref().1.negotiated_cipher_suite().map(|chosen| chosen.suite());
+        assert_eq!(chosen, Some(suite));
+    }
+}
+
 pub(super) async fn try_connect(address: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> std::io::Result<TlsStream<TcpStream>> {
     let tcp = TcpStream::connect(address).await?;
     let name = ServerName::try_from(name.to_owned()).unwrap();
