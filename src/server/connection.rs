@@ -1,8 +1,10 @@
 //! One accepted connection: TLS if its listener has it, then the protocol that the client chose.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Instant;
 
 use rustls::ProtocolVersion;
@@ -39,8 +41,9 @@ pub(super) async fn serve<S: Service>(arrival: AcceptedConnection, tls: Option<A
         sni: None,
         listener,
     };
+    let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
     let Some(tls) = tls else {
-        return Box::pin(h1::serve(ClientStream::Plain(tcp), context, connection, accepted_at)).await;
+        return Box::pin(h1::serve(ClientStream::Plain(tcp), context, connection, accepted_at, waker)).await;
     };
     let deadline = accepted_at + context.limits.handshake_timeout;
     let Some(stream) = Box::pin(shake_hands(&tls, tcp, deadline, &context.counters, peer)).await else {
@@ -56,7 +59,7 @@ pub(super) async fn serve<S: Service>(arrival: AcceptedConnection, tls: Option<A
     let stream = ClientStream::Tls(stream);
     match protocol.as_deref() {
         Some(b"h2") => Box::pin(h2::serve(stream, context, connection, shaken_at)).await,
-        _ => Box::pin(h1::serve(stream, context, connection, shaken_at)).await,
+        _ => Box::pin(h1::serve(stream, context, connection, shaken_at, waker)).await,
     }
 }
 
