@@ -23,6 +23,9 @@ const STRIDE: u64 = 7_919;
 /// Seconds after a gateway's return that are told one by one.
 const TOLD: u64 = 8;
 
+/// Most seconds with a 503 that are told one by one.
+const TOLD_UNAVAILABLE: usize = 20;
+
 struct Gateway {
     port: u16,
     probes: u16,
@@ -170,6 +173,9 @@ fn report(asked: Vec<Asked>, gateways: usize, retried: u64) -> io::Result<()> {
             }
             writeln!(out)?;
         }
+    }
+    for ((gateway, second), row) in rows.iter().filter(|(_, row)| row.unavailable > 0).take(TOLD_UNAVAILABLE) {
+        writeln!(out, "gateway {gateway} answered {} times 503 in second {second}", row.unavailable)?;
     }
     let mut all: Vec<f64> = rows
         .values_mut()

@@ -3,8 +3,6 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures_util::future::join_all;
-
 use crate::base::clock::{BootMillis, UnixMillis};
 use crate::base::fingerprint::Fingerprint;
 use crate::base::ids::{CredentialId, TenantId};
@@ -258,11 +256,14 @@ impl StoreCall {
     }
 
     /// At most `most` fingerprints, the latest first.
+    ///
+    /// One part after the other: Redis takes some milliseconds for each, and serves the look-ups of other gateways in between. All
+    /// at once held it up for longer than a look-up may take.
     pub(crate) async fn busy(&self, most: usize) -> Result<Vec<Fingerprint>, StoreError> {
         let live = self.writer()?;
-        let parts = (0..PARTS).map(|number| self.shared.scripts.read_busy(&live.wire, number));
         let mut all = Vec::new();
-        for read in join_all(parts).await {
+        for number in 0..PARTS {
+            let read = self.shared.scripts.read_busy(&live.wire, number).await;
             all.append(&mut self.settle_writer(&live, read)?);
         }
         all.sort_unstable_by_key(|(age, _)| *age);
