@@ -51,6 +51,7 @@ impl World {
         let node = self.cluster.primary;
         self.sentinels.cut = Some(sentinel);
         self.paths[gateway].side = Some(Side { node, sentinel });
+        self.model.cut_off.insert(gateway, self.now);
         let pause = self.chance.between(200, 1_500);
         self.after(pause, Event::Act(Act::Promote));
     }

@@ -14,6 +14,9 @@ const PUSH: u64 = 600;
 /// long as a look-up may take.
 const PROMPT: u64 = 260;
 
+/// For so long an absence is believed although no majority of the sentinels is heard (docs/revocation.md, step 14 and below).
+const UNHEARD: u64 = 5_000;
+
 /// A counter is the lower part of a position; the upper part counts histories.
 const COUNTER: u64 = (1 << 40) - 1;
 
@@ -82,6 +85,15 @@ impl Model {
         None
     }
 
+    /// Whether the key was made at a new primary while the gateway was cut off with the old one. Until no majority of the sentinels has
+    /// been heard for [`UNHEARD`], the gateway takes the old one's absences for absences.
+    fn was_made_elsewhere(&self, gateway: usize, answer: &Answer) -> bool {
+        let made = self.written.get(&self.callers[answer.key].id);
+        let cut = self.cut_off.get(&gateway);
+        made.zip(cut)
+            .is_some_and(|(made, cut)| cut <= made && answer.decided <= cut + UNHEARD + PROMPT)
+    }
+
     fn judge_denial(&mut self, gateway: usize, answer: &Answer, denial: Denial, calm: bool, around: Circumstances) -> Option<String> {
         let known = self.callers[answer.key].tenant.is_some();
         match denial {
@@ -98,7 +110,7 @@ impl Model {
                 self.refused += 1;
                 // What was made since may be lost with the data that the store lost.
                 let lost = answer.key >= KEYS.len() && around.went_back;
-                (known && !lost).then(|| "a key that exists was called unknown".into())
+                (known && !lost && !self.was_made_elsewhere(gateway, answer)).then(|| "a key that exists was called unknown".into())
             }
             Denial::RevokedCredential | Denial::DisabledCredential | Denial::InactiveTenant | Denial::InsufficientScope if known => {
                 self.refused += 1;

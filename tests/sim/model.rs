@@ -173,6 +173,8 @@ pub(crate) struct Model {
     hears: BTreeMap<usize, u64>,
     /// When an answer to somebody else's look-up last reached a gateway.
     pub(crate) astray: BTreeMap<usize, u64>,
+    /// When a gateway was last cut off, together with a primary that others replaced.
+    pub(crate) cut_off: BTreeMap<usize, u64>,
     /// When a key was last answered for, and whether it was admitted.
     pub(crate) last: BTreeMap<(usize, usize), (u64, bool)>,
     pub(crate) violations: Vec<String>,
@@ -214,6 +216,7 @@ impl Model {
             applied: BTreeMap::new(),
             hears: BTreeMap::new(),
             astray: BTreeMap::new(),
+            cut_off: BTreeMap::new(),
             last: BTreeMap::new(),
             violations: Vec::new(),
             admitted: 0,
