@@ -174,7 +174,7 @@ resident() {
 hold() {
   local to=${port[fresh]} ready
   [ "$2" = plain ] || to=${secure_port[fresh]}
-  coproc holder { exec taskset -c 1 "$examples/clients" idle "$to" "$work/keys.txt" "$1" "$2"; }
+  coproc holder { exec taskset -c 1 "$examples/clients" idle "$to" "$work/$idle_keys" "$1" "$2"; }
   held=$holder_PID holding=${holder[1]}
   read -r ready <&"${holder[0]}"
   sleep 1
@@ -200,7 +200,8 @@ renew() {
 
 # idle_memory NAME KIND: KiB of a connection that waits.
 idle_memory() {
-  local before after
+  local before after idle_keys=keys.txt
+  [ "$1" != durward ] || idle_keys=own.txt
   renew "$1"
   hold 50 "$2"
   let_go
@@ -215,7 +216,7 @@ idle_memory() {
 
 # lookup_memory ENTRIES: by how many KiB durward grows when all keys are looked up and so many are remembered; sets `grown`.
 lookup_memory() {
-  local before after
+  local before after idle_keys=keys.txt
   renew durward "[store]
 cache_entries = $1"
   hold 50 plain
@@ -232,15 +233,18 @@ heading "memory"
 # One key is used. What reading ten thousand leaves free in a process would hide what its connections take.
 sed -n 1p "$work/keys.txt" > "$work/one.txt"
 maps_of "$work/one.txt"
+mv "$work/fresh/state" "$work/full"
 for ((round = 1; round <= (rounds < 2 ? rounds : 2); round++)); do
-  # The first start after look-ups reads more of the store, and gives that memory back later.
+  # Of one key: what a start needs for twenty thousand is given back at any time later.
+  rm -rf "$work/fresh/state"
   renew durward
-  hold 50 plain
-  let_go
+  "$relay" keys "$work/fresh/state/admin.sock" 1 > "$work/own.txt"
   stop fresh
   for kind in plain tls h2; do
     for name in $([ "$kind" != plain ] || echo floor) $(shuf -e "${secured[@]}"); do idle_memory "$name" "$kind"; done
   done
+  rm -rf "$work/fresh/state"
+  cp -r "$work/full" "$work/fresh/state"
   # What reading the store costs is there whatever is remembered, above all pages of its file.
   lookup_memory 1000
   read_only=$grown
