@@ -14,6 +14,7 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
+const WINDOW_UPDATE: u8 = 8;
 
 /// Of SETTINGS and PING.
 const ACK: u8 = 1;
@@ -98,9 +99,7 @@ fn ask_h2(wire: &mut dyn Wire, key: &str) -> io::Result<()> {
                 }
                 has_ended = flags & END_STREAM != 0;
             }
-            SETTINGS | PING => {}
-            // WINDOW_UPDATE.
-            8 => {}
+            SETTINGS | PING | WINDOW_UPDATE => {}
             other => return Err(io::Error::other(format!("a frame of type {other} came"))),
         }
     }

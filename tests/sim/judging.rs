@@ -14,7 +14,8 @@ const PUSH: u64 = 600;
 /// long as a look-up may take.
 const PROMPT: u64 = 260;
 
-/// For so long an absence is believed although no majority of the sentinels is heard (docs/revocation.md, step 14 and below).
+/// How long after the last answer of a majority of the sentinels a gateway believes an absence (`ABSENCE_OF_PRIMARY` in
+/// `store::cached`).
 const UNHEARD: u64 = 5_000;
 
 /// A counter is the lower part of a position; the upper part counts histories.
@@ -85,8 +86,8 @@ impl Model {
         None
     }
 
-    /// Whether the key was made at a new primary while the gateway was cut off with the old one. Until no majority of the sentinels has
-    /// been heard for [`UNHEARD`], the gateway takes the old one's absences for absences.
+    /// Whether the key was made after the gateway was cut off together with the primary of that time, and at most [`UNHEARD`] has gone
+    /// by since. The old primary has no such key, and the gateway still believes it.
     fn was_made_elsewhere(&self, gateway: usize, answer: &Answer) -> bool {
         let made = self.written.get(&self.callers[answer.key].id);
         let cut = self.cut_off.get(&gateway);

@@ -4,9 +4,13 @@ use durward::base::fingerprint::Fingerprint;
 use durward::base::ids::RoleId;
 use durward::base::principal::{MAX_ROLES, RoleRecord};
 use durward::base::scope::Scope;
-use durward::store::{LookupQuery, RefreshReply, StoreError};
+use durward::store::redis::RedisUrl;
+use durward::store::{FactStore as _, LookupQuery, RecordStore as _, RefreshReply, StoreError};
 
-use super::fixture::{Fixture, NOW, fingerprint, record, run, tenant};
+use super::fixture::{Fixture, NOW, PEPPER, fingerprint, open_access, record, run, tenant};
+use crate::support::fault_proxy::FaultProxy;
+use crate::support::redis::RedisServer;
+use crate::support::wait::{PATIENCE, until};
 
 /// More than one call of the script answers.
 const KEYS: usize = 50;
@@ -136,5 +140,33 @@ fn what_the_store_has_lost_is_no_absence_for_any_of_them() {
                 _ => assert_eq!(found.unwrap(), Some(id(number))),
             }
         }
+    });
+}
+
+#[test]
+fn the_list_of_what_is_in_use_is_asked_for_in_parts_and_never_for_two_at_a_time() {
+    run(async {
+        let server = RedisServer::start();
+        let proxy = FaultProxy::to_port(server.port());
+        let access = RedisUrl::parse(&proxy.url().into()).unwrap().into_access(None);
+        let store = open_access(access, 0, PEPPER).await.unwrap();
+        store.create_tenant(tenant("acme"), NOW).await.unwrap();
+        let noted: Vec<Fingerprint> = (0..KEYS).map(|number| fingerprint(&id(number))).collect();
+        store.note_busy(noted.clone()).await.unwrap();
+        let scripts = || proxy.commands().iter().filter(|seen| seen.name == "EVALSHA").count();
+        proxy.forget();
+        let mut listed = store.busy(KEYS).await.unwrap();
+        let parts = scripts();
+        listed.sort_unstable();
+        let mut noted = noted;
+        noted.sort_unstable();
+        assert_eq!(listed, noted);
+        // Nothing is answered any more: what is sent is what may be on its way at a time. The store has some questions of its own.
+        proxy.half_open();
+        proxy.forget();
+        let asking = store.busy(KEYS);
+        until("a part to be asked for", PATIENCE, || (scripts() > 0).then_some(()));
+        assert!(asking.await.is_err(), "nobody answers");
+        assert!(scripts() * 4 < parts, "{} of {parts} scripts without an answer", scripts());
     });
 }

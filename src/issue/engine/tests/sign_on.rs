@@ -455,8 +455,8 @@ async fn b8_a_session_that_was_planted_ends_when_somebody_signs_on() {
 pub(super) struct Interleaved<T> {
     pub(super) first: T,
     pub(super) second: T,
-    /// The first was over before it had taken as many steps.
-    is_after: bool,
+    /// The first ended before it had taken so many steps.
+    ended_early: bool,
 }
 
 impl<T> Interleaved<T> {
@@ -474,18 +474,22 @@ impl<T> Interleaved<T> {
         });
         let early = early.await;
         let second = second.await;
-        let is_after = early.is_some();
+        let ended_early = early.is_some();
         let first = match early {
             Some(output) => output,
             None => first.await,
         };
-        Self { first, second, is_after }
+        Self {
+            first,
+            second,
+            ended_early,
+        }
     }
 
     /// Whether there are no further steps of the first to put the second between.
     pub(super) fn was_last(&self, steps: usize) -> bool {
-        assert!(!self.is_after || steps > 0, "the first never waited: nothing was interleaved");
-        self.is_after
+        assert!(!self.ended_early || steps > 0, "the first never waited: nothing was interleaved");
+        self.ended_early
     }
 }
 
