@@ -22,6 +22,8 @@ use tokio_rustls::server::TlsStream;
 
 use self::tickets::SharedTicketer;
 pub use self::tickets::TicketKeySource;
+#[cfg(any(test, feature = "internals"))]
+pub use self::tickets::only_made_tickets_are_read;
 use crate::snapshot::{CertificateSet, SharedSnapshot};
 
 /// Plain text that waits to be encrypted, for each connection: as much as the response writer buffers.

@@ -18,7 +18,8 @@ const MAX_WAITING: usize = 1_024;
 /// for others.
 const MAX_OVER: usize = MAX_WAITING / 2;
 
-/// One turn of an address, in the unit of [`WaitQueue::virtual_time`]. More addresses than may wait still divide it.
+/// One turn of an address, in the unit of [`WaitQueue::virtual_time`]. It is far more than the number of addresses that may wait, by
+/// which it is divided.
 const TURN: u64 = 1 << 20;
 
 #[derive(Default)]

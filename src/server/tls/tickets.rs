@@ -9,6 +9,9 @@
 //! later could read what was recorded before. They stay under random keys of this process. With TLS 1.3 a resumption has a
 //! Diffie-Hellman exchange of its own, since rustls resumes only by `psk_dhe_ke`.
 
+#[cfg(any(test, feature = "internals"))]
+mod fuzzing;
+
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -17,6 +20,9 @@ use rustls::server::ProducesTickets;
 
 use crate::base::clock::Clock;
 use crate::base::fingerprint::{Pepper, Peppers};
+
+#[cfg(any(test, feature = "internals"))]
+pub use self::fuzzing::only_made_tickets_are_read;
 
 /// Tickets are made under one key for so many seconds, by the wall clock. A ticket is read in its own period, the one after it
 /// and, for gateways whose clocks are late, the one before it. So it is good for at least one period, and for two and the

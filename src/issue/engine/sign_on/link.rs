@@ -101,8 +101,8 @@ impl Engine {
         self.refuse_other_session(call, step, &provider, intent, now).await?;
         check_linkable(call, &provider, account, &session.roles, &may_do(call, &session))?;
         let people = account_surface(call, &provider)?;
-        // The account's link is looked for before the person's, and judged after it: a link of the two that another answer makes
-        // meanwhile is found at the person then, and is not taken for a link to somebody else.
+        // The account's link is read before the person's, and judged after it. Another answer may link the same two meanwhile. This
+        // order finds that link at the person; the other order could take it for a link to somebody else.
         let link = self.find_link(&provider.record().id, account).await?;
         let place = self.find_place(&provider, &people.name, &proven.person.subject).await?;
         let mut fields = vec![("Location".to_owned(), proven.return_to.clone())];

@@ -148,8 +148,8 @@ impl Engine {
         }
         let account = account_surface(call, &provider)?;
         let mut rests_on = provider.rests_on();
-        // The notes are looked for before the person: where another sign-on makes both meanwhile, the person of a note that is
-        // found is found too, and is not taken for somebody else.
+        // The notes are read before the person. Another sign-on may write a person and a note in one step. This order finds the
+        // person of every note that it finds; the other order could take a person's own note for that of somebody else.
         let notes = match &proven.person.session_id {
             Some(session) => self.find_notes(&provider, session, now).await?,
             None => SessionNotes::default(),

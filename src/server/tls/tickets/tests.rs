@@ -169,3 +169,13 @@ fn nothing_secret_is_printed() {
         "SharedTicketer { listener: \"public\", .. }"
     );
 }
+
+#[test]
+fn the_entry_for_fuzzing_tells_a_changed_ticket_from_one_that_was_made() {
+    for at in 0..200 {
+        assert!(only_made_tickets_are_read(b"", at), "unchanged");
+        for piece in [&b"x"[..], b"longer than a nonce", &[0; 2_000]] {
+            assert!(only_made_tickets_are_read(piece, at), "{at}");
+        }
+    }
+}
