@@ -302,6 +302,8 @@ pub struct TokenClaims {
     /// tenant.
     pub record: CredentialId,
     pub key: KeyMark,
+    /// The place of its issuer among those of the surface; 0 for a session.
+    pub issuer: u32,
     /// `exp` in Unix milliseconds.
     pub expires_at: UnixMillis,
     /// `iat` in Unix milliseconds, if present.

@@ -150,9 +150,9 @@ impl ExternalRules {
             Err(TokenFault::UnknownKey) if issuer.keys.url().is_some() => return Err(issuer.want_key(TokenFault::UnknownKey)),
             found => found?,
         };
-        let claims = self.read_claims(issuer, mark, &claims)?;
+        let claims = self.read_claims((index, issuer), mark, &claims)?;
         self.check_times(&claims, now.wall)?;
-        Ok(VerifiedClaims::new(claims, &self.id, index))
+        Ok(VerifiedClaims::new(claims, &self.id))
     }
 
     /// Judges at `now` what was read of a token before. `None` if it has to be verified anew: other rules have read it, or its key is
@@ -188,21 +188,21 @@ impl ExternalRules {
             && self.issuers.iter().zip(&other.issuers).all(|(a, b)| a.asks_the_same_as(b))
     }
 
-    /// Checks that the key of this mark is still published.
+    /// Checks that the issuer of these claims still publishes their key. That another issuer of the surface publishes the same key
+    /// counts for nothing. The claims were read by these rules, or by others that [ask the same](Self::ask_the_same_as).
     ///
     /// # Errors
-    /// [`Denial::InvalidToken`] if it is not; [`Denial::StoreUnavailable`] if an issuer has no usable keys, since not
-    /// knowing is never a 401.
-    pub fn check_key(&self, mark: KeyMark, now: Now) -> Result<(), Denial> {
-        let mut otherwise = Denial::InvalidToken;
-        for issuer in &self.issuers {
-            match issuer.keys.usable(now.boot) {
-                Some(set) if set.trusts(mark) => return Ok(()),
-                Some(_) => {}
-                None => otherwise = Denial::StoreUnavailable,
-            }
+    /// [`Denial::InvalidToken`] if it does not; [`Denial::StoreUnavailable`] if it has no usable keys, since not knowing is
+    /// never a 401.
+    pub fn check_key(&self, claims: &TokenClaims, now: Now) -> Result<(), Denial> {
+        let place = usize::try_from(claims.issuer).map_err(|_| Denial::InvalidToken)?;
+        let issuer = self.issuers.get(place).ok_or(Denial::InvalidToken)?;
+        let set = issuer.keys.usable(now.boot).ok_or(Denial::StoreUnavailable)?;
+        if set.trusts(claims.key) {
+            Ok(())
+        } else {
+            Err(Denial::InvalidToken)
         }
-        Err(otherwise)
     }
 
     #[must_use]
@@ -217,7 +217,12 @@ impl ExternalRules {
         issuers.find(|(_, issuer)| issuer.issuer.as_deref().is_none_or(|own| named == Some(own)))
     }
 
-    fn read_claims(&self, issuer: &ExternalIssuer, key: KeyMark, claims: &JsonObject<'_>) -> Result<TokenClaims, TokenFault> {
+    fn read_claims(
+        &self,
+        (index, issuer): (u32, &ExternalIssuer),
+        key: KeyMark,
+        claims: &JsonObject<'_>,
+    ) -> Result<TokenClaims, TokenFault> {
         if let Some(audience) = &issuer.audience {
             check_audience(claims.find_claim(&issuer.audience_claim), audience)?;
         }
@@ -235,6 +240,7 @@ impl ExternalRules {
         Ok(TokenClaims {
             subject: subject.ok_or(TokenFault::MalformedSubject)?,
             key,
+            issuer: index,
             // A token that is too old has expired: it ends at whichever time is first.
             expires_at: match issuer.max_age {
                 Some(age) => times.expires_at.min(times.issued_at.ok_or(TokenFault::NoIssueTime)?.plus(age)),

@@ -72,6 +72,7 @@ pub(crate) fn claims(subject: &str, issued: UnixMillis, expires: UnixMillis) -> 
         subject: Subject::parse(subject).unwrap(),
         record: CredentialId::parse(subject).unwrap(),
         key: KeyMark([1; 16]),
+        issuer: 0,
         expires_at: expires,
         issued_at: Some(issued),
         not_before: None,

@@ -180,7 +180,7 @@ impl TokenRules {
         let members = JsonObject::parse(&json)?;
         let claims = self.read_claims(&members, record, key)?;
         self.check_times(&claims, now)?;
-        Ok(VerifiedClaims::new(claims, &self.id, 0))
+        Ok(VerifiedClaims::new(claims, &self.id))
     }
 
     /// Judges at `now` what was read of a token before. `None` if it has to be verified anew: other rules have read it, or its key is
@@ -258,6 +258,7 @@ impl TokenRules {
                 .and_then(|id| CredentialId::parse(id).ok())
                 .ok_or(TokenFault::NoRecord)?,
             key,
+            issuer: 0,
             expires_at: times.expires_at,
             issued_at: times.issued_at,
             not_before: times.not_before,

@@ -126,7 +126,7 @@ impl CredentialKind for ExternalSurface {
         if !self.rules.ask_the_same_as(&was.rules) {
             return Err(Denial::InvalidToken);
         }
-        self.rules.check_key(claims.key, now)?;
+        self.rules.check_key(claims, now)?;
         Ok(Proof::of_signature())
     }
 

@@ -27,21 +27,18 @@ pub struct VerifiedClaims {
     pub claims: Arc<TokenClaims>,
     /// The number of the rules that read it.
     rules: u64,
-    /// The place of its issuer among those of the rules; 0 for a session.
-    issuer: u32,
 }
 
 impl VerifiedClaims {
-    pub(in crate::decide) fn new(claims: TokenClaims, rules: &RulesId, issuer: u32) -> Self {
+    pub(in crate::decide) fn new(claims: TokenClaims, rules: &RulesId) -> Self {
         Self {
             claims: Arc::new(claims),
             rules: rules.0,
-            issuer,
         }
     }
 
     /// The issuer, if these rules read the token.
     pub(in crate::decide) fn issuer_under(&self, rules: &RulesId) -> Option<usize> {
-        (self.rules == rules.0).then(|| usize::try_from(self.issuer).ok())?
+        (self.rules == rules.0).then(|| usize::try_from(self.claims.issuer).ok())?
     }
 }

@@ -14,7 +14,7 @@ use crate::base::clock::{BootMillis, UnixMillis};
 use crate::base::credential::TokenOrigin;
 use crate::base::denial::Denial;
 use crate::base::ids::SurfaceName;
-use crate::base::principal::TENANT_SURFACE;
+use crate::base::principal::{Principal, TENANT_SURFACE};
 use crate::decide::external::{ExternalIssuer, ExternalRules, KeySet, PublishedKeys, Tenants};
 use crate::decide::samples;
 use crate::decide::surface::{ExternalSurface, SessionRecord, SessionSurface, SurfaceKind};
@@ -234,6 +234,37 @@ fn j20_a_remembered_token_ends_with_the_key_of_its_own_issuer() {
     keys.replace(issuer.set(), BootMillis(0));
     assert!(verdict(&mut tokens, &surface, &token).is_ok());
     assert!(remembers(&mut tokens, &token));
+}
+
+#[test]
+fn j20_what_a_token_opened_ends_with_the_key_of_its_own_issuer() {
+    const THEM: &str = "https://them.test";
+    let (issuer, stranger) = (Issuer::new(), Issuer::new());
+    let (keys, theirs) = (issuer.published(), issuer.published());
+    let surface = external(&[(US, &keys), (THEM, &theirs)], "gate");
+    let facts = samples::facts(TENANT_SURFACE, "acme", "acme");
+    let before = |issuer_name: &str| {
+        let token = issuer.token(&json!({ "iss": issuer_name }));
+        let claims = verdict(&mut VerifiedTokens::new(), &surface, &token).unwrap();
+        Principal::new(Arc::new(facts.clone()), Some(claims))
+    };
+    let before = [before(US), before(THEM)];
+    let after_the_wait = || {
+        let refused = |before| {
+            surface
+                .kind
+                .prove_again(&surface.kind, before, &facts.credential, at(SECONDS))
+                .err()
+        };
+        before.each_ref().map(refused)
+    };
+    assert_eq!(after_the_wait(), [None, None]);
+    // The other issuer of the surface goes on publishing the key.
+    keys.replace(stranger.set(), BootMillis(0));
+    assert_eq!(after_the_wait(), [Some(Denial::InvalidToken), None]);
+    keys.replace(issuer.set(), BootMillis(0));
+    theirs.replace(stranger.set(), BootMillis(0));
+    assert_eq!(after_the_wait(), [None, Some(Denial::InvalidToken)]);
 }
 
 #[test]
