@@ -115,12 +115,13 @@ fn watch(gateway: &Gateway, over: &AtomicBool) {
 }
 
 /// Sends a request to its gateway, or to the next one if that is not ready or cannot be reached: which one answered, and with
-/// what status. 0: none.
+/// what status. 0: none. If no gateway is ready all are asked, as a balancer should (docs/outage.md).
 fn ask(gateways: &[Gateway], lines: &mut [Line], number: u64, request: &str, retried: &AtomicU64) -> (usize, u16) {
     let first = usize::try_from(number).unwrap_or(0) % gateways.len();
+    let none_ready = gateways.iter().all(|gateway| !gateway.ready.load(Ordering::Relaxed));
     for turn in 0..gateways.len() {
         let at = (first + turn) % gateways.len();
-        if !gateways[at].ready.load(Ordering::Relaxed) {
+        if !none_ready && !gateways[at].ready.load(Ordering::Relaxed) {
             continue;
         }
         match lines[at].ask(request) {
@@ -134,6 +135,8 @@ fn ask(gateways: &[Gateway], lines: &mut [Line], number: u64, request: &str, ret
 fn report(asked: Vec<Asked>, gateways: usize, retried: u64) -> io::Result<()> {
     let mut rows: BTreeMap<(usize, u64), Row> = BTreeMap::new();
     let (mut served, mut unavailable, mut other) = (0, 0, 0);
+    // Of each status but 200: how often, and in which seconds the first and the last.
+    let mut refused: BTreeMap<u16, (usize, u64, u64)> = BTreeMap::new();
     for Asked {
         second,
         gateway,
@@ -143,6 +146,10 @@ fn report(asked: Vec<Asked>, gateways: usize, retried: u64) -> io::Result<()> {
     {
         let row = rows.entry((gateway, second)).or_default();
         row.took.push(took);
+        if status != 200 {
+            let (count, first, last) = refused.entry(status).or_insert((0, second, second));
+            (*count, *first, *last) = (*count + 1, second.min(*first), second.max(*last));
+        }
         match status {
             200 => served += 1,
             503 => (unavailable, row.unavailable) = (unavailable + 1, row.unavailable + 1),
@@ -154,6 +161,9 @@ fn report(asked: Vec<Asked>, gateways: usize, retried: u64) -> io::Result<()> {
         out,
         "{served} served, {unavailable} times 503, {other} others or unanswered, {retried} sent again to another gateway"
     )?;
+    for (status, (count, first, last)) in refused {
+        writeln!(out, "status {status}: {count} times, from second {first} to {last}")?;
+    }
     for gateway in 0..gateways {
         let seconds: Vec<u64> = rows.keys().filter(|(g, _)| *g == gateway).map(|(_, second)| *second).collect();
         for (at, second) in seconds.iter().enumerate() {

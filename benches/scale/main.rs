@@ -1,9 +1,12 @@
-//! What `scripts/scale` needs beside the gateways: a steady load on several of them, and changes at a steady rate.
+//! What `scripts/scale` needs beside the gateways: a steady load on several of them, changes at a steady rate, revocations around a
+//! fault, and a relay that makes some of the faults.
 
+mod bound;
 mod changes;
 mod http;
 mod load;
 mod pace;
+mod relay;
 
 use std::io;
 use std::path::Path;
@@ -19,8 +22,10 @@ fn main() -> io::Result<()> {
         ["changes", keys, rate, seconds, ref gateways @ ..] if !gateways.is_empty() => {
             changes::run(&read_keys(keys)?, number(rate)?, Duration::from_secs(number(seconds)?), gateways)
         }
+        ["bound", keys, rate, ref gateways @ ..] if !gateways.is_empty() => bound::run(&read_keys(keys)?, number(rate)?, gateways),
+        ["relay", ref pairs @ ..] if !pairs.is_empty() => relay::run(pairs),
         _ => Err(io::Error::other(
-            "scale load KEYS RATE SECONDS PORT:PROBES… | changes KEYS RATE SECONDS PORT:SOCKET…",
+            "scale load KEYS RATE SECONDS PORT:PROBES… | changes KEYS RATE SECONDS PORT:SOCKET… | bound KEYS RATE PORT:SOCKET… | relay PORT:SERVER…",
         )),
     }
 }
