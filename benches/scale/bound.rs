@@ -34,6 +34,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 struct Told {
     /// Tries to revoke it, the acknowledged one included.
     tries: usize,
+    /// From when the revocation was due to its acknowledgement.
+    acknowledged: Duration,
     /// At each gateway: from the acknowledgement to the first refusal after which it was never admitted again. Empty without an
     /// acknowledgement.
     lags: Vec<Duration>,
@@ -73,6 +75,7 @@ fn watch(key: &Key, due: Instant, gateways: &[(u16, &str)]) -> Told {
     let mut clients: Vec<Line> = gateways.iter().map(|(port, _)| Line::to(Address::Port(*port))).collect();
     let mut told = Told {
         tries: 0,
+        acknowledged: Duration::ZERO,
         lags: Vec::new(),
         too_late: 0,
         came_back: 0,
@@ -86,6 +89,7 @@ fn watch(key: &Key, due: Instant, gateways: &[(u16, &str)]) -> Told {
     let Some(acknowledged) = revoke(key, due, gateways, &mut told.tries, || ask_all(&mut clients, &request)) else {
         return told;
     };
+    told.acknowledged = acknowledged.saturating_duration_since(due);
     let mut refused: Vec<Option<Duration>> = vec![None; gateways.len()];
     while acknowledged.elapsed() < WATCHED {
         for (at, client) in clients.iter_mut().enumerate() {
@@ -159,6 +163,14 @@ fn report(told: &[Told], made_up: &BTreeMap<u16, usize>, gateways: usize) -> io:
         acknowledged.len(),
         told.len(),
         tries - told.len(),
+    )?;
+    let mut waits: Vec<Duration> = acknowledged.iter().map(|told| told.acknowledged).collect();
+    waits.sort_unstable();
+    writeln!(
+        out,
+        "acknowledged after they were due: median {:.1}, worst {:.1} ms",
+        millis(&waits, 500),
+        millis(&waits, 1_000)
     )?;
     let mut last: BTreeMap<u16, usize> = BTreeMap::new();
     for gateway in 0..gateways {

@@ -1,6 +1,6 @@
 //! A steady load of many callers in turn over gateways that come and go, as behind a balancer that asks each for its readiness.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -161,9 +161,7 @@ fn report(asked: Vec<Asked>, gateways: usize, retried: u64) -> io::Result<()> {
         out,
         "{served} served, {unavailable} times 503, {other} others or unanswered, {retried} sent again to another gateway"
     )?;
-    for (status, (count, first, last)) in refused {
-        writeln!(out, "status {status}: {count} times, from second {first} to {last}")?;
-    }
+    write_refusals(&mut out, &refused, &rows)?;
     for gateway in 0..gateways {
         let seconds: Vec<u64> = rows.keys().filter(|(g, _)| *g == gateway).map(|(_, second)| *second).collect();
         for (at, second) in seconds.iter().enumerate() {
@@ -197,4 +195,21 @@ fn report(asked: Vec<Asked>, gateways: usize, retried: u64) -> io::Result<()> {
     all.sort_unstable_by(f64::total_cmp);
     let (middle, worst) = (all.get(all.len() / 2).unwrap_or(&0.0), all.last().unwrap_or(&0.0));
     writeln!(out, "p99 of each second and gateway: median {middle:.1} ms, worst {worst:.1} ms")
+}
+
+/// Writes what callers got instead of service, and when.
+fn write_refusals(out: &mut impl Write, refused: &BTreeMap<u16, (usize, u64, u64)>, rows: &BTreeMap<(usize, u64), Row>) -> io::Result<()> {
+    for (status, (count, first, last)) in refused {
+        writeln!(out, "status {status}: {count} times, from second {first} to {last}")?;
+    }
+    let mut dark: BTreeSet<u64> = rows.keys().map(|(_, second)| *second).collect();
+    for ((_, second), row) in rows {
+        if row.unavailable + row.other < row.took.len() {
+            dark.remove(second);
+        }
+    }
+    if let (Some(first), Some(last)) = (dark.first(), dark.last()) {
+        writeln!(out, "nobody was served in {} seconds, from second {first} to {last}", dark.len())?;
+    }
+    Ok(())
 }

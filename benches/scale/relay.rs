@@ -13,7 +13,10 @@ const KINDS: [(&str, &[&[u8]]); 3] = [
     ("events", &[b"XREAD\r\n"]),
     (
         "lookups",
-        &[b"EVALSHA\r\n", b"{durward}:c\r\n$11\r\n{durward}:t\r\n$11\r\n{durward}:r\r\n"],
+        &[
+            b"EVALSHA\r\n",
+            b"{durward}:f\r\n$11\r\n{durward}:c\r\n$11\r\n{durward}:t\r\n$11\r\n{durward}:r\r\n",
+        ],
     ),
     ("replication", &[b"PSYNC\r\n"]),
 ];
