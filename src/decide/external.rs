@@ -150,7 +150,7 @@ impl ExternalRules {
             Err(TokenFault::UnknownKey) if issuer.keys.url().is_some() => return Err(issuer.want_key(TokenFault::UnknownKey)),
             found => found?,
         };
-        let claims = self.read_claims((index, issuer), mark, &claims)?;
+        let claims = self.read_claims(issuer, index, mark, &claims)?;
         self.check_times(&claims, now.wall)?;
         Ok(VerifiedClaims::new(claims, &self.id))
     }
@@ -217,12 +217,7 @@ impl ExternalRules {
         issuers.find(|(_, issuer)| issuer.issuer.as_deref().is_none_or(|own| named == Some(own)))
     }
 
-    fn read_claims(
-        &self,
-        (index, issuer): (u32, &ExternalIssuer),
-        key: KeyMark,
-        claims: &JsonObject<'_>,
-    ) -> Result<TokenClaims, TokenFault> {
+    fn read_claims(&self, issuer: &ExternalIssuer, place: u32, key: KeyMark, claims: &JsonObject<'_>) -> Result<TokenClaims, TokenFault> {
         if let Some(audience) = &issuer.audience {
             check_audience(claims.find_claim(&issuer.audience_claim), audience)?;
         }
@@ -240,7 +235,7 @@ impl ExternalRules {
         Ok(TokenClaims {
             subject: subject.ok_or(TokenFault::MalformedSubject)?,
             key,
-            issuer: index,
+            issuer: place,
             // A token that is too old has expired: it ends at whichever time is first.
             expires_at: match issuer.max_age {
                 Some(age) => times.expires_at.min(times.issued_at.ok_or(TokenFault::NoIssueTime)?.plus(age)),
