@@ -293,6 +293,11 @@ pub struct Principal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyMark(pub [u8; 16]);
 
+/// The place of an issuer among those of its surface; 0 on a surface that signs its own tokens. A key means something only together
+/// with its issuer: issuers know each other's public keys, and may publish them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IssuerIndex(pub u32);
+
 /// Claims of a verified token, reduced to what the gateway uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenClaims {
@@ -301,9 +306,9 @@ pub struct TokenClaims {
     /// The id of the record that the token hangs on, as its surface finds it: in `sub`, in `jti`, or the id of the
     /// tenant.
     pub record: CredentialId,
+    /// The issuer that the token names.
+    pub issuer: IssuerIndex,
     pub key: KeyMark,
-    /// The place of its issuer among those of the surface; 0 for a session.
-    pub issuer: u32,
     /// `exp` in Unix milliseconds.
     pub expires_at: UnixMillis,
     /// `iat` in Unix milliseconds, if present.

@@ -10,7 +10,7 @@ use crate::base::clock::{Now, UnixMillis};
 use crate::base::credential::{TokenFault, Unproven};
 use crate::base::denial::Denial;
 use crate::base::ids::{CredentialId, Subject, TenantId};
-use crate::base::principal::{KeyMark, TokenClaims};
+use crate::base::principal::{IssuerIndex, KeyMark, TokenClaims};
 use crate::base::scope::ScopeSet;
 
 use super::surface::MAX_SKEW;
@@ -139,7 +139,7 @@ impl ExternalRules {
         }
         let parts = TokenParts::of(token)?;
         let claims = JsonObject::parse(&parts.payload)?;
-        let (index, issuer) = self.find_issuer(&claims).ok_or(TokenFault::UnknownIssuer)?;
+        let (named, issuer) = self.find_issuer(&claims).ok_or(TokenFault::UnknownIssuer)?;
         if !issuer.takes_type(parts.token_type()) {
             return Err(TokenFault::WrongType.into());
         }
@@ -150,7 +150,7 @@ impl ExternalRules {
             Err(TokenFault::UnknownKey) if issuer.keys.url().is_some() => return Err(issuer.want_key(TokenFault::UnknownKey)),
             found => found?,
         };
-        let claims = self.read_claims(issuer, index, mark, &claims)?;
+        let claims = self.read_claims(named, issuer, mark, &claims)?;
         self.check_times(&claims, now.wall)?;
         Ok(VerifiedClaims::new(claims, &self.id))
     }
@@ -161,8 +161,7 @@ impl ExternalRules {
     /// # Errors
     /// As [`verify`](Self::verify), for a token whose time is wrong.
     pub(super) fn judge_again(&self, token: &VerifiedClaims, now: Now) -> Option<Result<(), Unproven>> {
-        let issuer = self.issuers.get(token.issuer_under(&self.id)?)?;
-        let is_trusted = issuer.keys.usable(now.boot)?.trusts(token.claims.key);
+        let is_trusted = token.is_read_by(&self.id) && self.check_key(&token.claims, now).is_ok();
         is_trusted.then(|| self.check_times(&token.claims, now.wall))
     }
 
@@ -188,17 +187,20 @@ impl ExternalRules {
             && self.issuers.iter().zip(&other.issuers).all(|(a, b)| a.asks_the_same_as(b))
     }
 
-    /// Checks that the issuer of these claims still publishes their key. That another issuer of the surface publishes the same key
-    /// counts for nothing. The claims were read by these rules, or by others that [ask the same](Self::ask_the_same_as).
+    /// Checks that the key of a token is still published by the issuer of the token. The other issuers of the surface are not asked
+    /// (docs/threats.md J22): a public key is public, so each of them could publish the key that this one has withdrawn.
+    ///
+    /// The token was read by these rules, or by rules that [ask the same](Self::ask_the_same_as): those have the same issuers in the
+    /// same places.
     ///
     /// # Errors
-    /// [`Denial::InvalidToken`] if it does not; [`Denial::StoreUnavailable`] if it has no usable keys, since not knowing is
-    /// never a 401.
-    pub fn check_key(&self, claims: &TokenClaims, now: Now) -> Result<(), Denial> {
-        let place = usize::try_from(claims.issuer).map_err(|_| Denial::InvalidToken)?;
+    /// [`Denial::InvalidToken`] if it is not; [`Denial::StoreUnavailable`] if the issuer has no usable keys, since not
+    /// knowing is never a 401.
+    pub fn check_key(&self, token: &TokenClaims, now: Now) -> Result<(), Denial> {
+        let place = usize::try_from(token.issuer.0).map_err(|_| Denial::InvalidToken)?;
         let issuer = self.issuers.get(place).ok_or(Denial::InvalidToken)?;
-        let set = issuer.keys.usable(now.boot).ok_or(Denial::StoreUnavailable)?;
-        if set.trusts(claims.key) {
+        let published = issuer.keys.usable(now.boot).ok_or(Denial::StoreUnavailable)?;
+        if published.trusts(token.key) {
             Ok(())
         } else {
             Err(Denial::InvalidToken)
@@ -211,13 +213,19 @@ impl ExternalRules {
     }
 
     /// The issuer that a token names. `iss` is compared as one whole text: a list names no issuer.
-    fn find_issuer(&self, claims: &JsonObject<'_>) -> Option<(u32, &ExternalIssuer)> {
+    fn find_issuer(&self, claims: &JsonObject<'_>) -> Option<(IssuerIndex, &ExternalIssuer)> {
         let named = claims.find("iss").and_then(JsonValue::text);
-        let mut issuers = (0..).zip(&self.issuers);
+        let mut issuers = (0..).map(IssuerIndex).zip(&self.issuers);
         issuers.find(|(_, issuer)| issuer.issuer.as_deref().is_none_or(|own| named == Some(own)))
     }
 
-    fn read_claims(&self, issuer: &ExternalIssuer, place: u32, key: KeyMark, claims: &JsonObject<'_>) -> Result<TokenClaims, TokenFault> {
+    fn read_claims(
+        &self,
+        named: IssuerIndex,
+        issuer: &ExternalIssuer,
+        key: KeyMark,
+        claims: &JsonObject<'_>,
+    ) -> Result<TokenClaims, TokenFault> {
         if let Some(audience) = &issuer.audience {
             check_audience(claims.find_claim(&issuer.audience_claim), audience)?;
         }
@@ -234,8 +242,8 @@ impl ExternalRules {
         let subject = subject.text().and_then(|text| Subject::parse(text).ok());
         Ok(TokenClaims {
             subject: subject.ok_or(TokenFault::MalformedSubject)?,
+            issuer: named,
             key,
-            issuer: place,
             // A token that is too old has expired: it ends at whichever time is first.
             expires_at: match issuer.max_age {
                 Some(age) => times.expires_at.min(times.issued_at.ok_or(TokenFault::NoIssueTime)?.plus(age)),

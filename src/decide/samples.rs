@@ -7,7 +7,7 @@ use crate::base::credential::{Credential, TokenOrigin};
 use crate::base::fingerprint::{Fingerprint, Pepper, Peppers};
 use crate::base::ids::{CredentialId, Subject, SurfaceName, TenantId};
 use crate::base::principal::{
-    CredentialRecord, CredentialState, Facts, IdentityLines, KeyMark, Position, Reading, TenantRecord, TokenClaims,
+    CredentialRecord, CredentialState, Facts, IdentityLines, IssuerIndex, KeyMark, Position, Reading, TenantRecord, TokenClaims,
 };
 use crate::base::scope::{Mode, Scope, ScopeSet};
 
@@ -20,6 +20,8 @@ use super::surface::{
     Surface, SurfaceIndex, SurfaceKind,
 };
 use super::token::{RulesId, TokenKeys, TokenRules};
+
+pub(crate) mod issuer;
 
 pub(crate) fn scopes(words: &[&str]) -> ScopeSet {
     words.iter().map(|w| Scope::parse(w).unwrap()).collect()
@@ -71,8 +73,8 @@ pub(crate) fn claims(subject: &str, issued: UnixMillis, expires: UnixMillis) -> 
     TokenClaims {
         subject: Subject::parse(subject).unwrap(),
         record: CredentialId::parse(subject).unwrap(),
+        issuer: IssuerIndex(0),
         key: KeyMark([1; 16]),
-        issuer: 0,
         expires_at: expires,
         issued_at: Some(issued),
         not_before: None,

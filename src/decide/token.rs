@@ -13,7 +13,7 @@ use crate::base::clock::UnixMillis;
 use crate::base::credential::{TokenFault, Unproven};
 use crate::base::denial::Denial;
 use crate::base::ids::{CredentialId, Subject};
-use crate::base::principal::{KeyMark, TokenClaims};
+use crate::base::principal::{IssuerIndex, KeyMark, TokenClaims};
 use crate::base::text::every;
 
 use super::surface::MAX_SKEW;
@@ -189,8 +189,8 @@ impl TokenRules {
     /// # Errors
     /// As [`verify_naming`](Self::verify_naming), for a token whose time is wrong.
     pub(super) fn judge_again(&self, token: &VerifiedClaims, now: UnixMillis) -> Option<Result<(), Unproven>> {
-        token.issuer_under(&self.id)?;
-        self.keys.trusts(token.claims.key).then(|| self.check_times(&token.claims, now))
+        let is_trusted = token.is_read_by(&self.id) && self.keys.trusts(token.claims.key);
+        is_trusted.then(|| self.check_times(&token.claims, now))
     }
 
     fn check_times(&self, claims: &TokenClaims, now: UnixMillis) -> Result<(), Unproven> {
@@ -257,8 +257,8 @@ impl TokenRules {
             record: text(record)
                 .and_then(|id| CredentialId::parse(id).ok())
                 .ok_or(TokenFault::NoRecord)?,
+            issuer: IssuerIndex(0),
             key,
-            issuer: 0,
             expires_at: times.expires_at,
             issued_at: times.issued_at,
             not_before: times.not_before,

@@ -120,7 +120,7 @@ impl CredentialKind for ExternalSurface {
         if proof.is_of_signature() { Ok(()) } else { Err(Denial::Internal) }
     }
 
-    /// The key must still be published, and the rules must still ask for the same.
+    /// The issuer must still publish the key, and the rules must still ask for the same.
     fn prove_again(&self, was: &Self, before: &Principal, _: &CredentialRecord, now: Now) -> Result<Proof, Denial> {
         let claims = before.token.as_ref().ok_or(Denial::WrongSurface)?;
         if !self.rules.ask_the_same_as(&was.rules) {

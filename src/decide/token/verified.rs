@@ -37,8 +37,8 @@ impl VerifiedClaims {
         }
     }
 
-    /// The issuer, if these rules read the token.
-    pub(in crate::decide) fn issuer_under(&self, rules: &RulesId) -> Option<usize> {
-        (self.rules == rules.0).then(|| usize::try_from(self.claims.issuer).ok())?
+    /// Whether these rules read the token.
+    pub(in crate::decide) const fn is_read_by(&self, rules: &RulesId) -> bool {
+        self.rules == rules.0
     }
 }

@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
+
 use super::super::*;
 use crate::base::clock::{BootMillis, UnixMillis};
 use crate::base::credential::Credential;
 use crate::base::fingerprint::{CredentialPart, Fingerprint, Pepper, Peppers};
 use crate::base::ids::{CredentialId, TenantId};
-use crate::base::principal::{CredentialState, Extras, PasswordHash, TokenClaims};
+use crate::base::principal::{CredentialState, Extras, PasswordHash, TENANT_SURFACE, TokenClaims};
+use crate::decide::external::{KeySet, PublishedKeys};
+use crate::decide::samples::issuer::{self, Issuer, external};
 use crate::decide::samples::{self, api_key, key_pair, route_for, scopes, session, token_rules};
 use crate::decide::surface::{AccountSurface, Carrier, KeyOrigin, Proof, SurfaceKind};
 
@@ -270,4 +274,81 @@ fn a_route_or_surface_that_takes_others_now_ends_it() {
         ..Case::key()
     };
     assert_eq!(other_kind.judge(|_| {}), Some(Denial::WrongSurface));
+}
+
+/// What was opened by a token that the first of two issuers has signed. Each publishes its own key, and keys can be replaced.
+struct TwoIssuers {
+    case: Case,
+    signer: Issuer,
+    published: [Arc<PublishedKeys>; 2],
+}
+
+impl TwoIssuers {
+    const NAMES: [&str; 2] = ["https://first.test", "https://second.test"];
+
+    /// A token of the issuer in this place.
+    fn with_token_of(place: usize) -> Self {
+        let (signer, other) = (Issuer::new(), Issuer::new());
+        let mut published = [signer.published(), other.published()];
+        published.rotate_right(place);
+        let surface = || external(&[(Self::NAMES[0], &published[0]), (Self::NAMES[1], &published[1])], "gate");
+        let token = signer.token(&json!({
+            "iss": Self::NAMES[place], "aud": "gate", "sub": "user_1", "tenant": "acme", "scope": "orders:read", "exp": 2_000_000,
+        }));
+        let SurfaceKind::External(kind) = surface().kind else {
+            panic!("it is a surface of other issuers");
+        };
+        let claims = kind.rules.verify(token.as_bytes(), NOW).unwrap();
+        let facts = samples::facts(TENANT_SURFACE, "acme", "acme");
+        let case = Case {
+            token: Some(claims),
+            ..Case::of(facts, surface)
+        };
+        Self { case, signer, published }
+    }
+}
+
+#[test]
+fn j22_a_key_counts_only_for_the_issuer_whose_token_it_signed() {
+    for place in [0, 1] {
+        let two = TwoIssuers::with_token_of(place);
+        let (own, other) = (&two.published[place], &two.published[1 - place]);
+        assert_eq!(two.case.judge(|_| {}), None, "the token of each issuer is good");
+        // Public keys are public: whoever runs one issuer can publish the keys of all others.
+        other.replace(two.signer.set(), BootMillis(0));
+        assert_eq!(two.case.judge(|_| {}), None);
+        own.replace(Issuer::new().set(), BootMillis(0));
+        assert_eq!(
+            two.case.judge(|_| {}),
+            Some(Denial::InvalidToken),
+            "its own issuer has withdrawn the key"
+        );
+        own.replace(two.signer.set(), BootMillis(0));
+        other.replace(KeySet::default(), BootMillis(0));
+        assert_eq!(two.case.judge(|_| {}), None, "what others publish does not matter");
+    }
+}
+
+#[test]
+fn issuers_without_usable_keys_are_no_reason_to_doubt_the_keys_of_another() {
+    for place in [0, 1] {
+        let mut two = TwoIssuers::with_token_of(place);
+        let SurfaceKind::External(kind) = &mut two.case.is.kind else {
+            panic!("it is a surface of other issuers");
+        };
+        kind.rules.issuers[1 - place].keys = issuer::unfetched();
+        assert_eq!(two.case.judge(|_| {}), None);
+        two.published[place].replace(KeySet::default(), BootMillis(0));
+        assert_eq!(
+            two.case.judge(|_| {}),
+            Some(Denial::InvalidToken),
+            "withdrawn is known, and not unknown"
+        );
+        let SurfaceKind::External(kind) = &mut two.case.is.kind else {
+            panic!("it is a surface of other issuers");
+        };
+        kind.rules.issuers[place].keys = issuer::unfetched();
+        kind.rules.issuers[1 - place].keys = two.signer.published();
+        assert_eq!(two.case.judge(|_| {}), Some(Denial::StoreUnavailable), "unknown is not withdrawn");
+    }
 }

@@ -53,8 +53,8 @@ fn h1_claims_become_headers_in_the_order_of_the_surface() {
         let token = TokenClaims {
             subject: Subject::parse("account-1").unwrap(),
             record: principal().facts.credential.id.clone(),
+            issuer: crate::base::principal::IssuerIndex(0),
             key: crate::base::principal::KeyMark([1; 16]),
-            issuer: 0,
             expires_at: UnixMillis(0),
             issued_at: None,
             not_before: None,
@@ -329,8 +329,8 @@ fn lines_that_were_written_once_are_those_of_their_rules_and_of_no_token() {
     let token = TokenClaims {
         subject: Subject::parse("account-9").unwrap(),
         record: facts.credential.id.clone(),
+        issuer: crate::base::principal::IssuerIndex(0),
         key: crate::base::principal::KeyMark([1; 16]),
-        issuer: 0,
         expires_at: UnixMillis(0),
         issued_at: None,
         not_before: None,
