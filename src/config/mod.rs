@@ -48,8 +48,16 @@ pub enum Purpose {
     Check,
     /// To serve: files that may be created are.
     Serve,
-    /// To replace a running one: a missing file is an error, since the running gateway had it.
-    Reload,
+    /// To replace a running one: a missing file is an error, since the running gateway had it. So is a route that the running
+    /// gateway could not serve before its next start.
+    Reload(RunningTrail),
+}
+
+/// Whether the gateway that runs keeps an audit trail. `[audit]` takes effect at a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunningTrail {
+    Kept,
+    Absent,
 }
 
 #[derive(Debug)]

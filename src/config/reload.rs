@@ -7,7 +7,7 @@ use crate::snapshot::{Settings, Snapshot};
 use super::environment::{Disk, Environment, Watch};
 use super::error::{ConfigErrors, Problems};
 use super::tables::external::keep_keys;
-use super::{ConfigurationKeys, Loaded, Purpose, load_from};
+use super::{ConfigurationKeys, Loaded, Purpose, RunningTrail, load_from};
 
 /// A configuration that was read while another one runs.
 #[derive(Debug)]
@@ -27,7 +27,8 @@ pub struct Replacement {
 /// Reads the configuration of a running gateway again.
 ///
 /// Sockets, workers, store, limits and logs stay as they were started; what changed among them is
-/// named in [`Replacement::waits`]. A running listener that is in the new configuration no more keeps the
+/// named in [`Replacement::waits`]. A route that needs a part which is not there before the restart is a mistake: in force, it
+/// could only fail. A running listener that is in the new configuration no more keeps the
 /// certificates it has: taking them away would break its connections without closing it.
 ///
 /// # Errors
@@ -46,13 +47,17 @@ pub fn reload_from(
     current: &Snapshot,
     environment: &dyn Environment,
 ) -> Result<Replacement, ConfigErrors> {
+    let trail = match running.audit {
+        Some(_) => RunningTrail::Kept,
+        None => RunningTrail::Absent,
+    };
     let Loaded {
         settings,
         mut snapshot,
         warnings,
         watch,
         keys,
-    } = load_from(path, Purpose::Reload, environment)?;
+    } = load_from(path, Purpose::Reload(trail), environment)?;
     let certificates = running.listeners.iter().enumerate().map(|(i, listener)| {
         let same = settings
             .listeners

@@ -98,7 +98,7 @@ impl Builder<'_> {
     /// Reads a secret that may be made.
     pub(super) fn read_or_generate(&self, path: &Path, at: &Span, what: &str) -> Option<Zeroizing<Vec<u8>>> {
         match self.environment.read(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.purpose != Purpose::Reload => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !matches!(self.purpose, Purpose::Reload(_)) => {}
             _ => return self.read_path(path, at, what),
         }
         if let Some(made) = self.created.borrow().iter().find(|c| c.path == path) {

@@ -14,10 +14,10 @@ use crate::decide::surface::SurfaceIndex;
 use crate::snapshot::served_route::ServedRoute;
 use crate::snapshot::{Settings, Snapshot};
 
-use super::Purpose;
 use super::environment::Environment;
 use super::report::{ProblemReport, suggest};
 use super::source::{Located, Span};
+use super::{Purpose, RunningTrail};
 
 mod audit;
 mod body;
@@ -49,7 +49,7 @@ pub(super) mod upstreams;
 
 use gateway::GatewayTable;
 use material::PendingFile;
-use routes::{RouteInputs, RouteTable};
+use routes::{EntrySource, RouteInputs, RouteTable};
 use store::{EmbeddedTable, StoreKindTable};
 use upstreams::{UpstreamTable, name_of};
 
@@ -140,7 +140,11 @@ impl<'b> Builder<'b> {
             limits: &gateway.rate_limits,
             upstreams: &upstream_names,
             upstream_index: &upstream_index,
-            has_trail: gateway.audit.is_some(),
+            trail: match (&gateway.audit, self.purpose) {
+                (None, _) => EntrySource::Nothing,
+                (Some(_), Purpose::Reload(RunningTrail::Absent)) => EntrySource::TrailOfNextStart,
+                (Some(_), _) => EntrySource::Trail,
+            },
             sign_on: &sign_on,
         };
         let (specs, mut routes) = self.upstreams(upstreams, &shared);

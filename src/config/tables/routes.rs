@@ -236,6 +236,17 @@ impl SettingValue for RouteAccess {
 /// For routes that do not forward, and so have no response to wait for.
 const RESPONSE_TIMEOUT: Duration = secs(30);
 
+/// Where routes that list audit entries have them from.
+#[derive(Clone, Copy)]
+pub(super) enum EntrySource {
+    /// No audit trail is configured.
+    Nothing,
+    /// The trail that the gateway keeps once this configuration is in force.
+    Trail,
+    /// A trail that the running gateway does not keep, since it was started without.
+    TrailOfNextStart,
+}
+
 #[derive(Clone, Copy)]
 pub(super) struct RouteInputs<'c> {
     pub(super) surfaces: &'c [Surface],
@@ -249,8 +260,8 @@ pub(super) struct RouteInputs<'c> {
     pub(super) upstreams: &'c [String],
     /// The first service of each name.
     pub(super) upstream_index: &'c HashMap<&'c str, UpstreamIndex>,
-    /// Whether an audit trail is kept.
-    pub(super) has_trail: bool,
+    /// Where routes that list audit entries have them from.
+    pub(super) trail: EntrySource,
     /// What routes of single sign-on share.
     pub(super) sign_on: &'c SignOnInputs<'c>,
 }

@@ -26,7 +26,7 @@ use super::body::FieldTable;
 use super::hooks::{HookTable, hook_names, is_of_hook};
 use super::mints::MintTable;
 use super::providers::{self, ProvidersPlace, ProvidersTable};
-use super::routes::{AccessTable, RouteAccess, RouteInputs, RouteTable};
+use super::routes::{AccessTable, EntrySource, RouteAccess, RouteInputs, RouteTable};
 use super::sign_on::{
     SamlFinishTable, SamlLogOutTable, SamlMetadataTable, SignOnPlace, SsoBackChannelTable, SsoFinishTable, SsoLinkTable, SsoLogOutTable,
     SsoStartTable, SsoUnlinkTable, body_of,
@@ -482,12 +482,18 @@ impl Builder<'_> {
 
     /// A tenant is given its entries only where there are entries, and whoever reads them is on record too.
     fn check_served_audit(&self, shared: &RouteInputs<'_>, at: &Span, written: &RouteTable) {
-        if !shared.has_trail {
-            self.report.error(
+        match shared.trail {
+            EntrySource::Trail => {}
+            EntrySource::Nothing => self.report.error(
                 at,
                 "there is no audit trail whose entries could be listed",
                 Some("add `[audit]` to `gateway.toml`".to_owned()),
-            );
+            ),
+            EntrySource::TrailOfNextStart => self.report.error(
+                at,
+                "this gateway was started without `[audit]` and keeps no audit trail yet: `[audit]` takes effect at the next start",
+                Some("restart the gateway, or take this route out until then".to_owned()),
+            ),
         }
         if let Some(RouteAuditKey::Off) = &written.audit {
             self.report.error(

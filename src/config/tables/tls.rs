@@ -86,7 +86,7 @@ impl Builder<'_> {
     /// gateway had its files: a reload makes none.
     fn certificate_files(&self, written: &CertificateTable) -> Option<PemPair> {
         if let (false, Reference::File(key)) = (
-            written.insecure_self_signed.is_empty() || self.purpose == Purpose::Reload,
+            written.insecure_self_signed.is_empty() || matches!(self.purpose, Purpose::Reload(_)),
             &written.key.value,
         ) {
             let (cert, key) = (self.resolve(&written.cert.value), self.resolve(key));

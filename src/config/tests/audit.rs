@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::audit::settings::{Durable, OnFull};
 use crate::config::error::ProblemSeverity;
+use crate::config::reload::reload_from;
 use crate::decide::audit::{AuditPolicy, AuditedUrl, DEFAULT_HEADERS, RouteAudit};
 
 /// What is told of a configuration that loads, with these tables of the gateway and these lines of the route.
@@ -254,4 +255,31 @@ fn a_reload_changes_what_entries_show_and_a_restart_the_rest() {
     assert_eq!(shown.snapshot.audit.headers, [] as [&str; 0]);
     assert!(waits(&check_with("audit.keep = \"99d\"\n", "").unwrap()));
     assert!(waits(&check_with("", "").unwrap()));
+}
+
+#[test]
+fn a_reload_takes_no_route_for_a_trail_that_the_running_gateway_does_not_keep() {
+    let route = "[[routes]]\npath = \"/a\"\nmethods = [\"GET\"]\naccess = { surfaces = [\"api\"] }\nserve = \"audit\"\nanswer.body = '{{ items }}'\n";
+    let files = |gateway: &str| {
+        table(&[
+            ("gateway.toml", &format!("{GATEWAY}{gateway}")),
+            ("upstreams/orders.toml", ORDERS),
+            ("state/pepper", "0123456789abcdef0123456789abcdef"),
+        ])
+    };
+    let both = files(&format!("[audit]\n{route}"));
+    let after = |running: &str, written: &InMemory| {
+        let running = check(&files(running)).unwrap();
+        reload_from(Path::new("/c/gateway.toml"), &running.settings, &running.snapshot, written)
+    };
+    let errors = after("", &both).unwrap_err();
+    assert_eq!(errors.problems.len(), 1, "{errors}");
+    assert!(errors.to_string().contains("`[audit]` takes effect at the next start"), "{errors}");
+    assert_eq!(after("", &files("[audit]\n")).unwrap().waits, ["audit"]);
+    // The next start takes it, and so does a gateway that keeps a trail already.
+    check(&both).unwrap();
+    assert_eq!(after("[audit]\n", &both).unwrap().waits, [""; 0]);
+    // Nothing else is said where no trail is configured at all.
+    let errors = after("[audit]\n", &files(route)).unwrap_err();
+    assert!(errors.to_string().contains("add `[audit]` to `gateway.toml`"), "{errors}");
 }

@@ -52,7 +52,7 @@ fn a_lost_pepper_is_not_replaced_while_its_store_is_there() {
     load(&path, Purpose::Serve).unwrap();
     std::fs::write(directory.path().join("state/durward.redb"), "a store").unwrap();
     std::fs::remove_file(directory.path().join("state/pepper")).unwrap();
-    for purpose in [Purpose::Check, Purpose::Serve, Purpose::Reload] {
+    for purpose in [Purpose::Check, Purpose::Serve, Purpose::Reload(RunningTrail::Absent)] {
         let errors = load(&path, purpose).unwrap_err();
         assert!(errors.to_string().contains("the pepper is missing"), "{errors}");
     }
@@ -98,13 +98,13 @@ fn a_check_says_that_a_store_has_vanished_and_not_that_a_first_start_is_to_come(
 fn a_generated_session_secret_is_the_same_after_a_restart_and_is_not_made_by_a_reload() {
     let (directory, path) =
         directory("[surfaces.s]\nkind = \"session_jwt\"\ntoken_kind = \"s\"\nsecrets = [\"generate:state/s\"]\nrecord_surface = \"api\"\n");
-    load(&path, Purpose::Reload).unwrap_err();
+    load(&path, Purpose::Reload(RunningTrail::Absent)).unwrap_err();
     load(&path, Purpose::Serve).unwrap();
     let secret = std::fs::read(directory.path().join("state/s")).unwrap();
     assert!(secret.len() > 32);
     load(&path, Purpose::Serve).unwrap();
     assert_eq!(std::fs::read(directory.path().join("state/s")).unwrap(), secret);
-    load(&path, Purpose::Reload).unwrap();
+    load(&path, Purpose::Reload(RunningTrail::Absent)).unwrap();
 }
 
 #[test]
@@ -148,12 +148,12 @@ fn whatever_was_read_is_watched() {
 #[test]
 fn a_bad_configuration_tells_what_to_watch_for_its_repair() {
     let (directory, path) = directory("[store]\npepper = \"file:elsewhere\"\nkind = \"redis\"\nurl = \"redis://h\"\n");
-    let errors = load(&path, Purpose::Reload).unwrap_err();
+    let errors = load(&path, Purpose::Reload(RunningTrail::Absent)).unwrap_err();
     // The file that was missing is watched for through its look-up.
     assert!(errors.watch.is_current(&Disk));
     std::fs::write(directory.path().join("elsewhere"), "p".repeat(32)).unwrap();
     assert!(!errors.watch.is_current(&Disk));
-    load(&path, Purpose::Reload).unwrap();
+    load(&path, Purpose::Reload(RunningTrail::Absent)).unwrap();
 }
 
 #[test]

@@ -20,7 +20,8 @@ impl Engine {
         let unknown = call.served_route()?.body.unknown.as_deref();
         let (page, mut filter) = entry_filter::parse(call.query.as_deref(), unknown)?;
         let Some(TrailAccess { reader, .. }) = &self.trail else {
-            tracing::error!("a route serves the audit trail, which is not kept yet: `[audit]` takes effect at the next start");
+            // A configuration with such a route does not load without `[audit]`, at a start and at a reload.
+            tracing::error!("a route serves the audit trail, and this gateway keeps none");
             return Err(Denial::Internal.into());
         };
         let before = match &page.after {

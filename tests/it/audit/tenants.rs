@@ -8,6 +8,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use durward::decide::audit::TENANT_MEMBERS;
@@ -487,4 +488,50 @@ fn a_tenant_sees_suspicious_use_of_its_keys() {
     ];
     assert_eq!(told, BTreeSet::from(wanted));
     assert!(entries.iter().all(|entry| entry["client"] == "127.0.0.1"), "{entries:?}");
+}
+
+/// A route that gives entries of a trail that this process does not keep could only fail.
+#[test]
+fn a_reload_that_adds_the_trail_and_a_route_for_it_is_refused_and_a_restart_takes_it() {
+    let upstream = Upstream::echoing();
+    let site = Site::of(&Plan::usual(), upstream.address);
+    let mut gateway = Gateway::start(&site);
+    gateway.json(&["tenants", "create", "acme"]);
+    let acme = member(&gateway, "acme");
+    let before = site.read("gateway.toml");
+    let tables = TABLES.split_once("[[routes]]").unwrap();
+    site.write("gateway.toml", &format!("{before}{TABLES}"));
+    let refused = gateway.run(&["reload"]);
+    assert_ne!(refused.code, 0, "{refused:?}");
+    for part in [
+        "`[audit]` takes effect at the next start",
+        "restart the gateway",
+        "serve = \"audit\"",
+    ] {
+        assert!(refused.stderr.contains(part), "{part}: {refused:?}");
+    }
+    assert_eq!(
+        get(&gateway, &acme.key, "/v1/audit").status,
+        404,
+        "the old configuration is in force"
+    );
+
+    // Without the route the reload is right, and says what waits. The route is refused after that too.
+    site.write("gateway.toml", &format!("{before}{}", tables.0));
+    let waits = gateway.run(&["reload"]);
+    assert_eq!(waits.code, 0, "{waits:?}");
+    until("the warning", PATIENCE, || {
+        contains(&gateway.output(), b"audit changed: it takes effect at the next start").then_some(())
+    });
+    site.write("gateway.toml", &format!("{before}{TABLES}"));
+    assert_ne!(gateway.run(&["reload"]).code, 0);
+    assert_eq!(get(&gateway, &acme.key, "/v1/audit").status, 404);
+    assert_eq!(gateway.run(&["check"]).code, 0, "the next start takes it");
+
+    gateway.signal(Signal::TERM);
+    gateway.wait_exit(PATIENCE);
+    let gateway = Gateway::start(&site);
+    assert_eq!(get(&gateway, &acme.key, "/v1/audit").status, 200);
+    assert_eq!(gateway.run(&["reload"]).code, 0, "now the trail is kept");
+    assert_eq!(get(&gateway, &acme.key, "/v1/audit").status, 200);
 }
