@@ -221,13 +221,18 @@ impl<'a> ReportTally<'a> {
 /// The replica's address if this sentinel could promote it. A sentinel never promotes a replica that it finds down, or whose
 /// priority is 0. It may promote one whose link to the primary is down. It would not promote one to which it has no connection
 /// at this moment; but a promotion begins by closing these connections, so a replica that is becoming the primary looks so.
-/// The outer `None` is an answer of another form.
+///
+/// The address of a replica that is never promoted is not read. A backup by `redis-cli --rdb` looks like a replica with port 0, and
+/// sentinels list it as down long after it has ended. The outer `None` is an answer of another form.
 #[expect(clippy::option_option, reason = "an answer that says no, and one that cannot be read")]
 fn promotable(fields: &HashMap<String, String>) -> Option<Option<ReplicaAddress>> {
-    let peer = ReplicaAddress::new(fields.get("ip")?, fields.get("port")?.parse().ok()?)?;
+    let (host, port) = (fields.get("ip")?, fields.get("port")?.parse().ok()?);
     let is_down = |flag: &str| matches!(flag, "s_down" | "o_down");
     let never = fields.get("flags")?.split(',').any(is_down) || fields.get("slave-priority")? == "0";
-    Some((!never).then_some(peer))
+    if never {
+        return Some(None);
+    }
+    ReplicaAddress::new(host, port).map(Some)
 }
 
 #[cfg(test)]
@@ -301,6 +306,14 @@ mod tests {
                 Some(ReplicaAddress::new("10.0.0.2", 6379)),
                 "{might:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_backup_that_a_sentinel_took_for_a_replica_is_not_waited_for() {
+        for never in [("flags", "s_down,slave,disconnected"), ("slave-priority", "0")] {
+            assert_eq!(promotable(&told(&[("port", "0"), never])), Some(None), "{never:?}");
+            assert_eq!(promotable(&told(&[("port", "x"), never])), None, "{never:?}");
         }
     }
 
