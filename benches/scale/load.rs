@@ -202,14 +202,18 @@ fn write_refusals(out: &mut impl Write, refused: &BTreeMap<u16, (usize, u64, u64
     for (status, (count, first, last)) in refused {
         writeln!(out, "status {status}: {count} times, from second {first} to {last}")?;
     }
-    let mut dark: BTreeSet<u64> = rows.keys().map(|(_, second)| *second).collect();
+    let mut unserved: BTreeSet<u64> = rows.keys().map(|(_, second)| *second).collect();
     for ((_, second), row) in rows {
         if row.unavailable + row.other < row.took.len() {
-            dark.remove(second);
+            unserved.remove(second);
         }
     }
-    if let (Some(first), Some(last)) = (dark.first(), dark.last()) {
-        writeln!(out, "nobody was served in {} seconds, from second {first} to {last}", dark.len())?;
+    if let (Some(first), Some(last)) = (unserved.first(), unserved.last()) {
+        writeln!(
+            out,
+            "nobody was served in {} seconds, from second {first} to {last}",
+            unserved.len()
+        )?;
     }
     Ok(())
 }
