@@ -18,8 +18,8 @@ const MAX_WAITING: usize = 1_024;
 /// for others.
 const MAX_OVER: usize = MAX_WAITING / 2;
 
-/// One turn of an address, in the unit of [`WaitQueue::virtual_time`]. It is far more than the number of addresses that may wait, by
-/// which it is divided.
+/// One turn of an address, in the unit of [`WaitQueue::virtual_time`]. It is divided by the number of addresses that wait, and is far
+/// more than that number can be.
 const TURN: u64 = 1 << 20;
 
 #[derive(Default)]
