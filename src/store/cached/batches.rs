@@ -234,7 +234,7 @@ impl Flights {
 
     async fn send_refreshes(&self, batch: Vec<LookupQuery>) {
         let sent_at = self.clock.now().boot;
-        if !self.breaker.admits(sent_at) {
+        if !self.admitted_by_breaker(sent_at) {
             return;
         }
         self.counters().refreshes.fetch_add(batch.len() as u64, Ordering::Relaxed);

@@ -248,7 +248,7 @@ impl Flights {
             add_one(&self.counters.rejected);
             return Err(StoreError::Unavailable("too many look-ups are in flight".into()));
         };
-        if !self.breaker.admits(now) {
+        if !self.admitted_by_breaker(now) {
             add_one(&self.counters.short_circuited);
             return Err(StoreError::Unavailable("it has not answered lately".into()));
         }
@@ -285,6 +285,10 @@ impl Flights {
     pub(super) fn report_to_breaker<T>(&self, found: &Result<T, StoreError>) {
         match found {
             Err(StoreError::Unavailable(_)) => self.breaker.failed(self.clock.now().boot),
+    pub(super) fn admitted_by_breaker(&self, now: BootMillis) -> bool {
+        self.breaker.admits(now, || self.store.status().heard_at)
+    }
+
             _ => self.breaker.succeeded(),
         }
     }
