@@ -18,6 +18,7 @@ use flights::Flights;
 
 pub use counters::CacheFigures;
 pub use entries::{CacheEntry, Recalled};
+pub use wakes::WorkerWakes;
 pub use warm_start::ReadAheadProgress;
 
 mod batches;
@@ -28,8 +29,10 @@ mod flights;
 mod guess_cap;
 mod interned;
 mod log_throttle;
+mod pending;
 #[cfg(test)]
 mod tests;
+mod wakes;
 mod warm_start;
 
 /// How old facts may become, and how much is remembered and asked at a time.

@@ -36,7 +36,7 @@ use crate::server::tls::TicketKeySource;
 use crate::server::{self, RunningServer, ServerSetup};
 use crate::snapshot::{AccessLog, Limits, ListenerTransport, LogFormat, LogSettings, Settings, SharedSnapshot};
 use crate::store::announce::Announcer;
-use crate::store::cached::CachedStore;
+use crate::store::cached::{CachedStore, WorkerWakes};
 use crate::store::{CredentialStore, RecordLimits, activity};
 use crate::telemetry::{LineFormat, Output, Telemetry};
 use crate::upstream::quota::QuotaShares;
@@ -366,7 +366,10 @@ fn worker_factories(workers: usize, parts: &WorkerParts) -> std::io::Result<Vec<
         .map(|_| {
             let mut parts = parts.clone();
             parts.seed = random_seed()?;
-            Ok(Box::new(move || Worker::new(parts)) as Factory)
+            Ok(Box::new(move || {
+                WorkerWakes::start();
+                Worker::new(parts)
+            }) as Factory)
         })
         .collect()
 }

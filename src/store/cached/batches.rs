@@ -12,13 +12,19 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::base::clock::BootMillis;
 use crate::base::fingerprint::Fingerprint;
-use crate::store::{LookupQuery, LookupReply, RefreshReply, StoreError, watch};
+use crate::store::{LookupQuery, LookupReply, RefreshReply, StoreError};
 
 use super::flights::{FlightGuard, Flights, LookupResult};
+use super::pending::PendingAnswer;
+use super::wakes::WakeBatch;
 
 /// Most look-ups, or refreshes, that are sent together: one pipeline to Redis, or about a millisecond of the embedded store.
 /// With [`REFRESH_DELAY`], 12,000 credentials are refreshed in a second.
 const MAX_BATCH: usize = 64;
+
+/// Most look-ups whose waiting tasks are woken together: to judge and remember so many answers takes about a tenth of a
+/// millisecond, which the first of them waits for the last.
+const MAX_WAKES: usize = 16;
 
 /// How long later look-ups wait for the answer to earlier ones: long enough that a quick store is asked for many at a time,
 /// short enough that a slow answer holds up nobody. How many look-ups may be in flight is bounded by their permits.
@@ -53,7 +59,7 @@ struct QueuedLookups {
 pub(super) struct QueuedLookup {
     pub(super) flight: FlightGuard,
     pub(super) permit: OwnedSemaphorePermit,
-    pub(super) result: watch::WatchSender<Option<LookupResult>>,
+    pub(super) result: PendingAnswer<LookupResult>,
 }
 
 impl LookupQueue {
@@ -193,7 +199,11 @@ impl Flights {
         let sent_at = self.clock.now().boot;
         let asked = batch.iter().map(|lookup| LookupQuery::full(lookup.flight.fingerprint)).collect();
         let found = self.read_batch(asked).await;
-        for (lookup, found) in batch.into_iter().zip(found) {
+        let mut wakes = WakeBatch::default();
+        for (index, (lookup, found)) in batch.into_iter().zip(found).enumerate() {
+            if index % MAX_WAKES == 0 {
+                wakes = WakeBatch::default();
+            }
             let QueuedLookup { flight, permit, result } = lookup;
             let found = found.and_then(expect_read);
             let answer = self.settle(flight.fingerprint, found, sent_at, &self.counters().load_errors);
@@ -202,7 +212,7 @@ impl Flights {
             }
             drop(flight);
             drop(permit);
-            result.send_replace(Some(answer));
+            result.give(answer, &mut wakes);
         }
     }
 

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::base::clock::{BootMillis, Clock};
 use crate::base::fingerprint::Fingerprint;
 use crate::base::principal::{Facts, IdentityLines, Position, Reading};
-use crate::store::{FactStore, LookupReply, StoreError, lookup, watch};
+use crate::store::{FactStore, LookupReply, StoreError, lookup};
 
 use super::batches::{LookupQueue, QueuedLookup, RefreshQueue};
 use super::breaker::Breaker;
@@ -20,6 +20,7 @@ use super::entries::{Absence, FactsCache, Recalled};
 use super::guess_cap::GuessCap;
 use super::interned::Interned;
 use super::log_throttle::KeyedLogThrottle;
+use super::pending::{self, AnswerReceiver};
 use super::warm_start::InUse;
 use super::{CacheFigures, CacheSettings, LookupOrigin};
 
@@ -77,14 +78,14 @@ struct Flight {
     began: BootMillis,
     /// The newest change of the fingerprint that was known when the flight began.
     mark: Position,
-    result: watch::WatchReceiver<Option<LookupResult>>,
+    result: AnswerReceiver<LookupResult>,
 }
 
 /// How a caller gets its answer.
 enum JoinedFlight {
     /// The cache has the answer already.
     Cached(Option<Arc<Facts>>),
-    InFlight(watch::WatchReceiver<Option<LookupResult>>),
+    InFlight(AnswerReceiver<LookupResult>),
 }
 
 pub(super) struct Flights {
@@ -160,12 +161,14 @@ impl Flights {
     ) -> Result<Option<Arc<Facts>>, StoreError> {
         let newest_event = self.cache.positions().newest();
         for _ in 0..MAX_FLIGHTS_OF_CALLER {
-            let mut flight = match self.join_or_start(fingerprint, since, origin)? {
+            let flight = match self.join_or_start(fingerprint, since, origin)? {
                 JoinedFlight::Cached(facts) => return Ok(facts),
                 JoinedFlight::InFlight(flight) => flight,
             };
-            let result = flight.wait_for(Option::is_some).await.unwrap_or_default();
-            let answer = result.unwrap_or_else(|| Err(StoreError::Unavailable("the look-up was ended".into())))?;
+            let answer = flight
+                .answer()
+                .await
+                .unwrap_or_else(|| Err(StoreError::Unavailable("the look-up was ended".into())))?;
             if self.may_answer(&fingerprint, &answer, newest_event) {
                 return Ok(answer.facts);
             }
@@ -261,8 +264,8 @@ impl Flights {
         fingerprint: Fingerprint,
         now: BootMillis,
         permit: OwnedSemaphorePermit,
-    ) -> watch::WatchReceiver<Option<LookupResult>> {
-        let (result, receiver) = watch::channel(None);
+    ) -> AnswerReceiver<LookupResult> {
+        let (result, receiver) = pending::channel();
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let flight = Flight {
             number,
@@ -282,13 +285,13 @@ impl Flights {
         receiver
     }
 
-    pub(super) fn report_to_breaker<T>(&self, found: &Result<T, StoreError>) {
-        match found {
-            Err(StoreError::Unavailable(_)) => self.breaker.failed(self.clock.now().boot),
     pub(super) fn admitted_by_breaker(&self, now: BootMillis) -> bool {
         self.breaker.admits(now, || self.store.status().heard_at)
     }
 
+    pub(super) fn report_to_breaker<T>(&self, found: &Result<T, StoreError>) {
+        match found {
+            Err(StoreError::Unavailable(_)) => self.breaker.failed(self.clock.now().boot),
             _ => self.breaker.succeeded(),
         }
     }

@@ -54,11 +54,15 @@ impl StoreCall {
             Ok(answered) => answered,
             Err(error) => return asked.iter().map(|_| Err(error.clone())).collect(),
         };
-        let settled = asked.iter().zip(answered).map(async |(fingerprint, answered)| match answered {
-            Err(fault) if fault.retry != RetryRead::No => self.find(fingerprint).await,
-            answered => answered.map_err(|fault| fault.error),
-        });
-        join_all(settled).await
+        // Futures are made for doubtful answers alone: one is some kilobytes, and nearly all answers are certain.
+        let is_doubtful = |answer: &ConnectionAnswer| matches!(answer, Err(fault) if fault.retry != RetryRead::No);
+        let doubtful = asked.iter().zip(&answered).filter(|(_, answer)| is_doubtful(answer));
+        let mut again = join_all(doubtful.map(|(fingerprint, _)| self.find(fingerprint))).await.into_iter();
+        let settle = |answer: ConnectionAnswer| match is_doubtful(&answer) {
+            true => again.next().unwrap_or_else(|| Err(StoreFault::malformed().error)),
+            false => answer.map_err(|fault| fault.error),
+        };
+        answered.into_iter().map(settle).collect()
     }
 
     /// Asks one connection for all of them, and the other one too when the first breaks or is slow.
