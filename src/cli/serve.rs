@@ -23,9 +23,11 @@ mod metrics;
 
 mod process;
 mod reload;
+mod seeding;
 mod store;
 
 pub(crate) use process::Process;
+use seeding::load_while_seeding;
 pub(crate) use store::permit_new_store;
 
 /// Longest time for writing the last diagnostics and access lines when the process ends.
@@ -53,7 +55,8 @@ pub(crate) fn run(config: &Path, printer: &Printer) -> Result<(), Failure> {
 
 /// Starts a gateway with this configuration; it serves when this returns.
 pub(crate) fn start(config: &Path, lines: AccessLines, printer: &Printer) -> Result<ServingGateway, Failure> {
-    let loaded = config::load(config, Purpose::Serve).map_err(|errors| printer.mistakes(config, &errors.problems, RenderStyle::Plain))?;
+    let loaded = load_while_seeding(|| config::load(config, Purpose::Serve));
+    let loaded = loaded.map_err(|errors| printer.mistakes(config, &errors.problems, RenderStyle::Plain))?;
     let format = match loaded.settings.log.format {
         LogFormat::Json => DiagnosticsFormat::Json,
         LogFormat::Pretty => DiagnosticsFormat::Pretty,

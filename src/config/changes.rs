@@ -23,15 +23,18 @@ impl ConfigurationKeys {
             config,
             watch,
             file_names: watch.file_names(),
-            found: BTreeMap::new(),
+            path: String::new(),
+            said: Vec::new(),
+            found: Vec::new(),
         };
         if let Some(gateway) = gateway {
-            keys.collect_table("", gateway.table.get_ref());
+            keys.collect_table(gateway.table.get_ref());
         }
         for upstream in upstreams {
             keys.collect_upstream(upstream.table.get_ref());
         }
-        Self(keys.found)
+        // Sorted once, which is quick: the keys of routes are met in order, but for a few long runs of numbers.
+        Self(keys.found.into_iter().collect())
     }
 
     /// What is kept of it for the next start.
@@ -60,17 +63,21 @@ struct KeyCollector<'c> {
     watch: &'c Watch,
     /// Last parts of the paths of all files. Of thousands of texts few end with one, and only those are looked up as paths.
     file_names: HashSet<&'c OsStr>,
-    found: BTreeMap<String, [u8; 32]>,
+    /// Where the collector is.
+    path: String,
+    /// Room for what one value says.
+    said: Vec<u8>,
+    found: Vec<(String, [u8; 32])>,
 }
 
 impl KeyCollector<'_> {
     /// An upstream's routes have the names that logs and metrics give them.
     fn collect_upstream(&mut self, table: &DeTable<'_>) {
-        let name = text_of(table, "name").unwrap_or_default().to_owned();
+        let name = text_of(table, "name").unwrap_or_default();
         for (key, value) in table {
             let key = key.get_ref();
             if key != "routes" {
-                self.collect(&format!("upstreams.{name}.{key}"), value.get_ref());
+                self.descend(&["upstreams.", name, ".", key], |keys| keys.collect(value.get_ref()));
                 continue;
             }
             let routes = value.get_ref().as_array().into_iter().flatten();
@@ -78,31 +85,41 @@ impl KeyCollector<'_> {
                 let Some(route) = route.get_ref().as_table() else { continue };
                 let unnamed = format!("{name}/{}", i + 1);
                 let route_name = text_of(route, "name").unwrap_or(&unnamed);
-                self.collect_table(&format!("routes.{route_name}."), route);
+                self.descend(&["routes.", route_name, "."], |keys| keys.collect_table(route));
             }
         }
     }
 
-    fn collect_table(&mut self, before: &str, table: &DeTable<'_>) {
+    /// Collects what is one step deeper: the parts are added to the path, and taken off again.
+    fn descend(&mut self, parts: &[&str], collect: impl FnOnce(&mut Self)) {
+        let before = self.path.len();
+        self.path.extend(parts.iter().copied());
+        collect(self);
+        self.path.truncate(before);
+    }
+
+    fn collect_table(&mut self, table: &DeTable<'_>) {
         for (key, value) in table {
-            self.collect(&format!("{before}{}", key.get_ref()), value.get_ref());
+            self.descend(&[key.get_ref()], |keys| keys.collect(value.get_ref()));
         }
     }
 
-    fn collect(&mut self, path: &str, value: &DeValue<'_>) {
+    fn collect(&mut self, value: &DeValue<'_>) {
         match value {
-            DeValue::Table(table) => self.collect_table(&format!("{path}."), table),
+            DeValue::Table(table) => self.descend(&["."], |keys| keys.collect_table(table)),
             DeValue::Array(items) if items.iter().any(|item| item.get_ref().is_table()) => {
                 for (i, item) in items.iter().enumerate() {
                     let name = item.get_ref().as_table().and_then(|table| text_of(table, "name"));
                     let place = name.map_or_else(|| (i + 1).to_string(), str::to_owned);
-                    self.collect(&format!("{path}.{place}"), item.get_ref());
+                    self.descend(&[".", &place], |keys| keys.collect(item.get_ref()));
                 }
             }
             _ => {
-                let mut said = Vec::new();
+                let mut said = std::mem::take(&mut self.said);
                 self.describe(value, &mut said);
-                self.found.insert(path.to_owned(), sha256(&said));
+                self.found.push((self.path.clone(), sha256(&said)));
+                said.clear();
+                self.said = said;
             }
         }
     }
@@ -206,6 +223,37 @@ mod tests {
         assert_ne!(old.keep(&other).keys["workers"], old.keep(&pepper).keys["workers"]);
         let told = serde_json::to_string(&old.keep(&pepper)).unwrap();
         assert!(!told.contains("json") && !told.contains("127.0.0.1"), "{told}");
+    }
+
+    #[test]
+    fn each_key_has_the_path_that_operators_know() {
+        let gateway = "workers = 2\n[log]\nformat = \"json\"\n[[listeners]]\naddress = \"a\"\n[identity.\"\"]\na.b = [1, 2]\n";
+        let paths: Vec<_> = keys(gateway, UPSTREAM).0.into_keys().collect();
+        assert_eq!(
+            paths,
+            [
+                "identity..a.b",
+                "listeners.1.address",
+                "log.format",
+                "routes.main/2.access",
+                "routes.main/2.path",
+                "routes.orders.access.scopes",
+                "routes.orders.access.surfaces",
+                "routes.orders.name",
+                "routes.orders.path",
+                "upstreams.main.endpoints",
+                "upstreams.main.name",
+                "workers",
+            ]
+        );
+    }
+
+    #[test]
+    fn of_two_values_at_one_key_the_later_counts() {
+        let twice = UPSTREAM.replace("path = \"/p\"", "name = \"orders\"\npath = \"/p\"");
+        let changed = |upstream: &str| keys("", upstream).changed_since(&keys("", &twice));
+        assert_eq!(changed(&twice.replace("/o", "/q")), Vec::<String>::new());
+        assert_eq!(changed(&twice.replace("/p", "/q")), ["routes.orders.path"]);
     }
 
     #[test]

@@ -53,6 +53,17 @@ pub enum Purpose {
     Reload(RunningTrail),
 }
 
+impl Purpose {
+    /// Whether an audit trail tells of what has changed, once this configuration is loaded.
+    const fn tells_changes(self, settings: &Settings) -> bool {
+        match self {
+            Self::Check | Self::Reload(RunningTrail::Absent) => false,
+            Self::Serve => settings.audit.is_some(),
+            Self::Reload(RunningTrail::Kept) => true,
+        }
+    }
+}
+
 /// Whether the gateway that runs keeps an audit trail. `[audit]` takes effect at a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunningTrail {
@@ -69,8 +80,8 @@ pub struct Loaded {
     pub warnings: Problems,
     /// What it was read from.
     pub watch: Watch,
-    /// What it says at each key, so that a later one can be compared with it.
-    pub keys: ConfigurationKeys,
+    /// What it says at each key, so that a later one can be compared with it. `None` where no audit trail tells of changes.
+    pub keys: Option<ConfigurationKeys>,
 }
 
 /// Loads a configuration file and everything it refers to.
@@ -110,7 +121,9 @@ pub fn load_from(path: &Path, purpose: Purpose, environment: &dyn Environment) -
     };
     let (errors, warnings, masks) = report.into_parts();
     let watch = recording.into_watch();
-    let keys = ConfigurationKeys::of(path, gateway.as_ref(), &upstreams, &watch.with_made_files(environment));
+    let loaded = loaded.filter(|_| errors.is_empty());
+    let told = loaded.as_ref().filter(|(settings, _)| purpose.tells_changes(settings));
+    let keys = told.map(|_| ConfigurationKeys::of(path, gateway.as_ref(), &upstreams, &watch.with_made_files(environment)));
     drop((gateway, upstreams));
     let mut sources = SourceFiles::default();
     for text in gateway_text.into_iter().chain(upstream_texts) {
@@ -120,14 +133,14 @@ pub fn load_from(path: &Path, purpose: Purpose, environment: &dyn Environment) -
         sources.mask(mask);
     }
     match loaded {
-        Some((settings, snapshot)) if errors.is_empty() => Ok(Loaded {
+        Some((settings, snapshot)) => Ok(Loaded {
             settings,
             snapshot,
             warnings: Problems::new(sources, warnings),
             watch,
             keys,
         }),
-        _ => Err(ConfigErrors {
+        None => Err(ConfigErrors {
             problems: Problems::new(sources, errors),
             watch,
         }),

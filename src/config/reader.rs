@@ -240,7 +240,8 @@ impl<'d> Section<'d> {
 
     /// Hides what may be a secret, whatever will be said about it.
     fn mask_value(&self, schema: &Schema, name: &str, value: &Spanned<DeValue<'_>>) {
-        let is_secret = |key: &Setting| key.name == name && matches!(key.kind, ValueKind::Secret | ValueKind::Secrets | ValueKind::Url);
+        // The kind first: few keys are secrets, and this is asked of every key that a table may have, for each that it has.
+        let is_secret = |key: &Setting| matches!(key.kind, ValueKind::Secret | ValueKind::Secrets | ValueKind::Url) && key.name == name;
         if schema.any_key(&is_secret) {
             self.mask_literals(value);
         } else {

@@ -20,8 +20,8 @@ pub struct Replacement {
     pub warnings: Problems,
     /// What it was read from.
     pub watch: Watch,
-    /// What it says at each key.
-    pub keys: ConfigurationKeys,
+    /// What it says at each key. `None` where the running gateway keeps no audit trail.
+    pub keys: Option<ConfigurationKeys>,
 }
 
 /// Reads the configuration of a running gateway again.

@@ -149,7 +149,7 @@ impl Process {
             worker_factories(settings.workers, &parts)?,
         )?;
         let readiness = Arc::<Readiness>::default();
-        let reloader = Reloader::new(settings.clone(), &texts, shared.clone(), trail.clone());
+        let reloader = Reloader::new(settings.clone(), texts, shared.clone(), trail.clone());
         reloader.record_start();
         let sources = metrics::MetricSources {
             cached: cached.clone(),

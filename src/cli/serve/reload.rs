@@ -21,11 +21,11 @@ const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// What the configuration in force was read from, and what it says.
 pub(super) struct LoadedTexts {
     watch: Watch,
-    keys: ConfigurationKeys,
+    keys: Option<ConfigurationKeys>,
 }
 
 impl LoadedTexts {
-    pub(super) const fn new(watch: Watch, keys: ConfigurationKeys) -> Self {
+    pub(super) const fn new(watch: Watch, keys: Option<ConfigurationKeys>) -> Self {
         Self { watch, keys }
     }
 }
@@ -39,19 +39,30 @@ pub(super) struct Reloader {
     watch: Mutex<Watch>,
     /// One reload runs at a time, so that the last one to begin is the one in force.
     turn: tokio::sync::Mutex<()>,
-    /// What the configuration in force says at each key.
-    keys: Mutex<ConfigurationKeys>,
-    trail: Option<Arc<Trail>>,
-    /// The newest version of which it was kept what it said.
-    kept: Mutex<u64>,
+    /// Where changes are told, if there is an audit trail.
+    told: Option<Arc<ToldChanges>>,
     done: AtomicU64,
     failed: AtomicU64,
+}
+
+/// The audit trail, and what it was told of configurations.
+struct ToldChanges {
+    trail: Arc<Trail>,
+    /// What the configuration in force says at each key.
+    keys: Mutex<ConfigurationKeys>,
+    /// The newest version of which it was kept what it said.
+    kept: Mutex<u64>,
 }
 
 impl Reloader {
     /// For the configuration that is in force.
     #[must_use]
-    pub(super) fn new(settings: Settings, begun: &LoadedTexts, shared: Arc<SharedSnapshot>, trail: Option<Arc<Trail>>) -> Arc<Self> {
+    pub(super) fn new(settings: Settings, begun: LoadedTexts, shared: Arc<SharedSnapshot>, trail: Option<Arc<Trail>>) -> Arc<Self> {
+        let told = trail.zip(begun.keys).map(|(trail, keys)| ToldChanges {
+            trail,
+            keys: Mutex::new(keys),
+            kept: Mutex::new(0),
+        });
         Arc::new(Self {
             path: settings.config_path.clone(),
             settings,
@@ -59,9 +70,7 @@ impl Reloader {
             // The files are read again, since files that the start has made are not a change.
             watch: Mutex::new(begun.watch.again(&Disk)),
             turn: tokio::sync::Mutex::new(()),
-            keys: Mutex::new(begun.keys.clone()),
-            trail,
-            kept: Mutex::new(0),
+            told: told.map(Arc::new),
             done: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         })
@@ -91,10 +100,10 @@ impl Reloader {
     }
 
     /// Records with which configuration the process began, and what has changed since the trail last told of one.
-    pub(super) fn record_start(self: &Arc<Self>) {
-        let Some(trail) = &self.trail else { return };
-        let now = self.known_keys().keep(self.settings.peppers.first());
-        let changed = match KeptConfiguration::read(&trail.settings().directory) {
+    pub(super) fn record_start(&self) {
+        let Some(told) = &self.told else { return };
+        let now = told.known_keys().keep(self.settings.peppers.first());
+        let changed = match KeptConfiguration::read(&told.trail.settings().directory) {
             Ok(kept) => kept.and_then(|kept| now.changed_since(&kept)),
             Err(error) => {
                 tracing::warn!(%error, "what the configuration said before is not known; its changes are not told");
@@ -108,46 +117,14 @@ impl Reloader {
             changed: changed.unwrap_or_default(),
             needs_restart: Vec::new(),
         };
-        self.append(&entry, now);
-    }
-
-    fn known_keys(&self) -> MutexGuard<'_, ConfigurationKeys> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Records a configuration, and keeps what it said once the entry is on the disk. So a change of which the entry was lost is
-    /// told at the next start.
-    fn append(self: &Arc<Self>, entry: &ConfigurationEntry, said: KeptConfiguration) {
-        let Some(trail) = self.trail.clone() else { return };
-        let recorded = trail.append_durable(&entry.members(SystemClock.now().wall));
-        let (this, version) = (Arc::clone(self), entry.version);
-        tokio::spawn(async move {
-            if recorded.await.is_ok() {
-                let _ = tokio::task::spawn_blocking(move || this.keep(&trail, version, &said)).await;
-            }
-        });
-    }
-
-    /// Keeps what this version of the configuration said, unless a later one has been kept.
-    fn keep(&self, trail: &Trail, version: u64, said: &KeptConfiguration) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if *kept > version {
-            return;
-        }
-        *kept = version;
-        if let Err(error) = said.write(&trail.settings().directory) {
-            tracing::error!(
-                alarm = "configuration_not_kept",
-                %error,
-                "the next start will tell of changes of the configuration again"
-            );
-        }
+        told.append(&entry, now);
     }
 
     /// Records which keys changed, if any did.
-    fn record(self: &Arc<Self>, who: Actor, keys: ConfigurationKeys, waits: Vec<&'static str>) {
+    fn record(&self, who: Actor, keys: Option<ConfigurationKeys>, waits: Vec<&'static str>) {
+        let (Some(told), Some(keys)) = (&self.told, keys) else { return };
         let said = keys.keep(self.settings.peppers.first());
-        let mut known = self.known_keys();
+        let mut known = told.known_keys();
         let changed = keys.changed_since(&known);
         *known = keys;
         drop(known);
@@ -161,7 +138,7 @@ impl Reloader {
             needs_restart: waits.into_iter().map(str::to_owned).collect(),
             compared: true,
         };
-        self.append(&entry, said);
+        told.append(&entry, said);
     }
 
     fn load(self: &Arc<Self>, who: Actor) -> Result<(), String> {
@@ -226,5 +203,39 @@ impl Reloader {
     #[must_use]
     pub(super) fn counts(&self) -> (u64, u64) {
         (self.done.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
+    }
+}
+
+impl ToldChanges {
+    fn known_keys(&self) -> MutexGuard<'_, ConfigurationKeys> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records a configuration, and keeps what it said once the entry is on the disk. So a change of which the entry was lost is
+    /// told at the next start.
+    fn append(self: &Arc<Self>, entry: &ConfigurationEntry, said: KeptConfiguration) {
+        let recorded = self.trail.append_durable(&entry.members(SystemClock.now().wall));
+        let (this, version) = (Arc::clone(self), entry.version);
+        tokio::spawn(async move {
+            if recorded.await.is_ok() {
+                let _ = tokio::task::spawn_blocking(move || this.keep(version, &said)).await;
+            }
+        });
+    }
+
+    /// Keeps what this version of the configuration said, unless a later one has been kept.
+    fn keep(&self, version: u64, said: &KeptConfiguration) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if *kept > version {
+            return;
+        }
+        *kept = version;
+        if let Err(error) = said.write(&self.trail.settings().directory) {
+            tracing::error!(
+                alarm = "configuration_not_kept",
+                %error,
+                "the next start will tell of changes of the configuration again"
+            );
+        }
     }
 }

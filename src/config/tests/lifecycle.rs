@@ -47,6 +47,22 @@ fn a_configuration_with_a_mistake_makes_nothing() {
 }
 
 #[test]
+fn what_a_configuration_says_at_its_keys_is_known_wherever_a_trail_tells_of_changes() {
+    let (_directory, path) = directory("[audit]\n");
+    let without = path.with_file_name("without.toml");
+    std::fs::write(&without, GATEWAY).unwrap();
+    let knows = |path: &Path, purpose| load(path, purpose).unwrap().keys.is_some();
+    assert!(knows(&path, Purpose::Serve));
+    assert!(!knows(&without, Purpose::Serve));
+    for path in [&path, &without] {
+        // A reload neither begins a trail nor ends one.
+        assert!(knows(path, Purpose::Reload(RunningTrail::Kept)));
+        assert!(!knows(path, Purpose::Reload(RunningTrail::Absent)));
+        assert!(!knows(path, Purpose::Check));
+    }
+}
+
+#[test]
 fn a_lost_pepper_is_not_replaced_while_its_store_is_there() {
     let (directory, path) = directory("");
     load(&path, Purpose::Serve).unwrap();
