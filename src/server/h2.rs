@@ -1,21 +1,22 @@
 //! HTTP/2 connections. The library speaks the protocol, this module decides how long a connection may last.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
 
-use self::guarded_io::{GuardedIo, HyperIo};
+use self::guarded_io::{GuardedIo, LibraryIo};
+use self::library::{Library, Unresponsive};
 use self::request_body::H2Body;
 use self::response::{H2ResponseBody, StreamError};
-use self::streams::Streams;
+use self::streams::{StreamHandle, Streams};
 use super::context::WorkerContext;
 use super::deadline::DeadlineTimer;
 use super::service::Service;
@@ -23,31 +24,21 @@ use super::tls::ClientStream;
 use crate::base::clock;
 use crate::base::denial::Denial;
 use crate::gateway::{ConnectionInfo, StreamControl};
-use crate::wire::head::MAX_HEAD;
 
 #[cfg(any(test, feature = "internals"))]
 pub use self::header_filter::tables_agree;
 
+mod delivery;
 mod flood_guard;
 mod frame;
 mod guarded_io;
 mod header_filter;
+mod library;
 mod request_body;
 mod request_head;
 mod response;
 mod streams;
 
-/// Windows of a stream and of the connection, as Envoy's edge guide advises.
-const STREAM_WINDOW: u32 = 64 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// For each stream: bytes that were sent and that the client has not yet taken.
-const SEND_BUFFER: usize = 64 * 1024;
-/// Streams that were reset before they were accepted, and resets by the gateway: the library's own limits, below those
-/// of [`flood_guard`] (CVE-2023-44487, CVE-2025-8671).
-const PENDING_RESETS: usize = 20;
-const LOCAL_RESETS: usize = 128;
-/// How often an idle peer is sent a PING, and how long it has to answer.
-const PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
 /// How long a client that was sent GOAWAY may stay connected during a drain when nothing is in flight and nothing
 /// moves.
 const CLOSE_TIME: Duration = Duration::from_secs(5);
@@ -67,25 +58,26 @@ pub(super) async fn serve<S: Service>(io: ClientStream, context: Rc<WorkerContex
         streams: streams.clone(),
         served: Cell::new(0),
     });
-    let answering = {
-        let shared = Rc::clone(&shared);
-        // Boxed, since the library moves the future several times on its way to its task.
-        service_fn(move |request| Box::pin(serve_stream(Rc::clone(&shared), request)))
-    };
-    let library = builder(&context, streams.clone()).serve_connection(TokioIo::new(HyperIo(Rc::clone(&guarded_io))), answering);
-    let mut library = Box::pin(library);
+    let library = Library::new(LibraryIo(Rc::clone(&guarded_io)), &context.limits);
+    let mut library = Box::new(library);
     let _end_with_us = AbortStreamsOnDrop(streams);
     let _subscription = poll_fn(|cx| Poll::Ready(context.drain.subscribe(cx.waker().clone()))).await;
     let mut monitor = ConnectionMonitor::new(Rc::clone(&shared), Rc::clone(&guarded_io), began_at);
     poll_fn(|cx| {
         loop {
-            if library.as_mut().poll(cx).is_ready() {
+            let ended = library.poll(cx, |request, respond| {
+                let shared_by_stream = Rc::clone(&shared);
+                let serve = |handle| serve_stream(shared_by_stream, handle, request, respond);
+                shared.streams.spawn(&shared.context.limits, serve);
+            });
+            if ended.is_ready() {
                 return Poll::Ready(());
             }
             shared.streams.wake_at_end(cx);
-            match monitor.poll(cx) {
+            match monitor.poll(cx, &mut library) {
                 Poll::Ready(ConnectionAction::Abort) => return Poll::Ready(()),
-                Poll::Ready(ConnectionAction::GoAway) => library.as_mut().graceful_shutdown(),
+                Poll::Ready(ConnectionAction::GoAway) => library.go_away(),
+                Poll::Ready(ConnectionAction::GiveUp) => library.give_up(),
                 Poll::Pending => return Poll::Pending,
             }
         }
@@ -106,23 +98,6 @@ impl Drop for AbortStreamsOnDrop {
     }
 }
 
-fn builder<S>(context: &WorkerContext<S>, streams: Streams) -> http2::Builder<Streams> {
-    let mut builder = http2::Builder::new(streams);
-    builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(context.limits.h2_streams)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
-        .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
-        .max_pending_accept_reset_streams(PENDING_RESETS)
-        .max_local_error_reset_streams(LOCAL_RESETS)
-        .keep_alive_interval(PING.0)
-        .keep_alive_timeout(PING.1)
-        .auto_date_header(false);
-    builder
-}
-
 /// What the streams of a connection share.
 struct ConnectionState<S> {
     context: Rc<WorkerContext<S>>,
@@ -131,17 +106,47 @@ struct ConnectionState<S> {
     served: Cell<u64>,
 }
 
-type HyperResponse<S> = Result<http::Response<H2ResponseBody<<S as Service>::Body<H2Body>, <S as Service>::Observer>>, StreamError>;
+type Answer<S> = Result<
+    (
+        http::Response<()>,
+        H2ResponseBody<<S as Service>::Body<H2Body>, <S as Service>::Observer>,
+    ),
+    StreamError,
+>;
 
-/// Serves one stream, on a task of its own.
-async fn serve_stream<S: Service>(shared: Rc<ConnectionState<S>>, request: http::Request<Incoming>) -> HyperResponse<S> {
+/// Serves one stream, on a task of its own. Dropping the future resets the stream, unless its response is complete.
+async fn serve_stream<S: Service>(
+    shared: Rc<ConnectionState<S>>,
+    handle: Rc<StreamHandle>,
+    request: http::Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    let answer = {
+        let mut answering = pin!(answer(shared, handle, request));
+        poll_fn(|cx| match answering.as_mut().poll(cx) {
+            Poll::Ready(answer) => Poll::Ready(Some(answer)),
+            // The client may reset the stream meanwhile. Then what is done for it ends here.
+            Poll::Pending => respond.poll_reset(cx).map(|_| None),
+        })
+        .await
+    };
+    match answer {
+        None => {}
+        Some(Ok((head, body))) => delivery::deliver(respond, head, body).await,
+        Some(Err(error)) => {
+            tracing::warn!(%error, "a stream is reset instead of a response");
+            respond.send_reset(Reason::INTERNAL_ERROR);
+        }
+    }
+}
+
+/// Has one request answered.
+async fn answer<S: Service>(shared: Rc<ConnectionState<S>>, handle: Rc<StreamHandle>, request: http::Request<RecvStream>) -> Answer<S> {
     let context = &shared.context;
     shared.served.set(shared.served.get() + 1);
     context.counters.h2_requests.add_one();
-    let handle = shared.streams.new_handle(&context.limits);
-    let (parts, request_body) = request.into_parts();
-    let body = H2Body::new(request_body, &context.limits, &handle);
-    let follows = if crate::wire::body::BodySource::is_end(&body) {
+    let (parts, stream) = request.into_parts();
+    let follows = if stream.is_end_stream() {
         request_head::BodyPresence::None
     } else {
         request_head::BodyPresence::Follows
@@ -149,6 +154,7 @@ async fn serve_stream<S: Service>(shared: Rc<ConnectionState<S>>, request: http:
     let mut request_head = context.spares.take_head();
     let read = request_head::read(&parts, follows, &mut request_head);
     drop(parts);
+    let body = H2Body::new(stream, request_head.framing, &context.limits, &handle);
     let mut in_flight = context.acquire_slot();
     let response = match (read, &in_flight) {
         (Err(denial), _) => {
@@ -171,9 +177,9 @@ async fn serve_stream<S: Service>(shared: Rc<ConnectionState<S>>, request: http:
     if response.frees_slot {
         in_flight = None;
     }
-    let responded = response::respond(response, &request_head.method, &context.date.text(), handle, in_flight);
+    let answer = response::respond(response, &request_head.method, &context.date.text(), handle, in_flight);
     context.spares.give_head(request_head);
-    responded
+    answer
 }
 
 /// What is to happen to a connection.
@@ -181,6 +187,8 @@ enum ConnectionAction {
     Abort,
     /// It takes no further streams and ends with the last one.
     GoAway,
+    /// The client did not answer a PING.
+    GiveUp,
 }
 
 /// Applies the deadlines of a connection: the library has no idle timeout, no greatest age and no deadline of the first
@@ -233,13 +241,18 @@ impl<S: Service> ConnectionMonitor<S> {
     }
 
     /// Ready when the connection is to be ended. Otherwise the task is woken when the next deadline passes.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionAction> {
+    fn poll(&mut self, cx: &mut Context<'_>, library: &mut Library) -> Poll<ConnectionAction> {
         loop {
             let now = clock::instant();
             self.note_idle(now);
             let next = match self.next_deadline(now) {
                 Ok(next) => next,
                 Err(verdict) => return Poll::Ready(verdict),
+            };
+            let read_at = self.guarded_io.borrow().read_at;
+            let next = match library.poll_keep_alive(cx, now, read_at) {
+                Ok(ask_again) => ask_again.map_or(next, |at| at.min(next)),
+                Err(Unresponsive) => return Poll::Ready(ConnectionAction::GiveUp),
             };
             std::task::ready!(self.timer.poll_until(cx, next));
         }

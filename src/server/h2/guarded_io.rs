@@ -20,6 +20,8 @@ pub(super) struct GuardedIo {
     io: ClientStream,
     header_filter: HeaderFilter,
     pub(super) flood_guard: FloodGuard,
+    /// When something last arrived from the client.
+    pub(super) read_at: Instant,
     /// When the client last took something.
     pub(super) wrote_at: Instant,
     /// Since when the client has taken nothing although data is waiting for it.
@@ -33,6 +35,7 @@ impl GuardedIo {
             io,
             header_filter: HeaderFilter::new(),
             flood_guard: FloodGuard::new(now),
+            read_at: now,
             wrote_at: now,
             blocked_since: None,
             flooded: None,
@@ -84,9 +87,9 @@ impl GuardedIo {
 }
 
 /// The end of the stream that the library gets.
-pub(super) struct HyperIo(pub(super) Rc<RefCell<GuardedIo>>);
+pub(super) struct LibraryIo(pub(super) Rc<RefCell<GuardedIo>>);
 
-impl AsyncRead for HyperIo {
+impl AsyncRead for LibraryIo {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut guarded_io = self.0.borrow_mut();
         loop {
@@ -100,7 +103,9 @@ impl AsyncRead for HyperIo {
             if new.is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            let metered = guarded_io.flood_guard.receive(new, clock::instant());
+            guarded_io.read_at = clock::instant();
+            let now = guarded_io.read_at;
+            let metered = guarded_io.flood_guard.receive(new, now);
             guarded_io.note_flood(metered)?;
             if guarded_io.header_filter.filter(new) == Passed::Unchanged {
                 return Poll::Ready(Ok(()));
@@ -110,7 +115,7 @@ impl AsyncRead for HyperIo {
     }
 }
 
-impl AsyncWrite for HyperIo {
+impl AsyncWrite for LibraryIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let mut guarded_io = self.0.borrow_mut();
         let written = Pin::new(&mut guarded_io.io).poll_write(cx, buf);

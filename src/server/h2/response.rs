@@ -1,12 +1,10 @@
-//! Responses in the form that the HTTP/2 library takes: a head, and a body that resets its stream if it breaks off.
+//! Responses in the form that the HTTP/2 library takes: a head, and a body in pieces.
 
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use hyper::body::Frame;
 
 use super::streams::StreamHandle;
 use crate::base::clock;
@@ -18,7 +16,7 @@ use crate::wire::fields::Fields;
 use crate::wire::framing::Framing;
 
 /// Largest piece that is handed over at a time. The library holds one for each stream until the client's window takes
-/// it, so a hundred stalled streams hold 1.6 MB.
+/// it, so a hundred stalled streams hold 1.6 MB, and as much waits to be handed over.
 const MAX_PIECE: usize = 16 * 1024;
 
 /// Why a stream is reset instead of a response, or within one.
@@ -41,7 +39,7 @@ pub(super) fn respond<B: BodySource + Unpin, O: ResponseObserver>(
     date: &[u8],
     handle: Rc<StreamHandle>,
     in_flight: Option<InFlightSlot>,
-) -> Result<http::Response<H2ResponseBody<B, O>>, StreamError> {
+) -> Result<(http::Response<()>, H2ResponseBody<B, O>), StreamError> {
     let status = StatusCode::from_u16(response.head.status).map_err(|_| StreamError::Head)?;
     let mut headers = header_map(&response.head.fields)?;
     headers.insert(http::header::DATE, HeaderValue::from_bytes(date).map_err(|_| StreamError::Head)?);
@@ -56,14 +54,10 @@ pub(super) fn respond<B: BodySource + Unpin, O: ResponseObserver>(
     }
     let left = if method == b"HEAD" || bodiless { Some(0) } else { declared };
     let progress = if left == Some(0) {
-        BodyProgress::Complete
+        BodyProgress::NoBody
     } else {
         BodyProgress::Streaming
     };
-    if progress == BodyProgress::Streaming {
-        // The library asks for the body when the client's window has room.
-        handle.note_handed_over(0);
-    }
     let body = H2ResponseBody {
         progress,
         body: response.body,
@@ -74,10 +68,10 @@ pub(super) fn respond<B: BodySource + Unpin, O: ResponseObserver>(
         observer: Some(response.observer),
         _in_flight: in_flight,
     };
-    let mut message = http::Response::new(body);
-    *message.status_mut() = status;
-    *message.headers_mut() = headers;
-    Ok(message)
+    let mut head = http::Response::new(());
+    *head.status_mut() = status;
+    *head.headers_mut() = headers;
+    Ok((head, body))
 }
 
 fn header_map(fields: &Fields) -> Result<HeaderMap, StreamError> {
@@ -107,76 +101,93 @@ pub(super) struct H2ResponseBody<B, O: ResponseObserver> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BodyProgress {
     Streaming,
-    Complete,
-    Broken,
+    /// There is no body, and the stream ends with the head.
+    NoBody,
+    /// The library has all of the response.
+    Delivered,
+}
+
+/// A part of a body.
+#[derive(Debug)]
+pub(super) enum BodyPiece {
+    Data(Bytes),
+    /// The stream ends with this piece, which may be empty.
+    Last(Bytes),
+    /// The stream ends with these trailers.
+    Trailers(HeaderMap),
+}
+
+impl BodyPiece {
+    /// Whether the client's window must have room for it.
+    pub(super) fn needs_window(&self) -> bool {
+        match self {
+            Self::Data(data) | Self::Last(data) => !data.is_empty(),
+            Self::Trailers(_) => false,
+        }
+    }
 }
 
 impl<B: BodySource + Unpin, O: ResponseObserver> H2ResponseBody<B, O> {
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
+    /// Whether the stream ends with the head.
+    pub(super) fn is_empty(&self) -> bool {
+        self.progress == BodyProgress::NoBody
+    }
+
+    /// The next piece, of at most [`MAX_PIECE`] bytes. It must not be called again after the last one or an error.
+    pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<BodyPiece, StreamError>> {
         if !self.remainder.is_empty() {
             let data = std::mem::take(&mut self.remainder);
-            return Poll::Ready(Some(Ok(Frame::data(self.split_piece(data)))));
+            return Poll::Ready(Ok(self.split_piece(data)));
         }
         match std::task::ready!(self.body.poll_chunk(cx)) {
-            None if self.left.is_some_and(|left| left > 0) => Poll::Ready(Some(Err(StreamError::Length))),
-            None => {
-                self.progress = BodyProgress::Complete;
-                Poll::Ready(None)
-            }
-            Some(Err(error)) => Poll::Ready(Some(Err(StreamError::Body(error)))),
-            Some(Ok(Chunk::Trailers(trailers))) => {
-                self.progress = BodyProgress::Complete;
-                Poll::Ready(Some(header_map(&trailers).map(Frame::trailers)))
-            }
+            None if self.left.is_some_and(|left| left > 0) => Poll::Ready(Err(StreamError::Length)),
+            None => Poll::Ready(Ok(BodyPiece::Last(Bytes::new()))),
+            Some(Err(error)) => Poll::Ready(Err(StreamError::Body(error))),
+            Some(Ok(Chunk::Trailers(_))) if self.left.is_some_and(|left| left > 0) => Poll::Ready(Err(StreamError::Length)),
+            Some(Ok(Chunk::Trailers(trailers))) => Poll::Ready(header_map(&trailers).map(BodyPiece::Trailers)),
             Some(Ok(Chunk::Data(data))) => {
                 if let Some(left) = &mut self.left {
                     match left.checked_sub(data.len() as u64) {
                         Some(remainder) => *left = remainder,
-                        None => return Poll::Ready(Some(Err(StreamError::Length))),
+                        None => return Poll::Ready(Err(StreamError::Length)),
                     }
                 }
-                Poll::Ready(Some(Ok(Frame::data(self.split_piece(data)))))
+                Poll::Ready(Ok(self.split_piece(data)))
             }
         }
     }
 
     /// Hands over the beginning of a piece and keeps the rest.
-    fn split_piece(&mut self, mut data: Bytes) -> Bytes {
+    fn split_piece(&mut self, mut data: Bytes) -> BodyPiece {
         if data.len() > MAX_PIECE {
             self.remainder = data.split_off(MAX_PIECE);
         }
-        self.sent += data.len() as u64;
+        self.handle.note_piece(data.len());
         // With the last declared byte the stream can end in the same frame.
         if self.remainder.is_empty() && self.left == Some(0) && self.body.is_end() {
-            self.progress = BodyProgress::Complete;
+            return BodyPiece::Last(data);
         }
-        data
-    }
-}
-
-impl<B: BodySource + Unpin + 'static, O: ResponseObserver> hyper::body::Body for H2ResponseBody<B, O> {
-    type Data = Bytes;
-    type Error = StreamError;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
-        let this = self.get_mut();
-        this.handle.note_taken();
-        if this.progress != BodyProgress::Streaming {
-            return Poll::Ready(None);
-        }
-        let next = this.poll_next(cx);
-        match &next {
-            Poll::Ready(Some(Ok(frame))) if this.progress == BodyProgress::Streaming => {
-                this.handle.note_handed_over(frame.data_ref().map_or(0, Bytes::len));
-            }
-            Poll::Ready(Some(Err(_))) => this.progress = BodyProgress::Broken,
-            Poll::Ready(Some(Ok(_)) | None) | Poll::Pending => {}
-        }
-        next
+        BodyPiece::Data(data)
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.progress == BodyProgress::Complete
+    /// So many more bytes were handed to the library.
+    pub(super) fn note_sent(&mut self, bytes: usize) {
+        self.sent += bytes as u64;
+    }
+
+    /// The client's window has no room for the next piece.
+    pub(super) fn note_wait(&self) {
+        self.handle.note_wait();
+    }
+
+    /// The client's window has room for the next piece.
+    pub(super) fn note_taken(&self) {
+        self.handle.note_taken();
+    }
+
+    /// The library has all of the response.
+    pub(super) fn finish(mut self) {
+        self.progress = BodyProgress::Delivered;
     }
 }
 
@@ -184,7 +195,7 @@ impl<B, O: ResponseObserver> Drop for H2ResponseBody<B, O> {
     fn drop(&mut self) {
         self.handle.note_taken();
         let Some(observer) = self.observer.take() else { return };
-        if self.progress == BodyProgress::Complete && !self.handle.was_aborted() {
+        if self.progress == BodyProgress::Delivered && !self.handle.was_aborted() {
             observer.finish(self.sent, clock::instant());
         } else {
             observer.abort(self.sent, self.handle.reason());

@@ -1,10 +1,10 @@
 //! The streams of one HTTP/2 connection: their tasks, and which of them wait for a client that does not read.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -21,24 +21,17 @@ use crate::snapshot::Limits;
 use crate::telemetry::{StreamEnd, StreamKind};
 
 /// Runs the future of each stream as a task of its own, so that a panic ends only that stream, and ends all of them
-/// when the connection ends. It is cloned for the library, to which it is an executor.
+/// when the connection ends.
 #[derive(Clone)]
 pub(super) struct Streams(Rc<StreamSet>);
 
 struct StreamSet {
     counters: Arc<WorkerCounters>,
     /// The streams that are being served, by their keys.
-    entries: RefCell<BTreeMap<u64, StreamEntry>>,
+    entries: RefCell<BTreeMap<u64, Rc<StreamHandle>>>,
     next_key: Cell<u64>,
-    /// The stream whose task is being polled.
-    current: Cell<Option<u64>>,
     /// Wakes the task of the connection.
     connection: RefCell<Option<Waker>>,
-}
-
-struct StreamEntry {
-    abort: AbortHandle,
-    handle: Option<Rc<StreamHandle>>,
 }
 
 /// What a stream's task holds until it ends, is aborted or panics. Dropping it removes the entry of the stream.
@@ -50,11 +43,8 @@ struct StreamGuard {
 impl StreamGuard {
     /// Polls the future of the stream. A panic is counted and ends the stream.
     fn poll<F: Future<Output = ()>>(&self, cx: &mut Context<'_>, future: Pin<&mut F>) -> Poll<()> {
-        self.set.current.set(Some(self.key));
         // The future is not polled again after a panic, so nobody sees what it left half done.
-        let polled = catch_unwind(AssertUnwindSafe(|| future.poll(cx)));
-        self.set.current.set(None);
-        polled.unwrap_or_else(|_| {
+        catch_unwind(AssertUnwindSafe(|| future.poll(cx))).unwrap_or_else(|_| {
             note_panic(&self.set.counters);
             Poll::Ready(())
         })
@@ -86,26 +76,32 @@ pub(super) struct StreamHandle {
     slow: Cell<bool>,
     /// Bytes of the request's body that were read.
     received: Cell<u64>,
-    task: Option<AbortHandle>,
+    task: OnceCell<AbortHandle>,
 }
 
 impl StreamHandle {
-    pub(super) fn new(limits: &Limits, task: Option<AbortHandle>) -> Rc<Self> {
+    /// For a stream that has no task yet.
+    pub(super) fn new(limits: &Limits) -> Rc<Self> {
         Rc::new(Self {
             timeout: Cell::new(TransferTimeout::for_response(limits, limits.body_idle)),
             aborted: Cell::new(false),
             slow: Cell::new(false),
             received: Cell::new(0),
-            task,
+            task: OnceCell::new(),
         })
     }
 
-    /// This much of the response was handed over, or nothing yet of one that waits for the client's window.
-    ///
-    /// The piece counts as read while it is waited for, since the library does not tell how much of it has left.
-    pub(super) fn note_handed_over(&self, bytes: usize) {
+    /// The next piece of the response has so many bytes. It counts as read while it is waited for, since the library does
+    /// not tell how much of it has left.
+    pub(super) fn note_piece(&self, bytes: usize) {
         let mut timeout = self.timeout.get();
         timeout.note_transfer(bytes, clock::instant);
+        self.timeout.set(timeout);
+    }
+
+    /// The gateway waits until the client's window has room.
+    pub(super) fn note_wait(&self) {
+        let mut timeout = self.timeout.get();
         let _ = timeout.deadline(clock::instant());
         self.timeout.set(timeout);
     }
@@ -115,7 +111,7 @@ impl StreamHandle {
         self.received.set(bytes);
     }
 
-    /// The piece was taken: the library asks for the next one.
+    /// The client's window has room, or nothing is sent any more.
     pub(super) fn note_taken(&self) {
         let mut timeout = self.timeout.get();
         if timeout.waiting_since().is_some() {
@@ -133,7 +129,11 @@ impl StreamHandle {
     /// Ends the stream. The library resets it when its task is gone (RFC 9113, section 5.4.2).
     fn abort(&self) {
         self.aborted.set(true);
-        if let Some(task) = &self.task {
+        self.end();
+    }
+
+    fn end(&self) {
+        if let Some(task) = self.task.get() {
             task.abort();
         }
     }
@@ -168,25 +168,6 @@ impl StreamControl for StreamHandle {
     }
 }
 
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Streams {
-    fn execute(&self, future: F) {
-        let key = self.0.next_key.get();
-        self.0.next_key.set(key.wrapping_add(1));
-        let guard = StreamGuard {
-            set: Rc::clone(&self.0),
-            key,
-        };
-        let task = async move {
-            // Declared before the future, so that the future is gone when the entry is removed.
-            let guard = guard;
-            let mut future = pin!(future);
-            poll_fn(|cx| guard.poll(cx, future.as_mut())).await;
-        };
-        let abort = tokio::task::spawn_local(task).abort_handle();
-        self.0.entries.borrow_mut().insert(key, StreamEntry { abort, handle: None });
-    }
-}
-
 impl Streams {
     /// No streams yet. Panics are counted in `counters`.
     pub(super) fn new(counters: Arc<WorkerCounters>) -> Self {
@@ -194,20 +175,29 @@ impl Streams {
             counters,
             entries: RefCell::default(),
             next_key: Cell::new(0),
-            current: Cell::new(None),
             connection: RefCell::new(None),
         }))
     }
 
-    /// A new handle for the stream on whose task this is called.
-    pub(super) fn new_handle(&self, limits: &Limits) -> Rc<StreamHandle> {
-        let mut entries = self.0.entries.borrow_mut();
-        let Some(entry) = self.0.current.get().and_then(|key| entries.get_mut(&key)) else {
-            return StreamHandle::new(limits, None);
+    /// Runs what `serve` makes of the handle of a new stream. Dropping it because of an abort ends the stream.
+    pub(super) fn spawn<F: Future<Output = ()> + 'static>(&self, limits: &Limits, serve: impl FnOnce(Rc<StreamHandle>) -> F) {
+        let key = self.0.next_key.get();
+        self.0.next_key.set(key.wrapping_add(1));
+        let guard = StreamGuard {
+            set: Rc::clone(&self.0),
+            key,
         };
-        let handle = StreamHandle::new(limits, Some(entry.abort.clone()));
-        entry.handle = Some(Rc::clone(&handle));
-        handle
+        let handle = StreamHandle::new(limits);
+        // Boxed, since it is moved several times on its way to its task.
+        let future = Box::pin(serve(Rc::clone(&handle)));
+        let task = async move {
+            // Declared before the future, so that the future is gone when the entry is removed.
+            let guard = guard;
+            let mut future = future;
+            poll_fn(|cx| guard.poll(cx, future.as_mut())).await;
+        };
+        let _ = handle.task.set(tokio::task::spawn_local(task).abort_handle());
+        self.0.entries.borrow_mut().insert(key, handle);
     }
 
     /// How many streams are being served.
@@ -226,16 +216,16 @@ impl Streams {
     /// Ends every stream. The tasks hold the connection's shared state, and with it this set, so dropping the set alone
     /// would end nothing.
     pub(super) fn abort_all(&self) {
-        for entry in self.0.entries.borrow().values() {
-            entry.abort.abort();
+        for handle in self.0.entries.borrow().values() {
+            handle.end();
         }
     }
 
     /// Ends the streams whose clients have been too slow. Returns how many.
     pub(super) fn abort_slow(&self, now: Instant) -> usize {
         let entries = self.0.entries.borrow();
-        let offers = entries.values().filter_map(|entry| entry.handle.as_ref());
-        offers
+        entries
+            .values()
             .filter(|handle| handle.is_slow(now))
             .map(|handle| {
                 handle.slow.set(true);
@@ -247,8 +237,7 @@ impl Streams {
     /// Notes in each stream that waits for the client that the connection ends because the client reads nothing.
     pub(super) fn note_slow(&self) {
         let entries = self.0.entries.borrow();
-        let offers = entries.values().filter_map(|entry| entry.handle.as_ref());
-        for handle in offers.filter(|handle| handle.timeout.get().waiting_since().is_some()) {
+        for handle in entries.values().filter(|handle| handle.timeout.get().waiting_since().is_some()) {
             handle.slow.set(true);
         }
     }
@@ -259,7 +248,6 @@ mod tests {
     use std::future::pending;
     use std::sync::atomic::Ordering;
 
-    use hyper::rt::Executor as _;
     use tokio::task::{LocalSet, yield_now};
 
     use super::*;
@@ -271,9 +259,10 @@ mod tests {
         let streams = Streams::new(Arc::clone(&counters));
         streams.wake_at_end(&Context::from_waker(&Arc::clone(&woken).into()));
         let ending = async {
-            streams.execute(pending());
-            streams.execute(async {});
-            streams.execute(async { panic!("a stream panics") });
+            let limits = Limits::default();
+            streams.spawn(&limits, |_| pending());
+            streams.spawn(&limits, |_| async {});
+            streams.spawn(&limits, |_| async { panic!("a stream panics") });
             while streams.len() > 1 {
                 yield_now().await;
             }
@@ -288,13 +277,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_handle_ends_the_stream_on_whose_task_it_was_made() {
+    async fn a_handle_ends_the_stream_for_which_it_was_made() {
         let streams = Streams::new(Arc::default());
         let ending = async {
-            let set = streams.clone();
-            streams.execute(pending());
-            streams.execute(async move {
-                let handle = set.new_handle(&Limits::default());
+            let limits = Limits::default();
+            streams.spawn(&limits, |_| pending());
+            streams.spawn(&limits, |handle| async move {
                 handle.abort();
                 pending().await
             });

@@ -2,6 +2,7 @@
 
 use durward::base::denial::Denial;
 use durward::snapshot::Limits;
+use durward::wire::body::BodyError;
 use http_body_util::{BodyExt, Empty};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -226,6 +227,38 @@ async fn a_stream_whose_client_does_not_take_its_answer_is_reset() {
     let broke = async { while !matches!(body.frame().await, Some(Err(_)) | None) {} };
     soon(broke).await;
     assert_eq!(text(sender.clone().send_request(get("/hello")).await.unwrap()).await, "hello");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_whose_stream_is_reset_without_an_error_is_not_complete() {
+    let (bench, _) = secure(quick());
+    let mut tls = connect(bench.address(), "b.test", &["h2"]).await;
+    tls.write_all(PREFACE).await.unwrap();
+    tls.write_all(b"\x00\x00\x0a\x01\x04\x00\x00\x00\x01\x83\x87\x04\x06/count")
+        .await
+        .unwrap();
+    tls.write_all(b"\x00\x00\x03\x00\x00\x00\x00\x00\x01abc").await.unwrap();
+    bench.stub.wait_for(&Event::Request("POST /count".into())).await;
+    tls.write_all(&[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 0]).await.unwrap();
+    bench.stub.wait_for(&Event::Body(Err(BodyError::Aborted))).await;
+}
+
+/// The library holds a small answer to its end, and takes it before the client's window has room.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_answer_for_which_the_client_opens_no_window_is_reset() {
+    let (bench, _) = secure(Limits {
+        keep_alive: PATIENCE * 2,
+        ..quick()
+    });
+    let mut tls = connect(bench.address(), "b.test", &["h2"]).await;
+    tls.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    // SETTINGS_INITIAL_WINDOW_SIZE is 0.
+    tls.write_all(&[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0]).await.unwrap();
+    tls.write_all(b"\x00\x00\x0a\x01\x05\x00\x00\x00\x01\x82\x87\x04\x06/hello")
+        .await
+        .unwrap();
+    bench.stub.wait_for(&Event::Aborted).await;
+    bench.wait_for("stalled_writes", 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

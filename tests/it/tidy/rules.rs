@@ -323,12 +323,18 @@ fn parameters(list: &str) -> Vec<&str> {
     parts
 }
 
-/// hyper's builders stand in one file each, so that no connection is made without its timers; the
+/// The builders of hyper and `h2` stand in one file each, so that no connection is made without its timers; the
 /// builders whose timers do not work stand nowhere.
 pub(super) fn builders_stand_in_one_file(sources: &[Source]) -> Vec<String> {
     let mut found = Vec::new();
     // `http1::handshake` is a client's: that of the command line and that of key sets, each under one deadline.
-    for builder in ["http1::Builder", "http2::Builder", "http2::handshake"] {
+    for builder in [
+        "http1::Builder",
+        "http2::Builder",
+        "http2::handshake",
+        "h2::server::Builder",
+        "h2::server::handshake",
+    ] {
         let files: Vec<&str> = sources
             .iter()
             .filter(|s| words(&s.product, builder).next().is_some())

@@ -70,6 +70,25 @@ const ROWS: [HuffmanRow; LONGEST + 1] = {
     rows
 };
 
+/// Bits by which [`SHORT`] is indexed. The codes of letters, digits and nearly all marks of a head have at most as many.
+const SHORT_BITS: usize = 8;
+
+/// The octet whose code these bits begin with, and the length of the code. The length is 0 if the code is longer.
+const SHORT: [(u8, u8); 1 << SHORT_BITS] = {
+    let (mut short, mut at, mut n) = ([(0, 0); 1 << SHORT_BITS], 0, 0);
+    // In the order of the codes each code fills the places that begin with it.
+    while LENGTHS[OCTETS[n] as usize] as usize <= SHORT_BITS {
+        let length = LENGTHS[OCTETS[n] as usize];
+        let end = at + (1 << (SHORT_BITS - length as usize));
+        while at < end {
+            short[at] = (OCTETS[n], length);
+            at += 1;
+        }
+        n += 1;
+    }
+    short
+};
+
 /// Appends the decoded text; `None` if `coded` is not valid (RFC 7541, section 5.2).
 pub(super) fn decode(coded: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let (mut word, mut bits, mut rest) = (0_u64, 0_usize, coded.iter());
@@ -78,6 +97,13 @@ pub(super) fn decode(coded: &[u8], out: &mut Vec<u8>) -> Option<()> {
             let Some(byte) = rest.next() else { break };
             word |= u64::from(*byte) << (56 - bits);
             bits += 8;
+        }
+        let (octet, short) = SHORT.get((word >> (64 - SHORT_BITS)) as usize).copied().unwrap_or_default();
+        if short != 0 && usize::from(short) <= bits {
+            out.push(octet);
+            word <<= short;
+            bits -= usize::from(short);
+            continue;
         }
         let window = word >> 32;
         let found = (SHORTEST..=LONGEST.min(bits)).find_map(|length| {
@@ -135,6 +161,37 @@ mod tests {
             &[0xa8, 0xeb, 0x10, 0x64, 0x9c, 0xb8],
         ] {
             assert_eq!(text(coded), None, "{coded:x?}");
+        }
+    }
+
+    /// Every octet, with each octet that has a short code before and after it, in all alignments.
+    #[test]
+    fn every_octet_is_read_wherever_its_code_begins() {
+        let code = |octet: u8| {
+            let (length, place) = (
+                usize::from(LENGTHS[usize::from(octet)]),
+                OCTETS.iter().position(|o| *o == octet).unwrap(),
+            );
+            let nth = (place - ROWS[length].at) as u64;
+            ((ROWS[length].first >> (32 - length)) + nth, length)
+        };
+        for octet in 0..=u8::MAX {
+            for before in 0..8 {
+                let clear = [vec![b'a'; before], vec![octet, b'b', octet]].concat();
+                let bits: String = clear
+                    .iter()
+                    .map(|o| code(*o))
+                    .map(|(code, length)| format!("{code:0length$b}"))
+                    .collect();
+                let padded = format!("{bits}{}", "1".repeat(bits.len().next_multiple_of(8) - bits.len()));
+                let coded: Vec<u8> = padded
+                    .as_bytes()
+                    .chunks(8)
+                    .map(|eight| eight.iter().fold(0, |byte, bit| byte << 1 | (bit - b'0')))
+                    .collect();
+                let mut out = Vec::new();
+                assert_eq!((decode(&coded, &mut out), out), (Some(()), clear));
+            }
         }
     }
 

@@ -3,8 +3,6 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 
-use hyper::body::Body as _;
-
 use super::*;
 use crate::gateway::Persistence;
 use crate::snapshot::Limits;
@@ -62,29 +60,31 @@ fn run(status: u16, method: &str, framing: Framing, pieces: Vec<Result<Chunk, Bo
         tunnel: None,
         observer: Went(Rc::clone(&went)),
     };
-    let response = respond(
-        response,
-        method.as_bytes(),
-        b"now",
-        StreamHandle::new(&Limits::default(), None),
-        None,
-    )
-    .unwrap();
-    let (parts, mut body) = response.into_parts();
+    let response = respond(response, method.as_bytes(), b"now", StreamHandle::new(&Limits::default()), None).unwrap();
+    let (head, mut body) = response;
     let (mut sizes, mut broken) = (Vec::new(), false);
     let mut cx = Context::from_waker(std::task::Waker::noop());
-    while !body.is_end_stream() {
-        match Pin::new(&mut body).poll_frame(&mut cx) {
-            Poll::Ready(Some(Ok(frame))) => sizes.push(frame.data_ref().map_or(0, Bytes::len)),
-            Poll::Ready(Some(Err(_))) => {
+    let mut open = !body.is_empty();
+    while open {
+        let (size, last) = match body.poll_piece(&mut cx) {
+            Poll::Ready(Ok(BodyPiece::Data(data))) => (data.len(), false),
+            Poll::Ready(Ok(BodyPiece::Last(data))) => (data.len(), true),
+            Poll::Ready(Ok(BodyPiece::Trailers(_))) => (0, true),
+            Poll::Ready(Err(_)) | Poll::Pending => {
                 broken = true;
                 break;
             }
-            Poll::Ready(None) | Poll::Pending => break,
-        }
+        };
+        body.note_sent(size);
+        sizes.push(size);
+        open = !last;
     }
-    drop(body);
-    (parts.headers, sizes, broken, went.get().unwrap())
+    if broken {
+        drop(body)
+    } else {
+        body.finish()
+    }
+    (head.headers().clone(), sizes, broken, went.get().unwrap())
 }
 
 #[test]
@@ -151,6 +151,6 @@ fn a_head_that_is_none_resets_the_stream() {
         tunnel: None,
         observer: Went(Rc::clone(&went)),
     };
-    assert!(respond(response, b"GET", b"now", StreamHandle::new(&Limits::default(), None), None).is_err());
+    assert!(respond(response, b"GET", b"now", StreamHandle::new(&Limits::default()), None).is_err());
     assert_eq!(went.get(), None, "dropped unused it counts as aborted");
 }
