@@ -63,7 +63,7 @@ struct KeyCollector<'c> {
     watch: &'c Watch,
     /// Last parts of the paths of all files. Of thousands of texts few end with one, and only those are looked up as paths.
     file_names: HashSet<&'c OsStr>,
-    /// Where the collector is.
+    /// The path of the key that is being collected.
     path: String,
     /// Room for what one value says.
     said: Vec<u8>,

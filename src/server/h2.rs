@@ -106,7 +106,8 @@ struct ConnectionState<S> {
     served: Cell<u64>,
 }
 
-type Answer<S> = Result<
+/// A response in the library's form, or why there is none.
+type StreamResponse<S> = Result<
     (
         http::Response<()>,
         H2ResponseBody<<S as Service>::Body<H2Body>, <S as Service>::Observer>,
@@ -121,27 +122,31 @@ async fn serve_stream<S: Service>(
     request: http::Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) {
-    let answer = {
-        let mut answering = pin!(answer(shared, handle, request));
-        poll_fn(|cx| match answering.as_mut().poll(cx) {
-            Poll::Ready(answer) => Poll::Ready(Some(answer)),
+    let response = {
+        let mut responding = pin!(respond_to(shared, handle, request));
+        poll_fn(|cx| match responding.as_mut().poll(cx) {
+            Poll::Ready(response) => Poll::Ready(Some(response)),
             // The client may reset the stream meanwhile. Then what is done for it ends here.
             Poll::Pending => respond.poll_reset(cx).map(|_| None),
         })
         .await
     };
-    match answer {
+    match response {
         None => {}
         Some(Ok((head, body))) => delivery::deliver(respond, head, body).await,
         Some(Err(error)) => {
-            tracing::warn!(%error, "a stream is reset instead of a response");
+            tracing::warn!(%error, "the service's response cannot be sent over HTTP/2: the stream is reset");
             respond.send_reset(Reason::INTERNAL_ERROR);
         }
     }
 }
 
-/// Has one request answered.
-async fn answer<S: Service>(shared: Rc<ConnectionState<S>>, handle: Rc<StreamHandle>, request: http::Request<RecvStream>) -> Answer<S> {
+/// Reads the head of a request, and has the service respond to it.
+async fn respond_to<S: Service>(
+    shared: Rc<ConnectionState<S>>,
+    handle: Rc<StreamHandle>,
+    request: http::Request<RecvStream>,
+) -> StreamResponse<S> {
     let context = &shared.context;
     shared.served.set(shared.served.get() + 1);
     context.counters.h2_requests.add_one();
@@ -177,9 +182,9 @@ async fn answer<S: Service>(shared: Rc<ConnectionState<S>>, handle: Rc<StreamHan
     if response.frees_slot {
         in_flight = None;
     }
-    let answer = response::respond(response, &request_head.method, &context.date.text(), handle, in_flight);
+    let converted = response::respond(response, &request_head.method, &context.date.text(), handle, in_flight);
     context.spares.give_head(request_head);
-    answer
+    converted
 }
 
 /// What is to happen to a connection.

@@ -3,8 +3,8 @@
 
 use std::thread;
 
-/// Runs `load`, and meanwhile draws the first random bytes of the process on another thread. Answers what `load` answers, when
-/// both have ended.
+/// Runs `load`, and meanwhile draws the first random bytes of the process on another thread. Returns what `load` returns, after
+/// both threads have ended.
 ///
 /// The cryptographic library seeds its generator once, when it is first asked: from jitter of the processor's clock, which it
 /// measures and tests for about 50 ms of one core, and from the system. All threads wait for that seed and share it. So this

@@ -179,7 +179,8 @@ impl Streams {
         }))
     }
 
-    /// Runs what `serve` makes of the handle of a new stream. Dropping it because of an abort ends the stream.
+    /// Serves a new stream on a task of its own: `serve` gets the handle of the stream and makes the future. An abort drops the
+    /// future, which ends the stream.
     pub(super) fn spawn<F: Future<Output = ()> + 'static>(&self, limits: &Limits, serve: impl FnOnce(Rc<StreamHandle>) -> F) {
         let key = self.0.next_key.get();
         self.0.next_key.set(key.wrapping_add(1));

@@ -1,4 +1,5 @@
-//! An answer that is on its way, for which any number of tasks wait.
+//! An answer that is on its way, for which any number of tasks wait. It differs from [`watch`](crate::store::watch) in how tasks are
+//! woken: together with those of other answers ([`WakeBatch`]).
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -61,7 +62,7 @@ impl<T> Drop for PendingAnswer<T> {
     }
 }
 
-/// Waits for the answer.
+/// The place where the answer arrives. Clones receive the same answer.
 pub(super) struct AnswerReceiver<T>(Arc<Mutex<Shared<T>>>);
 
 impl<T> Clone for AnswerReceiver<T> {
@@ -72,19 +73,19 @@ impl<T> Clone for AnswerReceiver<T> {
 
 impl<T: Clone> AnswerReceiver<T> {
     /// The answer; `None` when there will be none. Cancel-safe.
-    pub(super) const fn answer(&self) -> Answer<'_, T> {
-        Answer { of: self, number: None }
+    pub(super) const fn answer(&self) -> AwaitedAnswer<'_, T> {
+        AwaitedAnswer { of: self, number: None }
     }
 }
 
-/// A task that waits.
-pub(super) struct Answer<'a, T> {
+/// The future of [`AnswerReceiver::answer`]. Dropping it takes the task off the list of those who wait.
+pub(super) struct AwaitedAnswer<'a, T> {
     of: &'a AnswerReceiver<T>,
     /// Under which it is in the list of those who wait.
     number: Option<u64>,
 }
 
-impl<T: Clone> Future for Answer<'_, T> {
+impl<T: Clone> Future for AwaitedAnswer<'_, T> {
     type Output = Option<T>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -111,7 +112,7 @@ impl<T: Clone> Future for Answer<'_, T> {
     }
 }
 
-impl<T> Drop for Answer<'_, T> {
+impl<T> Drop for AwaitedAnswer<'_, T> {
     fn drop(&mut self) {
         if let Some(number) = self.number {
             lock(&self.of.0).waiting.retain(|waiting| waiting.number != number);
@@ -137,7 +138,7 @@ mod tests {
     }
 
     impl Task {
-        fn poll<T: Clone>(self: &Arc<Self>, answer: Pin<&mut Answer<'_, T>>) -> Poll<Option<T>> {
+        fn poll<T: Clone>(self: &Arc<Self>, answer: Pin<&mut AwaitedAnswer<'_, T>>) -> Poll<Option<T>> {
             answer.poll(&mut Context::from_waker(&Waker::from(Arc::clone(self))))
         }
 

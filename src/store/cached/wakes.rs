@@ -17,7 +17,8 @@ thread_local! {
 #[derive(Default)]
 pub struct WorkerWakes {
     due: Mutex<Vec<Waker>>,
-    relay: AtomicWaker,
+    /// Wakes the task that wakes the others.
+    task: AtomicWaker,
 }
 
 impl WorkerWakes {
@@ -31,7 +32,7 @@ impl WorkerWakes {
         tokio::task::spawn_local(async move {
             poll_fn(|cx| {
                 // Before the list is read: what is added afterwards wakes this task again.
-                own.relay.register(cx.waker());
+                own.task.register(cx.waker());
                 let due = std::mem::take(&mut *own.due.lock().unwrap_or_else(PoisonError::into_inner));
                 due.into_iter().for_each(Waker::wake);
                 Poll::<()>::Pending
@@ -67,7 +68,7 @@ impl WakeBatch {
 impl Drop for WakeBatch {
     fn drop(&mut self) {
         for worker in &self.workers {
-            worker.relay.wake();
+            worker.task.wake();
         }
     }
 }

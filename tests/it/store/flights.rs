@@ -154,6 +154,23 @@ fn f3_after_repeated_failures_the_store_is_asked_once_a_second() {
 }
 
 #[test]
+fn f3_a_store_whose_events_are_heard_again_is_asked_again_within_the_second() {
+    run(async {
+        let bench = Bench::new().await;
+        bench.wrapper.set(unavailable());
+        for _ in 0..5 {
+            assert!(bench.load("key-1").await.is_err());
+        }
+        bench.wrapper.set(Behaviour::Pass);
+        bench.advance(200);
+        assert!(bench.load("key-1").await.is_err(), "nothing was heard");
+        bench.wrapper.hear(bench.fixture.clock.now().boot);
+        assert!(bench.load("key-1").await.unwrap().is_some());
+        assert_eq!(bench.cache.figures().short_circuited, 1);
+    });
+}
+
+#[test]
 fn busy_facts_are_read_again_ahead_of_time_by_one_flight() {
     run(async {
         let bench = Bench::new().await;

@@ -45,6 +45,7 @@ pub(super) struct Wrapper {
     unchanged: AtomicU64,
     held: AtomicU64,
     released: watch::Sender<u64>,
+    heard_at: AtomicU64,
 }
 
 impl Wrapper {
@@ -56,6 +57,7 @@ impl Wrapper {
             unchanged: AtomicU64::new(0),
             held: AtomicU64::new(0),
             released: watch::channel(0).0,
+            heard_at: AtomicU64::new(0),
         }
     }
 
@@ -82,6 +84,11 @@ impl Wrapper {
     pub(super) fn release(&self) {
         let held = self.held();
         self.released.send_replace(held);
+    }
+
+    /// From now on the events of the store count as heard at this moment.
+    pub(super) fn hear(&self, at: BootMillis) {
+        self.heard_at.store(at.0, Ordering::SeqCst);
     }
 
     async fn hold(&self) {
@@ -159,7 +166,10 @@ impl FactStore for Wrapper {
     }
 
     fn status(&self) -> StoreStatus {
-        self.inner.status()
+        StoreStatus {
+            heard_at: BootMillis(self.heard_at.load(Ordering::SeqCst)),
+            ..self.inner.status()
+        }
     }
 }
 

@@ -58,11 +58,14 @@ impl StoreCall {
         let is_doubtful = |answer: &ConnectionAnswer| matches!(answer, Err(fault) if fault.retry != RetryRead::No);
         let doubtful = asked.iter().zip(&answered).filter(|(_, answer)| is_doubtful(answer));
         let mut again = join_all(doubtful.map(|(fingerprint, _)| self.find(fingerprint))).await.into_iter();
-        let settle = |answer: ConnectionAnswer| match is_doubtful(&answer) {
-            true => again.next().unwrap_or_else(|| Err(StoreFault::malformed().error)),
-            false => answer.map_err(|fault| fault.error),
+        let certain = |answer: ConnectionAnswer| {
+            if is_doubtful(&answer) {
+                again.next().unwrap_or_else(|| Err(StoreFault::malformed().error))
+            } else {
+                answer.map_err(|fault| fault.error)
+            }
         };
-        answered.into_iter().map(settle).collect()
+        answered.into_iter().map(certain).collect()
     }
 
     /// Asks one connection for all of them, and the other one too when the first breaks or is slow.
