@@ -1,7 +1,7 @@
 //! Commands of the simulated store that wait: for events, and for replicas.
 
 use crate::cluster::{Cluster, Condition, Output, Waiting};
-use crate::database::parse_id;
+use crate::database::{Database, parse_id};
 use crate::pipe::ConnId;
 use crate::resp::{Command, Reply};
 
@@ -67,15 +67,17 @@ impl Cluster {
             .count()
     }
 
-    /// Answers everybody whose wait has an end.
+    /// Answers everybody whose wait has an end. One by one: what the first does next may end the wait of the second, which is
+    /// answered then and must not be answered again.
     pub(crate) fn wake(&mut self, now: u64) {
-        let ready: Vec<(ConnId, Reply)> = self
-            .conns
-            .iter()
-            .filter(|(_, conn)| self.nodes[conn.node].condition == Condition::Up)
-            .filter_map(|(id, conn)| Some((*id, self.outcome(conn.node, conn.waiting.as_ref()?)?)))
-            .collect();
-        for (id, reply) in ready {
+        let ready = |cluster: &Self| {
+            let mut up = cluster
+                .conns
+                .iter()
+                .filter(|(_, conn)| cluster.nodes[conn.node].condition == Condition::Up);
+            up.find_map(|(id, conn)| Some((*id, cluster.outcome(conn.node, conn.waiting.as_ref()?)?)))
+        };
+        while let Some((id, reply)) = ready(self) {
             self.end_wait(now, id, &reply);
         }
     }
@@ -99,4 +101,32 @@ impl Cluster {
         self.reply(id, reply);
         self.serve(now, id);
     }
+}
+
+#[test]
+fn whoever_waits_is_answered_once() {
+    let mut cluster = Cluster::new(&Database::default(), 2);
+    let send = |cluster: &mut Cluster, conn: ConnId, commands: &[&str]| {
+        for command in commands {
+            let words: Vec<Reply> = command.split(' ').map(Reply::bulk).collect();
+            cluster.receive(0, conn, &Reply::List(words).encode());
+        }
+    };
+    for conn in [1, 2] {
+        assert!(cluster.connect(conn, 0));
+    }
+    // The write of the first, which goes on when its wait is over, is a moment at which the wait of the second is over too.
+    send(&mut cluster, 1, &["HSET h f 1", "WAIT 1 1000", "HSET h f 2"]);
+    send(&mut cluster, 2, &["WAIT 1 1000"]);
+    cluster.output.clear();
+    cluster.replicate(1, 1, 0, 1);
+    let answers = |conn: ConnId| {
+        let of_conn = cluster.output.iter().filter_map(|output| match output {
+            Output::Reply(to, bytes) if *to == conn => Some(String::from_utf8_lossy(bytes)),
+            _ => None,
+        });
+        of_conn.collect::<Vec<_>>()
+    };
+    assert_eq!(answers(1), [":1\r\n", ":0\r\n"]);
+    assert_eq!(answers(2), [":1\r\n"]);
 }
