@@ -414,7 +414,10 @@ fn refused_change(error: ChangeError) -> IssueError {
     match error {
         ChangeError::Store(error) | ChangeError::NotMade(error) => unavailable(&error),
         // Repeating a mint makes another credential. A credential that might not last is not handed out.
-        ChangeError::Unconfirmed(_) => Denial::StoreUnavailable.into(),
+        ChangeError::Unconfirmed(why) => {
+            tracing::warn!(%why, "a change was made but not confirmed: the call is answered as if the store were unavailable");
+            Denial::StoreUnavailable.into()
+        }
         ChangeError::Taken(_) => Denial::Taken.into(),
         ChangeError::NotFound(_) | ChangeError::Conflict(_) => Denial::NotFound.into(),
         ChangeError::Full(_) => Denial::TooManyCredentials.into(),
