@@ -135,7 +135,11 @@ pub(crate) enum Command {
     },
     /// Verify one SAML message in a confined process; the gateway starts it.
     #[command(name = saml::child::SUBCOMMAND, hide = true)]
-    SamlVerifier,
+    SamlVerifier {
+        /// The message may have to be decrypted.
+        #[arg(long)]
+        decrypting: bool,
+    },
 }
 
 /// Runs a command line (with the program's name first) and answers how the process ends.
@@ -186,7 +190,9 @@ fn dispatch(cli: &Cli, printer: &Printer) -> Result<(), Failure> {
             printer.print(&status, |out| output::status(out, &status))
         }
         Command::SampleUpstream { listen } => demo::sample_upstream::run(*listen),
-        Command::SamlVerifier => saml::child::run().map_err(|error| Failure::new(Exit::Failed, error.to_string())),
+        Command::SamlVerifier { decrypting } => {
+            saml::child::run(*decrypting).map_err(|error| Failure::new(Exit::Failed, error.to_string()))
+        }
     }
 }
 

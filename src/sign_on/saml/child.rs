@@ -34,6 +34,9 @@ use super::verifier::{ProbeJob, VerifierAnswer, VerifierJob, answer};
 /// The name of the hidden subcommand.
 pub const SUBCOMMAND: &str = "saml-verifier";
 
+/// The argument with which the process prepares for decryption.
+const DECRYPTING: &str = "--decrypting";
+
 /// Largest job: a message whose quotes are escaped, and eight certificates.
 const MAX_JOB: usize = 1024 * 1024;
 
@@ -105,7 +108,7 @@ impl SamlVerifier {
         let permit = tokio::time::timeout(WAIT, self.processes.acquire()).await;
         drop(waiting);
         let _permit = permit.map_err(|_| SamlFault::VerifierBusy)?.map_err(|_| SamlFault::VerifierBusy)?;
-        let answered = tokio::time::timeout(self.deadline, self.run(&text)).await;
+        let answered = tokio::time::timeout(self.deadline, self.run(&text, job.may_decrypt())).await;
         match answered.unwrap_or(Err(SamlFault::VerifierTimeout))? {
             VerifierAnswer::Refused(fault) => Err(fault),
             answer => Ok(answer),
@@ -129,9 +132,10 @@ impl SamlVerifier {
         }
     }
 
-    async fn run(&self, job: &[u8]) -> Result<VerifierAnswer, SamlFault> {
+    async fn run(&self, job: &[u8], decrypting: bool) -> Result<VerifierAnswer, SamlFault> {
         let mut child = Command::new(&self.program)
             .arg(SUBCOMMAND)
+            .args(decrypting.then_some(DECRYPTING))
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -214,12 +218,13 @@ fn described(status: ExitStatus) -> String {
     }
 }
 
-/// The subcommand: confines the process, reads one job, and writes one answer. It answers whether that was possible.
+/// The subcommand: confines the process, reads one job, and writes one answer. It answers whether that was possible. `decrypting`
+/// says that the job may need decryption.
 ///
 /// # Errors
 /// Nothing can be written.
-pub fn run() -> std::io::Result<()> {
-    let answered = match confine() {
+pub fn run(decrypting: bool) -> std::io::Result<()> {
+    let answered = match confine(decrypting) {
         Ok(()) => answer_job(),
         Err(fault) => VerifierAnswer::Refused(fault),
     };
@@ -243,10 +248,13 @@ fn answer_job() -> VerifierAnswer {
 }
 
 /// Takes away from this process what the verification of a message does not need. The process has one thread.
-fn confine() -> Result<(), SamlFault> {
+fn confine(decrypting: bool) -> Result<(), SamlFault> {
     let unable = |what: &str| SamlFault::NotConfined(what.to_owned());
-    // Decryption blinds with random numbers. Their generator opens its sources at its first use, which must lie before the limits.
-    aws_lc_rs::rand::fill(&mut [0; 32]).map_err(|_| unable("it has no randomness"))?;
+    if decrypting {
+        // Decryption blinds with random numbers. Their generator opens its sources at its first use, which must lie before the limits.
+        // It takes 50 ms, so a message that needs none does not wait for it.
+        aws_lc_rs::rand::fill(&mut [0; 32]).map_err(|_| unable("it has no randomness"))?;
+    }
     close_inherited().map_err(|_| unable("descriptors cannot be closed"))?;
     // No core file, no reading of its memory by processes of the same user.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|_| unable("its memory can be read"))?;

@@ -22,6 +22,9 @@ use super::query::SignedQuery;
 use super::signature::{TrustedCertificates, refuse_signatures_elsewhere, signature_of, verified};
 use super::xml::{ASSERTION, Comments, PROTOCOL, XmlTree};
 
+/// The local name of the element around an encrypted assertion.
+const ENCRYPTED_ASSERTION: &str = "EncryptedAssertion";
+
 /// The status of a sign-on or a log-out that succeeded.
 pub(super) const SUCCESS: &str = "urn:oasis:names:tc:SAML:2.0:status:Success";
 
@@ -37,6 +40,15 @@ pub enum VerifierJob {
     },
     /// Tries what a confined process must not be able to do.
     Probe(ProbeJob),
+}
+
+impl VerifierJob {
+    /// Whether an assertion may have to be decrypted. The name of an XML element has no other spelling, so a message without this name
+    /// has no encrypted assertion.
+    #[must_use]
+    pub fn may_decrypt(&self) -> bool {
+        matches!(self, Self::Response(job) if job.decryption_key.is_some() && job.message.contains(ENCRYPTED_ASSERTION))
+    }
 }
 
 /// A response to verify.
@@ -179,7 +191,7 @@ enum Content {
 fn content(tree: &XmlTree<'_>) -> Result<Content, SamlFault> {
     check_status(tree)?;
     let plain: Vec<NodeId> = tree.everywhere("Assertion").collect();
-    let encrypted: Vec<NodeId> = tree.everywhere("EncryptedAssertion").collect();
+    let encrypted: Vec<NodeId> = tree.everywhere(ENCRYPTED_ASSERTION).collect();
     let directly_below = |node: NodeId, name: &str| {
         if tree.is(node, ASSERTION, name) && tree.document.parent(node) == Some(tree.root()) {
             Ok(node)
@@ -190,7 +202,7 @@ fn content(tree: &XmlTree<'_>) -> Result<Content, SamlFault> {
     match (&plain[..], &encrypted[..]) {
         ([], []) => Err(SamlFault::NoAssertion),
         ([one], []) => directly_below(*one, "Assertion").map(Content::Plain),
-        ([], [one]) => directly_below(*one, "EncryptedAssertion").map(Content::Encrypted),
+        ([], [one]) => directly_below(*one, ENCRYPTED_ASSERTION).map(Content::Encrypted),
         _ => Err(SamlFault::SeveralAssertions),
     }
 }
@@ -270,10 +282,10 @@ fn verify_encrypted(
 
 /// The assertion that was decrypted: the only one, where the encrypted one stood.
 fn decrypted_assertion(tree: &XmlTree<'_>) -> Option<NodeId> {
-    let encrypted = tree.only(tree.root(), ASSERTION, "EncryptedAssertion").ok().flatten()?;
+    let encrypted = tree.only(tree.root(), ASSERTION, ENCRYPTED_ASSERTION).ok().flatten()?;
     let assertion = tree.only(encrypted, ASSERTION, "Assertion").ok().flatten()?;
     let alone = tree.everywhere("Assertion").count() == 1
-        && tree.everywhere("EncryptedAssertion").count() == 1
+        && tree.everywhere(ENCRYPTED_ASSERTION).count() == 1
         && tree.everywhere("EncryptedData").count() == 0;
     alone.then_some(assertion)
 }

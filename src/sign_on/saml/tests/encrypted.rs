@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::sign_on::saml::sample::encrypted;
+use crate::sign_on::saml::verifier::VerifierJob;
 
 const GCM: &str = "http://www.w3.org/2009/xmlenc11#aes256-gcm";
 const CBC: &str = "http://www.w3.org/2001/04/xmlenc#aes128-cbc";
@@ -30,6 +31,22 @@ fn an_encrypted_assertion_is_read_when_it_is_signed() {
     let signed = provider().sign(&response().assertion(), "_assertion", &SignatureStyle::default());
     let newer = encrypted(&signed, own_keys().certificate(), GCM, "http://www.w3.org/2009/xmlenc11#rsa-oaep");
     verify(&response().around(&newer)).unwrap();
+}
+
+#[test]
+fn the_verifier_prepares_for_decryption_when_a_message_may_need_it() {
+    let may_decrypt = |message: &str, key: bool| {
+        let job = job(message);
+        VerifierJob::Response(ResponseJob {
+            decryption_key: job.decryption_key.filter(|_| key),
+            ..job
+        })
+        .may_decrypt()
+    };
+    let encrypted = response().around(&ciphertext(GCM));
+    assert!(may_decrypt(&encrypted, true));
+    assert!(!may_decrypt(&encrypted, false));
+    assert!(!may_decrypt(&response().around(&response().assertion()), true));
 }
 
 #[test]
