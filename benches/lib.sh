@@ -56,6 +56,22 @@ start_haproxy() {
   sed -e "s|@WORK@|$work|g; s|@PORT@|${port[$name]}|; s|@UPSTREAM@|$upstream|; s|bind .*|&$secure|" benches/peers/haproxy.cfg > "$work/$name.cfg"
   taskset -c 0 haproxy -q -db -f "$work/$name.cfg" & pid[$name]=$!; pids+=($!)
 }
+start_envoy() {
+  local name=${1:-envoy} file=$work/${1:-envoy}.yaml
+  if [ -n "${secure_port[$name]:-}" ]; then
+    sed -e "s|@WORK@|$work|g; s|@SECURE_PORT@|${secure_port[$name]}|" benches/peers/envoy_secure.yaml > "$file.secure"
+  else
+    : > "$file.secure"
+  fi
+  sed -e "s|@PORT@|${port[$name]}|; s|@UPSTREAM@|$upstream|" -e "/@CREDENTIALS@/{
+    r $work/envoy.map
+    d
+  }" -e "/@SECURE@/{
+    r $file.secure
+    d
+  }" benches/peers/envoy.yaml > "$file"
+  taskset -c 0 envoy -c "$file" --concurrency 1 --disable-hot-restart --log-level error > "$work/$name.log" 2>&1 & pid[$name]=$!; pids+=($!)
+}
 # serve_durward NAME: durward with the configuration in the folder of this name.
 serve_durward() {
   taskset -c 0 "$gateway" serve --config "$work/$1/gateway.toml" > "$work/$1.log" 2>&1 & pid[$1]=$!; pids+=($!)
@@ -70,6 +86,7 @@ stop() {
 maps_of() {
   awk '{ print "\"Bearer " $1 "\" " $2 ";" }' "$1" > "$work/nginx.map"
   awk '{ print $1, $2 }' "$1" > "$work/haproxy.map"
+  awk '{ printf "              - { key: \"%s\", client: \"%s\" }\n", $1, $2 }' "$1" > "$work/envoy.map"
 }
 
 # processes PID: the process and its children that live.

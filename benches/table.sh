@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # durward beside nginx and HAProxy, all that has an aim, in one table: requests plain, over TLS and over HTTP/2, handshakes, session
 # tokens, memory, and how long callers wait at half load. Then benches/start.sh. Called by scripts/bench --table with the program,
-# the folder of the examples, the number of rounds, and the seconds of each measurement.
+# the folder of the examples, the number of rounds, the seconds of each measurement, and further peers.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 . benches/lib.sh
 
 gateway=$1 examples=$2 rounds=$3 seconds=$4
+shift 4
+peers=(nginx haproxy "$@")
 relay=$examples/relay
 keys=10000 lookups=20000 idle=2000
 
@@ -82,10 +84,10 @@ scopes_claim = \"perms\"
 claim_headers = { tid = \"X-Transaction-Id\", role = \"X-Auth-Role\", perms = \"X-Auth-Permissions\" }"
 sed -i 's/\["api"\]/["api", "portal"]/' "$work/sessions/upstreams/main.toml"
 
-secured=(nginx haproxy durward)
+secured=("${peers[@]}" durward)
 serve_durward durward
 serve_durward sessions
-for name in floor nginx haproxy; do
+for name in floor "${peers[@]}"; do
   ports "$name"
   [ "$name" != floor ] || unset 'secure_port[floor]'
   "start_$name"
@@ -287,18 +289,18 @@ heading "the table: medians of $rounds rounds of $seconds s; ratios in the same 
 echo "| | figure | durward | beside | ratio | aim | |"
 echo "|---|---|---|---|---|---|---|"
 row X1 X1 "CPU of a request with a key, to the floor" 1.25 us durward floor
-row X1 X1 "the same to the better of nginx and HAProxy" 0.70 us durward nginx haproxy
-row X2 X2 "CPU of a request over TLS 1.3, connection kept" 0.75 us durward nginx haproxy
-row X3 X3 "CPU of a full handshake with one request" 0.50 us durward nginx haproxy
-row X3 X3-again "the same, resumed" 0.50 us durward nginx haproxy
+row X1 X1 "the same to the best peer" 0.70 us durward "${peers[@]}"
+row X2 X2 "CPU of a request over TLS 1.3, connection kept" 0.75 us durward "${peers[@]}"
+row X3 X3 "CPU of a full handshake with one request" 0.50 us durward "${peers[@]}"
+row X3 X3-again "the same, resumed" 0.50 us durward "${peers[@]}"
 row X4 X4 "CPU of a request over HTTP/2 and TLS, to HAProxy" 0.85 us durward haproxy
 row X4 X4 "the same to nginx" - us durward nginx
 row X5 X5 "CPU of a request with a session token, to one with a key" 1.05 us tokens keys
-row X7 X7-plain "memory of an idle connection, plain" "2 KiB" KiB durward nginx haproxy
-row X7 X7-tls "memory of an idle connection, TLS" "14 KiB" KiB durward nginx haproxy
-row X7 X7-h2 "memory of an idle connection, HTTP/2 over TLS" "15 KiB" KiB durward nginx haproxy
+row X7 X7-plain "memory of an idle connection, plain" "2 KiB" KiB durward "${peers[@]}"
+row X7 X7-tls "memory of an idle connection, TLS" "14 KiB" KiB durward "${peers[@]}"
+row X7 X7-h2 "memory of an idle connection, HTTP/2 over TLS" "15 KiB" KiB durward "${peers[@]}"
 row X7 X7-key "memory of a remembered key" "700 B" B durward
-row X8 X8 "p99.9 at half load ($rate requests/s)" 0.90 ms durward nginx haproxy
+row X8 X8 "p99.9 at half load ($rate requests/s)" 0.90 ms durward "${peers[@]}"
 
 heading "what was measured"
 printf '| %-8s | %-9s | %10s | %s |\n' row of median "least and greatest"
