@@ -6,6 +6,7 @@ pub mod credential;
 pub mod denial;
 pub mod fingerprint;
 pub mod ids;
+pub mod interned;
 pub mod key;
 pub mod login;
 pub mod network;

@@ -1,17 +1,19 @@
 //! Stored facts and the identity proven by them.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::clock::{BootMillis, UnixMillis};
 use super::ids::{CredentialId, Subject};
 use super::scope::ScopeSet;
 
+mod cache;
 pub mod chain;
 mod claims;
 mod records;
 mod roles;
 
+pub use cache::{IdentityLines, TokenCache};
 pub use claims::{ClaimValue, MAX_CLAIMS, RecordClaims};
 pub use records::{
     CredentialRecord, CredentialState, Extras, IdleTimeout, MAX_ANCESTORS, MAX_REFRESH_TOKEN_TEXT, MAX_SETTINGS, MAX_SIGN_ON_SECRETS,
@@ -94,11 +96,7 @@ impl Facts {
     /// the other would take several times as long.
     #[inline]
     pub fn fetch(&self) {
-        let lines = &self.lines;
-        let texts = (
-            lines.header_lines.get().map_or(0, |(_, lines)| lines.fetch()),
-            lines.logged.get().map_or(0, InlineText::fetch),
-        );
+        let texts = self.lines.fetch();
         let records = (
             self.tenant.active,
             self.credential.expires_at.is_some(),
@@ -185,97 +183,6 @@ impl Clone for Reading {
     }
 }
 
-/// Header lines that are written once for these facts and one set of header rules. The first set of rules keeps its
-/// lines. After a reload, lines are written for each request, until the facts are read again. The text of access
-/// lines is kept too.
-#[derive(Debug, Default)]
-#[repr(C)]
-pub struct IdentityLines {
-    header_lines: OnceLock<(u64, InlineText<LINES>)>,
-    logged: OnceLock<InlineText<LOGGED>>,
-    outdated: AtomicBool,
-}
-
-/// Bytes of header lines that are stored inline: tenant, scopes, surface, mode and id of usual length.
-const LINES: usize = 222;
-
-/// Bytes of an access line that are stored inline.
-const LOGGED: usize = 118;
-
-/// A text that is stored inline, in the same cache lines as the facts, and on the heap only if it is long.
-#[derive(Debug, Clone)]
-struct InlineText<const N: usize> {
-    len: u16,
-    short: [u8; N],
-    long: Box<[u8]>,
-}
-
-impl<const N: usize> InlineText<N> {
-    fn new(text: &[u8]) -> Self {
-        let mut short = [0; N];
-        let (len, long) = match (short.get_mut(..text.len()), u16::try_from(text.len())) {
-            (Some(place), Ok(len)) => {
-                place.copy_from_slice(text);
-                (len, Box::default())
-            }
-            _ => (0, text.into()),
-        };
-        Self { len, short, long }
-    }
-
-    fn text(&self) -> &[u8] {
-        match self.len {
-            0 => &self.long,
-            len => self.short.get(..usize::from(len)).unwrap_or_default(),
-        }
-    }
-
-    /// Reads a byte of each line of memory.
-    fn fetch(&self) -> u8 {
-        self.text().iter().step_by(64).fold(0, |sum, byte| sum ^ byte)
-    }
-}
-
-impl IdentityLines {
-    /// The lines, if these rules wrote them.
-    #[must_use]
-    pub fn written_by(&self, rules: u64) -> Option<&[u8]> {
-        let (by, lines) = self.header_lines.get()?;
-        if *by == rules {
-            return Some(lines.text());
-        }
-        self.outdated.store(true, Ordering::Relaxed);
-        None
-    }
-
-    /// Keeps the lines that these rules wrote, unless lines are kept already.
-    pub fn keep(&self, rules: u64, lines: &[u8]) {
-        // A second writer has written the same lines.
-        let _ = self.header_lines.set((rules, InlineText::new(lines)));
-    }
-
-    /// The text of access lines about the caller. `write` writes it the first time.
-    pub fn logged(&self, write: impl FnOnce() -> Vec<u8>) -> &[u8] {
-        self.logged.get_or_init(|| InlineText::new(&write())).text()
-    }
-
-    /// Whether other rules than those that wrote the lines have asked for them.
-    #[must_use]
-    pub fn are_outdated(&self) -> bool {
-        self.outdated.load(Ordering::Relaxed)
-    }
-}
-
-impl Clone for IdentityLines {
-    fn clone(&self) -> Self {
-        Self {
-            header_lines: self.header_lines.clone(),
-            logged: self.logged.clone(),
-            outdated: AtomicBool::new(self.are_outdated()),
-        }
-    }
-}
-
 /// A proven identity on one surface.
 #[derive(Debug, Clone)]
 pub struct Principal {
@@ -286,6 +193,9 @@ pub struct Principal {
     /// The scopes that the record may use now, once `authorize` has derived them; `None` if these are exactly the
     /// record's own scopes.
     pub record_scopes: Option<ScopeSet>,
+    /// The scopes of the token that its record may use now, once `authorize` has compared them; `None` if these are all
+    /// that it claims.
+    pub token_scopes: Option<ScopeSet>,
 }
 
 /// Identifies one verification key of a surface without revealing it: at least 96 bits of a one-way function of the
@@ -315,12 +225,14 @@ pub struct TokenClaims {
     pub issued_at: Option<UnixMillis>,
     /// `nbf` in Unix milliseconds, if present.
     pub not_before: Option<UnixMillis>,
-    /// The scopes of the configured claim, already narrowed to those of the record; `None` if the surface takes the
-    /// scopes of the record.
+    /// The scopes of the configured claim, which may be more than the record has; `None` if the surface takes the scopes
+    /// of the record.
     pub scopes: Option<ScopeSet>,
     /// The values of the claims that become headers, in the order of the surface. Each is header-safe; lists are
     /// joined by spaces.
     pub headers: Vec<Option<Arc<str>>>,
+    /// What follows from the token and was needed before.
+    pub cache: TokenCache,
 }
 
 impl Principal {
@@ -331,15 +243,14 @@ impl Principal {
             facts,
             token,
             record_scopes: None,
+            token_scopes: None,
         }
     }
 
     #[must_use]
     pub fn scopes(&self) -> &ScopeSet {
-        match self.token.as_deref() {
-            Some(TokenClaims { scopes: Some(scopes), .. }) => scopes,
-            _ => self.record_scopes(),
-        }
+        let claimed = || self.token.as_deref().and_then(|token| token.scopes.as_ref());
+        self.token_scopes.as_ref().or_else(claimed).unwrap_or_else(|| self.record_scopes())
     }
 
     /// The scopes that the record may use now. A token may have fewer.
@@ -354,22 +265,5 @@ impl Principal {
         self.token
             .as_ref()
             .map_or(self.facts.credential.subject.as_ref(), |t| Some(&t.subject))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn texts_are_kept_whole_wherever_they_stand() {
-        for length in [0, 1, LOGGED, LOGGED + 1, LINES, LINES + 1, 5_000, 70_000] {
-            let text: Vec<u8> = (0_u8..=u8::MAX).cycle().take(length).collect();
-            let lines = IdentityLines::default();
-            lines.keep(7, &text);
-            assert_eq!(lines.written_by(7), Some(&*text));
-            assert_eq!(lines.logged(|| text.clone()), text);
-            assert_eq!(lines.clone().written_by(7), Some(&*text));
-        }
     }
 }

@@ -230,10 +230,7 @@ fn narrow(mut principal: Principal) -> Principal {
     if principal.facts.credential.is_of_tenant() || principal.record_scopes().covers(claimed) {
         return principal;
     }
-    let narrowed = claimed.intersection(principal.record_scopes());
-    if let Some(token) = &mut principal.token {
-        Arc::make_mut(token).scopes = Some(narrowed);
-    }
+    principal.token_scopes = Some(claimed.intersection(principal.record_scopes()));
     principal
 }
 

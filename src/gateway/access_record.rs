@@ -8,8 +8,7 @@ use std::time::Instant;
 use crate::base::clock::{Clock as _, Now, instant};
 use crate::base::credential::TokenFault;
 use crate::base::denial::Denial;
-use crate::base::ids::Subject;
-use crate::base::principal::Facts;
+use crate::base::principal::{Facts, TokenClaims};
 use crate::decide::authorize::Permit;
 use crate::decide::cors::CorsOf;
 use crate::decide::method::Method;
@@ -58,8 +57,8 @@ pub(super) struct RecordFields {
     holder: Rc<dyn QuotaHolder>,
     /// The request's slot among those in flight, and the key of the quota that it counts against.
     slot: Option<(QuotaSlot, QuotaKey)>,
-    /// The subject of the token, if there is one. The subject of a credential without a token is read from the facts.
-    subject: Option<Subject>,
+    /// The token of the caller, if there is one.
+    token: Option<Arc<TokenClaims>>,
     done: String,
     facts: Option<Arc<Facts>>,
     denial: Option<Denial>,
@@ -102,7 +101,7 @@ impl RecordFields {
             state,
             holder,
             slot: None,
-            subject: None,
+            token: None,
             done: String::new(),
             facts: None,
             denial: None,
@@ -134,7 +133,7 @@ impl RecordFields {
         self.state.clear();
         self.request_id.clear();
         self.done.clear();
-        self.subject = None;
+        self.token = None;
         self.limit_verdicts.clear();
         self.view = None;
         self.facts = None;
@@ -421,9 +420,12 @@ fn access_line<'a>(
             .and_then(|index| snapshot.surfaces.get(index.0))
             .map(|surface| &surface.name),
         tenant: facts.map(|facts| &facts.tenant.id),
-        principal: record.subject.as_ref().or_else(|| facts?.credential.subject.as_ref()),
+        principal: match &record.token {
+            Some(token) => Some(&token.subject),
+            None => facts.and_then(|facts| facts.credential.subject.as_ref()),
+        },
         credential: facts.map(|facts| &facts.credential.id),
-        of: facts.filter(|_| record.subject.is_none()),
+        of: facts.map(|facts| (facts, record.token.as_deref())),
         done: some(&record.done),
         facts_age: facts.map(|facts| record.now.boot.since(positions.counts_from(facts))),
         denial: record.denial,

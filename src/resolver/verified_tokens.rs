@@ -1,10 +1,14 @@
 //! What one worker remembers of tokens: that their signatures were verified, and what they claim. It answers for the very same bytes
 //! only, and says nothing about time, record or scopes.
 
+use std::sync::Arc;
+
 use crate::base::clock::Now;
 use crate::base::credential::{Credential, Unproven};
 use crate::base::fingerprint::Fingerprint;
+use crate::base::interned::ValueSet;
 use crate::base::principal::TokenClaims;
+use crate::base::scope::ScopeSet;
 use crate::decide::external::MAX_EXTERNAL_TOKEN;
 use crate::decide::surface::{Surface, Verified};
 use crate::decide::token::VerifiedClaims;
@@ -16,8 +20,13 @@ const SLOTS: usize = 32_768;
 /// Slots in which a token may stand: neighbours.
 const WAYS: usize = 4;
 
-/// Most bytes of claims of one worker, by [`weight`]. A session weighs about 500, a token with two hundred groups up to 20,000.
-const MAX_WEIGHT: usize = 16 * 1024 * 1024;
+/// Most bytes of claims of one worker, by [`weight`]. A session weighs about 1,000, a token with two hundred groups up to 20,000.
+const MAX_WEIGHT: usize = 32 * 1024 * 1024;
+
+/// Most sets of scopes that tokens share in memory, and the longest text of one: a megabyte together. Callers get their scopes
+/// from tens of templates.
+const MAX_SHARED_SCOPES: usize = 1_024;
+const MAX_SHARED_TEXT: usize = 256;
 
 /// The tokens that one worker has verified. Only tokens that were found good enter, so whoever cannot sign can push none out.
 pub(super) struct VerifiedTokens {
@@ -30,6 +39,8 @@ pub(super) struct VerifiedTokens {
     max_weight: usize,
     /// The slot that is emptied next when the claims weigh too much.
     hand: usize,
+    /// Scopes of tokens, so that the processor's caches still hold those of the last caller when the next one has the same.
+    scopes: ValueSet<ScopeSet>,
 }
 
 struct Remembered {
@@ -38,17 +49,18 @@ struct Remembered {
 }
 
 impl VerifiedTokens {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::with_limits(SLOTS, MAX_WEIGHT)
     }
 
-    const fn with_limits(size: usize, max_weight: usize) -> Self {
+    fn with_limits(size: usize, max_weight: usize) -> Self {
         Self {
             slots: Vec::new(),
             size,
             weight: 0,
             max_weight,
             hand: 0,
+            scopes: ValueSet::new(MAX_SHARED_SCOPES),
         }
     }
 
@@ -72,11 +84,19 @@ impl VerifiedTokens {
         {
             return verdict.map(|()| Verified::Token(known));
         }
-        let verified = surface.kind.verify(credential, now)?;
-        if let Verified::Token(token) = &verified {
+        let mut verified = surface.kind.verify(credential, now)?;
+        if let Verified::Token(token) = &mut verified {
+            self.share_scopes(token);
             self.keep(fingerprint, token.clone());
         }
         Ok(verified)
+    }
+
+    fn share_scopes(&mut self, token: &mut VerifiedClaims) {
+        let scopes = Arc::get_mut(&mut token.claims).and_then(|claims| claims.scopes.as_mut());
+        if let Some(scopes) = scopes.filter(|scopes| scopes.joined().len() <= MAX_SHARED_TEXT) {
+            self.scopes.intern(scopes);
+        }
     }
 
     /// The token of this fingerprint.
@@ -84,7 +104,9 @@ impl VerifiedTokens {
         let set = self.set_of(fingerprint)?;
         let place = set.iter().position(|slot| is_of(slot.as_ref(), fingerprint))?;
         set.get_mut(..=place)?.rotate_right(1);
-        set.first()?.as_ref().map(|found| found.token.clone())
+        let found = set.first()?.as_ref()?;
+        found.token.claims.cache.fetch();
+        Some(found.token.clone())
     }
 
     /// Remembers a good token, in place of the one of its set that was not used for longest.

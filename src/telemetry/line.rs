@@ -53,7 +53,8 @@ impl LineFormatter {
         text(out, b",\"route\":\"", line.route);
         word(out, b",\"surface\":\"", line.surface.map(SurfaceName::as_str));
         match line.of {
-            Some(facts) => out.extend_from_slice(facts.lines.logged(|| caller(line))),
+            Some((facts, None)) => out.extend_from_slice(facts.lines.logged(|| caller(line))),
+            Some((facts, Some(token))) => token.cache.append_logged(&facts.lines, out, || caller(line)),
             None => write_caller(line, out),
         }
         text(out, b",\"done\":\"", line.done);
@@ -130,7 +131,7 @@ impl LineFormatter {
     }
 }
 
-/// The caller's fields, as they are kept with the facts.
+/// The caller's fields, as they are kept with the facts or the token.
 #[cold]
 fn caller(line: &AccessLine<'_>) -> Vec<u8> {
     let mut members = Vec::new();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::base::clock::UnixMillis;
 use crate::base::denial::Denial;
 use crate::base::ids::{CredentialId, Subject, SurfaceName, TenantId};
-use crate::base::principal::Facts;
+use crate::base::principal::{Facts, TokenClaims};
 
 mod counters;
 pub mod diagnostics;
@@ -48,9 +48,9 @@ pub struct AccessLine<'a> {
     pub tenant: Option<&'a TenantId>,
     pub principal: Option<&'a Subject>,
     pub credential: Option<&'a CredentialId>,
-    /// The facts that tenant, principal and credential come from, if all three do. The text of these three fields is kept with
-    /// the facts for the next line.
-    pub of: Option<&'a Facts>,
+    /// What tenant, principal and credential come from: facts, and a token that hangs on them. The text of these three fields
+    /// is kept there for the next line.
+    pub of: Option<(&'a Facts, Option<&'a TokenClaims>)>,
     /// What a served route did, and to which records.
     pub done: Option<&'a str>,
     /// How old the facts were by which the request was judged.

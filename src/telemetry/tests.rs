@@ -284,7 +284,7 @@ fn what_a_line_says_of_the_caller_is_written_once_and_says_the_same() {
     };
     for format in [LineFormat::Json, LineFormat::Pretty, LineFormat::Json] {
         let kept = AccessLine {
-            of: Some(facts),
+            of: Some((facts, None)),
             ..by_name()
         };
         assert_eq!(written(format, &kept), written(format, &by_name()));
@@ -292,10 +292,25 @@ fn what_a_line_says_of_the_caller_is_written_once_and_says_the_same() {
     // It is what was kept that is written.
     let kept = AccessLine {
         tenant: None,
-        of: Some(facts),
+        of: Some((facts, None)),
         ..by_name()
     };
     assert_eq!(written(LineFormat::Json, &kept), written(LineFormat::Json, &by_name()));
+    // What is kept for a token is its own.
+    let token = samples::claims("person-9", UnixMillis(0), UnixMillis(0));
+    let of_token = || AccessLine {
+        principal: Some(&token.subject),
+        ..by_name()
+    };
+    for tenant in [Some(&facts.tenant.id), None] {
+        let kept = AccessLine {
+            tenant,
+            of: Some((facts, Some(&token))),
+            ..of_token()
+        };
+        assert_eq!(written(LineFormat::Json, &kept), written(LineFormat::Json, &of_token()));
+    }
+    assert!(written(LineFormat::Json, &of_token()).contains("person-9"));
 }
 
 #[test]

@@ -100,11 +100,20 @@ fn push_scopes(out: &mut Vec<u8>, name: &str, value: &str) -> Result<(), Denial>
     Ok(())
 }
 
-/// Appends the identity headers. Lines that depend on facts alone are written once for these facts and copied
-/// afterwards.
+/// Appends the identity headers. Lines that depend on facts alone, or on a token and the facts it hangs on, are written once and
+/// copied afterwards.
 fn write_identity(policy: &HeaderPolicy, principal: &Principal, surface: &Surface, out: &mut Vec<u8>) -> Result<(), Denial> {
     let facts = &principal.facts;
-    if principal.token.is_some() || facts.credential.surface != surface.name {
+    if let Some(token) = &principal.token {
+        if token.cache.append(policy.number, &facts.lines, out) {
+            return Ok(());
+        }
+        let start = out.len();
+        write_identity_anew(policy, principal, surface, out)?;
+        token.cache.keep(policy.number, &facts.lines, out.get(start..).unwrap_or_default());
+        return Ok(());
+    }
+    if facts.credential.surface != surface.name {
         return write_identity_anew(policy, principal, surface, out);
     }
     if let Some(lines) = facts.lines.written_by(policy.number) {

@@ -79,7 +79,9 @@ impl CredentialKind for ExternalSurface {
         let (Credential::Jwt { .. }, Some(claims)) = (credential, claims) else {
             return FindBy::Nothing;
         };
-        TenantId::parse(claims.record.as_str()).map_or(FindBy::Nothing, |tenant| FindBy::Exactly(Fingerprint::of_tenant(&tenant)))
+        let tenant = || TenantId::parse(claims.record.as_str()).ok();
+        let found_by = claims.cache.found_by(|| tenant().map(|tenant| Fingerprint::of_tenant(&tenant)));
+        found_by.map_or(FindBy::Nothing, FindBy::Exactly)
     }
 
     fn maker(&self, _: Credential<'_>) -> Maker {

@@ -141,7 +141,10 @@ impl CredentialKind for SessionSurface {
         let (Credential::Jwt { .. }, Some(claims)) = (credential, claims) else {
             return FindBy::Nothing;
         };
-        FindBy::Exactly(Fingerprint::of_id(self.records_of(surface), &claims.record))
+        let found_by = claims
+            .cache
+            .found_by(|| Some(Fingerprint::of_id(self.records_of(surface), &claims.record)));
+        found_by.map_or(FindBy::Nothing, FindBy::Exactly)
     }
 
     fn maker(&self, _: Credential<'_>) -> Maker {

@@ -126,7 +126,7 @@ impl AccessRecord {
 
     pub(in crate::gateway) fn note_principal(&mut self, principal: &Principal) {
         self.note(|record| {
-            record.subject = principal.token.as_ref().map(|token| token.subject.clone());
+            record.token.clone_from(&principal.token);
             record.facts = Some(principal.facts.clone());
         });
     }
@@ -213,7 +213,7 @@ impl AccessRecord {
             route: summary.route,
             surface: summary.surface,
             facts: record.facts.clone(),
-            subject: record.subject.clone(),
+            subject: record.token.as_ref().map(|token| token.subject.clone()),
             denial: record.denial,
             reported: record.reported,
             cause: record.cause,

@@ -130,6 +130,24 @@ fn j19_a_token_is_remembered_by_all_of_its_bytes() {
 }
 
 #[test]
+fn tokens_with_equal_scopes_share_them_and_others_have_their_own() {
+    let surface = session(|rules| rules.scopes_claim = Some("scope".into()));
+    let mut tokens = VerifiedTokens::new();
+    let mut scopes = |subject: &str, scope: &str| {
+        let token = session_token(&json!({"sub": subject, "scope": scope}));
+        verdict(&mut tokens, &surface, &token).unwrap().scopes.clone().unwrap()
+    };
+    let [one, two, other] = [scopes("at_1", "read write"), scopes("at_2", "read write"), scopes("at_3", "read")];
+    assert_eq!(one.joined(), "read write");
+    assert_eq!(one.joined().as_ptr(), two.joined().as_ptr());
+    assert_eq!(other.joined(), "read");
+    let long = format!("{} {}", "a".repeat(MAX_SHARED_TEXT / 2), "b".repeat(MAX_SHARED_TEXT / 2));
+    let [one, two] = [scopes("at_4", &long), scopes("at_5", &long)];
+    assert_eq!(one, two);
+    assert_ne!(one.joined().as_ptr(), two.joined().as_ptr());
+}
+
+#[test]
 fn what_is_remembered_is_not_verified_again() {
     let surface = session(|_| {});
     let (good, unsigned) = (session_token(&json!({})), "a.b.c");

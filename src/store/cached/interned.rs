@@ -1,11 +1,11 @@
 //! Values that many records share are in memory once, so that the processor's caches still hold the surface and the scopes of the
 //! last caller when the next caller has the same ones.
 
-use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 
 use crate::base::ids::SurfaceName;
+use crate::base::interned::ValueSet;
 use crate::base::principal::{CredentialRecord, TenantRecord};
 use crate::base::scope::ScopeSet;
 
@@ -14,41 +14,34 @@ use crate::base::scope::ScopeSet;
 const MAX_VALUES: usize = 1_024;
 
 /// The shared values. Used when a record has been read from the store, never on the request path.
-#[derive(Default)]
 pub(super) struct Interned {
-    surfaces: ValueSet<SurfaceName>,
-    scopes: ValueSet<ScopeSet>,
+    surfaces: Mutex<ValueSet<SurfaceName>>,
+    scopes: Mutex<ValueSet<ScopeSet>>,
+}
+
+impl Default for Interned {
+    fn default() -> Self {
+        Self {
+            surfaces: Mutex::new(ValueSet::new(MAX_VALUES)),
+            scopes: Mutex::new(ValueSet::new(MAX_VALUES)),
+        }
+    }
 }
 
 impl Interned {
     /// Replaces the record's surface, scopes and tenant id by equal values that are in memory already: those of other records,
     /// and the id of `tenant`.
     pub(super) fn intern(&self, record: &mut CredentialRecord, tenant: &TenantRecord) {
-        self.surfaces.intern(&mut record.surface);
-        self.scopes.intern(&mut record.scopes);
+        intern(&self.surfaces, &mut record.surface);
+        intern(&self.scopes, &mut record.scopes);
         if record.tenant == tenant.id {
             record.tenant = tenant.id.clone();
         }
     }
 }
 
-struct ValueSet<T>(Mutex<HashSet<T>>);
-
-impl<T> Default for ValueSet<T> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
-}
-
-impl<T: Clone + Eq + Hash> ValueSet<T> {
-    fn intern(&self, value: &mut T) {
-        let mut values = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = values.get(value) {
-            *value = known.clone();
-        } else if values.len() < MAX_VALUES {
-            values.insert(value.clone());
-        }
-    }
+fn intern<T: Clone + Eq + Hash>(values: &Mutex<ValueSet<T>>, value: &mut T) {
+    values.lock().unwrap_or_else(PoisonError::into_inner).intern(value);
 }
 
 #[cfg(test)]
@@ -95,6 +88,6 @@ mod tests {
             interned.intern(&mut record, &tenant);
             assert_eq!(record.surface.as_str(), format!("s-{number}"));
         }
-        assert_eq!(interned.surfaces.0.lock().unwrap().len(), MAX_VALUES);
+        assert_eq!(interned.surfaces.lock().unwrap().count(), MAX_VALUES);
     }
 }

@@ -60,6 +60,7 @@ fn h1_claims_become_headers_in_the_order_of_the_surface() {
             not_before: None,
             scopes: Some(samples::scopes(&["orders:read"])),
             headers,
+            cache: TokenCache::default(),
         };
         Way::admitted(
             Principal {
@@ -325,7 +326,15 @@ fn lines_that_were_written_once_are_those_of_their_rules_and_of_no_token() {
         assert!(!other.iter().any(|line| line.starts_with("X-Tenant-Id")), "{other:?}");
     }
     // A token's subject and scopes are its own, though its facts have lines already.
-    let facts = way.principal.as_ref().unwrap().0.facts.clone();
+    let told = Way::admitted(with_token(&way.principal.as_ref().unwrap().0.facts), 0)
+        .send_by(&first, &[])
+        .unwrap();
+    assert!(told.contains(&"X-Scopes: orders:read".to_owned()), "{told:?}");
+    assert!(told.contains(&"X-Auth-Subject: account-9".to_owned()), "{told:?}");
+}
+
+/// An identity by a token that hangs on these facts.
+fn with_token(facts: &Arc<Facts>) -> Principal {
     let token = TokenClaims {
         subject: Subject::parse("account-9").unwrap(),
         record: facts.credential.id.clone(),
@@ -336,10 +345,36 @@ fn lines_that_were_written_once_are_those_of_their_rules_and_of_no_token() {
         not_before: None,
         scopes: Some(samples::scopes(&["orders:read"])),
         headers: Vec::new(),
+        cache: TokenCache::default(),
     };
-    let told = Way::admitted(Principal::new(facts, Some(Arc::new(token))), 0)
-        .send_by(&first, &[])
-        .unwrap();
-    assert!(told.contains(&"X-Scopes: orders:read".to_owned()), "{told:?}");
-    assert!(told.contains(&"X-Auth-Subject: account-9".to_owned()), "{told:?}");
+    Principal::new(facts.clone(), Some(Arc::new(token)))
+}
+
+#[test]
+fn lines_of_a_token_are_those_of_its_rules_and_of_the_newest_facts() {
+    let renamed = IdentityNames {
+        tenant: "X-Owner".into(),
+        ..IdentityNames::default()
+    };
+    let (first, second) = (policy(), HeaderPolicy::new(renamed, &surfaces()));
+    let way = Way::admitted(with_token(&principal().facts), 0);
+    let sent = way.send_by(&first, &[]).unwrap();
+    assert!(sent.contains(&"X-Scopes: orders:read".to_owned()), "{sent:?}");
+    for _ in 0..2 {
+        assert_eq!(way.send_by(&first, &[]).unwrap(), sent);
+        let other = way.send_by(&second, &[]).unwrap();
+        assert!(other.contains(&"X-Owner: acme".to_owned()), "{other:?}");
+        assert!(!other.iter().any(|line| line.starts_with("X-Tenant-Id")), "{other:?}");
+    }
+    // The record has lost the scope since. The token says what it said.
+    let token = way.principal.as_ref().unwrap().0.token.clone();
+    let narrowed = Principal {
+        token_scopes: Some(samples::scopes(&[])),
+        ..Principal::new(principal().facts, token)
+    };
+    for _ in 0..2 {
+        let less = Way::admitted(narrowed.clone(), 0).send_by(&first, &[]).unwrap();
+        assert!(!less.iter().any(|line| line.starts_with("X-Scopes")), "{less:?}");
+    }
+    assert_eq!(way.send_by(&first, &[]).unwrap(), sent);
 }
