@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
@@ -174,7 +175,12 @@ impl Bench {
             wall: NOW,
             boot: BootMillis(1_000_000),
         }));
-        let cached = CachedStore::new(store, &CacheSettings::default(), clock.clone(), runtime.handle().clone());
+        // Under callgrind, beside other programs, a look-up takes longer than a gateway would wait.
+        let settings = CacheSettings {
+            lookup_timeout: Duration::from_secs(30),
+            ..CacheSettings::default()
+        };
+        let cached = CachedStore::new(store, &settings, clock.clone(), runtime.handle().clone());
         let [key, log_in, sign_on] = keys.map(|key| request("Authorization", &format!("Bearer {}", key.expose())));
         let session = request("X-Portal-Session", &session_token()?);
         let received = [key, log_in, sign_on, session, request("X-Partner-Token", &issued)];

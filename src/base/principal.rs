@@ -7,14 +7,14 @@ use super::clock::{BootMillis, UnixMillis};
 use super::ids::{CredentialId, Subject};
 use super::scope::ScopeSet;
 
-mod cache;
 pub mod chain;
 mod claims;
+mod memo;
 mod records;
 mod roles;
 
-pub use cache::{IdentityLines, TokenCache};
 pub use claims::{ClaimValue, MAX_CLAIMS, RecordClaims};
+pub use memo::{IdentityLines, TokenMemo};
 pub use records::{
     CredentialRecord, CredentialState, Extras, IdleTimeout, MAX_ANCESTORS, MAX_REFRESH_TOKEN_TEXT, MAX_SETTINGS, MAX_SIGN_ON_SECRETS,
     PROVIDER_SETTINGS_SURFACE, PROVIDER_SURFACE, Parent, PasswordHash, REFRESH_TOKEN_SURFACE, RESERVED_SURFACES, SIGN_ON_SURFACE,
@@ -232,7 +232,7 @@ pub struct TokenClaims {
     /// joined by spaces.
     pub headers: Vec<Option<Arc<str>>>,
     /// What follows from the token and was needed before.
-    pub cache: TokenCache,
+    pub memo: TokenMemo,
 }
 
 impl Principal {

@@ -10,7 +10,7 @@ use crate::base::clock::{Now, UnixMillis};
 use crate::base::credential::{TokenFault, Unproven};
 use crate::base::denial::Denial;
 use crate::base::ids::{CredentialId, Subject, TenantId};
-use crate::base::principal::{IssuerIndex, KeyMark, TokenCache, TokenClaims};
+use crate::base::principal::{IssuerIndex, KeyMark, TokenClaims, TokenMemo};
 use crate::base::scope::ScopeSet;
 
 use super::surface::MAX_SKEW;
@@ -257,7 +257,7 @@ impl ExternalRules {
                 .iter()
                 .map(|wanted| header_value(claims.find_claim(&wanted.claim)?, self.claim_lists))
                 .collect(),
-            cache: TokenCache::default(),
+            memo: TokenMemo::default(),
             record: CredentialId::parse(issuer.tenant_of(claims)?.as_str()).map_err(|_| TokenFault::MalformedTenant)?,
         })
     }

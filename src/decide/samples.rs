@@ -7,7 +7,7 @@ use crate::base::credential::{Credential, TokenOrigin};
 use crate::base::fingerprint::{Fingerprint, Pepper, Peppers};
 use crate::base::ids::{CredentialId, Subject, SurfaceName, TenantId};
 use crate::base::principal::{
-    CredentialRecord, CredentialState, Facts, IdentityLines, IssuerIndex, KeyMark, Position, Reading, TenantRecord, TokenCache, TokenClaims,
+    CredentialRecord, CredentialState, Facts, IdentityLines, IssuerIndex, KeyMark, Position, Reading, TenantRecord, TokenClaims, TokenMemo,
 };
 use crate::base::scope::{Mode, Scope, ScopeSet};
 
@@ -80,7 +80,7 @@ pub(crate) fn claims(subject: &str, issued: UnixMillis, expires: UnixMillis) -> 
         not_before: None,
         scopes: None,
         headers: Vec::new(),
-        cache: TokenCache::default(),
+        memo: TokenMemo::default(),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::base::clock::UnixMillis;
 use crate::base::credential::{TokenFault, Unproven};
 use crate::base::denial::Denial;
 use crate::base::ids::{CredentialId, Subject};
-use crate::base::principal::{IssuerIndex, KeyMark, TokenCache, TokenClaims};
+use crate::base::principal::{IssuerIndex, KeyMark, TokenClaims, TokenMemo};
 use crate::base::text::every;
 
 use super::surface::MAX_SKEW;
@@ -271,7 +271,7 @@ impl TokenRules {
                 .iter()
                 .map(|wanted| header_value(claims.find(&wanted.claim)?, ClaimLists::Spaces))
                 .collect(),
-            cache: TokenCache::default(),
+            memo: TokenMemo::default(),
         })
     }
 }

@@ -105,7 +105,7 @@ impl VerifiedTokens {
         let place = set.iter().position(|slot| is_of(slot.as_ref(), fingerprint))?;
         set.get_mut(..=place)?.rotate_right(1);
         let found = set.first()?.as_ref()?;
-        found.token.claims.cache.fetch();
+        found.token.claims.memo.fetch();
         Some(found.token.clone())
     }
 
@@ -146,20 +146,21 @@ fn is_of(slot: Option<&Remembered>, fingerprint: &Fingerprint) -> bool {
     slot.is_some_and(|taken| taken.fingerprint == *fingerprint)
 }
 
-/// The bytes that claims take, with their texts, as nearly as it is worth while to count them.
+/// The bytes that claims take, with their texts, as nearly as it is worth while to count them. Each text that becomes a header counts
+/// twice: the header lines that are kept with the token have it, too.
 fn weight(claims: &TokenClaims) -> usize {
     /// What an allocation takes besides its contents.
     const EACH: usize = 32;
     let headers = claims.headers.iter().flatten();
-    let headers: usize = headers.map(|text| text.len() + EACH).sum::<usize>() + claims.headers.len() * size_of::<Option<&str>>();
-    // A scope stands in two lists and in the joined text.
+    let headers: usize = headers.map(|text| 2 * text.len() + EACH).sum::<usize>() + claims.headers.len() * size_of::<Option<&str>>();
+    // A scope stands in two lists, in the joined text, and in a header line.
     let scopes: usize = claims
         .scopes
         .iter()
         .flat_map(|scopes| scopes.iter())
-        .map(|scope| 2 * scope.as_str().len() + 96)
+        .map(|scope| 3 * scope.as_str().len() + 96)
         .sum();
-    size_of::<TokenClaims>() + 5 * EACH + claims.subject.as_str().len() + claims.record.as_str().len() + headers + scopes
+    size_of::<TokenClaims>() + 5 * EACH + 2 * claims.subject.as_str().len() + claims.record.as_str().len() + headers + scopes
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ impl LineFormatter {
         word(out, b",\"surface\":\"", line.surface.map(SurfaceName::as_str));
         match line.of {
             Some((facts, None)) => out.extend_from_slice(facts.lines.logged(|| caller(line))),
-            Some((facts, Some(token))) => token.cache.append_logged(&facts.lines, out, || caller(line)),
+            Some((facts, Some(token))) => token.memo.append_logged(&facts.lines, out, || caller(line)),
             None => write_caller(line, out),
         }
         text(out, b",\"done\":\"", line.done);

@@ -105,12 +105,12 @@ fn push_scopes(out: &mut Vec<u8>, name: &str, value: &str) -> Result<(), Denial>
 fn write_identity(policy: &HeaderPolicy, principal: &Principal, surface: &Surface, out: &mut Vec<u8>) -> Result<(), Denial> {
     let facts = &principal.facts;
     if let Some(token) = &principal.token {
-        if token.cache.append(policy.number, &facts.lines, out) {
+        if token.memo.append(policy.number, &facts.lines, out) {
             return Ok(());
         }
         let start = out.len();
         write_identity_anew(policy, principal, surface, out)?;
-        token.cache.keep(policy.number, &facts.lines, out.get(start..).unwrap_or_default());
+        token.memo.keep(policy.number, &facts.lines, out.get(start..).unwrap_or_default());
         return Ok(());
     }
     if facts.credential.surface != surface.name {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::base::clock::UnixMillis;
 use crate::base::ids::{Subject, TenantId};
-use crate::base::principal::{Facts, TokenCache, TokenClaims};
+use crate::base::principal::{Facts, TokenClaims, TokenMemo};
 use crate::base::scope::Mode;
 use crate::decide::method::Method;
 use crate::decide::samples;

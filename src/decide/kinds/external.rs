@@ -80,7 +80,7 @@ impl CredentialKind for ExternalSurface {
             return FindBy::Nothing;
         };
         let tenant = || TenantId::parse(claims.record.as_str()).ok();
-        let found_by = claims.cache.found_by(|| tenant().map(|tenant| Fingerprint::of_tenant(&tenant)));
+        let found_by = claims.memo.found_by(|| tenant().map(|tenant| Fingerprint::of_tenant(&tenant)));
         found_by.map_or(FindBy::Nothing, FindBy::Exactly)
     }
 

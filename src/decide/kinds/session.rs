@@ -142,7 +142,7 @@ impl CredentialKind for SessionSurface {
             return FindBy::Nothing;
         };
         let found_by = claims
-            .cache
+            .memo
             .found_by(|| Some(Fingerprint::of_id(self.records_of(surface), &claims.record)));
         found_by.map_or(FindBy::Nothing, FindBy::Exactly)
     }

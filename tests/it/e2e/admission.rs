@@ -255,3 +255,42 @@ fn a_session_token_hangs_on_its_record() {
         (status(&token) == 401).then_some(())
     });
 }
+
+/// What was written for a token is kept for its next request, and is of one reading of its record.
+#[test]
+fn j23_the_service_sees_what_the_record_of_a_session_has_now() {
+    let house = open();
+    let role = house.gateway.json(&[
+        "roles",
+        "create",
+        "--tenant",
+        "acme",
+        "--name",
+        "clerk",
+        "--scope",
+        "orders:read",
+        "--scope",
+        "orders:write",
+    ]);
+    let made = house.gateway.create_key("api", "acme", &["--mode", "live", "--role", "clerk"]);
+    let claims = json!({ "sub": made["id"], "kind": "dashboard_session", "exp": jiff::Timestamp::now().as_second() + 600 });
+    let key = jsonwebtoken::EncodingKey::from_secret(SESSION_SECRET.as_bytes());
+    let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap();
+    let scopes = || {
+        assert_eq!(get(&house.gateway, "/v1/session/x", &token).status, 200);
+        house.upstream.requests().last().unwrap().all("x-scopes").concat()
+    };
+    for _ in 0..3 {
+        assert_eq!(scopes(), "orders:read orders:write");
+    }
+    let set = |given: &[&str]| {
+        house.gateway.json(&[&["roles", "set", &text(&role, "id")], given].concat());
+    };
+    set(&["--scope", "orders:read"]);
+    until("the lost scope to be gone", PATIENCE, || (scopes() == "orders:read").then_some(()));
+    set(&["--no-scopes"]);
+    until("all scopes to be gone", PATIENCE, || scopes().is_empty().then_some(()));
+    set(&["--scope", "orders:write"]);
+    until("the new scope to be there", PATIENCE, || (scopes() == "orders:write").then_some(()));
+    assert_eq!(scopes(), "orders:write");
+}

@@ -60,7 +60,7 @@ fn h1_claims_become_headers_in_the_order_of_the_surface() {
             not_before: None,
             scopes: Some(samples::scopes(&["orders:read"])),
             headers,
-            cache: TokenCache::default(),
+            memo: TokenMemo::default(),
         };
         Way::admitted(
             Principal {
@@ -345,13 +345,13 @@ fn with_token(facts: &Arc<Facts>) -> Principal {
         not_before: None,
         scopes: Some(samples::scopes(&["orders:read"])),
         headers: Vec::new(),
-        cache: TokenCache::default(),
+        memo: TokenMemo::default(),
     };
     Principal::new(facts.clone(), Some(Arc::new(token)))
 }
 
 #[test]
-fn lines_of_a_token_are_those_of_its_rules_and_of_the_newest_facts() {
+fn j23_lines_of_a_token_are_those_of_its_rules_and_of_the_newest_facts() {
     let renamed = IdentityNames {
         tenant: "X-Owner".into(),
         ..IdentityNames::default()

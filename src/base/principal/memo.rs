@@ -94,7 +94,7 @@ impl Clone for IdentityLines {
 /// The same for a token. What is written for it depends on the records that it hangs on, too: it is kept for the newest ones, and
 /// written anew for others.
 #[derive(Default)]
-pub struct TokenCache {
+pub struct TokenMemo {
     /// What the token's record is found by. It follows from the claims and the one surface whose rules read them.
     found_by: OnceLock<Option<Fingerprint>>,
     texts: Mutex<Option<TokenTexts>>,
@@ -108,7 +108,7 @@ struct TokenTexts {
     logged: Option<InlineText<LOGGED>>,
 }
 
-impl TokenCache {
+impl TokenMemo {
     /// The fingerprint by which the token's record is found; `None` when there can be no such record. `derive` derives it the first
     /// time.
     pub fn found_by(&self, derive: impl FnOnce() -> Option<Fingerprint>) -> Option<Fingerprint> {
@@ -171,27 +171,27 @@ impl TokenCache {
     }
 }
 
-impl std::fmt::Debug for TokenCache {
+impl std::fmt::Debug for TokenMemo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TokenCache").finish_non_exhaustive()
+        f.debug_struct("TokenMemo").finish_non_exhaustive()
     }
 }
 
 /// A copy begins with nothing kept.
-impl Clone for TokenCache {
+impl Clone for TokenMemo {
     fn clone(&self) -> Self {
         Self::default()
     }
 }
 
 /// What is kept is no part of what a token says.
-impl PartialEq for TokenCache {
+impl PartialEq for TokenMemo {
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 
-impl Eq for TokenCache {}
+impl Eq for TokenMemo {}
 
 /// A text that is stored inline, in the same cache lines as the facts, and on the heap only if it is long.
 #[derive(Debug, Clone)]
@@ -251,27 +251,27 @@ mod tests {
             assert_eq!(lines.written_by(7), Some(&*text));
             assert_eq!(lines.logged(|| text.clone()), text);
             assert_eq!(lines.clone().written_by(7), Some(&*text));
-            let token = TokenCache::default();
+            let token = TokenMemo::default();
             token.keep(7, &lines, &text);
             assert_eq!(appended(&token, 7, &lines), Some(text));
         }
     }
 
-    fn appended(token: &TokenCache, rules: u64, of: &IdentityLines) -> Option<Vec<u8>> {
+    fn appended(token: &TokenMemo, rules: u64, of: &IdentityLines) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         token.append(rules, of, &mut out).then_some(out)
     }
 
-    fn logged(token: &TokenCache, of: &IdentityLines, now: &str) -> String {
+    fn logged(token: &TokenMemo, of: &IdentityLines, now: &str) -> String {
         let mut out = Vec::new();
         token.append_logged(of, &mut out, || now.into());
         String::from_utf8(out).unwrap()
     }
 
     #[test]
-    fn lines_of_a_token_are_those_of_the_records_and_rules_they_were_written_for() {
+    fn j23_lines_of_a_token_are_those_of_the_records_and_rules_they_were_written_for() {
         let (records, newer) = (IdentityLines::default(), IdentityLines::default());
-        let token = TokenCache::default();
+        let token = TokenMemo::default();
         assert_eq!(appended(&token, 1, &records), None);
         token.keep(1, &records, b"one");
         assert_eq!(logged(&token, &records, "first"), "first");
@@ -301,7 +301,7 @@ mod tests {
 
     #[test]
     fn who_cannot_look_writes_anew() {
-        let (token, records) = (TokenCache::default(), IdentityLines::default());
+        let (token, records) = (TokenMemo::default(), IdentityLines::default());
         token.keep(1, &records, b"one");
         let _held = token.texts.lock().unwrap();
         assert_eq!(appended(&token, 1, &records), None);
