@@ -252,7 +252,7 @@ fn confine(decrypting: bool) -> Result<(), SamlFault> {
     let unable = |what: &str| SamlFault::NotConfined(what.to_owned());
     if decrypting {
         // Decryption blinds with random numbers. Their generator opens its sources at its first use, which must lie before the limits.
-        // It takes 50 ms, so a message that needs none does not wait for it.
+        // It takes some 40 ms, so a message that needs none does not wait for it.
         aws_lc_rs::rand::fill(&mut [0; 32]).map_err(|_| unable("it has no randomness"))?;
     }
     close_inherited().map_err(|_| unable("descriptors cannot be closed"))?;
