@@ -1,9 +1,9 @@
-//! Equal values that stand in memory once.
+//! Shares equal values in memory.
 
 use std::collections::HashSet;
 use std::hash::Hash;
 
-/// Values that others share. Clones of one value share its memory.
+/// Values that several owners share. A clone of a value must not copy its contents, as with `Arc`.
 #[derive(Debug)]
 pub struct ValueSet<T> {
     values: HashSet<T>,

@@ -193,8 +193,8 @@ pub struct Principal {
     /// The scopes that the record may use now, once `authorize` has derived them; `None` if these are exactly the
     /// record's own scopes.
     pub record_scopes: Option<ScopeSet>,
-    /// The scopes of the token that its record may use now, once `authorize` has compared them; `None` if these are all
-    /// that it claims.
+    /// The scopes that the token claims and its record may use now, once `authorize` has compared them; `None` if the record
+    /// may use all that the token claims.
     pub token_scopes: Option<ScopeSet>,
 }
 
@@ -231,7 +231,7 @@ pub struct TokenClaims {
     /// The values of the claims that become headers, in the order of the surface. Each is header-safe; lists are
     /// joined by spaces.
     pub headers: Vec<Option<Arc<str>>>,
-    /// What follows from the token and was needed before.
+    /// What follows from the token and is kept for its next request.
     pub memo: TokenMemo,
 }
 

@@ -23,9 +23,9 @@ const WAYS: usize = 4;
 /// Most bytes of claims of one worker, by [`weight`]. A session weighs about 1,000, a token with two hundred groups up to 20,000.
 const MAX_WEIGHT: usize = 32 * 1024 * 1024;
 
-/// Most sets of scopes that tokens share in memory, and the longest text of one: a megabyte together. Callers get their scopes
-/// from tens of templates.
-const MAX_SHARED_SCOPES: usize = 1_024;
+/// Most sets of scopes that tokens share in memory, and the longest text of one. Sets of scopes of one letter take 8 KiB each, so
+/// all sets take 2 MiB at most. Callers get their scopes from tens of templates.
+const MAX_SHARED_SCOPES: usize = 256;
 const MAX_SHARED_TEXT: usize = 256;
 
 /// The tokens that one worker has verified. Only tokens that were found good enter, so whoever cannot sign can push none out.

@@ -67,8 +67,8 @@ impl Cluster {
             .count()
     }
 
-    /// Answers everybody whose wait has an end. One by one: what the first does next may end the wait of the second, which is
-    /// answered then and must not be answered again.
+    /// Answers each connection whose wait is over. After each answer it looks again: the next command of that connection may end the wait
+    /// of another one, which is answered then and must not be answered twice.
     pub(crate) fn wake(&mut self, now: u64) {
         let ready = |cluster: &Self| {
             let mut up = cluster
@@ -115,7 +115,7 @@ fn whoever_waits_is_answered_once() {
     for conn in [1, 2] {
         assert!(cluster.connect(conn, 0));
     }
-    // The write of the first, which goes on when its wait is over, is a moment at which the wait of the second is over too.
+    // One write of the replica ends both waits. The first connection then writes by itself, and the simulation looks at all waits again.
     send(&mut cluster, 1, &["HSET h f 1", "WAIT 1 1000", "HSET h f 2"]);
     send(&mut cluster, 2, &["WAIT 1 1000"]);
     cluster.output.clear();

@@ -1,5 +1,5 @@
-//! What is worked out about a caller with each request, kept for the next one: header lines, a part of the access line, and how the
-//! record of a token is found.
+//! What a request of a caller needs and what does not change until the next one: header lines, a part of the access line, and the
+//! fingerprint by which the record of a token is found. It is worked out once and kept.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -23,7 +23,8 @@ static NUMBERS: AtomicU64 = AtomicU64::new(0);
 #[derive(Debug)]
 #[repr(C)]
 pub struct IdentityLines {
-    /// Identifies the records within the process. Copies that differ only in their last use have the same number.
+    /// Identifies the records that the lines are of, within the process. A copy has the same number: it differs only in the time of the
+    /// last use, which no line has.
     number: u64,
     header_lines: OnceLock<(u64, InlineText<LINES>)>,
     logged: OnceLock<InlineText<LOGGED>>,
@@ -91,18 +92,18 @@ impl Clone for IdentityLines {
     }
 }
 
-/// The same for a token. What is written for it depends on the records that it hangs on, too: it is kept for the newest ones, and
-/// written anew for others.
+/// What is kept with a token. Its lines depend on the token and on the records that it hangs on. They are kept for the records that were
+/// seen last; for other records they are written anew.
 #[derive(Default)]
 pub struct TokenMemo {
-    /// What the token's record is found by. It follows from the claims and the one surface whose rules read them.
+    /// The fingerprint of the token's record. It follows from the claims and from the surface whose rules have read them.
     found_by: OnceLock<Option<Fingerprint>>,
     texts: Mutex<Option<TokenTexts>>,
 }
 
 #[derive(Debug)]
 struct TokenTexts {
-    /// The number of the records.
+    /// [`IdentityLines::number`] of the records.
     records: u64,
     header_lines: Option<(u64, InlineText<TOKEN_LINES>)>,
     logged: Option<InlineText<LOGGED>>,
@@ -155,8 +156,8 @@ impl TokenMemo {
         }
     }
 
-    /// Works on what is kept for these records; `None` when somebody else does at this moment. A token is used by one worker, so
-    /// that is rare.
+    /// Works on the texts that are kept for these records. `None` when the texts are in use elsewhere at this moment, which is rare: each
+    /// worker remembers tokens of its own.
     fn with<T>(&self, of: &IdentityLines, work: impl FnOnce(&mut TokenTexts) -> T) -> Option<T> {
         let mut texts = self.texts.try_lock().ok()?;
         let texts = match &mut *texts {
@@ -177,14 +178,14 @@ impl std::fmt::Debug for TokenMemo {
     }
 }
 
-/// A copy begins with nothing kept.
+/// A copy begins with nothing kept: its claims may be changed.
 impl Clone for TokenMemo {
     fn clone(&self) -> Self {
         Self::default()
     }
 }
 
-/// What is kept is no part of what a token says.
+/// Two tokens that say the same are equal, whatever is kept with them.
 impl PartialEq for TokenMemo {
     fn eq(&self, _: &Self) -> bool {
         true
@@ -300,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn who_cannot_look_writes_anew() {
+    fn texts_that_are_in_use_elsewhere_are_written_anew() {
         let (token, records) = (TokenMemo::default(), IdentityLines::default());
         token.keep(1, &records, b"one");
         let _held = token.texts.lock().unwrap();

@@ -43,8 +43,8 @@ pub enum VerifierJob {
 }
 
 impl VerifierJob {
-    /// Whether an assertion may have to be decrypted. The name of an XML element has no other spelling, so a message without this name
-    /// has no encrypted assertion.
+    /// Whether an assertion may have to be decrypted. XML has one spelling for the name of an element. So a message whose text does not
+    /// contain the name has no encrypted assertion.
     #[must_use]
     pub fn may_decrypt(&self) -> bool {
         matches!(self, Self::Response(job) if job.decryption_key.is_some() && job.message.contains(ENCRYPTED_ASSERTION))

@@ -256,7 +256,7 @@ fn a_session_token_hangs_on_its_record() {
     });
 }
 
-/// What was written for a token is kept for its next request, and is of one reading of its record.
+/// The header lines of a token are kept for its next request. They are those of the newest reading of its record.
 #[test]
 fn j23_the_service_sees_what_the_record_of_a_session_has_now() {
     let house = open();

@@ -8,3 +8,4 @@ mod narrowing;
 mod queue;
 mod reach;
 pub(crate) mod scene;
+mod unconfirmed;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::fault_proxy::FaultProxy;
@@ -170,6 +171,15 @@ impl Scene {
         let secret = jsonwebtoken::EncodingKey::from_secret(NARROW_SECRET.as_bytes());
         let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &secret).unwrap();
         Caller(format!("X-Narrow: {token}\r\n"))
+    }
+
+    /// Starts the near gateway again, with a line more in its table `[store]`.
+    pub(crate) fn restart_near_with(&mut self, line: &str) {
+        self.near.signal(Signal::TERM);
+        self.near.wait_exit(PATIENCE);
+        let text = self.near_site.read("gateway.toml");
+        self.near_site.write("gateway.toml", &format!("{text}\n{line}\n"));
+        self.near = Gateway::start(&self.near_site);
     }
 
     /// Ends it as a crash does and starts it again.

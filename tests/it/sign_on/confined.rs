@@ -190,6 +190,27 @@ fn a_process_that_fails_refuses_its_message_and_no_other() {
 }
 
 #[test]
+fn only_a_process_whose_message_may_be_encrypted_prepares_for_decryption() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("arguments");
+    let verifier = SamlVerifier::new(program(&folder, &format!("echo \"$@\" > {}; exit 3", file.display())));
+    let arguments = |message: String| {
+        let job = ResponseJob {
+            decryption_key: Some("a key".to_owned()),
+            ..response_job(message)
+        };
+        let answered = block_on(verifier.clone().with_deadline(PATIENCE).ask(&VerifierJob::Response(job)));
+        assert_eq!(answered.unwrap_err().label(), "saml_verifier_failed");
+        std::fs::read_to_string(&file).unwrap()
+    };
+    let plain = SampleResponse::new(NOW).with_signed_assertion(provider());
+    assert_eq!(arguments(plain.clone()), format!("{SUBCOMMAND}\n"));
+    let encrypted = plain.replace("saml:Assertion", "saml:EncryptedAssertion");
+    assert_ne!(encrypted, plain);
+    assert_eq!(arguments(encrypted), format!("{SUBCOMMAND} --decrypting\n"));
+}
+
+#[test]
 fn a_process_is_killed_when_nobody_waits_for_it() {
     let folder = TempDir::new().unwrap();
     let pid_file = folder.path().join("pid");

@@ -131,20 +131,23 @@ fn f3_a_store_that_hangs_is_an_error_within_the_deadline() {
     });
 }
 
+/// Asks for a credential so many times; each look-up must fail.
+async fn assert_refused(bench: &Bench, times: usize) {
+    for _ in 0..times {
+        assert!(bench.load("key-1").await.is_err());
+    }
+}
+
 #[test]
 fn f3_after_repeated_failures_the_store_is_asked_once_a_second() {
     run(async {
         let bench = Bench::new().await;
         bench.wrapper.set(unavailable());
-        for _ in 0..50 {
-            assert!(bench.load("key-1").await.is_err());
-        }
+        assert_refused(&bench, 50).await;
         assert_eq!(bench.wrapper.reads(), 5);
         assert_eq!(bench.cache.figures().short_circuited, 45);
         bench.advance(2_000);
-        for _ in 0..50 {
-            assert!(bench.load("key-1").await.is_err());
-        }
+        assert_refused(&bench, 50).await;
         assert_eq!(bench.wrapper.reads(), 6);
         bench.wrapper.set(Behaviour::Pass);
         bench.advance(2_000);
@@ -158,9 +161,7 @@ fn f3_a_store_whose_events_are_heard_again_is_asked_again_within_the_second() {
     run(async {
         let bench = Bench::new().await;
         bench.wrapper.set(unavailable());
-        for _ in 0..5 {
-            assert!(bench.load("key-1").await.is_err());
-        }
+        assert_refused(&bench, 5).await;
         bench.wrapper.set(Behaviour::Pass);
         bench.advance(200);
         assert!(bench.load("key-1").await.is_err(), "nothing was heard");

@@ -308,22 +308,31 @@ fn a_line_is_sent_on_as_one_name_colon_space_value_however_it_was_spaced() {
     assert_eq!(String::from_utf8(out).unwrap(), expected);
 }
 
-#[test]
-fn lines_that_were_written_once_are_those_of_their_rules_and_of_no_token() {
+/// The usual rules, and others that name the header of the tenant otherwise.
+fn two_policies() -> (HeaderPolicy, HeaderPolicy) {
     let renamed = IdentityNames {
         tenant: "X-Owner".into(),
         ..IdentityNames::default()
     };
-    let (first, second) = (policy(), HeaderPolicy::new(renamed, &surfaces()));
+    (policy(), HeaderPolicy::new(renamed, &surfaces()))
+}
+
+/// These lines were written by the second of [`two_policies`].
+fn assert_named_otherwise(lines: &[String]) {
+    assert!(lines.contains(&"X-Owner: acme".to_owned()), "{lines:?}");
+    assert!(!lines.iter().any(|line| line.starts_with("X-Tenant-Id")), "{lines:?}");
+}
+
+#[test]
+fn lines_that_were_written_once_are_those_of_their_rules_and_of_no_token() {
+    let (first, second) = two_policies();
     let way = Way::admitted(principal(), 0);
     let sent = way.send_by(&first, &[]).unwrap();
     assert!(sent.contains(&"X-Tenant-Id: acme".to_owned()));
     // Kept with the facts now; the same rules write the same, and others their own, before and after.
     for _ in 0..2 {
         assert_eq!(way.send_by(&first, &[]).unwrap(), sent);
-        let other = way.send_by(&second, &[]).unwrap();
-        assert!(other.contains(&"X-Owner: acme".to_owned()), "{other:?}");
-        assert!(!other.iter().any(|line| line.starts_with("X-Tenant-Id")), "{other:?}");
+        assert_named_otherwise(&way.send_by(&second, &[]).unwrap());
     }
     // A token's subject and scopes are its own, though its facts have lines already.
     let told = Way::admitted(with_token(&way.principal.as_ref().unwrap().0.facts), 0)
@@ -352,19 +361,13 @@ fn with_token(facts: &Arc<Facts>) -> Principal {
 
 #[test]
 fn j23_lines_of_a_token_are_those_of_its_rules_and_of_the_newest_facts() {
-    let renamed = IdentityNames {
-        tenant: "X-Owner".into(),
-        ..IdentityNames::default()
-    };
-    let (first, second) = (policy(), HeaderPolicy::new(renamed, &surfaces()));
+    let (first, second) = two_policies();
     let way = Way::admitted(with_token(&principal().facts), 0);
     let sent = way.send_by(&first, &[]).unwrap();
     assert!(sent.contains(&"X-Scopes: orders:read".to_owned()), "{sent:?}");
     for _ in 0..2 {
         assert_eq!(way.send_by(&first, &[]).unwrap(), sent);
-        let other = way.send_by(&second, &[]).unwrap();
-        assert!(other.contains(&"X-Owner: acme".to_owned()), "{other:?}");
-        assert!(!other.iter().any(|line| line.starts_with("X-Tenant-Id")), "{other:?}");
+        assert_named_otherwise(&way.send_by(&second, &[]).unwrap());
     }
     // The record has lost the scope since. The token says what it said.
     let token = way.principal.as_ref().unwrap().0.token.clone();
